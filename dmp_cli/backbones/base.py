@@ -1,0 +1,90 @@
+"""The seam: the questions that loss, sampling, gates and engine may ask of a backbone, whatever its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import BackboneRecord, CodecRecord, ScheduleConfig
+
+
+class Block(NamedTuple):
+    """One unit that prompts are added in front of."""
+
+    name: str
+    module: nn.Module
+    hidden_shape: tuple[int, ...]  # of its input without the batch: (N, D) for tokens
+
+
+class Backbone(nn.Module, ABC):
+    """A pretrained denoiser. Its state_dict keys are those of its public checkpoints and never change."""
+
+    family: ClassVar[str]
+    record: BackboneRecord | None = None  # where the weights came from; None for one made in code
+    codec: CodecRecord | None = None  # the codec its own file names; None: it names none
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    sample_shape: tuple[int, int, int]  # (C, H, W) of the space it denoises
+    num_classes: int  # 0: takes no class
+    has_null: bool  # whether guidance and class dropout are possible
+    learns_sigma: bool  # whether its output carries a variance: (B, 2C, H, W) instead of (B, C, H, W)
+    gate_width: int  # D of the vector the gate reads
+
+    @property
+    @abstractmethod
+    def sizes(self) -> dict[str, Any]:
+        """What rebuilds an empty backbone of this shape; JSON-ready."""
+
+    @abstractmethod
+    def list_blocks(self) -> list[Block]:
+        """The blocks in the order they run."""
+
+    @property
+    @abstractmethod
+    def gate_source(self) -> nn.Module:
+        """The module whose output (B, D) is the vector a gate reads; every forward runs it before the first block."""
+
+    @abstractmethod
+    def gate_vector(self, timesteps: Tensor) -> Tensor:
+        """That vector (B, D) for integer timesteps (B,), outside a forward."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        """One denoising prediction.
+
+        ``x`` (B, C, H, W), ``timesteps`` (B,) in 0..T-1, ``condition`` class indices (B,) or None -> (B, C or 2C, H, W).
+        """
+
+    @abstractmethod
+    def null_condition(self, count: int) -> Tensor:
+        """The condition that stands for none, (count,). Only where ``has_null``."""
+
+    @staticmethod
+    def take_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The hidden state in a block's call: the first argument, or ``hidden_states`` by name."""
+        return args[0] if args else kwargs["hidden_states"]
+
+    @staticmethod
+    def put_hidden(
+        args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same call with another hidden state."""
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": hidden}
+
+    def derived_tensors(self) -> set[str]:
+        """Tensors that the sizes alone determine; the digest leaves them out, as some containers do."""
+        return set()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def num_parameters(self) -> int:
+        """All weights, positions included."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,196 @@
+"""Reading weight files of other projects safely, loading them strictly, and the digest that names them.
+
+Nothing is ever loaded by executing it: pickles go through torch's ``weights_only`` reader, in which the harmless config
+objects that training scripts leave behind (argparse, OmegaConf) become inert stand-ins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+
+SAFETENSORS = (".safetensors",)
+PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+_WRAPPERS = ("ema", "model", "state_dict")  # a training checkpoint keeps its weights under one of these; first found wins
+_PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DDP
+_HARMLESS_MODULES = ("omegaconf.", "pathlib.")
+_HARMLESS_NAMES = {
+    "argparse.Namespace",
+    "typing.Any",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "set", "frozenset", "int", "float", "bool", "str")),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weight file holds."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]  # of a safetensors file; empty for a pickle
+    config: dict[str, Any] | None  # config.json of a diffusers folder; None for a single file
+    path: Path
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a ``.safetensors`` file, a torch pickle, or a diffusers folder (or its ``transformer`` sub-folder).
+
+    Raises:
+        CheckpointError: missing, damaged, unsafe, or of an unknown kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist", hint="Check the path given as --backbone or --checkpoint.")
+    if path.is_dir():
+        return _read_diffusers(path)
+    if path.suffix in SAFETENSORS:
+        tensors, metadata = read_safetensors(path)
+        return Weights(_strip_prefixes(tensors), metadata, None, path)
+    if path.suffix in PICKLES:
+        return Weights(_strip_prefixes(_unwrap(_read_pickle(path), path)), {}, None, path)
+    raise CheckpointError(
+        f"{path} is no weight file: its name ends in none of {', '.join((*SAFETENSORS, *PICKLES))}",
+        hint="Give a Meta-style DiT checkpoint (.pt), a .safetensors file or a diffusers folder.",
+    )
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a safetensors file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file: {error}", hint="It is cut or damaged; fetch or copy it again."
+        ) from error
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+    """Put ``tensors`` into ``module`` as float32; any missing, unexpected or misshapen one stops before the first is set.
+
+    Raises:
+        CheckpointError: lists all three kinds.
+    """
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - expected.keys())
+    misshapen = [
+        f"{name}: {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
+    ]
+    problems = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
+    if any(names for _, names in problems):
+        raise CheckpointError(
+            f"{source} does not fit the backbone; nothing was loaded\n"
+            + "\n".join(f"  {kind} ({len(names)}): {_first(names)}" for kind, names in problems if names),
+            hint="Give the checkpoint this backbone belongs to, or let its family and sizes be read from the file alone.",
+        )
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
+
+
+def digest_tensors(tensors: Mapping[str, Tensor], *, without: Iterable[str] = ()) -> str:
+    """SHA-256 over names, shapes, types and values, in the order of names: equal for equal weights in any container."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors.keys() - set(without)):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_diffusers(folder: Path) -> Weights:
+    folder = folder / "transformer" if (folder / "model_index.json").exists() else folder
+    config_file = folder / "config.json"
+    files = [folder / f"diffusion_pytorch_model{suffix}" for suffix in (".safetensors", ".bin")]
+    weight_file = next((file for file in files if file.exists()), None)
+    if not config_file.exists() or weight_file is None:
+        raise CheckpointError(
+            f"{folder} is no diffusers model folder: it lacks config.json or {files[0].name}",
+            hint="Give the folder that save_pretrained wrote, or the pipeline folder around it.",
+        )
+    try:
+        config = json.loads(config_file.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{config_file} is not valid JSON: {error}") from error
+    if weight_file.suffix in SAFETENSORS:
+        return Weights(read_safetensors(weight_file)[0], {}, config, folder)
+    return Weights(_unwrap(_read_pickle(weight_file), weight_file), {}, config, folder)
+
+
+class _StandIn(dict[Any, Any]):
+    """Takes the place of a config object in a pickle: keeps its state, does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _read_pickle(path: Path) -> Any:
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty", hint="Fetch or copy it again.")
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except (ValueError, RuntimeError):
+        names = []  # not torch's zip format: the reader below says what it is
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} is not a torch checkpoint: {error}") from error
+    harmful = [name for name in names if name not in _HARMLESS_NAMES and not name.startswith(_HARMLESS_MODULES)]
+    if harmful:
+        raise CheckpointError(
+            f"{path} wants to run code when it is loaded ({', '.join(sorted(harmful))}); refused",
+            hint="If you trust its maker, save its weights alone: torch.save(module.state_dict(), ...) or safetensors.",
+        )
+    stand_ins: list[Any] = [(type("StandIn", (_StandIn,), {}), name) for name in names]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=None)
+    except Exception as error:  # torch reports damage as RuntimeError, EOFError, UnpicklingError, KeyError, ...
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as a torch checkpoint: {first_line}",
+            hint="It is cut, damaged, or another kind of file (an HTML page or a git-lfs pointer, for example).",
+        ) from error
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, dict):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        kind = f"keys {_first([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f"{path} holds no weights: found {kind}",
+            hint="Expected tensors by name, bare or under 'ema' or 'model'.",
+        )
+    return content
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for _ in _PREFIXES:
+        for prefix in _PREFIXES:
+            if tensors and all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _first(names: list[str], limit: int = 6) -> str:
+    shown = ", ".join(names[:limit])
+    return f"{shown}, … and {len(names) - limit} more" if len(names) > limit else shown

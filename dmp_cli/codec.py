@@ -1,0 +1,149 @@
+"""Images <-> the space a backbone denoises: a VAE of diffusers, or the pixels themselves."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backbones.base import Backbone
+from .checkpoints import digest_tensors
+from .config import CodecRecord
+from .errors import CheckpointError, ConfigError
+
+_DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"  # what the public DiTs were trained with
+
+
+class Codec(ABC):
+    """Turns images (B, C, H, W) in [-1, 1] into latents and back."""
+
+    record: CodecRecord
+    factor: int  # image side / latent side
+    image_channels: int
+    clips: bool  # whether what it decodes lies in [-1, 1], so that a sampler may clip its guess of x_0
+
+    @abstractmethod
+    def encode(self, images: Tensor, *, noise: Tensor) -> Tensor:
+        """Latents (B, C', H/f, W/f); ``noise`` of that shape draws from the posterior where there is one."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images in [-1, 1], not clipped."""
+
+
+class PixelCodec(Codec):
+    """No codec: the backbone denoises pixels."""
+
+    factor, clips = 1, True
+
+    def __init__(self, image_channels: int) -> None:
+        self.image_channels = image_channels
+        self.record = CodecRecord(kind="pixel")
+
+    def encode(self, images: Tensor, *, noise: Tensor) -> Tensor:
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents
+
+
+class VAECodec(Codec):
+    """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale and shift from its own config."""
+
+    image_channels, clips = 3, False
+
+    def __init__(self, vae: Any, record: CodecRecord) -> None:
+        self.vae, self.record = vae, record
+        stages = vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels")
+        self.factor = 2 ** (len(stages) - 1)
+        self.scale = vae.config.get("scaling_factor") or 1.0
+        self.shift = vae.config.get("shift_factor") or 0.0
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, *, noise: Tensor) -> Tensor:
+        encoded = self.vae.encode(images)
+        if self.record.kind == "tiny-vae":
+            latents = encoded.latents
+        else:
+            latents = encoded.latent_dist.mean + encoded.latent_dist.std * noise
+        return (latents - self.shift) * self.scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.vae.decode(latents / self.scale + self.shift).sample
+
+
+def load_codec(
+    choice: str | None, backbone: Backbone, *, record: CodecRecord | None = None, download: bool = False
+) -> Codec:
+    """The codec for ``backbone``, on its device.
+
+    Args:
+        choice: ``none`` for pixel space, a folder or hub id of a VAE; None takes ``record``, then what the backbone's own
+            file names, then pixel space for 1 or 3 channels and the public DiTs' VAE for 4.
+        record: the codec a patch was trained with; another one is refused.
+
+    Raises:
+        ConfigError: a codec that does not fit the backbone's channels, or is not the recorded one.
+        CheckpointError: weights that cannot be found or read.
+    """
+    known = record or backbone.codec
+    channels = backbone.sample_shape[0]
+    if choice is None:
+        choice = (known.source or "none") if known else ("none" if channels in (1, 3) else _DEFAULT_VAE)
+    if choice == "none":
+        if channels not in (1, 3):
+            raise ConfigError(f"--vae none: the backbone has {channels} channels; pixels have 1 or 3")
+        codec: Codec = PixelCodec(channels)
+    else:
+        codec = _load_vae(choice, download=download, device=backbone.device)
+        _check_channels(codec, channels, choice)
+    if record is not None and (record.kind, record.digest) != (codec.record.kind, codec.record.digest):
+        raise ConfigError(
+            f"the patch was trained with another codec: {record.source or 'pixel space'}, not {choice}",
+            hint="Give that one with --vae.",
+        )
+    return codec
+
+
+def image_size(codec: Codec, backbone: Backbone) -> int:
+    """Side in pixels of the images that ``backbone`` makes through ``codec``."""
+    return backbone.sample_shape[1] * codec.factor
+
+
+def _load_vae(source: str, *, download: bool, device: torch.device) -> VAECodec:
+    path = Path(source)
+    folder = path / "vae" if (path / "vae" / "config.json").exists() else path
+    if not folder.exists() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+        raise CheckpointError(f"{source} does not exist", hint="Give a VAE's folder or hub id with --vae, or --vae none.")
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    try:
+        config = AutoencoderKL.load_config(str(folder), local_files_only=not download)
+        kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
+        name = config.get("_class_name")
+        if name not in kinds:
+            raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
+        loader, kind = kinds[name]
+        vae, report = loader.from_pretrained(
+            str(folder), local_files_only=not download, output_loading_info=True, use_safetensors=None
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"no VAE at {source}: not a folder with its files, and not in the local hub cache",
+            hint="Give a folder with --vae, or let it be fetched with --download.",
+        ) from error
+    problems = {kind: names for kind, names in report.items() if names and kind != "error_msgs"}
+    if problems:
+        raise CheckpointError(f"{source}: its tensors do not fit: {problems}")
+    vae = vae.to(device).eval().requires_grad_(False)
+    return VAECodec(vae, CodecRecord(kind=kind, source=source, digest=digest_tensors(vae.state_dict())))
+
+
+def _check_channels(codec: Codec, channels: int, choice: str) -> None:
+    latent = codec.vae.config["latent_channels"] if isinstance(codec, VAECodec) else channels
+    if latent != channels:
+        raise ConfigError(f"--vae {choice} makes {latent} channels; the backbone denoises {channels}")

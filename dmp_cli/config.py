@@ -1,0 +1,176 @@
+"""Every option's default and range, and the records kept in files. Imports no torch, so that ``--help`` stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError
+
+Method = Literal["dmp", "prompt-tuning", "full", "scratch"]
+Sampler = Literal["ddpm", "ddim", "dpm++"]
+Dtype = Literal["fp32", "bf16", "fp16"]
+
+
+class Frozen(BaseModel):
+    """Base of all configs and records: unknown fields are errors, fields never change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=Frozen)
+
+
+def build(config: type[C], **options: Any) -> C:
+    """Construct a config from options; a value out of range becomes one ConfigError that names its option."""
+    try:
+        return config(**options)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_in_words(problem) for problem in error.errors())) from error
+
+
+def _in_words(problem: Any) -> str:
+    option = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{option} {problem['input']!r}: {reason}" if option else reason
+
+
+# --- the patch ---------------------------------------------------------------------------------------------------
+
+
+class PatchConfig(Frozen):
+    """Which mixture of prompts a patch is (paper, Section 3 and Table 4)."""
+
+    gate: Literal["linear", "constant", "none"] = "linear"  # none = prompt tuning (Eq. 2), constant = 1/N (a control)
+    scope: Literal["distinct", "uniform"] = "distinct"  # the gate reads [t; i], or t alone (Table 4c)
+    depth: int | None = Field(None, ge=0)  # the first blocks that get prompts (Table 4e); None: all of them
+
+    @model_validator(mode="after")
+    def _scope_needs_a_gate(self) -> PatchConfig:
+        if self.scope == "uniform" and self.gate != "linear":
+            raise ValueError(f"--scope uniform says what the gate reads, and --gate {self.gate} reads nothing")
+        return self
+
+
+class BackboneHints(Frozen):
+    """What a weight file may leave open."""
+
+    num_classes: int | None = Field(None, ge=0)
+    num_heads: int | None = Field(None, ge=1)
+    trained_with: Literal["meta", "diffusers"] | None = None
+    schedule: Literal["linear", "cosine"] | None = None
+    sizes: dict[str, Any] | None = None  # from the file's own header; None: read from shapes
+
+
+# --- records: what files say about where they come from ------------------------------------------------------------
+
+
+class ScheduleConfig(Frozen):
+    """The noise schedule of the backbone's own pre-training."""
+
+    kind: Literal["linear", "cosine"] = "linear"
+    num_timesteps: int = Field(1000, ge=2)
+    beta_start: float = Field(1e-4, gt=0, lt=1)  # linear only
+    beta_end: float = Field(0.02, gt=0, lt=1)  # linear only
+
+
+class CodecRecord(Frozen):
+    """What turns images into the space the backbone denoises."""
+
+    kind: Literal["pixel", "vae", "tiny-vae"] = "pixel"
+    source: str | None = None  # folder or hub id; None in pixel space
+    digest: str | None = None  # SHA-256 of the codec's weights; None in pixel space
+
+
+class BackboneRecord(Frozen):
+    """Which backbone a patch belongs to."""
+
+    family: str
+    sizes: dict[str, Any]  # the family's own config
+    source: str  # the file or hub id it was read from
+    name: str | None = None  # a registry name such as dit-b2, when it was loaded by one
+    digest: str  # SHA-256 over its tensors: the same for the same weights in any container
+
+
+class PatchRecord(Frozen):
+    """The header of a patch file, as written and read by ``patchfile``."""
+
+    format_version: int = 1
+    config: PatchConfig
+    hidden_shapes: list[list[int]]  # one (N, D) a prompted block
+    gate_width: int  # D of the vector the gate reads
+    backbone: BackboneRecord
+    schedule: ScheduleConfig
+    codec: CodecRecord
+    image_size: int  # pixels
+    training: dict[str, Any] | None = None  # None: never trained
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+class TrainConfig(Frozen):
+    """One training run. Defaults are the paper's recipe (Section 4; ``docs/method.md`` marks what it leaves open)."""
+
+    method: Method = "dmp"
+    data: Path
+    steps: int = Field(30_000, ge=1)
+    batch_size: int = Field(128, ge=1)  # global
+    micro_batch_size: int | None = Field(None, ge=1)  # None: the whole batch at once
+    lr: float = Field(1e-4, gt=0)  # prompts, or all weights for full and scratch
+    gate_lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(0, ge=0)  # steps
+    balance_importance: float = Field(1.0, ge=0)
+    balance_load: float = Field(1.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)  # decay; 0: none
+    class_dropout: float = Field(0.1, ge=0, le=1)  # used only where the backbone has a null condition
+    flip: bool = True
+    seed: int = Field(0, ge=0)
+    dtype: Dtype = "fp32"
+    log_every: int = Field(100, ge=1)
+    save_every: int = Field(5000, ge=1)
+    sample_every: int = Field(0, ge=0)  # 0: never
+    keep: int = Field(3, ge=1)  # newest checkpoints kept
+    workers: int = Field(0, ge=0)
+    max_bad: int = Field(100, ge=0)  # unreadable images allowed before the run stops
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> TrainConfig:
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"--micro-batch-size {self.micro_batch_size} does not divide --batch-size {self.batch_size}")
+        return self
+
+
+class SampleConfig(Frozen):
+    """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
+
+    num_images: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0)
+    sampler: Sampler = "ddpm"
+    steps: int = Field(250, ge=1)
+    guidance: float = Field(1.0, ge=0)  # 1: none
+    guidance_channels: Literal["3", "all"] = "all"  # DiT's own sampler guides 3 of the 4 latent channels
+    classes: tuple[int, ...] | None = None  # cycled over the indices; None: the backbone has no classes
+    strength: float = 1.0
+    batch_size: int = Field(16, ge=1)  # images in one fixed chunk of consecutive indices
+    dtype: Dtype = "fp32"
+
+
+class EvalConfig(Frozen):
+    """How folders of samples are scored against a reference."""
+
+    samples: tuple[Path, ...] = Field(min_length=1)
+    reference: Path
+    metrics: tuple[Literal["fid", "kid"], ...] = ("fid",)
+    features: str = "inception"  # inception, pixels, digits, or a TorchScript file
+    inception_weights: Path | None = None  # None: $DMP_INCEPTION, then the user cache
+    save_stats: Path | None = None  # .npz for the statistics of the reference, measured from images; None: not kept
+    bootstrap: int = Field(10, ge=0)  # resamples behind each spread; 0: none
+    kid_subsets: int = Field(100, ge=1)
+    kid_subset_size: int = Field(1000, ge=2)
+    seed: int = Field(0, ge=0)
+    batch_size: int = Field(32, ge=1)

@@ -1,0 +1,236 @@
+"""Attach a patch to a loaded backbone through hooks: no module is edited, replaced or renamed.
+
+A forward hook on the backbone's timestep embedder computes all gate weights once per forward; a pre-hook on each
+prompted block adds that block's mixture (paper, Eq. 3). The hooks are objects, not closures, so that a deep copy or a
+pickle of a patched backbone carries its own patch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .backbones.base import Backbone, Block
+from .checkpoints import digest_tensors
+from .config import BackboneRecord, CodecRecord, PatchConfig, PatchRecord
+from .errors import ConfigError, PatchError
+from .prompts import Gating, Patch, add_mixture
+
+
+class _Link:
+    """What the hooks of one patched backbone share."""
+
+    def __init__(self, patch: Patch, strength: float) -> None:
+        self.patch = patch
+        self.strength = strength
+        self.enabled = True
+        self.weights: tuple[Tensor, ...] = ()  # of the forward under way: one (B, N, 1) a block
+
+
+class _ReadGate:
+    """Forward hook on the timestep embedder: its output (B, D) -> the gate weights of every block."""
+
+    def __init__(self, link: _Link) -> None:
+        self.link = link
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        if self.link.enabled:
+            self.link.weights = self.link.patch(output).weights.unsqueeze(-1).unbind(1)
+
+
+class _AddMixture:
+    """Pre-hook on one block: adds its mixture to the hidden state in the block's call."""
+
+    def __init__(self, link: _Link, backbone_type: type[Backbone], index: int) -> None:
+        self.link, self.backbone_type, self.index = link, backbone_type, index
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        if not self.link.enabled:
+            return None
+        hidden = add_mixture(
+            self.backbone_type.take_hidden(args, kwargs),
+            weights=self.link.weights[self.index],
+            prompts=self.link.patch.prompts[self.index],
+            strength=self.link.strength,
+        )
+        return self.backbone_type.put_hidden(args, kwargs, hidden)
+
+
+class PatchedBackbone(nn.Module):
+    """A frozen backbone and its patch, called like the backbone. The patch's parameters alone require grad."""
+
+    def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
+        super().__init__()
+        self.backbone, self.patch = backbone, patch
+        self._link = _Link(patch, strength)
+        self._required_grad = {name: p.requires_grad for name, p in backbone.named_parameters()}
+        self._was_training = backbone.training
+        backbone.requires_grad_(False)
+        backbone.eval()
+        self._handles = self._hook()
+
+    def _hook(self) -> list[RemovableHandle]:
+        _forget_compiled_graphs()
+        kind = type(self.backbone)
+        blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
+        handles = [self.backbone.gate_source.register_forward_hook(_ReadGate(self._link))] if blocks else []
+        for index, block in enumerate(blocks):
+            hook = _AddMixture(self._link, kind, index)
+            handles.append(block.module.register_forward_pre_hook(hook, with_kwargs=True))
+        return handles
+
+    @property
+    def strength(self) -> float:
+        """Factor on every mixture: 1 as trained, 0 the bare backbone."""
+        return self._link.strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        self._link.strength = float(value)
+
+    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        """One denoising prediction; arguments and result as of :meth:`Backbone.forward`."""
+        return self.backbone(x, timesteps, condition)
+
+    def gating(self, timesteps: Tensor) -> Gating:
+        """The gate's weights for ``timesteps`` (B,) outside a forward, with gradients to the gate."""
+        with self.disabled():
+            vector = self.backbone.gate_vector(timesteps)
+        return self.patch(vector)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside the block the backbone answers bare, bit for bit."""
+        before, self._link.enabled = self._link.enabled, False
+        try:
+            yield
+        finally:
+            self._link.enabled = before
+
+    def detach(self) -> Backbone:
+        """Remove the hooks and give the backbone back as it was before :func:`attach`."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._link.weights = ()
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(self._required_grad[name])
+        self.backbone.train(self._was_training)
+        _forget_compiled_graphs()
+        return self.backbone
+
+    def train(self, mode: bool = True) -> PatchedBackbone:
+        """Set the patch's mode; the frozen backbone stays in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+
+def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bool = False) -> PatchedBackbone:
+    """Attach ``patch`` to ``backbone`` and freeze the backbone. A fresh patch changes no output bit.
+
+    Every check comes before the first hook, so a patch that does not fit leaves the backbone untouched.
+
+    Args:
+        strength: factor on every mixture.
+        force: accept a backbone whose weights are not those the patch was trained on; its sizes must fit all the same.
+
+    Raises:
+        PatchError: another family, other sizes, other weights, or a patch is attached already.
+    """
+    if not isinstance(backbone, Backbone):
+        raise PatchError(f"{type(backbone).__name__} is no backbone", hint="Load it with dmp_cli.load_backbone.")
+    if any(isinstance(hook, _ReadGate) for hook in backbone.gate_source._forward_hooks.values()):
+        raise PatchError("this backbone has a patch attached already", hint="Call detach() on the patched backbone first.")
+    _check_fit(backbone, patch)
+    if patch.record is not None and not force:
+        _check_digest(backbone, patch.record.backbone)
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in backbone.parameters()):
+        warnings.warn(
+            "this backbone keeps its hidden state in half precision, where a mixture under about 0.2 % of it rounds to "
+            "nothing; keep its weights in float32 and compute under autocast",
+            stacklevel=2,
+        )
+    patch.to(backbone.device)
+    return PatchedBackbone(backbone, patch, strength=strength)
+
+
+def create_patch(
+    backbone: Backbone, config: PatchConfig, *, codec: CodecRecord, image_size: int, seed: int = 0
+) -> Patch:
+    """A zero patch for ``backbone``: attached, it changes nothing until trained.
+
+    Raises:
+        ConfigError: more blocks asked for than there are.
+    """
+    blocks = prompted_blocks(backbone.list_blocks(), config)
+    shapes = [block.hidden_shape for block in blocks]
+    patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, seed=seed)
+    if backbone.record is not None:
+        patch.record = PatchRecord(
+            config=config,
+            hidden_shapes=[list(shape) for shape in shapes],
+            gate_width=backbone.gate_width,
+            backbone=backbone.record,
+            schedule=backbone.schedule,
+            codec=codec,
+            image_size=image_size,
+        )
+    return patch
+
+
+def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
+    """The first ``config.depth`` blocks, or all."""
+    if config.depth is not None and config.depth > len(blocks):
+        raise ConfigError(f"--depth {config.depth}: this backbone has {len(blocks)} blocks")
+    return blocks[: config.depth]
+
+
+def backbone_digest(backbone: Backbone) -> str:
+    """SHA-256 over the backbone's weights as they are now; the same whichever container they came from."""
+    return digest_tensors(backbone.state_dict(), without=backbone.derived_tensors())
+
+
+def _check_fit(backbone: Backbone, patch: Patch) -> None:
+    blocks = backbone.list_blocks()
+    expected = [block.hidden_shape for block in blocks[: len(patch.hidden_shapes)]]
+    wrong = []
+    if patch.record is not None and patch.record.backbone.family != backbone.family:
+        wrong.append(f"family {patch.record.backbone.family}, not {backbone.family}")
+    if patch.record is not None and patch.record.backbone.sizes != backbone.sizes:
+        theirs, ours = patch.record.backbone.sizes, backbone.sizes
+        wrong += [f"{k} {theirs.get(k)}, not {ours.get(k)}" for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)]
+    if len(patch.hidden_shapes) > len(blocks):
+        wrong.append(f"{len(patch.hidden_shapes)} prompted blocks, not at most {len(blocks)}")
+    elif patch.hidden_shapes != expected:
+        wrong.append(f"prompts of shape {patch.hidden_shapes[:1]}, not {expected[:1]}")
+    if patch.gate_width != backbone.gate_width:
+        wrong.append(f"gate width {patch.gate_width}, not {backbone.gate_width}")
+    if wrong:
+        raise PatchError(
+            "this patch belongs to another backbone: " + "; ".join(wrong),
+            hint="Give the backbone it was trained on with --checkpoint, or train a new patch.",
+        )
+
+
+def _check_digest(backbone: Backbone, record: BackboneRecord) -> None:
+    digest = backbone.record.digest if backbone.record is not None else backbone_digest(backbone)
+    if digest != record.digest:
+        raise PatchError(
+            f"this patch was trained on other weights: {record.source} with digest {record.digest[:12]}…, "
+            f"not {digest[:12]}…",
+            hint="Give the original with --checkpoint, or accept these weights with --force-backbone.",
+        )
+
+
+def _forget_compiled_graphs() -> None:
+    # A graph compiled before the hooks came, or went, would silently run without, or with, them.
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()

@@ -1,0 +1,115 @@
+"""Files and folders that appear whole or not at all: write beside, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, DMPError
+
+PARTIAL = ".partial"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Like :func:`write_bytes`, for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Like :func:`write_bytes`, for JSON with two spaces of indentation and a final newline."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the name ``path`` by one rename when the block ends without an error."""
+    path = Path(path)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.iterdir():
+            _sync_file(file)
+        _sync_folder(partial)
+        os.rename(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed process left half-written directly in ``folder``."""
+    for entry in Path(folder).glob(f"*{PARTIAL}"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise ConfigError when ``path`` exists and ``force`` is off. An empty folder counts as not existing."""
+    path = Path(path)
+    if force or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    raise ConfigError(f"{path} exists already", hint="Give another output with -o, or overwrite it with --force.")
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    # A folder can be opened and synced on POSIX only; elsewhere the rename alone must do.
+    if os.name == "posix":
+        _sync_file(path)
+
+
+def _cannot_write(path: Path, error: OSError) -> DMPError:
+    if error.errno in _DISK_FULL:
+        return DMPError(f"cannot write {path}: no space left on the disk", hint="Free some space and run it again.")
+    return DMPError(f"cannot write {path}: {error.strerror or error}")

@@ -1,0 +1,112 @@
+"""What each training method learns, at which rate, and the file it leaves: dmp, prompt-tuning, full, scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from . import patchfile
+from .backbones import save_backbone
+from .backbones.base import Backbone
+from .balance import LoadNoise
+from .codec import Codec, image_size
+from .config import PatchConfig, TrainConfig
+from .engine import PatchedBackbone, attach, create_patch
+from .errors import ConfigError
+
+
+@dataclass
+class Trainee:
+    """One thing to train: how it is called, what of it is learnt, and how it is written."""
+
+    denoiser: nn.Module  # called (x, timesteps, condition)
+    learnt: dict[str, nn.Parameter]  # what its file holds, by name
+    groups: list[dict[str, Any]]  # AdamW's parameter groups
+    backbone: Backbone
+    codec: Codec
+    load_noise: LoadNoise | None  # helps to train a gate; never in the file
+
+    @property
+    def file_stem(self) -> str:
+        """Name of the file it leaves in a run, without ``.safetensors``."""
+        return "patch" if isinstance(self.denoiser, PatchedBackbone) else "backbone"
+
+    def write(self, path: Path, values: dict[str, Tensor], training: dict[str, Any]) -> None:
+        """Write the learnt file with ``values`` (as trained, or their average) in place of the live parameters."""
+        with self.holding(values):
+            if isinstance(self.denoiser, PatchedBackbone):
+                patch = self.denoiser.patch
+                assert patch.record is not None
+                patch.record = patch.record.model_copy(update={"training": training})
+                patchfile.save_patch(path, patch)
+            else:
+                save_backbone(path, self.backbone, codec=self.codec.record, training=training)
+
+    def holding(self, values: dict[str, Tensor]) -> _Swap:
+        """Context in which the learnt parameters hold ``values``."""
+        return _Swap(self.learnt, values)
+
+
+class _Swap:
+    """Puts other values into parameters for a while; swapping storage keeps it exact and free."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+        self.parameters, self.values = parameters, values
+
+    def __enter__(self) -> None:
+        self.before = {name: parameter.data for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.data = self.values[name]
+
+    def __exit__(self, *problem: object) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data = self.before[name]
+
+
+def prepare(
+    config: TrainConfig, *, backbone: Backbone, codec: Codec, patch_config: PatchConfig | None = None
+) -> Trainee:
+    """Make ``backbone`` ready to be trained by ``config.method``.
+
+    Raises:
+        ConfigError: a variant that leaves nothing to train, or one given to a method that has no patch.
+    """
+    if config.method in ("full", "scratch"):
+        if patch_config is not None and patch_config != PatchConfig():
+            raise ConfigError(f"--method {config.method} has no patch, so options such as --gate say nothing to it")
+        return _prepare_backbone(config, backbone, codec)
+    patch_config = patch_config or PatchConfig()
+    if config.method == "prompt-tuning":
+        if patch_config.gate not in ("linear", "none") or patch_config.scope != "distinct":
+            raise ConfigError("--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant.")
+        patch_config = patch_config.model_copy(update={"gate": "none"})
+    return _prepare_patch(config, backbone, codec, patch_config)
+
+
+def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_config: PatchConfig) -> Trainee:
+    size = image_size(codec, backbone)
+    patch = create_patch(backbone, patch_config, codec=codec.record, image_size=size, seed=config.seed)
+    if not patch.hidden_shapes:
+        raise ConfigError("--depth 0 leaves nothing to train", hint="Give the number of blocks that get prompts.")
+    patched = attach(backbone, patch)
+    groups: list[dict[str, Any]] = [{"params": list(patch.prompts), "rate": config.lr}]
+    load_noise = None
+    if patch.gate is not None:
+        gate = list(patch.gate.parameters())
+        if config.balance_load:
+            load_noise = LoadNoise(gate_width=patch.gate_width, num_prompts=patch.num_prompts).to(backbone.device)
+            gate += list(load_noise.parameters())
+        groups.append({"params": gate, "rate": config.gate_lr})
+    learnt = dict(patch.named_parameters())
+    return Trainee(patched, learnt, groups, backbone, codec, load_noise)
+
+
+def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
+    fixed = backbone.derived_tensors()
+    learnt = {name: p.requires_grad_(name not in fixed) for name, p in backbone.named_parameters() if name not in fixed}
+    backbone.eval()  # it has no layer that differs in training; class dropout is the loop's
+    groups = [{"params": list(learnt.values()), "rate": config.lr}]
+    return Trainee(backbone, learnt, groups, backbone, codec, None)

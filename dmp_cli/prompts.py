@@ -1,0 +1,123 @@
+"""The paper's method: a pool of prompts, a gate that reads the timestep, and their mixture. Knows no backbone.
+
+Letters: B batch, L prompted blocks, N prompts of a block (= its tokens), D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import randomness
+from .config import PatchConfig, PatchRecord
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Gating(NamedTuple):
+    """What a gate says for a batch: the weights, and what the balance losses need of how they came about."""
+
+    weights: Tensor  # (B, L, N), or (1, L, N) where the gate reads nothing
+    logits: Tensor | None  # (B, L, N); None where the gate reads nothing
+    vector: Tensor  # (B, D), float32
+
+
+def add_mixture(hidden: Tensor, *, weights: Tensor, prompts: Tensor, strength: float = 1.0) -> Tensor:
+    """x_i + strength * sigma(G([t; i])) * p_i (Eq. 3), added in float32 whatever ``hidden`` (B, N, D) is kept in.
+
+    ``weights`` is (B, N, 1) or (1, N, 1), ``prompts`` (N, D). Zero prompts return the value of ``hidden`` unchanged.
+    """
+    if hidden.dtype in _HALF:
+        return torch.addcmul(hidden.float(), weights, prompts, value=strength).to(hidden.dtype)
+    return torch.addcmul(hidden, weights, prompts, value=strength)
+
+
+class LinearGate(nn.Module):
+    """G of Eq. 3: one linear layer shared by all blocks, R^(D+1) -> R^N; the last input column is the block's index."""
+
+    def __init__(self, *, gate_width: int, num_prompts: int, num_blocks: int, reads_depth: bool, seed: int) -> None:
+        super().__init__()
+        self.num_blocks, self.reads_depth = num_blocks, reads_depth
+        inputs = gate_width + int(reads_depth)
+        weight, bias = _uniform_linear(inputs, num_prompts, seed=seed)
+        self.weight = nn.Parameter(weight)  # (N, D + 1), or (N, D) where the depth is not read
+        self.bias = nn.Parameter(bias)  # (N,)
+        self.register_buffer("depths", torch.arange(num_blocks, dtype=torch.float32)[:, None], persistent=False)
+        self.depths: Tensor  # (L, 1)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Logits of all blocks at once, (B, L, N), or (B, 1, N) where they are the same for every block."""
+        if not self.reads_depth:
+            return F.linear(vector, self.weight, self.bias)[:, None]
+        # G([t; i]) = W_t t + b + i w: one product for all blocks, then a term of rank one in the depth
+        logits = F.linear(vector, self.weight[:, :-1], self.bias)[:, None]  # (B, 1, N)
+        return torch.addcmul(logits, self.depths, self.weight[:, -1])  # (B, L, N)
+
+
+class Patch(nn.Module):
+    """Prompts and gate: the learnt thing (paper, Section 3). Its parameters are exactly what training changes.
+
+    Args:
+        config: which variant.
+        hidden_shapes: (N, D) of each prompted block's input, in order.
+        gate_width: length D of the vector the gate reads.
+        seed: fixes the gate's initial weights; prompts start at zero, so a fresh patch changes nothing.
+    """
+
+    def __init__(
+        self, config: PatchConfig, *, hidden_shapes: Sequence[Sequence[int]], gate_width: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.hidden_shapes = [tuple(shape) for shape in hidden_shapes]
+        self.gate_width = gate_width
+        self.record: PatchRecord | None = None  # set by whoever reads it from a file or knows the backbone
+        self.prompts = nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in self.hidden_shapes])
+        self.gate = self._build_gate(seed)
+
+    def _build_gate(self, seed: int) -> LinearGate | None:
+        num_blocks = len(self.hidden_shapes)
+        if self.config.gate == "linear" and num_blocks:
+            return LinearGate(
+                gate_width=self.gate_width,
+                num_prompts=self.num_prompts,
+                num_blocks=num_blocks,
+                reads_depth=self.config.scope == "distinct",
+                seed=seed,
+            )
+        # Without a gate every prompt weighs 1 (Eq. 2), or 1/N: the mean weight that a softmax gives (control).
+        weight = 1 / self.num_prompts if self.config.gate == "constant" else 1.0
+        self.register_buffer("constant", torch.full((1, num_blocks, self.num_prompts), weight), persistent=False)
+        self.constant: Tensor
+        return None
+
+    @property
+    def num_prompts(self) -> int:
+        """N: prompts of a block; 0 when no block is prompted."""
+        return self.hidden_shapes[0][0] if self.hidden_shapes else 0
+
+    def num_parameters(self) -> int:
+        """L*N*D prompt values plus the gate's (D+1)*N + N (paper, Table 1)."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, vector: Tensor) -> Gating:
+        """Gate weights of all blocks for ``vector`` (B, D), in float32 also inside autocast."""
+        with torch.autocast(vector.device.type, enabled=False):
+            vector = vector.float() if vector.dtype in _HALF else vector
+            if self.gate is None:
+                return Gating(self.constant, None, vector)
+            logits = self.gate(vector)  # (B, L, N) or (B, 1, N)
+            size = (-1, len(self.hidden_shapes), -1)
+            # sigma(G([t; i])): softmax over the prompts
+            return Gating(logits.softmax(-1).expand(size), logits.expand(size), vector)
+
+
+def _uniform_linear(inputs: int, outputs: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Weight and bias as ``nn.Linear`` starts them, uniform in +-1/sqrt(inputs), from their own seed."""
+    draws = randomness.generator("gate", seed=seed).uniform(-1, 1, (outputs, inputs + 1)) / inputs**0.5
+    values = torch.from_numpy(draws).float()
+    return values[:, :-1].contiguous(), values[:, -1].contiguous()

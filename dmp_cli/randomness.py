@@ -1,0 +1,54 @@
+"""Randomness as a pure function of what it is for, so that no random state is ever saved.
+
+Every number comes from the counter-based generator Philox (Salmon et al. 2011): the key is a hash of (purpose, seed),
+the counter holds (step, index). Image 7 at step 3 gets the same noise whatever was drawn before it, in which process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def generator(purpose: str, *, seed: int, step: int = 0, index: int = 0) -> np.random.Generator:
+    """The generator of (purpose, seed, step, index)."""
+    key = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
+    # Philox counts up in the first of the four words of its counter; the last two are free to name the place.
+    return np.random.Generator(
+        np.random.Philox(key=np.frombuffer(key, np.uint64), counter=np.array([0, 0, step, index], np.uint64))
+    )
+
+
+def normal(purpose: str, shape: Sequence[int], *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
+    """Standard normal float32 noise, (len(indices), *shape); row k belongs to ``indices[k]`` alone."""
+    rows = np.empty((len(indices), *shape), np.float32)
+    for row, index in zip(rows, indices, strict=True):
+        generator(purpose, seed=seed, step=step, index=index).standard_normal(dtype=np.float32, out=row)
+    return torch.from_numpy(rows)
+
+
+def integers(purpose: str, high: int, *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
+    """Uniform int64 in [0, high), (len(indices),)."""
+    draws = [int(generator(purpose, seed=seed, step=step, index=i).integers(high)) for i in indices]
+    return torch.tensor(draws, dtype=torch.int64)
+
+
+def uniform(purpose: str, *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
+    """Uniform float64 in [0, 1), (len(indices),)."""
+    draws = [float(generator(purpose, seed=seed, step=step, index=i).random()) for i in indices]
+    return torch.tensor(draws, dtype=torch.float64)
+
+
+def permutation(purpose: str, count: int, *, seed: int, step: int = 0) -> np.ndarray:
+    """A permutation of range(count), int64."""
+    return generator(purpose, seed=seed, step=step).permutation(count)
+
+
+def torch_generator(purpose: str, *, seed: int, step: int = 0, index: int = 0) -> torch.Generator:
+    """A CPU generator of torch for what draws through torch only, such as ``nn.init`` or a library's scheduler."""
+    key = hashlib.blake2b(f"{purpose}:{seed}:{step}:{index}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)

@@ -1,0 +1,148 @@
+"""From noise to images: a fixed plan, in fixed chunks of consecutive indices, through diffusers' schedulers.
+
+Image i's noise at a step depends on (seed, i, step) alone. A chunk is always computed whole, also when only part of it is
+asked for, so that the bytes of an image depend on no interruption and on no number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import randomness
+from .backbones.base import Backbone
+from .codec import Codec
+from .config import SampleConfig, ScheduleConfig
+from .devices import autocast
+from .errors import ConfigError
+from .objective import noise_betas
+
+
+class Sample(NamedTuple):
+    """One finished image."""
+
+    index: int
+    label: int | None  # class; None where the backbone takes none
+    pixels: np.ndarray  # uint8, (H, W, C)
+
+
+def label_of(index: int, config: SampleConfig) -> int | None:
+    """The class of image ``index``: the given classes in turn, so that every count is balanced to within one."""
+    return config.classes[index % len(config.classes)] if config.classes else None
+
+
+def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
+    """Fill in what depends on the backbone, and check the rest against it.
+
+    Raises:
+        ConfigError: classes it does not know, guidance without a null condition, or more steps than timesteps.
+    """
+    count = backbone.num_classes
+    classes = config.classes or (tuple(range(count)) if count else None)
+    if classes and (not count or max(classes) >= count or min(classes) < 0):
+        known = f"classes 0..{count - 1}" if count else "no classes"
+        raise ConfigError(f"--classes {','.join(map(str, classes))}: this backbone knows {known}")
+    if config.guidance != 1 and not backbone.has_null:
+        raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
+    if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
+        raise ConfigError(f"--guidance-channels 3: this backbone has {backbone.sample_shape[0]}")
+    if config.steps > backbone.schedule.num_timesteps:
+        raise ConfigError(f"--steps {config.steps}: the schedule has {backbone.schedule.num_timesteps} timesteps")
+    return config.model_copy(update={"classes": classes})
+
+
+def chunks(config: SampleConfig) -> list[range]:
+    """The fixed chunks that cover indices 0..n-1; the last may reach beyond n."""
+    size = config.batch_size
+    return [range(start, start + size) for start in range(0, config.num_images, size)]
+
+
+def sample(
+    denoiser: nn.Module, *, backbone: Backbone, codec: Codec, config: SampleConfig, todo: list[range] | None = None
+) -> Iterator[list[Sample]]:
+    """Yield the images of each chunk of ``todo`` (None: all), those below ``config.num_images`` only.
+
+    ``denoiser`` is the patched backbone, or the bare one; ``config`` must have gone through :func:`resolve`.
+    """
+    for indices in chunks(config) if todo is None else todo:
+        latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips)
+        images = to_uint8(codec.decode(latents))
+        yield [
+            Sample(index, label_of(index, config), image)
+            for index, image in zip(indices, images, strict=True)
+            if index < config.num_images
+        ]
+
+
+@torch.inference_mode()
+def denoise(denoiser: nn.Module, indices: range, *, backbone: Backbone, config: SampleConfig, clips: bool) -> Tensor:
+    """Latents (B, C, H, W) of the images ``indices``, from noise to x_0."""
+    device = backbone.device
+    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
+    labels = [label_of(index, config) for index in indices]
+    condition = None if labels[0] is None else torch.tensor(labels, device=device)
+    x = randomness.normal("start", backbone.sample_shape, seed=config.seed, indices=indices).to(device)
+    for step, timestep in enumerate(scheduler.timesteps):
+        with autocast(device, config.dtype):
+            output = predict(denoiser, x, int(timestep), condition, backbone=backbone, config=config)
+        # Only DDPM adds noise, and only it knows what to do with a learned variance.
+        extra: dict[str, Any] = {}
+        if config.sampler == "ddpm":
+            extra["generator"] = [
+                randomness.torch_generator("sample", seed=config.seed, step=step, index=i) for i in indices
+            ]
+        else:
+            output = output[:, : x.shape[1]]
+        x = scheduler.step(output, timestep, x, **extra).prev_sample
+    return x
+
+
+def predict(
+    denoiser: nn.Module,
+    x: Tensor,
+    timestep: int,
+    condition: Tensor | None,
+    *,
+    backbone: Backbone,
+    config: SampleConfig,
+) -> Tensor:
+    """One prediction in float32, guided where asked: eps = eps_null + w (eps_cond - eps_null) on the guided channels."""
+    timesteps = torch.full((len(x),), timestep, device=x.device)
+    if config.guidance == 1 or condition is None:
+        return denoiser(x, timesteps, condition).float()
+    both = torch.cat([condition, backbone.null_condition(len(x))])
+    conditional, null = denoiser(torch.cat([x, x]), torch.cat([timesteps, timesteps]), both).float().chunk(2)
+    guided = 3 if config.guidance_channels == "3" else x.shape[1]
+    epsilon = null[:, :guided] + config.guidance * (conditional[:, :guided] - null[:, :guided])
+    return torch.cat([epsilon, conditional[:, guided:]], dim=1)
+
+
+def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_sigma: bool, clips: bool) -> Any:
+    """A scheduler of diffusers set up so that its numbers are those of the original samplers, tables in float64."""
+    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+    betas = noise_betas(schedule)
+    common: dict[str, Any] = {"num_train_timesteps": schedule.num_timesteps, "trained_betas": betas.tolist()}
+    if config.sampler == "ddpm":
+        variance = "learned_range" if learns_sigma else "fixed_small"
+        scheduler = DDPMScheduler(**common, clip_sample=clips, variance_type=variance, timestep_spacing="linspace")
+    elif config.sampler == "ddim":
+        scheduler = DDIMScheduler(**common, clip_sample=clips, timestep_spacing="leading", set_alpha_to_one=True)
+    else:
+        scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", timestep_spacing="linspace")
+    scheduler.betas, scheduler.alphas = betas, 1 - betas
+    scheduler.alphas_cumprod = (1 - betas).cumprod(0)
+    if config.sampler == "ddim":
+        scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
+    scheduler.set_timesteps(config.steps)
+    return scheduler
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """[-1, 1] floats (B, C, H, W) -> uint8 (B, H, W, C): clipped, rounded to the nearest level."""
+    levels = (images.float().clamp(-1, 1) + 1) * 127.5
+    return levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
