@@ -11,13 +11,21 @@ from typing import Any
 import torch
 
 from ..checkpoints import Weights, digest_tensors, read_weights
-from ..config import BackboneHints, BackboneRecord, CodecRecord, ScheduleConfig, build
+from ..config import BackboneHints, BackboneRecord, CodecRecord, PatchRecord, ScheduleConfig, build
 from ..errors import CheckpointError, ConfigError
 from . import dit_weights
 from .base import Backbone
 from .dit import DiT, DiTConfig, named_config
 
-__all__ = ["Backbone", "build_backbone", "checkpoint_folder", "load_backbone", "save_backbone"]
+__all__ = [
+    "Backbone",
+    "build_backbone",
+    "checkpoint_folder",
+    "is_size_name",
+    "load_backbone",
+    "reload_backbone",
+    "save_backbone",
+]
 
 _FAMILIES: dict[str, ModuleType] = {"dit": dit_weights}
 _PUBLIC_HOMES = {"dit-xl2": "facebook/DiT-XL-2-256"}  # repositories that hold Meta's weights in diffusers' container
@@ -58,35 +66,76 @@ def load_backbone(
         trained_with=trained_with or ("meta" if public else None),
         schedule=schedule,
     )
+    backbone = _load(name, weights, hints)
+    _check_name(name, backbone, weights)
+    return backbone.to(device)
+
+
+def reload_backbone(
+    record: PatchRecord,
+    *,
+    name: str | None = None,
+    checkpoint: Path | None = None,
+    download: bool = False,
+    device: str | torch.device = "cpu",
+) -> Backbone:
+    """The backbone that a patch was made for, from where it was, or from ``checkpoint`` or ``name`` if it has moved.
+
+    Whether its weights are the same is for ``attach`` to check; its sizes and schedule are those of ``record``.
+
+    Raises:
+        CheckpointError: it is not there any more, or holds another backbone's tensors.
+    """
+    about = record.backbone
+    where = name or (str(checkpoint) if checkpoint else about.name if about.name in _EMBEDDED else about.source)
+    hints = BackboneHints(
+        sizes=about.sizes,
+        trained_with="diffusers" if about.sizes.get("freq_shift") else "meta",
+        schedule=record.schedule.kind,
+    )
+    try:
+        weights, _ = _find_weights(where, checkpoint, download=download)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the patch's backbone is not to be found: {error.message}", hint="Say where it is now with --checkpoint."
+        ) from error
+    backbone = _load(about.name or where, weights, hints)
+    backbone.schedule = record.schedule
+    return backbone.to(device)
+
+
+def _load(name: str, weights: Weights, hints: BackboneHints) -> Backbone:
     own = _own_metadata(weights)
     if own is not None:
         hints = hints.model_copy(update={"sizes": own["sizes"]})
-    backbone = _family_of(weights).build(weights, hints)
-    _check_name(name, backbone, weights)
+    backbone: Backbone = _family_of(weights).build(weights, hints)
     backbone.schedule = _schedule(own, hints)
     backbone.codec = CodecRecord(**own["codec"]) if own and own.get("codec") else None
     backbone.record = BackboneRecord(
         family=backbone.family,
         sizes=backbone.sizes,
-        source=str(weights.path),
-        name=name.lower() if named_config(name) or name in _EMBEDDED else None,
+        source=str(weights.path.resolve()) if weights.path.exists() else str(weights.path),
+        name=name.lower() if _is_name(name) else None,
         digest=digest_tensors(backbone.state_dict(), without=backbone.derived_tensors()),
     )
-    return backbone.to(device)
+    return backbone
 
 
-def build_backbone(
-    name: str, *, num_classes: int | None = None, input_size: int | None = None, device: str = "meta"
-) -> Backbone:
+def is_size_name(name: str) -> bool:
+    """Whether ``name`` alone gives a backbone's sizes: dit-s2 … dit-xl8, or a ``.json`` file of sizes."""
+    return named_config(name) is not None or name.endswith(".json")
+
+
+def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbone:
     """A backbone of a known shape without its weights: on ``meta`` for counting, else for training from scratch.
 
-    ``name`` is a registry name, a ``.json`` file of sizes, or a ``.safetensors`` file that this tool wrote.
+    ``name`` is a registry name, a ``.json`` file of sizes, or a weight file; ``changes`` replace single sizes
+    (``num_classes``, ``input_size``, ``in_channels``) where they are not None.
     """
-    config = _known_config(name)
-    changes: dict[str, Any] = {"input_size": input_size} if input_size else {}
-    if num_classes is not None:
-        changes |= {"num_classes": num_classes, "null_row": num_classes > 1}
-    config = build(DiTConfig, **{**config.model_dump(), **changes})
+    given = {key: value for key, value in changes.items() if value is not None}
+    if "num_classes" in given:
+        given["null_row"] = given["num_classes"] > 1
+    config = build(DiTConfig, **{**_known_config(name).model_dump(), **given})
     with torch.device(device):
         return DiT(config)
 

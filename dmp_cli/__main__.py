@@ -1,0 +1,5 @@
+"""``python -m dmp_cli`` is ``dmp``."""
+
+from .cli import main
+
+main()

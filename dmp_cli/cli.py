@@ -1,0 +1,68 @@
+"""The ``dmp`` command: registers the commands and turns every DMPError into one message and its exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import __version__, signals
+from .commands import demo, evaluate, inspect_gates, patch, sample, train
+from .errors import DMPError
+
+
+class _Group(TyperGroup):
+    """Commands in the order they are registered; errors a user can cause end without a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        signals.end_on_sigterm()
+        try:
+            return super().invoke(ctx)
+        except DMPError as error:
+            if ctx.meta.get("dmp.verbose"):
+                traceback.print_exc()
+            message, *rest = str(error).splitlines()
+            print(f"error: {message}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    name="dmp",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Patch a frozen diffusion model with a mixture of prompts: train the patch, sample, score, look at its gates.",
+)
+app.command("patch")(patch.patch)
+app.command("train")(train.train)
+app.command("sample")(sample.sample)
+app.command("eval")(evaluate.evaluate)
+app.command("inspect-gates")(inspect_gates.inspect_gates)
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dmp {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``dmp`` script."""
+    app(prog_name="dmp")

@@ -1,0 +1,1 @@
+"""One file per command: options -> config -> one engine verb -> print."""

@@ -1,0 +1,90 @@
+"""What a command prints: progress and remarks on stderr, the result on stdout, as text or as one JSON object."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines where there is no terminal
+
+
+class Printer:
+    """The two streams of one command."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.as_json: bool = options.get("json", False)
+        self.quiet: bool = options.get("quiet", False)
+        self.verbose: bool = options.get("verbose", False)
+        self._notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._results = Console(highlight=False, markup=False, soft_wrap=True, stderr=self.as_json)
+
+    def note(self, text: str) -> None:
+        """A remark for whoever watches."""
+        if not self.quiet:
+            self._notes.print(text)
+
+    def warn(self, text: str) -> None:
+        """A remark that is shown even with --quiet."""
+        self._notes.print(f"warning: {text}")
+
+    def say(self, text: str) -> None:
+        """A line of the result."""
+        if not self.quiet:
+            self._results.print(text)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table of the result; all columns but the first hold numbers and align right."""
+        table = Table(title=title, title_justify="left")
+        for place, column in enumerate(columns):
+            table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        if not self.quiet:
+            self._results.print(table, soft_wrap=False)
+
+    def result(self, content: dict[str, Any]) -> None:
+        """The JSON object of --json; nothing otherwise."""
+        if self.as_json:
+            print(json.dumps(content, ensure_ascii=False), flush=True)
+
+    def plan(self, content: dict[str, Any]) -> None:
+        """What --dry-run shows."""
+        if self.as_json:
+            self.result(content)
+        else:
+            self._results.print(json.dumps(content, indent=2, ensure_ascii=False))
+
+    @contextlib.contextmanager
+    def progress(self, title: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+        """Yields ``advance(done, remark)``: a bar on a terminal, a plain line every ten seconds elsewhere."""
+        if self.quiet:
+            yield lambda done, remark: None
+        elif self._notes.is_terminal:
+            with self._bar() as bar:
+                task = bar.add_task(title, total=total, completed=done, remark="")
+                yield lambda done, remark: bar.update(task, completed=done, remark=remark)
+        else:
+            yield self._plain(title, total)
+
+    def _bar(self) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, TextColumn("{task.fields[remark]}"), console=self._notes, transient=True)
+
+    def _plain(self, title: str, total: int) -> Callable[[int, str], None]:
+        last = time.monotonic()
+
+        def advance(done: int, remark: str) -> None:
+            nonlocal last
+            if done == total or time.monotonic() - last >= _PLAIN_INTERVAL:
+                last = time.monotonic()
+                self.note(f"{title} {done}/{total} {remark}".rstrip())
+
+        return advance

@@ -1,0 +1,90 @@
+"""From options to a loaded backbone, patched or bare, and its codec: what several commands need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..backbones.base import Backbone
+    from ..codec import Codec
+    from ..config import PatchRecord
+    from ..prompts import Patch
+
+
+@dataclass
+class Loaded:
+    """A backbone ready to be called, and what goes with it."""
+
+    backbone: Backbone
+    codec: Codec
+    denoiser: nn.Module  # the patched backbone, or the bare one
+    record: PatchRecord | None  # of the patch; None: there is none
+
+
+def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
+    """The backbone that --backbone and --checkpoint name, and its codec."""
+    from ..backbones import load_backbone
+    from ..codec import load_codec
+
+    name = options.get("backbone") or options.get("checkpoint")
+    if name is None:
+        raise ConfigError("no backbone given", hint="Name one with --backbone, for example --backbone dit-b2.")
+    backbone = load_backbone(
+        str(name),
+        checkpoint=options.get("checkpoint"),
+        num_classes=options.get("num_classes"),
+        num_heads=options.get("num_heads"),
+        trained_with=options.get("trained_with"),
+        schedule=options.get("schedule"),
+        download=options.get("download", False),
+        device=device,
+    )
+    codec = load_codec(options.get("vae"), backbone, download=options.get("download", False))
+    check_image_size(options.get("image_size"), backbone, codec)
+    return Loaded(backbone, codec, backbone, None)
+
+
+def load_backbone_of(patch: Patch, options: dict[str, Any], device: torch.device) -> Backbone:
+    """The backbone a patch belongs to, from where it was or from --checkpoint or --backbone."""
+    from ..backbones import reload_backbone
+
+    assert patch.record is not None
+    return reload_backbone(
+        patch.record,
+        name=options.get("backbone"),
+        checkpoint=options.get("checkpoint"),
+        download=options.get("download", False),
+        device=device,
+    )
+
+
+def load_patched(path: Path, options: dict[str, Any], device: torch.device) -> Loaded:
+    """A patch attached to its backbone, with the codec it was trained with."""
+    from ..codec import load_codec
+    from ..engine import attach
+    from ..patchfile import load_patch
+
+    patch = load_patch(path)
+    assert patch.record is not None
+    force, strength = options.get("force_backbone", False), options.get("strength")
+    backbone = load_backbone_of(patch, options, device)
+    patched = attach(backbone, patch, strength=1.0 if strength is None else strength, force=force)
+    recorded = None if force else patch.record.codec
+    codec = load_codec(options.get("vae"), backbone, record=recorded, download=options.get("download", False))
+    return Loaded(backbone, codec, patched, patch.record)
+
+
+def check_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
+    """Raise ConfigError when --image-size is not what the backbone makes."""
+    from ..codec import image_size
+
+    actual = image_size(codec, backbone)
+    if wanted is not None and wanted != actual:
+        raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels")

@@ -1,0 +1,106 @@
+"""``dmp demo``: the whole story on embedded real data, offline, by running the other commands one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import _options as opt
+from ._console import Printer
+
+if TYPE_CHECKING:
+    from ..demo.story import Story
+
+_OUTPUT = Path("dmp-demo")
+
+
+def demo(
+    ctx: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = _OUTPUT,
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps of each further training.", min=1)] = None,
+    num_images: Annotated[int | None, typer.Option("-n", "--num-images", help="Images of each set.", min=60)] = None,
+    force: opt.Force = False,
+    device: opt.Device = None,
+    dtype: opt.Precision = None,
+    seed: opt.Seed = None,
+    config: opt.ConfigFile = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Further-train a small converged model on real digits three ways, score them, and write a page to look at.
+
+    Takes about three minutes on two cores and needs no network. Run it again to continue where it was stopped.
+    """
+    from ..demo.story import Story
+
+    printer = Printer(ctx.params)
+    given = {"steps": steps, "num_images": num_images, "seed": seed}
+    story = Story(folder=output, **{key: value for key, value in given.items() if value is not None})
+    commands = [*story.train_commands(), *story.sample_commands(), *story.closing_commands()]
+    if dry_run:
+        for command in commands:
+            printer.say(in_shell(command))
+        printer.result({"commands": [in_shell(command) for command in commands]})
+        return
+    _tell(story, commands, printer, force=force)
+
+
+def _tell(story: Story, commands: list[list[str]], printer: Printer, *, force: bool) -> None:
+    from ..demo import write_digits
+    from ..demo.page import build_page
+    from ..files import remove_partials, write_text
+    from ..report import render
+
+    _claim(story, force=force)
+    remove_partials(story.folder)
+    if not story.digits.exists():
+        write_digits(story.digits)
+    with printer.progress("demo", len(commands)) as advance:
+        for done, command in enumerate(commands):
+            printer.note(in_shell(command))
+            _run(command)
+            advance(done + 1, "")
+    page, summary = build_page(story, [in_shell(command) for command in commands])
+    write_text(story.folder / "index.html", render(page))
+    printer.table(summary.title, summary.columns, summary.rows)
+    for line in summary.remarks:
+        printer.say(line)
+    printer.say(f"wrote {story.folder / 'index.html'}: open it in a browser")
+    printer.result({"output": str(story.folder), "page": str(story.folder / "index.html"), "scores": summary.scores})
+
+
+def _claim(story: Story, *, force: bool) -> None:
+    """Take the folder: an earlier demo of the same budget is continued, anything else is refused."""
+    import json
+    import shutil
+    from dataclasses import asdict
+
+    from .. import files
+
+    about_file = story.folder / "demo.json"
+    about = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(story).items()}
+    if force:
+        shutil.rmtree(story.folder, ignore_errors=True)
+    if not (about_file.exists() and json.loads(about_file.read_text()) == about):
+        files.refuse_existing(story.folder, force=False)
+        files.write_json(about_file, about)
+
+
+def _run(command: list[str]) -> None:
+    """Run one command in this process, its output unseen, its errors passed on."""
+    from ..cli import app
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        app([*command, "--quiet"], standalone_mode=False, prog_name="dmp")
+
+
+def in_shell(command: list[str]) -> str:
+    """A command as one types it."""
+    return shlex.join(["dmp", *command])

@@ -1,0 +1,86 @@
+"""``dmp eval``: score folders of samples against a folder of images or saved statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import EvalConfig
+from ..errors import ConfigError
+from . import _options as opt
+from ._console import Printer
+from ._options import setting
+
+_DEFAULT_OUTPUT = Path("scores")
+
+
+def evaluate(
+    ctx: typer.Context,
+    samples: Annotated[
+        list[Path] | None, typer.Option("--samples", help="A folder of samples; give it again for more, the base first.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Real images (folder or zip), or saved statistics (.npz).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The report's folder.", show_default=str(_DEFAULT_OUTPUT))
+    ] = None,
+    metrics: Annotated[str | None, setting(EvalConfig, "metrics", "fid, kid or both: fid,kid.")] = None,
+    features: Annotated[
+        str | None, setting(EvalConfig, "features", "inception, pixels, digits, or a TorchScript file.")
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, setting(EvalConfig, "inception_weights", "inception-2015-12-05.pt; else $DMP_INCEPTION, the cache.")
+    ] = None,
+    save_stats: Annotated[
+        Path | None, setting(EvalConfig, "save_stats", "Keep the reference's statistics in this .npz.")
+    ] = None,
+    bootstrap: Annotated[int | None, setting(EvalConfig, "bootstrap", "Resamples behind each spread; 0: none.")] = None,
+    kid_subsets: Annotated[int | None, setting(EvalConfig, "kid_subsets", "Subsets that KID averages over.")] = None,
+    kid_subset_size: Annotated[int | None, setting(EvalConfig, "kid_subset_size", "Images in each of them.")] = None,
+    batch_size: Annotated[int | None, setting(EvalConfig, "batch_size", "Images at a time.")] = None,
+    force: opt.Force = False,
+    device: opt.Device = None,
+    dtype: opt.Precision = None,
+    seed: opt.Seed = None,
+    config: opt.ConfigFile = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Score samples. The first folder is the base that the others are compared with."""
+    printer, options = Printer(ctx.params), dict(ctx.params)
+    if not samples or reference is None:
+        raise ConfigError("nothing to score", hint="Give --samples DIR (once or more) and --reference DIR or STATS.npz.")
+    if dtype not in (None, "fp32"):
+        raise ConfigError(f"--dtype {dtype}: scores are computed in fp32, so that they can be compared")
+    options["metrics"] = metrics and tuple(part.strip() for part in metrics.split(","))
+    options["samples"] = tuple(samples)
+    wanted = opt.configure(EvalConfig, options)
+    folder = output or _DEFAULT_OUTPUT
+    if dry_run:
+        printer.plan({"eval": wanted.model_dump(mode="json"), "output": str(folder)})
+        return
+    _score(wanted, folder, options, printer)
+
+
+def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: Printer) -> None:
+    from .. import files
+    from ..devices import pick_device
+    from ..evaluation import evaluate as score
+    from ..scores import render_markdown, table_of
+
+    files.refuse_existing(folder / "report.json", force=options["force"])
+    evaluation = score(config, device=str(pick_device(options["device"] or "auto")), log=printer.note)
+    report = evaluation.to_json()
+    files.write_json(folder / "report.json", report)
+    files.write_text(folder / "report.md", render_markdown(evaluation))
+    columns, rows = table_of(evaluation)
+    printer.table(f"Scores against {config.reference}", columns, rows)
+    for warning in evaluation.warnings:
+        printer.warn(warning)
+    printer.say(f"wrote {folder / 'report.json'} and report.md")
+    printer.result(report)

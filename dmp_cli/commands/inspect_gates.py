@@ -1,0 +1,89 @@
+"""``dmp inspect-gates``: what a patch's gate does over timesteps and blocks, in numbers and pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import _options as opt
+from ._console import Printer
+from .patch import require_patch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..engine import PatchedBackbone
+
+
+def inspect_gates(
+    ctx: typer.Context,
+    patch: opt.PatchFile = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder.", show_default="gates/NAME")] = None,
+    force: opt.Force = False,
+    backbone: opt.BackboneName = None,
+    checkpoint: opt.Checkpoint = None,
+    vae: opt.Vae = None,
+    download: opt.Download = False,
+    force_backbone: opt.ForceBackbone = False,
+    device: opt.Device = None,
+    dtype: opt.Precision = None,
+    seed: opt.Seed = None,
+    config: opt.ConfigFile = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Draw and measure the gates of a patch. Needs the backbone's timestep embedder, no GPU and no images."""
+    printer, path = Printer(ctx.params), require_patch(patch)
+    folder = output or Path("gates") / path.stem
+    if dry_run:
+        printer.plan({"patch": str(path), "output": str(folder)})
+        return
+    _inspect(path, folder, ctx.params, printer)
+
+
+def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer) -> None:
+    from ..devices import pick_device
+    from ..engine import attach
+    from ..files import refuse_existing, write_bytes
+    from ..figures import draw_block, draw_gates
+    from ..gates import study
+    from ..patchfile import load_patch
+    from ._models import load_backbone_of
+
+    refuse_existing(folder, force=options["force"])
+    patch = load_patch(path)
+    backbone = load_backbone_of(patch, options, pick_device(options["device"] or "cpu"))
+    weights, timesteps = weights_over_time(attach(backbone, patch, force=options["force_backbone"]))
+    found = study(weights, timesteps=timesteps)
+    found.save(folder)
+    grid = square_grid(weights.shape[2])
+    write_bytes(folder / "gates.png", draw_gates(weights, timesteps, title=f"Gate weights of {path.name}", grid=grid))
+    with printer.progress("draw blocks", weights.shape[1]) as advance:
+        for block in range(weights.shape[1]):
+            picture = draw_block(weights, timesteps, block=block, title=f"{path.name}, block {block}", grid=grid)
+            write_bytes(folder / f"block-{block:02d}.png", picture)
+            advance(block + 1, "")
+    printer.table(f"Gates of {path.name}", list(found.COLUMNS), found.rows())
+    printer.say(f"wrote {folder}: gates.png, a picture per block, gates.npz, gates.csv, summary.json")
+    printer.result({"output": str(folder), **found.to_json()})
+
+
+def weights_over_time(patched: PatchedBackbone) -> tuple[np.ndarray, np.ndarray]:
+    """Gate weights (T, L, N) at all timesteps, and the timesteps (T,)."""
+    import torch
+
+    timesteps = torch.arange(patched.backbone.schedule.num_timesteps, device=patched.backbone.device)
+    with torch.inference_mode():
+        weights = patched.gating(timesteps).weights
+    return weights.expand(len(timesteps), -1, -1).float().cpu().numpy(), timesteps.cpu().numpy()
+
+
+def square_grid(num_prompts: int) -> tuple[int, int] | None:
+    """Rows and columns of the prompts' places in the image; None where they form no square."""
+    side = math.isqrt(num_prompts)
+    return (side, side) if side * side == num_prompts else None

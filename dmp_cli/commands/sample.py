@@ -1,0 +1,174 @@
+"""``dmp sample``: numbered images from a patched or bare backbone, always the same ones for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..config import SampleConfig
+from ..errors import ConfigError
+from . import _options as opt
+from ._console import Printer
+from ._options import setting
+
+_DEFAULT_CHUNK = 16
+
+
+def sample(
+    ctx: typer.Context,
+    patch: opt.PatchFile = None,
+    num_images: Annotated[int | None, setting(SampleConfig, "num_images", "How many.", "-n", "--num-images")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder.", show_default="samples/NAME")] = None,
+    no_patch: Annotated[bool, typer.Option("--no-patch", help="The bare backbone, from the same noise.")] = False,
+    strength: Annotated[float | None, setting(SampleConfig, "strength", "Factor on the patch; 1: as trained.")] = None,
+    sampler: Annotated[str | None, setting(SampleConfig, "sampler", "ddpm, ddim or dpm++.")] = None,
+    steps: Annotated[int | None, setting(SampleConfig, "steps", "Denoising steps.")] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option("--guidance", help="Classifier-free guidance; 1: none.", show_default="1.5 with a null class, else 1"),
+    ] = None,
+    guidance_channels: Annotated[
+        str | None,
+        typer.Option("--guidance-channels", help="3 or all: which channels are guided.", show_default="3 of 4, else all"),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Classes taken in turn, such as 207,360, or all.", show_default="all")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Images in one fixed chunk.", show_default=f"{_DEFAULT_CHUNK}, at most -n"),
+    ] = None,
+    grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLS", help="Layout of grid.png.")] = "4x4",
+    force: opt.Force = False,
+    backbone: opt.BackboneName = None,
+    checkpoint: opt.Checkpoint = None,
+    vae: opt.Vae = None,
+    image_size: opt.ImageSize = None,
+    num_classes: opt.NumClasses = None,
+    num_heads: opt.NumHeads = None,
+    trained_with: opt.TrainedWith = None,
+    schedule: opt.NoiseSchedule = None,
+    download: opt.Download = False,
+    force_backbone: opt.ForceBackbone = False,
+    device: opt.Device = None,
+    dtype: opt.Precision = None,
+    seed: opt.Seed = None,
+    config: opt.ConfigFile = None,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Draw images. Run again to continue, with a larger -n to draw more: what is there stays as it is."""
+    printer, options = Printer(ctx.params), ctx.params
+    rows, columns = _parse_grid(grid)
+    wanted = opt.configure(SampleConfig, {**options, "classes": _parse_classes(classes)})
+    folder = output or _default_output(patch, backbone or checkpoint, bare=no_patch)
+    if patch is None and backbone is None and checkpoint is None:
+        raise ConfigError("nothing to sample", hint="Give a patch with --patch, or a bare backbone with --backbone.")
+    if dry_run:
+        printer.plan({"sample": wanted.model_dump(mode="json"), "patch": patch and str(patch), "output": str(folder)})
+        return
+    _draw(wanted, folder, options, printer, rows=rows, columns=columns)
+
+
+def _draw(
+    wanted: SampleConfig, path: Path, options: dict[str, Any], printer: Printer, *, rows: int, columns: int
+) -> None:
+    from ..devices import pick_device
+    from ..samplefolder import SampleFolder
+    from ..sampling import chunks, resolve, sample as draw
+    from ._models import load_bare, load_patched
+
+    device = pick_device(options["device"] or "auto")
+    loaded = load_patched(options["patch"], options, device) if options["patch"] else load_bare(options, device)
+    bare = options["no_patch"] or options["patch"] is None
+    folder = SampleFolder(path)
+    filled = _fill_in(wanted, options, loaded.backbone, folder.recorded() if not options["force"] else None)
+    config = resolve(filled, loaded.backbone)
+    about = _about(config, loaded, options, bare=bare)
+    origin = _origin(loaded, options, device)
+    moved = folder.open(about, origin=origin, num_images=config.num_images, force=options["force"])
+    if moved:
+        printer.warn(f"{path} was begun with another {', '.join(moved)}: new pixels may differ from a straight run by a level")
+    todo = folder.missing(chunks(config), num_images=config.num_images)
+    denoiser = loaded.backbone.eval() if bare else loaded.denoiser
+    if bare and loaded.record is not None:
+        loaded.denoiser.detach()  # type: ignore[operator]
+    done = config.num_images - sum(1 for chunk in todo for i in chunk if i < config.num_images)
+    with printer.progress("sample", config.num_images, done=done) as advance:
+        for images in draw(denoiser, backbone=loaded.backbone, codec=loaded.codec, config=config, todo=todo):
+            for image in images:
+                if not folder.image_path(image.index).exists():
+                    folder.write(image.index, image.pixels)
+            done += len(images)
+            advance(done, "")
+    grid = folder.draw_grid(config, rows=rows, columns=columns)
+    printer.say(f"wrote {config.num_images} images to {path}, {grid.name} among them")
+    printer.result({"output": str(path), "num_images": config.num_images, "grid": str(grid), "drawn_chunks": len(todo)})
+
+
+def _fill_in(
+    wanted: SampleConfig, options: dict[str, Any], backbone: Any, recorded: dict[str, Any] | None
+) -> SampleConfig:
+    """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
+    changes: dict[str, Any] = {}
+    if options["guidance"] is None:
+        changes["guidance"] = 1.5 if backbone.has_null else 1.0
+    if options["guidance_channels"] is None:
+        changes["guidance_channels"] = "3" if backbone.sample_shape[0] == 4 else "all"
+    if options["batch_size"] is None:
+        earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
+        changes["batch_size"] = earlier or min(_DEFAULT_CHUNK, wanted.num_images)
+    return wanted.model_copy(update=changes)
+
+
+def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: bool) -> dict[str, Any]:
+    """All that fixes the samples."""
+    from ..files import sha256_of
+
+    return {
+        "sample": config.model_dump(mode="json", exclude={"num_images"}),
+        "patch": None if bare else sha256_of(options["patch"]),
+        "backbone": loaded.backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
+        "schedule": loaded.backbone.schedule.model_dump(),
+        "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),
+    }
+
+
+def _origin(loaded: Any, options: dict[str, Any], device: Any) -> dict[str, Any]:
+    """Where and with what they were made."""
+    import diffusers
+    import torch
+
+    return {
+        "device": device.type,
+        "versions": {"dmp": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__},
+        "patch_file": options["patch"] and options["patch"].name,
+        "backbone": loaded.backbone.record.source,
+        "codec": loaded.codec.record.source,
+    }
+
+
+def _parse_classes(text: str | None) -> tuple[int, ...] | None:
+    if text is None or text == "all":
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--classes {text}: give class indices such as 207,360, or all") from None
+
+
+def _parse_grid(text: str) -> tuple[int, int]:
+    rows, _, columns = text.lower().partition("x")
+    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+        raise ConfigError(f"--grid {text}: give rows and columns such as 4x4")
+    return int(rows), int(columns)
+
+
+def _default_output(patch: Path | None, backbone: Any, *, bare: bool) -> Path:
+    name = patch.stem if patch is not None else Path(str(backbone)).stem
+    return Path("samples") / (f"{name}-bare" if bare and patch is not None else name)

@@ -1,0 +1,19 @@
+"""One thread, no network, no user folders: what every test runs under."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    torch.set_num_threads(1)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("DMP_HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "DMP_INCEPTION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
