@@ -141,7 +141,9 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> TrainConfig:
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"--micro-batch-size {self.micro_batch_size} does not divide --batch-size {self.batch_size}")
+            raise ValueError(
+                f"--micro-batch-size {self.micro_batch_size} does not divide --batch-size {self.batch_size}"
+            )
         return self
 
 

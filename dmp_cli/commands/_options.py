@@ -110,8 +110,12 @@ TrainedWith = Annotated[
 ]
 NoiseSchedule = Annotated[str | None, _backbone("--schedule", help="linear or cosine.", show_default="linear")]
 Download = Annotated[bool, _backbone("--download", help="Allow fetching public weights from the hub.")]
-ForceBackbone = Annotated[bool, _backbone("--force-backbone", help="Accept other weights than the patch was trained on.")]
+ForceBackbone = Annotated[
+    bool, _backbone("--force-backbone", help="Accept other weights than the patch was trained on.")
+]
 
 Gate = Annotated[str | None, setting(PatchConfig, "gate", "linear, constant or none.", panel=VARIANT)]
-Scope = Annotated[str | None, setting(PatchConfig, "scope", "distinct or uniform: does the gate read the depth.", panel=VARIANT)]
+Scope = Annotated[
+    str | None, setting(PatchConfig, "scope", "distinct or uniform: does the gate read the depth.", panel=VARIANT)
+]
 Depth = Annotated[int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=VARIANT)]

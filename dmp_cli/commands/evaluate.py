@@ -19,7 +19,8 @@ _DEFAULT_OUTPUT = Path("scores")
 def evaluate(
     ctx: typer.Context,
     samples: Annotated[
-        list[Path] | None, typer.Option("--samples", help="A folder of samples; give it again for more, the base first.")
+        list[Path] | None,
+        typer.Option("--samples", help="A folder of samples; give it again for more, the base first."),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Real images (folder or zip), or saved statistics (.npz).")
@@ -32,7 +33,8 @@ def evaluate(
         str | None, setting(EvalConfig, "features", "inception, pixels, digits, or a TorchScript file.")
     ] = None,
     inception_weights: Annotated[
-        Path | None, setting(EvalConfig, "inception_weights", "inception-2015-12-05.pt; else $DMP_INCEPTION, the cache.")
+        Path | None,
+        setting(EvalConfig, "inception_weights", "inception-2015-12-05.pt; else $DMP_INCEPTION, the cache."),
     ] = None,
     save_stats: Annotated[
         Path | None, setting(EvalConfig, "save_stats", "Keep the reference's statistics in this .npz.")
@@ -54,7 +56,9 @@ def evaluate(
     """Score samples. The first folder is the base that the others are compared with."""
     printer, options = Printer(ctx.params), dict(ctx.params)
     if not samples or reference is None:
-        raise ConfigError("nothing to score", hint="Give --samples DIR (once or more) and --reference DIR or STATS.npz.")
+        raise ConfigError(
+            "nothing to score", hint="Give --samples DIR (once or more) and --reference DIR or STATS.npz."
+        )
     if dtype not in (None, "fp32"):
         raise ConfigError(f"--dtype {dtype}: scores are computed in fp32, so that they can be compared")
     options["metrics"] = metrics and tuple(part.strip() for part in metrics.split(","))

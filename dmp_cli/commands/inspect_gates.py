@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def inspect_gates(
     ctx: typer.Context,
     patch: opt.PatchFile = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder.", show_default="gates/NAME")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder.", show_default="gates/NAME")
+    ] = None,
     force: opt.Force = False,
     backbone: opt.BackboneName = None,
     checkpoint: opt.Checkpoint = None,
@@ -49,8 +51,8 @@ def inspect_gates(
 def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer) -> None:
     from ..devices import pick_device
     from ..engine import attach
-    from ..files import refuse_existing, write_bytes
     from ..figures import draw_block, draw_gates
+    from ..files import refuse_existing, write_bytes
     from ..gates import study
     from ..patchfile import load_patch
     from ._models import load_backbone_of

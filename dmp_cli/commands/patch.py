@@ -103,8 +103,13 @@ def _print_sizes(backbone: Any, made: Any, options: dict[str, Any], printer: Pri
     )
     gate = 0 if made.gate is None else sum(p.numel() for p in made.gate.parameters())
     blocks = backbone.list_blocks()[: len(made.hidden_shapes)]
-    rows = [[block.name, " x ".join(map(str, block.hidden_shape)), f"{p.numel():,}"] for block, p in zip(blocks, made.prompts, strict=True)]
-    rows.append(["gate, shared" if gate else "no gate", f"{made.gate_width} -> {made.num_prompts}" if gate else "", f"{gate:,}"])
+    rows = [
+        [block.name, " x ".join(map(str, block.hidden_shape)), f"{p.numel():,}"]
+        for block, p in zip(blocks, made.prompts, strict=True)
+    ]
+    rows.append(
+        ["gate, shared" if gate else "no gate", f"{made.gate_width} -> {made.num_prompts}" if gate else "", f"{gate:,}"]
+    )
     printer.table("", ["block", "prompts", "parameters"], rows)
     if path is not None:
         printer.say(f"wrote {path}")
@@ -133,22 +138,31 @@ def _print_info(path: Path, printer: Printer) -> None:
 def describe(record: PatchRecord) -> list[str]:
     """A patch's header in words."""
     config, backbone, shapes = record.config, record.backbone, record.hidden_shapes
-    gates = {"linear": f"linear gate, {config.scope} scope", "constant": "constant gate 1/N", "none": "no gate (prompt tuning)"}
-    trained = "never trained: it changes nothing"
-    if record.training is not None:
-        t = record.training
-        trained = f"{t.get('method')}, {t.get('steps_done')} steps of {t.get('batch_size')} images from {t.get('data')}"
-        trained += f" ({t.get('num_images')} images), lr {t.get('lr')}, gate lr {t.get('gate_lr')}, seed {t.get('seed')}"
-        trained += f", averaged with decay {t['average']}" if "average" in t else ""
+    gates = {
+        "linear": f"linear gate, {config.scope} scope",
+        "constant": "constant gate 1/N",
+        "none": "no gate (prompt tuning)",
+    }
+    size = " x ".join(map(str, shapes[0])) if shapes else "0"
     return [
-        f"patch      {gates[config.gate]}; {len(shapes)} blocks, prompts of {' x '.join(map(str, shapes[0])) if shapes else 0}",
+        f"patch      {gates[config.gate]}; {len(shapes)} blocks, prompts of {size}",
         f"backbone   {backbone.name or backbone.family} from {backbone.source}",
         f"           digest {backbone.digest}",
         f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}",
         f"schedule   {record.schedule.kind}, {record.schedule.num_timesteps} timesteps",
-        f"training   {trained}",
+        f"training   {_describe_training(record.training)}",
         f"format     version {record.format_version}",
     ]
+
+
+def _describe_training(training: dict[str, Any] | None) -> str:
+    if training is None:
+        return "none yet: it changes nothing"
+    averaged = f", averaged with decay {training['average']}" if "average" in training else ""
+    return (
+        "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "
+        "gate lr {gate_lr}, seed {seed}".format(**training) + averaged
+    )
 
 
 def require_patch(path: Path | None) -> Path:

@@ -21,21 +21,28 @@ def sample(
     ctx: typer.Context,
     patch: opt.PatchFile = None,
     num_images: Annotated[int | None, setting(SampleConfig, "num_images", "How many.", "-n", "--num-images")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder.", show_default="samples/NAME")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder.", show_default="samples/NAME")
+    ] = None,
     no_patch: Annotated[bool, typer.Option("--no-patch", help="The bare backbone, from the same noise.")] = False,
     strength: Annotated[float | None, setting(SampleConfig, "strength", "Factor on the patch; 1: as trained.")] = None,
     sampler: Annotated[str | None, setting(SampleConfig, "sampler", "ddpm, ddim or dpm++.")] = None,
     steps: Annotated[int | None, setting(SampleConfig, "steps", "Denoising steps.")] = None,
     guidance: Annotated[
         float | None,
-        typer.Option("--guidance", help="Classifier-free guidance; 1: none.", show_default="1.5 with a null class, else 1"),
+        typer.Option(
+            "--guidance", help="Classifier-free guidance; 1: none.", show_default="1.5 with a null class, else 1"
+        ),
     ] = None,
     guidance_channels: Annotated[
         str | None,
-        typer.Option("--guidance-channels", help="3 or all: which channels are guided.", show_default="3 of 4, else all"),
+        typer.Option(
+            "--guidance-channels", help="3 or all: which channels are guided.", show_default="3 of 4, else all"
+        ),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Classes taken in turn, such as 207,360, or all.", show_default="all")
+        str | None,
+        typer.Option("--classes", help="Classes taken in turn, such as 207,360, or all.", show_default="all"),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -80,7 +87,8 @@ def _draw(
 ) -> None:
     from ..devices import pick_device
     from ..samplefolder import SampleFolder
-    from ..sampling import chunks, resolve, sample as draw
+    from ..sampling import chunks, resolve
+    from ..sampling import sample as draw
     from ._models import load_bare, load_patched
 
     device = pick_device(options["device"] or "auto")
@@ -93,7 +101,9 @@ def _draw(
     origin = _origin(loaded, options, device)
     moved = folder.open(about, origin=origin, num_images=config.num_images, force=options["force"])
     if moved:
-        printer.warn(f"{path} was begun with another {', '.join(moved)}: new pixels may differ from a straight run by a level")
+        printer.warn(
+            f"{path} was begun with another {', '.join(moved)}: new pixels may differ from a straight run by a level"
+        )
     todo = folder.missing(chunks(config), num_images=config.num_images)
     denoiser = loaded.backbone.eval() if bare else loaded.denoiser
     if bare and loaded.record is not None:

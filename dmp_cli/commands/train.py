@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from ..training import Progress
 
 _PANEL = "Recipe"
-_NOT_OPTIONS = {"resume", "force", "json", "verbose", "quiet", "dry_run", "config", "output", "device", "download", "tensorboard"}
+_NOT_OPTIONS = {
+    "resume",
+    "force",
+    "json",
+    "verbose",
+    "quiet",
+    "dry_run",
+    "config",
+    "output",
+    "device",
+    "download",
+    "tensorboard",
+}
 _GRID = SampleConfig(num_images=16, batch_size=16, steps=50)
 
 
@@ -30,10 +42,16 @@ def _set(field: str, help: str, *names: str) -> Any:
 def train(
     ctx: typer.Context,
     backbone: opt.BackboneName = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Images: a folder, flat or one per class, or a zip.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATA-METHOD")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Images: a folder, flat or one per class, or a zip.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATA-METHOD")
+    ] = None,
     method: Annotated[str | None, setting(TrainConfig, "method", "dmp, prompt-tuning, full or scratch.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o; other options may be left out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in -o; other options may be left out.")
+    ] = False,
     force: opt.Force = False,
     gate: opt.Gate = None,
     scope: opt.Scope = None,
@@ -91,7 +109,9 @@ def train(
         printer.plan({**plan, "backbone": options.get("backbone"), "output": str(run.path), "resume": resume})
         return
     if patch_config is None and {"gate", "scope", "depth"} & options.keys():
-        raise ConfigError(f"--method {train_config.method} trains no patch; --gate, --scope and --depth say nothing to it")
+        raise ConfigError(
+            f"--method {train_config.method} trains no patch; --gate, --scope and --depth say nothing to it"
+        )
     _run(run, train_config, patch_config, options, printer)
 
 
@@ -102,7 +122,8 @@ def _run(
     from ..images import find_images
     from ..methods import prepare
     from ..signals import StopRequest
-    from ..training import check_classes, train as run_training
+    from ..training import check_classes
+    from ..training import train as run_training
 
     device = pick_device(options.get("device", "auto"))
     if options["tensorboard"]:
@@ -165,7 +186,9 @@ class _Watchers:
         (images,) = sample(
             self.trainee.denoiser, backbone=backbone, codec=self.trainee.codec, config=resolve(config, backbone)
         )
-        write_bytes(self.run.samples / f"step-{step:08d}.png", image_grid([i.pixels for i in images], rows=4, columns=4))
+        write_bytes(
+            self.run.samples / f"step-{step:08d}.png", image_grid([i.pixels for i in images], rows=4, columns=4)
+        )
 
 
 def default_output(options: dict[str, Any]) -> Path:
@@ -184,7 +207,9 @@ def _saved_options(run: RunFolder) -> dict[str, Any]:
     return {key: Path(value) if key in ("data", "checkpoint") else value for key, value in saved.items()}
 
 
-def _settings(config: TrainConfig, patch_config: PatchConfig | None, loaded: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _settings(
+    config: TrainConfig, patch_config: PatchConfig | None, loaded: Any, options: dict[str, Any]
+) -> dict[str, Any]:
     """The resolved config.json: what was asked for, and what it came to."""
     record = loaded.backbone.record
     asked = {key: value for key, value in options.items() if key not in _NOT_OPTIONS}

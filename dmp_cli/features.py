@@ -1,0 +1,196 @@
+"""Images to feature vectors: the networks that scores are computed in. The only importer of clean-fid.
+
+Letters: B images in a batch, H x W pixels, d features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .errors import MetricError
+from .files import sha256_of
+from .torchscript import open_torchscript
+
+INCEPTION_NAME = "inception-2015-12-05.pt"
+INCEPTION_BYTES = 95_607_719
+INCEPTION_DIGEST = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # SHA-256
+INCEPTION_WIDTH = 2048
+MAX_PIXEL_FEATURES = 4096
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A feature network: called with images (H, W, 3), uint8, of their original sizes, it gives float32 (B, d).
+
+    ``prepare`` and ``embed`` are the two halves of a call, so that the first can run in threads beside the second.
+    """
+
+    name: str  # inception, pixels, digits, or the file's name
+    width: int | None  # d; None for pixels, where it depends on the images
+    digest: str  # SHA-256 of the weights, or "pixels"
+    prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False)  # one image -> the network's input, float32
+    network: Network = field(repr=False)  # (B, ...) -> (B, d)
+    device: str = "cpu"
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return self.embed([self.prepare(image) for image in images])
+
+    def embed(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Features (B, d) of prepared images. Raises MetricError when they do not fit the network or are not finite."""
+        shapes = sorted({array.shape for array in prepared})
+        if len(shapes) > 1:
+            raise MetricError(
+                f"features {self.name} need images of one size, and here are {shapes[0]} and {shapes[1]}",
+                hint="Resize the images, or use --features inception, which resizes them itself.",
+            )
+        with torch.inference_mode():
+            features = self.network(torch.from_numpy(np.stack(prepared)).to(self.device)).float().cpu().numpy()
+        if features.ndim != 2 or self.width not in (None, features.shape[1]):
+            raise MetricError(f"features {self.name} came out as {features.shape}, not (images, {self.width or 'd'})")
+        if not np.isfinite(features).all():
+            raise MetricError(f"features {self.name} are not finite for some images")
+        return features
+
+
+def load_extractor(name: str, *, inception_weights: Path | None = None, device: str = "cpu") -> Extractor:
+    """The extractor ``inception``, ``pixels`` or ``digits``, or one from the TorchScript file at ``name``.
+
+    Args:
+        inception_weights: the file; None: $DMP_INCEPTION, then the user cache. Nothing is ever downloaded.
+        device: where the network runs, such as "cpu" or "cuda:1".
+
+    A TorchScript file must map float32 (B, 3, 299, 299) in [0, 255], resized as clean-fid does, to (B, d).
+    Raises MetricError when weights are missing, damaged, of another digest, or would touch files.
+    """
+    if name == "inception":
+        return _inception(find_inception(inception_weights), device)
+    if name == "pixels":
+        return Extractor(name, None, name, _as_grid, _flatten)
+    if name == "digits":
+        return _digits(device)
+    return _from_file(Path(name), device)
+
+
+# --- Inception ---------------------------------------------------------------------------------------------------
+
+
+def find_inception(path: Path | None = None) -> Path:
+    """The Inception file, its SHA-256 checked. Raises MetricError saying where it was looked for and how to get it."""
+    path, origin = _inception_place(path)
+    if not path.is_file():
+        raise MetricError(f"no Inception weights at {path} ({origin})", hint=_how_to_get_inception())
+    if (digest := sha256_of(path)) != INCEPTION_DIGEST:
+        size = path.stat().st_size
+        problem = f"{size:,} of {INCEPTION_BYTES:,} bytes" if size != INCEPTION_BYTES else f"SHA-256 {digest}"
+        raise MetricError(
+            f"{path} ({origin}) is damaged or another network: it has {problem}", hint=_how_to_get_inception()
+        )
+    return path
+
+
+def _inception_place(path: Path | None) -> tuple[Path, str]:
+    if path is not None:
+        return Path(path), "--inception-weights"
+    if named := os.environ.get("DMP_INCEPTION"):
+        return Path(named), "$DMP_INCEPTION"
+    return _cached_inception(), "the user cache; neither --inception-weights nor $DMP_INCEPTION is given"
+
+
+def _cached_inception() -> Path:
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("dmp")) / INCEPTION_NAME
+
+
+def _how_to_get_inception() -> str:
+    from cleanfid.downloads_helper import inception_url
+
+    return (
+        f"Download {inception_url} ({INCEPTION_BYTES:,} bytes, SHA-256 {INCEPTION_DIGEST}) and give the file with "
+        f"--inception-weights or in $DMP_INCEPTION, or put it at {_cached_inception()}."
+    )
+
+
+def _inception(path: Path, device: str) -> Extractor:
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    with _folder_for_cleanfid(path) as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit")  # DeprecationWarning or FutureWarning
+        network = InceptionV3W(str(folder), download=False).eval().to(device)
+    return Extractor("inception", INCEPTION_WIDTH, INCEPTION_DIGEST, _clean_resize(), network, device)
+
+
+@contextlib.contextmanager
+def _folder_for_cleanfid(path: Path) -> Iterator[Path]:
+    """A folder that holds the weights under the one name clean-fid looks for."""
+    if path.name == INCEPTION_NAME:
+        yield path.parent
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(path, Path(folder) / INCEPTION_NAME)
+        yield Path(folder)
+
+
+def _clean_resize() -> Callable[[np.ndarray], np.ndarray]:
+    from cleanfid.resize import build_resizer
+
+    resize = build_resizer("clean")
+    return lambda image: np.ascontiguousarray(resize(image).transpose(2, 0, 1))  # (3, 299, 299), 0..255
+
+
+# --- the others --------------------------------------------------------------------------------------------------
+
+
+def _as_grid(image: np.ndarray) -> np.ndarray:
+    if image.size > MAX_PIXEL_FEATURES:
+        raise MetricError(
+            f"features pixels are for small images: {image.shape} gives {image.size} features, "
+            f"and {MAX_PIXEL_FEATURES} are the limit",
+            hint="Use --features inception.",
+        )
+    return image.astype(np.float32) / 255  # (H, W, 3)
+
+
+def _flatten(images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1)  # (B, H*W*3)
+
+
+def _digits(device: str) -> Extractor:
+    from .demo import load_classifier
+    from .demo.classifier import CLASSIFIER_FILE, NUM_FEATURES
+
+    classifier = load_classifier().to(device)
+    return Extractor("digits", NUM_FEATURES, sha256_of(CLASSIFIER_FILE), _as_grey, classifier, device)
+
+
+def _as_grey(image: np.ndarray) -> np.ndarray:
+    return image.mean(2, dtype=np.float32)[None]  # (1, H, W), 0..255
+
+
+def _from_file(path: Path, device: str) -> Extractor:
+    if not path.is_file():
+        raise MetricError(
+            f"--features {path}: neither inception, pixels, digits nor an existing TorchScript file",
+            hint="Give one of the three names, or the path of a TorchScript file.",
+        )
+    network = open_torchscript(path, device=device)
+    try:
+        with torch.inference_mode():
+            shape = tuple(network(torch.zeros(1, 3, 299, 299, device=device)).shape)
+    except (RuntimeError, AttributeError) as error:
+        raise MetricError(f"{path}: its network does not take images (B, 3, 299, 299)") from error
+    if len(shape) != 2:
+        raise MetricError(f"{path}: its network gives {shape} for one image, not (1, features)")
+    return Extractor(path.name, shape[1], sha256_of(path), _clean_resize(), network, device)

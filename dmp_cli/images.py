@@ -1,0 +1,249 @@
+"""Finding and decoding image files: a folder or a zip, flat or one sub-folder per class, to 8-bit pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import DataError
+from .files import PARTIAL
+
+SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+# Named one by one: among Pillow's other formats are some that start a foreign program (EPS runs Ghostscript).
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+_LEVELS = 4  # folders are searched this deep, so that PARENT/train/CLASS/image can still be told from an empty folder
+_LAYOUT = "Images lie either directly in the folder (or zip), or in one sub-folder per class."
+
+
+class ImageSource:
+    """The images of one folder or zip, in a fixed order; made by :func:`find_images`.
+
+    ``path``: as given; ``classes``: sorted names of the class folders, empty when the images lie flat; ``labels``: (n,)
+    int64, the position in ``classes``, zeros when flat; ``fingerprint``: SHA-256 over relative names and file sizes,
+    the same for a folder and a zip of it. Cheap to send to worker processes: a zip is opened in each on its first read.
+    """
+
+    def __init__(self, container: _Folder | _Archive, *, prefix: str, sizes: Mapping[str, int]) -> None:
+        names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then by file: "/" must not sort as a letter
+        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+        folders = [name.rpartition("/")[0] for name in names]
+        position = {folder: label for label, folder in enumerate(sorted(set(folders)))}
+        self.path = container.path
+        self.classes = [folder for folder in position if folder]
+        self.labels = np.array([position[folder] for folder in folders], np.int64)  # (n,)
+        rows = (b"%s\0%d\n" % (code, sizes[name]) for code, name in zip(encoded, names, strict=True))
+        self.fingerprint = hashlib.sha256(b"".join(rows)).hexdigest()  # no file name holds a zero byte
+        self._container = container
+        self._prefix = prefix
+        # One block of bytes instead of n strings: reference counts of strings would make every worker copy the pages.
+        self._blob = np.frombuffer(b"".join(encoded), np.uint8)
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)  # (n,)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, index: int) -> str:
+        """The path of image ``index``, for messages; within a zip it follows the zip's own path."""
+        return f"{self.path}/{self._prefix}{self._relative(index)}".encode("utf-8", "backslashreplace").decode()
+
+    def read(self, index: int) -> bytes:
+        """The file of image ``index``, undecoded. Raises DataError, naming it, when it cannot be read."""
+        with _naming(self.name(index)):
+            return self._container.read(self._prefix + self._relative(index))
+
+    def _relative(self, index: int) -> str:
+        start = self._ends[index - 1] if index else 0
+        return self._blob[start : self._ends[index]].tobytes().decode("utf-8", "surrogateescape")
+
+
+def find_images(path: str | Path) -> ImageSource:
+    """List the images of a folder or a .zip, flat or one sub-folder per class (class = position in the sorted names).
+
+    Dotfiles, ``*.partial``, ``__MACOSX`` and other suffixes than ``SUFFIXES`` are passed over, and so is a lone folder
+    around the class folders. Raises DataError when ``path`` is missing, unreadable or empty, when images lie both
+    directly in it and in sub-folders, or deeper than that, when a class folder is empty, and when the sub-folders are
+    ``train`` and ``test``.
+    """
+    path = Path(path)
+    with _naming(str(path)):
+        container = _open(path)
+        sizes, folders = _listing(container)
+    if not sizes:
+        raise DataError(f"no images in {path}", hint=f"{_LAYOUT} Known suffixes: {' '.join(sorted(SUFFIXES))}.")
+    prefix = _wrapping(list(sizes))
+    sizes = {name.removeprefix(prefix): size for name, size in sizes.items()}
+    folders = {name.removeprefix(prefix) for name in folders if name.startswith(prefix)}
+    _check_layout(f"{path}/{prefix}".rstrip("/"), list(sizes), folders)
+    return ImageSource(container, prefix=prefix, sizes=sizes)
+
+
+def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
+    """Decode one image file to 8 bits, grey (``channels`` 1, mode L) or colour (3, mode RGB).
+
+    EXIF rotation is applied, transparency is laid over white, of an animation the first frame is taken. Grey pixels of
+    16 bits become round(v / 257); 32-bit integers count as 16-bit ones and must lie in 0...65535; of 16-bit colour
+    Pillow keeps the high byte. Float pixels are refused: their range is unknown. Whatever is wrong with the file
+    (cut short, no image, too many pixels) raises DataError with ``name``.
+    """
+    assert channels in (1, 3)
+    with _naming(name):
+        if not data:
+            raise ValueError("the file is empty")
+        image = _in_colours(ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=_FORMATS)))
+        return image if len(image.mode) == channels else image.convert("L" if channels == 1 else "RGB")
+
+
+class _Folder:
+    """Files of a folder; names are relative, with "/", and end in "/" for folders."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self) -> Iterator[tuple[str, int]]:
+        return _walk(str(self.path), prefix="", level=1)
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+
+class _Archive:
+    """Files of a zip, never extracted; each process opens it for itself, as a shared file position would mix reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[int, zipfile.ZipFile] | None = None  # (process id, zip)
+
+    def entries(self) -> Iterator[tuple[str, int]]:
+        with zipfile.ZipFile(self.path) as archive:
+            yield from ((info.filename, info.file_size) for info in archive.infolist())
+
+    def read(self, name: str) -> bytes:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), zipfile.ZipFile(self.path)
+        return self._opened[1].read(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_opened": None}
+
+
+def _open(path: Path) -> _Folder | _Archive:
+    hint = "Give a folder of images, or a .zip of one."
+    if path.is_dir():
+        return _Folder(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist", hint=hint)
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is neither a folder nor a readable zip", hint=hint)
+    return _Archive(path)
+
+
+def _walk(folder: str, *, prefix: str, level: int) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir() and not _ignored(entry.name):
+                yield f"{prefix}{entry.name}/", 0
+                if level < _LEVELS:
+                    yield from _walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
+            # A link that leads nowhere is kept, so that it is reported as unreadable instead of silently missing.
+            elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                yield prefix + entry.name, entry.stat().st_size if entry.is_file() else 0
+
+
+def _listing(container: _Folder | _Archive) -> tuple[dict[str, int], set[str]]:
+    """Image names with their sizes in bytes, and all folder names."""
+    sizes: dict[str, int] = {}
+    folders: set[str] = set()
+    for name, size in container.entries():
+        folder, _, file = name.rpartition("/")
+        if any(_ignored(part) for part in folder.split("/")):
+            continue
+        if folder:
+            folders.add(folder)
+        if _is_image(file):
+            sizes[name] = size
+    return sizes, folders
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name.endswith(PARTIAL) or name == "__MACOSX"
+
+
+def _is_image(name: str) -> bool:
+    return not _ignored(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _wrapping(names: list[str]) -> str:
+    """The folder, with its "/", that all class folders lie in: the habit of zips to hold one top folder; else ""."""
+    prefix = ""
+    while True:
+        rest = [name.removeprefix(prefix) for name in names]
+        tops = {name.partition("/")[0] for name in rest}
+        if len(tops) > 1 or any(name.count("/") < 2 for name in rest):
+            return prefix
+        prefix += f"{tops.pop()}/"
+
+
+def _check_layout(path: str, names: list[str], folders: set[str]) -> None:
+    flat = [name for name in names if "/" not in name]
+    deep = [name for name in names if name.count("/") > 1]
+    tops = sorted({name.partition("/")[0] for name in names if "/" in name})
+    if not flat and len(tops) > 1 and all(top.lower() in _SPLITS for top in tops):
+        part = f"{path}/{max(tops, key=lambda top: top.lower().startswith('train'))}"
+        hint = f"Give one of them alone, as {part}." if os.path.isdir(part) else "Make a zip of one of them alone."
+        raise DataError(f"{path} holds {' and '.join(tops)}, not classes", hint=hint)
+    if flat and tops:
+        inner = next(name for name in names if "/" in name)
+        raise DataError(f"{path} holds images both directly ({flat[0]}) and in sub-folders ({inner})", hint=_LAYOUT)
+    if deep:
+        raise DataError(f"images too deep in {path}: {deep[0]}", hint=f"{_LAYOUT} Give the folder right above them.")
+    empty = sorted({name for name in folders if "/" not in name} - set(tops)) if tops else []
+    if empty:
+        raise DataError(f"class folder {path}/{empty[0]} holds no images", hint="Remove it: it would count as a class.")
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    """Any mode to L or RGB."""
+    if image.mode.startswith("I"):
+        return _narrow(image)
+    if image.mode == "F":
+        raise ValueError("float pixels have no agreed range; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+# v8 = round(v16 / 257): 0 -> 0, 65535 -> 255; Pillow's own conversion clips everything above 255
+def _narrow(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64)  # (H, W)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ValueError("integer pixels outside 0...65535 have no agreed range; save it with 8 or 16 bits")
+    narrow = ((wide + 128) // 257).astype(np.uint8)
+    transparent = image.info.get("transparency")  # the one grey value that a PNG may declare transparent
+    if isinstance(transparent, int):
+        narrow[wide == transparent] = 255
+    return Image.fromarray(narrow)
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a file into a DataError that names it."""
+    try:
+        yield
+    except (DataError, MemoryError):  # too little memory says nothing about the file
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"cannot read {name}: not an image of a known format") from error
+    except Exception as error:  # of any type: damaged bytes make Pillow's readers fail in every possible way
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise DataError(f"cannot read {name}: {reason}") from error

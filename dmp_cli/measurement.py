@@ -1,0 +1,154 @@
+"""Measuring a folder or zip of images: files to statistics, decoded in threads beside the network.
+
+Letters: n images, d features, B images in a batch.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from .distances import fit_gaussian
+from .errors import DataError, MetricError
+from .features import Extractor
+from .images import ImageSource, decode, find_images
+from .statistics import Provenance, Statistics
+
+_THREADS = min(8, os.cpu_count() or 1)  # decoding and resizing, beside the network
+_LOG_EVERY = 5000  # images
+_SHOWN = 3  # unreadable images named in a message
+
+Log = Callable[[str], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def silent(message: str) -> None:
+    """The log of who does not want one."""
+
+
+def measure(path: Path, extractor: Extractor, *, batch_size: int, log: Log = silent) -> Statistics:
+    """The statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
+
+    Raises what :func:`find_samples` does, and MetricError when any image cannot be read, as scores over a smaller set
+    would not be comparable, and when the images do not fit the extractor.
+    """
+    source, indices = find_samples(path)
+    try:
+        batches, sizes = zip(*_batches(source, indices, extractor, batch_size=batch_size, log=log), strict=True)
+    except DataError as error:
+        raise _unreadable(source, indices, error) from error
+    except MetricError as error:
+        raise MetricError(f"{path}: {error.message}", hint=error.hint) from error
+    features = np.concatenate(batches)  # (n, d)
+    provenance = Provenance(
+        features=extractor.name,
+        digest=extractor.digest,
+        count=len(features),
+        source=Path(path).name,
+        fingerprint=source.fingerprint,
+        image_sizes=tuple(sorted(set().union(*sizes))),
+    )
+    return Statistics(fit_gaussian(features), features, provenance)
+
+
+def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
+    """The images of a folder or .zip, and the indices of those that are samples.
+
+    The preview ``grid.png`` that ``dmp sample`` writes next to ``samples.json`` is none. Raises DataError when there
+    are no images, MetricError when there is only one.
+    """
+    source = find_images(path)
+    grid = f"{source.path}/grid.png" if read_beside(source.path, "samples.json") is not None else None
+    indices = [index for index in range(len(source)) if source.name(index) != grid]
+    if len(indices) < 2:
+        raise MetricError(f"{path}: a score needs two images at least, and there is {len(indices)}")
+    return source, indices
+
+
+def read_beside(path: Path, name: str) -> bytes | None:
+    """The file ``name`` directly in a folder or zip; None: there is none."""
+    if path.is_dir():
+        return (path / name).read_bytes() if (path / name).is_file() else None
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name) if name in archive.namelist() else None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    name: str
+    size: tuple[int, int]  # width, height in pixels
+    array: np.ndarray  # the network's input
+
+
+def _batches(
+    source: ImageSource, indices: list[int], extractor: Extractor, *, batch_size: int, log: Log
+) -> Iterator[tuple[np.ndarray, set[tuple[int, int]]]]:
+    """Per batch the features (B, d) and the sizes of the images."""
+
+    def prepare(index: int) -> _Prepared:
+        name = source.name(index)
+        image = decode(source.read(index), channels=3, name=name)
+        return _Prepared(name, image.size, extractor.prepare(np.asarray(image)))
+
+    batch: list[_Prepared] = []
+    first: _Prepared | None = None
+    for done, prepared in enumerate(_ahead(prepare, indices, window=2 * batch_size + _THREADS), start=1):
+        first = first or prepared
+        if extractor.width is None and prepared.size != first.size:
+            raise _of_two_sizes(extractor, first, prepared)
+        batch.append(prepared)
+        if len(batch) == batch_size or done == len(indices):
+            yield extractor.embed([one.array for one in batch]), {one.size for one in batch}
+            batch = []
+        if done % _LOG_EVERY == 0:
+            log(f"{source.path}: {done:,} of {len(indices):,} images")
+
+
+def _of_two_sizes(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:
+    sizes = [f"{one.name} is {one.size[0]}x{one.size[1]}" for one in (first, other)]
+    return MetricError(
+        f"features {extractor.name} need images of one size: {sizes[0]} pixels, {sizes[1]}",
+        hint="Resize the images, or use --features inception, which resizes them itself.",
+    )
+
+
+def _ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -> Iterator[R]:
+    """Results in order, computed in threads up to ``window`` items ahead: all at once would fill the memory."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _unreadable(source: ImageSource, indices: list[int], error: DataError) -> MetricError:
+    """Look through all images, so that one message tells how many are bad."""
+
+    def problem(index: int) -> str | None:
+        try:
+            decode(source.read(index), channels=3, name=source.name(index))
+        except DataError as found:
+            return found.message
+        return None
+
+    bad = [found for found in _ahead(problem, indices, window=4 * _THREADS) if found] or [error.message]
+    return MetricError(
+        f"{source.path}: {len(bad)} of {len(indices)} images cannot be read, the first: {'; '.join(bad[:_SHOWN])}",
+        hint="Mend or remove them: a score over fewer images is not comparable with the others.",
+    )

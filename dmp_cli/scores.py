@@ -1,0 +1,123 @@
+"""The scores of an evaluation as a record, and as a Markdown table: a row per folder of samples, base first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .config import Frozen
+from .statistics import Provenance
+
+_MOST_DECIMALS = 5
+
+
+class Score(Frozen):
+    """One metric of one folder. A spread is the standard error over which images were drawn, the reference held."""
+
+    value: float
+    spread: float | None  # None: without resamples
+    difference: float | None  # to the first folder; None: this is the first
+    difference_spread: float | None  # image k of both folders resampled together, where they hold equally many
+    subset_size: int | None = None  # kid: images in a subset
+    subset_std: float | None = None  # kid: standard deviation over the subsets
+
+
+class Row(Frozen):
+    """One folder of samples."""
+
+    samples: str
+    count: int
+    provenance: Provenance
+    scores: dict[str, Score]
+    made: dict[str, Any] | None  # the folder's samples.json: how the images were made; None: it has none
+
+
+class Evaluation(Frozen):
+    """All rows in the given order, the first is the base; what they were scored against, in what, by which versions."""
+
+    rows: tuple[Row, ...]
+    reference: str
+    reference_provenance: Provenance
+    features: str
+    features_digest: str
+    features_width: int
+    bootstrap: int
+    seed: int
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers, for ``report.json``."""
+        return self.model_dump(mode="json")
+
+
+def table_of(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Column titles and one row of text per folder, base first; every column but the first holds numbers."""
+    metrics = list(evaluation.rows[0].scores)
+    titles = [title for metric in metrics for title in (metric.upper(), f"Δ {metric.upper()}")]
+    return ["samples", "images", *titles], [_cells(row, metrics) for row in evaluation.rows]
+
+
+def render_markdown(evaluation: Evaluation) -> str:
+    """The text of ``report.md``: the table, and under it the reference, the features and all warnings."""
+    columns, rows = table_of(evaluation)
+    align = ["---", *["---:"] * (len(columns) - 1)]
+    table = [_line(cells) for cells in (columns, align, *rows)]
+    return "\n".join(["# Scores", "", *table, "", *_notes(evaluation)]) + "\n"
+
+
+def _cells(row: Row, metrics: list[str]) -> list[str]:
+    cells = [row.samples, f"{row.count:,}"]
+    for metric in metrics:
+        score = row.scores[metric]
+        cells += [plus_minus(score.value, score.spread) + _subset(score), _difference(score)]
+    return cells
+
+
+def _difference(score: Score) -> str:
+    if score.difference is None:
+        return "base"
+    return plus_minus(score.difference, score.difference_spread, signed=True)
+
+
+def _subset(score: Score) -> str:
+    return "" if score.subset_size is None else f" (m = {score.subset_size})"
+
+
+def plus_minus(value: float, spread: float | None, *, signed: bool = False) -> str:
+    """``value ± spread`` to two significant digits of the spread; without one, to four of the value."""
+    sign = "+" if signed else ""
+    if not spread:
+        return f"{value:{sign}.4g}" + ("" if spread is None else " ± 0")
+    decimals = max(0, 1 - math.floor(math.log10(spread)))
+    if decimals > _MOST_DECIMALS:
+        return f"{value:{sign}.2e} ± {spread:.1e}"
+    rounded = round(value, decimals) + 0.0  # no minus in front of a zero
+    return f"{rounded:{sign}.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    known = evaluation.reference_provenance
+    count = "an unknown number of" if known.count is None else f"{known.count:,}"
+    versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
+    notes = [
+        "Lower is better. " + _about_spreads(evaluation),
+        "",
+        f"- Reference: {evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}",
+        f"- Features: {evaluation.features}, {evaluation.features_width} wide, {evaluation.features_digest}",
+        f"- Versions: {versions}",
+    ]
+    return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
+
+
+def _about_spreads(evaluation: Evaluation) -> str:
+    if evaluation.bootstrap < 2:
+        return "No spreads were asked for."
+    return (
+        f"± is the standard error over {evaluation.bootstrap} resamples of the samples, the reference held fixed; "
+        "Δ is the difference to the first row, resampled in pairs where the folders hold equally many images."
+    )

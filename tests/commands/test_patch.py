@@ -1,0 +1,110 @@
+"""``dmp patch``: the table, the zero patch, and what it says of a file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dmp_cli.backbones import load_backbone
+from dmp_cli.engine import attach
+from dmp_cli.patchfile import load_patch
+
+from .conftest import Run, files_in, parse
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "patch", "per_cent"),
+    [
+        ("dit-b2", 130_512_416, 2_556_416, 1.9588),
+        ("DiT-L/2", 458_102_816, 6_554_112, 1.4307),
+        ("dit-xl2", 675_129_632, 8_552_960, 1.2669),
+    ],
+)
+def test_table_1_without_weights(name: str, backbone: int, patch: int, per_cent: float, run: Run) -> None:
+    result = parse(run("patch", "--backbone", name, "--json"))
+    assert (result["backbone_parameters"], result["patch_parameters"]) == (backbone, patch)
+    assert result["per_cent"] == pytest.approx(per_cent, abs=5e-5)
+    shown = run("patch", "--backbone", name).stdout
+    assert f"{patch:,}" in shown
+    assert f"+{per_cent:.4f} %" in shown
+
+
+def test_a_zero_patch_is_written_and_changes_nothing(
+    run: Run, backbone: list[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    result = parse(run("patch", *backbone, "-o", "new.safetensors", "--json"))
+    assert result["output"] == "new.safetensors"
+    assert files_in(tmp_path) == {"tiny.pt", "new.safetensors"}
+    loaded = load_backbone(str(checkpoint), num_classes=4, num_heads=2)
+    x, timesteps, labels = torch.randn(2, 3, 8, 8), torch.tensor([3, 900]), torch.tensor([0, 4])
+    with torch.no_grad():
+        bare = loaded(x, timesteps, labels)
+        patched = attach(loaded, load_patch(tmp_path / "new.safetensors"))
+        assert torch.equal(patched(x, timesteps, labels), bare)
+
+
+def test_existing_files_are_kept(run: Run, backbone: list[str], tmp_path: Path) -> None:
+    run("patch", *backbone, "-o", "new.safetensors")
+    before = (tmp_path / "new.safetensors").read_bytes()
+    assert "exists already" in run("patch", *backbone, "-o", "new.safetensors", "--seed", 5, code=1).stderr
+    assert (tmp_path / "new.safetensors").read_bytes() == before
+    run("patch", *backbone, "-o", "new.safetensors", "--seed", 5, "--force")
+    assert (tmp_path / "new.safetensors").read_bytes() != before
+
+
+def test_info_says_what_a_patch_is(run: Run, patch: Path, checkpoint: Path) -> None:
+    shown = run("patch", "--info", patch).stdout
+    for part in ("linear gate, distinct scope", "3 blocks", "16 x 16", str(checkpoint), "8 px", "linear, 1000", "3 steps"):
+        assert part in shown
+    record = parse(run("patch", "--info", patch, "--json"))
+    assert record["training"]["data"] == "images"
+
+
+def test_info_needs_no_torch(patch: Path) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from dmp_cli.cli import app\n"
+        "result = CliRunner().invoke(app, ['patch', '--info', sys.argv[1]])\n"
+        "assert result.exit_code == 0, result.stderr\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(patch)], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+
+
+def test_bad_input(run: Run, backbone: list[str], checkpoint: Path, tmp_path: Path) -> None:
+    cases = [
+        ([], "no backbone given"),
+        (["--backbone", "dit-b2", "-o", "x"], "no weights found for dit-b2"),
+        (["--backbone", "dit-zz"], "does not exist"),
+        (["--backbone", str(checkpoint)], "--num-classes"),
+        (["--backbone", str(checkpoint), "--num-classes", "4"], "--num-heads"),
+        (["--backbone", str(checkpoint), "--num-classes", "9", "--num-heads", "2"], "cannot hold 9 classes"),
+        (["--backbone", "dit-s2", "--checkpoint", str(checkpoint), "--num-classes", "4", "--num-heads", "2"], "is no"),
+        ([*backbone, "--gate", "maybe"], "--gate 'maybe'"),
+        ([*backbone, "--gate", "none", "--scope", "uniform"], "reads nothing"),
+        ([*backbone, "--depth", "4"], "has 3 blocks"),
+        (["--info", "missing.safetensors"], "cannot read"),
+        (["--info", str(checkpoint)], "not a readable patch"),
+    ]
+    for options, message in cases:
+        result = run("patch", *options, code=1)
+        assert message in result.stderr, (options, result.stderr)
+        assert "Traceback" not in result.stderr
+    assert files_in(tmp_path) == {"tiny.pt"}
+
+
+def test_usage_errors_exit_2(run: Run) -> None:
+    run("patch", "--no-such-option", code=2)
+    run("no-such-command", code=2)
+    run("patch", "--depth", "many", code=2)
+
+
+def test_dry_run_writes_nothing(run: Run, backbone: list[str], tmp_path: Path) -> None:
+    plan = parse(run("patch", *backbone, "-o", "new.safetensors", "--depth", 2, "--dry-run", "--json"))
+    assert plan["patch"] == {"gate": "linear", "scope": "distinct", "depth": 2}
+    assert files_in(tmp_path) == {"tiny.pt"}

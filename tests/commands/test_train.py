@@ -1,0 +1,325 @@
+"""``dmp train``: what it writes, how it resumes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dmp_cli.backbones import load_backbone
+from dmp_cli.patchfile import load_patch
+from tests.builders import tiny_dit, write_images, write_meta_checkpoint
+
+from .conftest import Run, files_in, parse
+
+CHECKPOINT_FILES = {f"{name}.safetensors" for name in ("ema", "helpers", "learnt", "optimizer")} | {"manifest.json"}
+
+
+def expected_files(*steps: int, learnt: set[str]) -> set[str]:
+    states = {f"checkpoints/step-{step:08d}/{name}" for step in steps for name in CHECKPOINT_FILES}
+    return states | {"config.json", "log.jsonl"} | learnt
+
+
+def test_a_run_writes_exactly_these_files(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    run(
+        *("train", *backbone, "--data", images, "--steps", 6, "--batch-size", 4, "--save-every", 2, "--keep", 2),
+        *("--log-every", 3, "--sample-every", 6, "--ema", 0.9, "-o", "out"),
+    )
+    learnt = {"patch.safetensors", "patch-ema.safetensors", "samples/step-00000006.png"}
+    assert files_in(tmp_path / "out") == expected_files(4, 6, learnt=learnt)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6]
+    assert all(line["loss"] == pytest.approx(line["mse"] + line["bound"], rel=1e-5) for line in lines)
+    assert all(line["importance"] > 0 and line["load"] > 0 for line in lines)
+
+
+def test_training_changes_the_patch_and_never_the_backbone(patch: Path, checkpoint: Path) -> None:
+    trained = load_patch(patch)
+    assert trained.record is not None
+    assert trained.record.training is not None
+    assert trained.record.training["steps_done"] == 3
+    assert all(prompt.abs().max() > 0 for prompt in trained.prompts)
+    again = load_backbone(str(checkpoint), num_classes=4, num_heads=2)
+    assert again.record is not None
+    assert trained.record.backbone.digest == again.record.digest
+
+
+@pytest.mark.parametrize("method", ["full", "scratch"])
+def test_methods_that_train_all_weights(
+    method: str, run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    start = load_backbone(backbone[1], num_classes=4, num_heads=2)
+    sizes = tmp_path / "sizes.json"
+    sizes.write_text(json.dumps(start.sizes))
+    named = ["--backbone", sizes] if method == "scratch" else backbone
+    run("train", *named, "--data", images, "--method", method, "--steps", 2, "--batch-size", 4, "-o", "out")
+    assert files_in(tmp_path / "out") == expected_files(2, learnt={"backbone.safetensors"})
+    trained = load_backbone(str(tmp_path / "out" / "backbone.safetensors"))
+    changed = {name for name, value in trained.state_dict().items() if not torch.equal(value, start.state_dict()[name])}
+    assert set(start.state_dict()) - changed == {"pos_embed"}
+
+
+def test_prompt_tuning_has_no_gate(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    run("train", *backbone, "--data", images, "--method", "prompt-tuning", "--steps", 1, "--batch-size", 2, "-o", "out")
+    tensors = load_file(tmp_path / "out" / "patch.safetensors")
+    assert set(tensors) == {"prompts.0", "prompts.1", "prompts.2"}
+
+
+@pytest.mark.parametrize("variant", [["--gate", "constant"], ["--scope", "uniform"], ["--depth", "1"]])
+def test_variants_train(variant: list[str], run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    run("train", *backbone, "--data", images, *variant, "--steps", 2, "--batch-size", 2, "-o", "out", "-q")
+    tensors = load_file(tmp_path / "out" / "patch.safetensors")
+    assert ("gate.weight" in tensors) == (variant[1] != "constant")
+    assert ("prompts.1" in tensors) == (variant[0] != "--depth")
+    if variant[0] == "--scope":
+        assert tensors["gate.weight"].shape == (16, 16)  # (N, D): the depth is not read
+
+
+def recipe(images: Path, *, steps: int, out: str) -> list[str]:
+    """Ten steps pass two epochs of eight images; everything a run can carry on is on."""
+    more = ["--batch-size", "4", "--ema", "0.9", "--warmup", "4", "--workers", "0", "--log-every", "2", "-q"]
+    return ["--data", str(images), "--steps", str(steps), "--save-every", "3", *more, "-o", out]
+
+
+@pytest.mark.parametrize("method", ["dmp", "full"])
+@pytest.mark.parametrize("first", [1, 4, 7])
+def test_resume_is_bit_for_bit(
+    method: str, first: int, run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    common = ["train", *backbone, "--method", method]
+    run(*common, *recipe(images, steps=10, out="straight"))
+    run(*common, *recipe(images, steps=first, out="parts"))
+    run("train", "--resume", "-o", "parts", "--steps", 10, "-q")
+    stem = "patch" if method == "dmp" else "backbone"
+    for name in (f"{stem}.safetensors", f"{stem}-ema.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_workers_and_micro_batches_train_the_same(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    common = ["train", *backbone, "--data", images, "--steps", 3, "--batch-size", 4, "--lr", 0.01, "-q"]
+    run(*common, "-o", "a")
+    run(*common, "-o", "b", "--workers", 2)
+    run(*common, "-o", "c", "--micro-batch-size", 2)
+    a, b, c = (load_file(tmp_path / name / "patch.safetensors") for name in "abc")
+    for name, value in a.items():
+        assert torch.equal(value, b[name])
+        torch.testing.assert_close(value, c[name], rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision_trains_and_resumes(
+    dtype: str, run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    common = ["train", *backbone, "--data", images, "--batch-size", 4, "--dtype", dtype, "-q"]
+    run(*common, "--steps", 4, "-o", "straight")
+    run(*common, "--steps", 2, "-o", "parts")
+    run(*common, "--steps", 4, "-o", "parts", "--resume")
+    straight = (tmp_path / "straight" / "patch.safetensors").read_bytes()
+    assert (tmp_path / "parts" / "patch.safetensors").read_bytes() == straight
+
+
+def start_training(backbone: list[str], images: Path, out: Path, *, steps: int) -> subprocess.Popen[str]:
+    options = ["--data", str(images), "--steps", str(steps), "--batch-size", "4", "--save-every", "5"]
+    command = [sys.executable, "-m", "dmp_cli", "train", *backbone, *options, "-o", str(out), "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def states(out: Path) -> set[str]:
+    return {path.name for path in (out / "checkpoints").glob("step-????????")}
+
+
+def wait_for_state(out: Path, process: subprocess.Popen[str], *, before: frozenset[str] = frozenset()) -> None:
+    while not states(out) - before and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on(
+    number: signal.Signals, run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    process = start_training(backbone, images, tmp_path / "out", steps=100_000)
+    wait_for_state(tmp_path / "out", process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert "saved, continue with --resume" in errors
+    assert "Traceback" not in errors
+    record = load_patch(tmp_path / "out" / "patch.safetensors").record
+    assert record is not None
+    assert record.training is not None
+    done = record.training["steps_done"]
+    run("train", "--resume", "-o", "out", "--steps", done + 3, "-q")
+    run(
+        *("train", *backbone, "--data", images, "--steps", done + 3, "--batch-size", 4, "--save-every", 5),
+        *("-o", "straight", "-q"),
+    )
+    straight = (tmp_path / "straight" / "patch.safetensors").read_bytes()
+    assert (tmp_path / "out" / "patch.safetensors").read_bytes() == straight
+
+
+@pytest.mark.slow
+def test_kill_9_three_times_ends_with_the_same_bytes(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    for delay in (0.0, 0.007, 0.015):
+        before = frozenset(states(tmp_path / "out"))
+        process = start_training(backbone, images, tmp_path / "out", steps=100_000)
+        wait_for_state(tmp_path / "out", process, before=before)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        assert states(tmp_path / "out") - before
+    steps = 10 + max(int(name.removeprefix("step-")) for name in states(tmp_path / "out"))
+    run("train", "--resume", "-o", "out", "--steps", steps, "-q")
+    options = ["--steps", steps, "--batch-size", 4, "--save-every", 5, "-o", "straight", "-q"]
+    run("train", *backbone, "--data", images, *options)
+    straight = (tmp_path / "straight" / "patch.safetensors").read_bytes()
+    assert (tmp_path / "out" / "patch.safetensors").read_bytes() == straight
+    assert not [name for name in files_in(tmp_path / "out") if ".partial" in name]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_patch(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    result = run(
+        *("train", *backbone, "--data", images, "--steps", 50, "--batch-size", 4, "--method", "prompt-tuning"),
+        *("--lr", 1e30, "-o", "out"),
+        code=1,
+    )
+    assert "not all finite" in result.stderr
+    assert "Traceback" not in result.stderr
+    for value in load_file(tmp_path / "out" / "patch.safetensors").values():
+        assert value.isfinite().all()
+
+
+def test_bad_images_are_named_counted_and_skipped(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    (images / "0" / "broken.png").write_bytes(b"\x89PNG nothing more")
+    options = ["train", *backbone, "--data", images, "--batch-size", 9, "--steps", 2]
+    result = run(*options, "-o", "out", "--json")
+    assert parse(result)["skipped_images"] == 1
+    assert "broken.png" in result.stderr
+    assert "broken.png" in (tmp_path / "out" / "log.jsonl").read_text()
+    assert "broken.png" in run(*options, "-o", "strict", "--max-bad", 0, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "lots"], "--method 'lots'"),
+        (["--lr", "-1"], "--lr -1.0"),
+        (["--batch-size", "4", "--micro-batch-size", "3"], "does not divide"),
+        (["--depth", "9"], "this backbone has 3 blocks"),
+        (["--depth", "0"], "leaves nothing to train"),
+        (["--method", "full", "--gate", "none"], "trains no patch"),
+        (["--method", "prompt-tuning", "--gate", "constant"], "has no gate"),
+        (["--image-size", "16"], "make images of 8 pixels"),
+        (["--device", "cuda:7"], "this machine has"),
+        (["--device", "gpu"], "no such kind of device"),
+        (["--config", "missing.toml"], "cannot read --config"),
+        (["--vae", "no-such-folder"], "does not exist"),
+    ],
+)
+def test_bad_options(
+    options: list[str], message: str, run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    result = run("train", *backbone, "--data", images, "--steps", 1, *options, "-o", "out", code=1)
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_does_not_fit(run: Run, backbone: list[str], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    flat, two = write_images(tmp_path / "flat", classes=0), write_images(tmp_path / "two", classes=2)
+    for data, message in ((empty, "no image"), (tmp_path / "none", "none"), (flat, "no class folders"), (two, "has 2")):
+        result = run("train", *backbone, "--data", data, "--steps", 1, "-o", "out", code=1)
+        assert message in result.stderr.lower()
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_run_is_not_overwritten(run: Run, backbone: list[str], images: Path, patch: Path) -> None:
+    before = patch.read_bytes()
+    common = ["train", *backbone, "--data", images, "--batch-size", 4, "-o", "trained"]
+    assert "exists already" in run(*common, "--steps", 1, code=1).stderr
+    assert "another lr" in run(*common, "--steps", 9, "--resume", "--lr", 0.5, code=1).stderr
+    assert patch.read_bytes() == before
+    run(*common, "--steps", 1, "--force", "-q")
+    assert patch.read_bytes() != before
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    run("train", *backbone, *recipe(images, steps=6, out="out"))
+    newest = tmp_path / "out" / "checkpoints" / "step-00000006" / "learnt.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-3] ^= 1
+    newest.write_bytes(data)
+    result = run("train", "--resume", "-o", "out", "--steps", 10)
+    assert "step-00000006 is damaged" in result.stderr
+    run("train", *backbone, *recipe(images, steps=10, out="straight"))
+    straight = (tmp_path / "straight" / "patch.safetensors").read_bytes()
+    assert (tmp_path / "out" / "patch.safetensors").read_bytes() == straight
+
+
+def test_options_from_a_file_and_the_command_line_wins(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    Path("options.toml").write_text('batch-size = 2\nlr = 0.5\n[train]\nmethod = "prompt-tuning"\n[sample]\nsteps = 3\n')
+    result = run(
+        *("train", *backbone, "--data", images, "--config", "options.toml", "--lr", 0.25, "--dry-run", "--json")
+    )
+    plan = parse(result)
+    assert plan["train"]["batch_size"] == 2
+    assert plan["train"]["lr"] == 0.25
+    assert plan["train"]["method"] == "prompt-tuning"
+    assert not (tmp_path / "runs").exists()
+    Path("typo.toml").write_text("bach-size = 2\n")
+    assert "bach_size" in run("train", *backbone, "--data", images, "--config", "typo.toml", code=1).stderr
+
+
+def test_tensorboard_events(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run("train", *backbone, "--data", images, "--steps", 1, "--batch-size", 2, "--tensorboard", "-o", "out", "-q")
+    assert list((tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_full_disk_says_so_and_leaves_no_half_file(
+    run: Run, backbone: list[str], images: Path, patch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = patch.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("train", "--resume", "-o", "trained", "--steps", 5, code=1)
+    assert "no space left on the disk" in result.stderr
+    assert patch.read_bytes() == before
+    assert not [name for name in files_in(tmp_path) if ".partial" in name]
+
+
+def test_one_class_backbone_reads_a_flat_folder(run: Run, tmp_path: Path) -> None:
+    weights = write_meta_checkpoint(tmp_path / "one.pt", tiny_dit(num_classes=1, null_row=False), wrap=None)
+    flat = write_images(tmp_path / "flat", classes=0)
+    options = ["--num-heads", 2, "--data", flat, "--steps", 1, "--batch-size", 2]
+    run("train", "--backbone", weights, *options, "-o", "out", "-q")
+    shutil.rmtree(tmp_path / "out")
