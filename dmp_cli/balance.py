@@ -16,7 +16,9 @@ from .prompts import Gating
 
 _EPSILON = 1e-10
 _MIN_STD = 0.01
-_LOAD_SHARE = 0.75  # with soft selection the load counts the top 75 % of the prompts, as hard selection keeps 192 of 256
+_LOAD_SHARE = (
+    0.75  # with soft selection the load counts the top 75 % of the prompts, as hard selection keeps 192 of 256
+)
 
 
 class Balance(NamedTuple):
@@ -32,7 +34,7 @@ def cv_squared(values: Tensor) -> Tensor:
 
 
 def importance_loss(weights: Tensor) -> Tensor:
-    """Mean over blocks of CV^2 over prompts of the weights (B, L, N) summed over the batch (Shazeer et al., Eq. 6-7)."""
+    """Mean over blocks of CV^2 over prompts of the batch's summed weights (B, L, N) (Shazeer et al., Eq. 6-7)."""
     return cv_squared(weights.sum(0)).mean()
 
 
@@ -69,7 +71,7 @@ class LoadNoise(nn.Module):
 
 
 def measure_balance(gating: Gating, *, load_noise: LoadNoise | None, noise: Tensor | None) -> Balance:
-    """Both losses for one global batch. ``load_noise`` None leaves the load out; ``noise`` is (B, N) standard normal."""
+    """Both losses of one global batch; ``noise`` is (B, N) standard normal. ``load_noise`` None leaves the load out."""
     zero = gating.weights.new_zeros(())
     if gating.logits is None:
         return Balance(zero, zero)

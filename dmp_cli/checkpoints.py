@@ -22,7 +22,11 @@ from .errors import CheckpointError
 
 SAFETENSORS = (".safetensors",)
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-_WRAPPERS = ("ema", "model", "state_dict")  # a training checkpoint keeps its weights under one of these; first found wins
+_WRAPPERS = (
+    "ema",
+    "model",
+    "state_dict",
+)  # a training checkpoint keeps its weights under one of these; first found wins
 _PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DDP
 _HARMLESS_MODULES = ("omegaconf.", "pathlib.")
 _HARMLESS_NAMES = {
@@ -79,7 +83,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: Path) -> None:
-    """Put ``tensors`` into ``module`` as float32; any missing, unexpected or misshapen one stops before the first is set.
+    """Put ``tensors`` into ``module`` as float32; a missing, unexpected or misshapen one stops before the first is set.
 
     Raises:
         CheckpointError: lists all three kinds.
@@ -97,7 +101,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: P
         raise CheckpointError(
             f"{source} does not fit the backbone; nothing was loaded\n"
             + "\n".join(f"  {kind} ({len(names)}): {_first(names)}" for kind, names in problems if names),
-            hint="Give the checkpoint this backbone belongs to, or let its family and sizes be read from the file alone.",
+            hint="Give the checkpoint of this very backbone, or let its sizes be read from the file alone.",
         )
     module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
 

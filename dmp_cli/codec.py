@@ -82,8 +82,8 @@ def load_codec(
     """The codec for ``backbone``, on its device.
 
     Args:
-        choice: ``none`` for pixel space, a folder or hub id of a VAE; None takes ``record``, then what the backbone's own
-            file names, then pixel space for 1 or 3 channels and the public DiTs' VAE for 4.
+        choice: ``none`` for pixel space, a folder or hub id of a VAE; None takes ``record``, then what the backbone's
+            own file names, then pixel space for 1 or 3 channels and the public DiTs' VAE for 4.
         record: the codec a patch was trained with; another one is refused.
 
     Raises:
@@ -118,7 +118,9 @@ def _load_vae(source: str, *, download: bool, device: torch.device) -> VAECodec:
     path = Path(source)
     folder = path / "vae" if (path / "vae" / "config.json").exists() else path
     if not folder.exists() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
-        raise CheckpointError(f"{source} does not exist", hint="Give a VAE's folder or hub id with --vae, or --vae none.")
+        raise CheckpointError(
+            f"{source} does not exist", hint="Give a VAE's folder or hub id with --vae, or --vae none."
+        )
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     try:

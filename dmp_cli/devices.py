@@ -24,7 +24,9 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"--device {name}: no such kind of device", hint="Known: auto, cpu, cuda, cuda:N, mps.") from error
+        raise ConfigError(
+            f"--device {name}: no such kind of device", hint="Known: auto, cpu, cuda, cuda:N, mps."
+        ) from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
         raise ConfigError(

@@ -31,36 +31,44 @@ class _Link:
         self.patch = patch
         self.strength = strength
         self.enabled = True
-        self.weights: tuple[Tensor, ...] = ()  # of the forward under way: one (B, N, 1) a block
+
+
+class _AddMixture:
+    """Pre-hook on one block: adds its mixture to the hidden state in the block's call.
+
+    It is handed its own tensors; an index into shared ones would be compiled anew for every block.
+    """
+
+    weights: Tensor  # (B, N, 1)
+    prompts: Tensor  # (N, D)
+
+    def __init__(self, link: _Link, backbone_type: type[Backbone]) -> None:
+        self.link, self.backbone_type = link, backbone_type
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        if not self.link.enabled:
+            return None
+        hidden = self.backbone_type.take_hidden(args, kwargs)
+        hidden = add_mixture(hidden, weights=self.weights, prompts=self.prompts, strength=self.link.strength)
+        return self.backbone_type.put_hidden(args, kwargs, hidden)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The tensors belong to one forward; results of autograd can be neither copied nor moved to another process.
+        return {"link": self.link, "backbone_type": self.backbone_type}
 
 
 class _ReadGate:
     """Forward hook on the timestep embedder: its output (B, D) -> the gate weights of every block."""
 
-    def __init__(self, link: _Link) -> None:
-        self.link = link
+    def __init__(self, link: _Link, mixtures: list[_AddMixture]) -> None:
+        self.link, self.mixtures = link, mixtures
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if self.link.enabled:
-            self.link.weights = self.link.patch(output).weights.unsqueeze(-1).unbind(1)
-
-
-class _AddMixture:
-    """Pre-hook on one block: adds its mixture to the hidden state in the block's call."""
-
-    def __init__(self, link: _Link, backbone_type: type[Backbone], index: int) -> None:
-        self.link, self.backbone_type, self.index = link, backbone_type, index
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        if not self.link.enabled:
-            return None
-        hidden = add_mixture(
-            self.backbone_type.take_hidden(args, kwargs),
-            weights=self.link.weights[self.index],
-            prompts=self.link.patch.prompts[self.index],
-            strength=self.link.strength,
-        )
-        return self.backbone_type.put_hidden(args, kwargs, hidden)
+        if not (self.link.enabled and self.mixtures):
+            return
+        weights = self.link.patch(output).weights.unsqueeze(-1).unbind(1)  # (B, N, 1) each
+        for mixture, own_weights, prompts in zip(self.mixtures, weights, self.link.patch.prompts, strict=True):
+            mixture.weights, mixture.prompts = own_weights, prompts
 
 
 class PatchedBackbone(nn.Module):
@@ -71,19 +79,19 @@ class PatchedBackbone(nn.Module):
         self.backbone, self.patch = backbone, patch
         self._link = _Link(patch, strength)
         self._required_grad = {name: p.requires_grad for name, p in backbone.named_parameters()}
-        self._was_training = backbone.training
+        self._was_training = {name: module.training for name, module in backbone.named_modules()}
         backbone.requires_grad_(False)
         backbone.eval()
         self._handles = self._hook()
 
     def _hook(self) -> list[RemovableHandle]:
         _forget_compiled_graphs()
-        kind = type(self.backbone)
         blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
-        handles = [self.backbone.gate_source.register_forward_hook(_ReadGate(self._link))] if blocks else []
-        for index, block in enumerate(blocks):
-            hook = _AddMixture(self._link, kind, index)
-            handles.append(block.module.register_forward_pre_hook(hook, with_kwargs=True))
+        mixtures = [_AddMixture(self._link, type(self.backbone)) for _ in blocks]
+        # Without a prompted block too: this hook is how attach() knows that a patch is there.
+        handles = [self.backbone.gate_source.register_forward_hook(_ReadGate(self._link, mixtures))]
+        for block, mixture in zip(blocks, mixtures, strict=True):
+            handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
         return handles
 
     @property
@@ -115,14 +123,16 @@ class PatchedBackbone(nn.Module):
             self._link.enabled = before
 
     def detach(self) -> Backbone:
-        """Remove the hooks and give the backbone back as it was before :func:`attach`."""
+        """Remove the hooks and give the backbone back as it was before :func:`attach`. Once detached, does nothing."""
+        if not self._handles:
+            return self.backbone
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._link.weights = ()
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(self._required_grad[name])
-        self.backbone.train(self._was_training)
+        for name, module in self.backbone.named_modules():
+            module.training = self._was_training[name]
         _forget_compiled_graphs()
         return self.backbone
 
@@ -148,7 +158,9 @@ def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bo
     if not isinstance(backbone, Backbone):
         raise PatchError(f"{type(backbone).__name__} is no backbone", hint="Load it with dmp_cli.load_backbone.")
     if any(isinstance(hook, _ReadGate) for hook in backbone.gate_source._forward_hooks.values()):
-        raise PatchError("this backbone has a patch attached already", hint="Call detach() on the patched backbone first.")
+        raise PatchError(
+            "this backbone has a patch attached already", hint="Call detach() on the patched backbone first."
+        )
     _check_fit(backbone, patch)
     if patch.record is not None and not force:
         _check_digest(backbone, patch.record.backbone)
@@ -206,7 +218,9 @@ def _check_fit(backbone: Backbone, patch: Patch) -> None:
         wrong.append(f"family {patch.record.backbone.family}, not {backbone.family}")
     if patch.record is not None and patch.record.backbone.sizes != backbone.sizes:
         theirs, ours = patch.record.backbone.sizes, backbone.sizes
-        wrong += [f"{k} {theirs.get(k)}, not {ours.get(k)}" for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)]
+        wrong += [
+            f"{k} {theirs.get(k)}, not {ours.get(k)}" for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)
+        ]
     if len(patch.hidden_shapes) > len(blocks):
         wrong.append(f"{len(patch.hidden_shapes)} prompted blocks, not at most {len(blocks)}")
     elif patch.hidden_shapes != expected:

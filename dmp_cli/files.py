@@ -8,11 +8,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DMPError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTIAL = ".partial"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -46,6 +50,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Like :func:`write_bytes`, for JSON with two spaces of indentation and a final newline."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of detached copies of ``tensors``: the same bytes for the same content, every time."""
+    from safetensors.torch import save
+
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    # The library writes metadata in the order of a hash table, which changes from call to call; so it goes in here.
+    (length,) = struct.unpack("<Q", data[:8])
+    header = {"__metadata__": dict(metadata)} | json.loads(data[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
 @contextlib.contextmanager

@@ -58,8 +58,9 @@ class _Swap:
 
     def __enter__(self) -> None:
         self.before = {name: parameter.data for name, parameter in self.parameters.items()}
+        values = {name: self.values[name] for name in self.parameters}  # all there, before the first is put in
         for name, parameter in self.parameters.items():
-            parameter.data = self.values[name]
+            parameter.data = values[name]
 
     def __exit__(self, *problem: object) -> None:
         for name, parameter in self.parameters.items():
@@ -81,7 +82,9 @@ def prepare(
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
         if patch_config.gate not in ("linear", "none") or patch_config.scope != "distinct":
-            raise ConfigError("--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant.")
+            raise ConfigError(
+                "--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant."
+            )
         patch_config = patch_config.model_copy(update={"gate": "none"})
     return _prepare_patch(config, backbone, codec, patch_config)
 
@@ -106,7 +109,9 @@ def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_
 
 def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
     fixed = backbone.derived_tensors()
-    learnt = {name: p.requires_grad_(name not in fixed) for name, p in backbone.named_parameters() if name not in fixed}
+    learnt = {name: parameter for name, parameter in backbone.named_parameters() if name not in fixed}
+    for parameter in learnt.values():
+        parameter.requires_grad_(True)
     backbone.eval()  # it has no layer that differs in training; class dropout is the loop's
     groups = [{"params": list(learnt.values()), "rate": config.lr}]
     return Trainee(backbone, learnt, groups, backbone, codec, None)

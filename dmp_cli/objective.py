@@ -43,7 +43,7 @@ class Schedule:
         alphas = 1 - betas
         kept = alphas.cumprod(0)  # alpha-bar_t
         kept_before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        # q(x_{t-1} | x_t, x_0): variance beta_t (1 - abar_{t-1}) / (1 - abar_t); the first is 0 and takes the second's log
+        # q(x_{t-1} | x_t, x_0): variance beta_t (1 - abar_{t-1}) / (1 - abar_t); the first, 0, takes the second's log
         variance = betas * (1 - kept_before) / (1 - kept)
         tables = {
             "signal": kept.sqrt(),
@@ -70,7 +70,7 @@ def denoising_loss(
 ) -> Loss:
     """Loss of one prediction, in float32. An output of twice the channels carries a learned variance.
 
-    MSE of the noise; with learned sigma plus T/1000 of the variance bound, the mean detached (Nichol and Dhariwal 2021).
+    MSE of the noise; with learned sigma plus T/1000 of the variance bound, mean detached (Nichol and Dhariwal 2021).
     """
     prediction = prediction if prediction.dtype == torch.float64 else prediction.float()
     if prediction.shape[1] == x0.shape[1]:
@@ -88,7 +88,7 @@ def variance_bound(
 ) -> Tensor:
     """L_t of the variational bound in bits per dimension, (B,); at t = 0 the discretised likelihood of x_0.
 
-    ``variance`` v in [-1, 1] interpolates the log variance: frac log beta_t + (1 - frac) log beta~_t, frac = (v + 1) / 2.
+    ``variance`` v interpolates the log variance: frac log beta_t + (1 - frac) log beta~_t with frac = (v + 1) / 2.
     """
 
     def at(name: str) -> Tensor:

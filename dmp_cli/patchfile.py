@@ -33,8 +33,6 @@ def save_patch(path: Path, patch: Patch) -> None:
         PatchError: the patch has no record, so nothing would say which backbone it belongs to.
         DMPError: the disk is full or the place cannot be written.
     """
-    from safetensors.torch import save
-
     if patch.record is None:
         raise PatchError("this patch does not know its backbone", hint="Make it with engine.create_patch.")
     metadata = {
@@ -46,8 +44,7 @@ def save_patch(path: Path, patch: Patch) -> None:
         _HEADER: patch.record.model_dump_json(),
         _SEAL: _BLANK,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in patch.state_dict().items()}
-    data = save(tensors, metadata)
+    data = files.safetensors_bytes(patch.state_dict(), metadata)
     files.write_bytes(Path(path), _set_seal(data, _BLANK, hashlib.sha256(data).hexdigest(), path=Path(path)))
 
 
@@ -85,7 +82,9 @@ def _read_sealed(path: Path) -> tuple[bytes, PatchRecord]:
         raise PatchError(f"cannot read {path}: {error.strerror or error}", hint="Check the path of --patch.") from error
     metadata = _metadata(data, path)
     if _HEADER not in metadata or _SEAL not in metadata:
-        raise PatchError(f"{path} is a safetensors file, but not a patch", hint="Patches are written by dmp patch or train.")
+        raise PatchError(
+            f"{path} is a safetensors file, but not a patch", hint="Patches are written by dmp patch or train."
+        )
     blank = _set_seal(data, metadata[_SEAL], _BLANK, path=path)
     if hashlib.sha256(blank).hexdigest() != metadata[_SEAL]:
         raise PatchError(f"{path} was changed after it was written: its SHA-256 does not match", hint="Copy it again.")

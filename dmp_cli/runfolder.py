@@ -118,7 +118,9 @@ class RunFolder:
 
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
-    fields = config.model_dump(mode="json", exclude={"log_every", "save_every", "sample_every", "keep", "workers", "max_bad"})
+    fields = config.model_dump(
+        mode="json", exclude={"log_every", "save_every", "sample_every", "keep", "workers", "max_bad"}
+    )
     return {
         **fields,
         "data": config.data.name,

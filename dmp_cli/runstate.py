@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from . import files
@@ -44,7 +44,7 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
         with files.staged_folder(target) as staged:
             digests = {}
             for name in ("learnt", "helpers", "optimizer", "ema"):
-                data = save({key: value.detach().cpu().contiguous() for key, value in getattr(state, name).items()})
+                data = files.safetensors_bytes(getattr(state, name), {})
                 files.write_bytes(staged / f"{name}.safetensors", data)
                 digests[f"{name}.safetensors"] = hashlib.sha256(data).hexdigest()
             manifest = {"step": state.step, "scaler": state.scaler, "sha256": digests}

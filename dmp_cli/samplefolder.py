@@ -1,4 +1,4 @@
-"""The folder one ``sample`` command owns: numbered PNGs, a labelled grid, and samples.json, which says how they were made."""
+"""The folder one ``sample`` command owns: numbered PNGs, a labelled grid, and samples.json: how they were made."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class SampleFolder:
     def open(self, about: dict[str, Any], *, origin: dict[str, Any], num_images: int, force: bool) -> list[str]:
         """Claim the folder for samples made as ``about`` says, or check that they continue those that are there.
 
-        Returns what of ``origin`` (versions, device, paths: what may move a pixel by a level, or nothing) is not as it was
-        when the folder was begun.
+        Returns what of ``origin`` (versions, device, paths: what may move a pixel by a level, or nothing) is not as it
+        was when the folder was begun.
 
         Raises:
             ConfigError: the folder holds other samples or other files.

@@ -1,13 +1,14 @@
 """From noise to images: a fixed plan, in fixed chunks of consecutive indices, through diffusers' schedulers.
 
-Image i's noise at a step depends on (seed, i, step) alone. A chunk is always computed whole, also when only part of it is
-asked for, so that the bytes of an image depend on no interruption and on no number of images.
+Image i's noise at a step depends on (seed, i, step) alone. A chunk is always computed whole, also when only part of it
+is asked for, so that the bytes of an image depend on no interruption and on no number of images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from .errors import ConfigError
 from .objective import noise_betas
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """One finished image."""
 
     index: int
@@ -110,7 +112,7 @@ def predict(
     backbone: Backbone,
     config: SampleConfig,
 ) -> Tensor:
-    """One prediction in float32, guided where asked: eps = eps_null + w (eps_cond - eps_null) on the guided channels."""
+    """One prediction in float32; where guided, eps = eps_null + w (eps_cond - eps_null) on the guided channels."""
     timesteps = torch.full((len(x),), timestep, device=x.device)
     if config.guidance == 1 or condition is None:
         return denoiser(x, timesteps, condition).float()

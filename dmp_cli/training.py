@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,8 +55,8 @@ def train(
 ) -> Iterator[Progress]:
     """Train for ``config.steps`` steps from ``state`` (None: from the start), one :class:`Progress` a step.
 
-    Writes ``log.jsonl``, checkpoints and the learnt file into ``run``. ``stop`` is asked after each step; when it answers
-    with a signal number the loop saves and raises.
+    Writes ``log.jsonl``, checkpoints and the learnt file into ``run``. ``stop`` is asked after each step; when it
+    answers with a signal number the loop saves and raises.
 
     Raises:
         DataError: classes that do not match, or too many unreadable images.
@@ -88,7 +87,9 @@ def train(
             terms = loop.advance(batch)
         except DivergedError as error:
             run.save(loop.state(), trainee, images=images, config=config)
-            raise DivergedError(f"{error.message}; the state before it is saved in {run.path}", hint=error.hint) from error
+            raise DivergedError(
+                f"{error.message}; the state before it is saved in {run.path}", hint=error.hint
+            ) from error
         meter.add(terms)
         signal_number, last = stop(), loop.step == config.steps
         saved = loop.step % config.save_every == 0 or last or signal_number is not None
@@ -100,7 +101,9 @@ def train(
             run.save(loop.state(), trainee, images=images, config=config)
         yield Progress(loop.step, terms, line, batch.bad, saved)
         if signal_number is not None and not last:
-            raise StoppedError(f"stopped after step {loop.step}; saved, continue with --resume", signal_number=signal_number)
+            raise StoppedError(
+                f"stopped after step {loop.step}; saved, continue with --resume", signal_number=signal_number
+            )
 
 
 class TrainingLoop:
@@ -140,7 +143,7 @@ class TrainingLoop:
 
     def _denoise(self, batch: Batch, part: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
         """Loss and gradients of one micro-batch, weighted by its share of the global batch."""
-        draws = {"seed": self.config.seed, "step": self.step, "indices": part.tolist()}
+        draws: dict[str, Any] = {"seed": self.config.seed, "step": self.step, "indices": part.tolist()}
         shape = self.trainee.backbone.sample_shape
         images = batch.images[part].to(self.device)
         drawn = self.trainee.codec.record.kind == "vae"  # the only codec with a posterior to draw from

@@ -142,9 +142,7 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
 
 def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
     """Write a backbone as one safetensors file that needs no option to be loaded again, whole or not at all."""
-    from safetensors.torch import save
-
-    from ..files import write_bytes
+    from ..files import safetensors_bytes, write_bytes
 
     about = {
         "family": backbone.family,
@@ -153,8 +151,8 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
         "codec": codec.model_dump(),
         "training": training,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    write_bytes(Path(path), save(tensors, {"format": "pt", _METADATA: json.dumps(about)}))
+    metadata = {"format": "pt", _METADATA: json.dumps(about)}
+    write_bytes(Path(path), safetensors_bytes(backbone.state_dict(), metadata))
 
 
 def checkpoint_folder() -> Path:
@@ -245,7 +243,9 @@ def _check_name(name: str, backbone: Backbone, weights: Weights) -> None:
         return
     keys = ("depth", "hidden_size", "patch_size")
     differences = [
-        f"{key} {backbone.sizes[key]}, not {getattr(wanted, key)}" for key in keys if backbone.sizes[key] != getattr(wanted, key)
+        f"{key} {backbone.sizes[key]}, not {getattr(wanted, key)}"
+        for key in keys
+        if backbone.sizes[key] != getattr(wanted, key)
     ]
     if differences:
         raise CheckpointError(f"{weights.path} is no {name}: {'; '.join(differences)}")

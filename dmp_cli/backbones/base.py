@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import BackboneRecord, CodecRecord, ScheduleConfig
+from ..errors import ConfigError
 
 
 class Block(NamedTuple):
@@ -55,7 +56,8 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         """One denoising prediction.
 
-        ``x`` (B, C, H, W), ``timesteps`` (B,) in 0..T-1, ``condition`` class indices (B,) or None -> (B, C or 2C, H, W).
+        ``x`` (B, C, H, W), ``timesteps`` (B,) in 0..T-1, ``condition`` class indices (B,) or None; gives (B, C, H, W),
+        or (B, 2C, H, W) with a learned variance.
         """
 
     @abstractmethod
@@ -75,6 +77,10 @@ class Backbone(nn.Module, ABC):
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
+
+    def initialise(self, *, seed: int) -> None:
+        """Fresh weights for training from scratch. ConfigError where the family leaves that to its own trainers."""
+        raise ConfigError(f"training a {self.family} backbone from scratch is not known here")
 
     def derived_tensors(self) -> set[str]:
         """Tensors that the sizes alone determine; the digest leaves them out, as some containers do."""

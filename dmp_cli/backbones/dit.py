@@ -93,7 +93,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, timesteps: Tensor) -> Tensor:
         with torch.autocast(timesteps.device.type, enabled=False):
-            return self.mlp(self.features(timesteps).to(self.mlp[0].weight.dtype))
+            return self.mlp(self.features(timesteps).to(next(self.mlp.parameters()).dtype))
 
 
 class ClassEmbedder(nn.Module):

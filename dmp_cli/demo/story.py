@@ -59,8 +59,8 @@ class Story:
         recipe = ["--no-flip", "--steps", str(self.steps), "--ema", str(self.ema), "--seed", str(self.seed)]
         recipe += ["--log-every", str(max(1, self.steps // 20)), "--save-every", str(self.steps), "--device", "cpu"]
         return [
-            ["train", "--backbone", "digits", "--data", str(self.digits), "--method", method]
-            + [*recipe, "-o", str(self.run(method)), "--resume"]
+            ["train", "--backbone", "digits", "--data", str(self.digits), "--method", method, *recipe]
+            + ["-o", str(self.run(method)), "--resume"]
             for method in METHODS
         ]
 
