@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +24,18 @@ from .errors import CheckpointError
 
 SAFETENSORS = (".safetensors",)
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-_WRAPPERS = (
-    "ema",
-    "model",
-    "state_dict",
-)  # a training checkpoint keeps its weights under one of these; first found wins
+_WRAPPERS = ("ema", "model", "state_dict")  # where a training checkpoint keeps its weights; first found wins
 _PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DDP
 _HARMLESS_MODULES = ("omegaconf.", "pathlib.")
 _HARMLESS_NAMES = {
     "argparse.Namespace",
+    "types.SimpleNamespace",
     "typing.Any",
     "collections.OrderedDict",
     "collections.defaultdict",
+    "numpy.dtype",  # of a best loss or a step count kept as a numpy number
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(f"builtins.{name}" for name in ("dict", "list", "tuple", "set", "frozenset", "int", "float", "bool", "str")),
 }
 
@@ -59,10 +61,10 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(f"{path} does not exist", hint="Check the path given as --backbone or --checkpoint.")
     if path.is_dir():
         return _read_diffusers(path)
-    if path.suffix in SAFETENSORS:
+    if path.suffix.lower() in SAFETENSORS:
         tensors, metadata = read_safetensors(path)
         return Weights(_strip_prefixes(tensors), metadata, None, path)
-    if path.suffix in PICKLES:
+    if path.suffix.lower() in PICKLES:
         return Weights(_strip_prefixes(_unwrap(_read_pickle(path), path)), {}, None, path)
     raise CheckpointError(
         f"{path} is no weight file: its name ends in none of {', '.join((*SAFETENSORS, *PICKLES))}",
@@ -78,7 +80,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file: {error}", hint="It is cut or damaged; fetch or copy it again."
+            f"{path} is not a readable safetensors file: {error}",
+            hint="It is cut, damaged, or another kind of file under this name; fetch or copy it again.",
         ) from error
 
 
@@ -103,7 +106,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: P
             + "\n".join(f"  {kind} ({len(names)}): {_first(names)}" for kind, names in problems if names),
             hint="Give the checkpoint of this very backbone, or let its sizes be read from the file alone.",
         )
-    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
+    # Copies, because what was read may be a view of the file: overwriting that file would change the module under way.
+    own = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in tensors.items()}
+    module.load_state_dict(own, strict=True, assign=True)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], *, without: Iterable[str] = ()) -> str:
@@ -127,9 +132,11 @@ def _read_diffusers(folder: Path) -> Weights:
             hint="Give the folder that save_pretrained wrote, or the pipeline folder around it.",
         )
     try:
-        config = json.loads(config_file.read_text())
-    except ValueError as error:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{config_file} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{config_file} is no model's config: it holds a {type(config).__name__}")
     if weight_file.suffix in SAFETENSORS:
         return Weights(read_safetensors(weight_file)[0], {}, config, folder)
     return Weights(_unwrap(_read_pickle(weight_file), weight_file), {}, config, folder)
@@ -150,26 +157,38 @@ def _read_pickle(path: Path) -> Any:
         raise CheckpointError(f"{path} is empty", hint="Fetch or copy it again.")
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except (ValueError, RuntimeError):
-        names = []  # not torch's zip format: the reader below says what it is
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is not a torch checkpoint: {error}") from error
+    except Exception:  # torch's older format, where names cannot be listed, or damage: the reader below says which
+        names = sorted(_HARMLESS_NAMES)
     harmful = [name for name in names if name not in _HARMLESS_NAMES and not name.startswith(_HARMLESS_MODULES)]
     if harmful:
-        raise CheckpointError(
-            f"{path} wants to run code when it is loaded ({', '.join(sorted(harmful))}); refused",
-            hint="If you trust its maker, save its weights alone: torch.save(module.state_dict(), ...) or safetensors.",
-        )
+        raise _would_run_code(path, harmful)
     stand_ins: list[Any] = [(type("StandIn", (_StandIn,), {}), name) for name in names]
     try:
         with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=None)
+            # Mapped, so that the optimizer's share of a training checkpoint is never read.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch reports damage as RuntimeError, EOFError, UnpicklingError, KeyError, ...
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as a torch checkpoint: {first_line}",
-            hint="It is cut, damaged, or another kind of file (an HTML page or a git-lfs pointer, for example).",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _would_run_code(path: Path, names: Iterable[str]) -> CheckpointError:
+    return CheckpointError(
+        f"{path} wants to run code when it is loaded ({', '.join(sorted(names))}); refused",
+        hint="If you trust its maker, save its weights alone: torch.save(module.state_dict(), ...) or safetensors.",
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, pickle.UnpicklingError):  # its text tells users to load the file by executing it
+        if name := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            return _would_run_code(path, [name[1]])
+        reason = "it is no pickle of plain tensors"
+    else:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CheckpointError(
+        f"{path} cannot be read as a torch checkpoint: {reason}",
+        hint="It is cut, damaged, or another kind of file (an HTML page or a git-lfs pointer, for example).",
+    )
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
@@ -178,7 +197,8 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    plain = isinstance(content, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    if not content or not plain:
         kind = f"keys {_first([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
             f"{path} holds no weights: found {kind}",

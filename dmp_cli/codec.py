@@ -53,10 +53,11 @@ class PixelCodec(Codec):
 class VAECodec(Codec):
     """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale and shift from its own config."""
 
-    image_channels, clips = 3, False
+    clips = False
 
     def __init__(self, vae: Any, record: CodecRecord) -> None:
         self.vae, self.record = vae, record
+        self.image_channels = vae.config["in_channels"]
         stages = vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels")
         self.factor = 2 ** (len(stages) - 1)
         self.scale = vae.config.get("scaling_factor") or 1.0
@@ -121,28 +122,44 @@ def _load_vae(source: str, *, download: bool, device: torch.device) -> VAECodec:
         raise CheckpointError(
             f"{source} does not exist", hint="Give a VAE's folder or hub id with --vae, or --vae none."
         )
+    try:
+        vae, kind = _read_vae(str(folder), source, download=download)
+    except CheckpointError:
+        raise
+    except Exception as error:  # diffusers reports damage as OSError, ValueError, RuntimeError, SafetensorError, ...
+        if not folder.exists():
+            raise CheckpointError(
+                f"no VAE at {source}: neither a folder here nor in the local hub cache",
+                hint="Give a folder with --vae, or let it be fetched with --download.",
+            ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{source} cannot be read as a VAE: {reason}",
+            hint="Give the folder that save_pretrained wrote, whole, or the pipeline folder around it.",
+        ) from error
+    vae = vae.to(device).eval().requires_grad_(False)
+    place = str(path.resolve()) if folder.exists() else source
+    return VAECodec(vae, CodecRecord(kind=kind, source=place, digest=digest_tensors(vae.state_dict())))
+
+
+def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
+    """The VAE in a folder or hub repository, and its kind."""
     from diffusers import AutoencoderKL, AutoencoderTiny
 
-    try:
-        config = AutoencoderKL.load_config(str(folder), local_files_only=not download)
-        kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
-        name = config.get("_class_name")
-        if name not in kinds:
-            raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
-        loader, kind = kinds[name]
-        vae, report = loader.from_pretrained(
-            str(folder), local_files_only=not download, output_loading_info=True, use_safetensors=None
-        )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no VAE at {source}: not a folder with its files, and not in the local hub cache",
-            hint="Give a folder with --vae, or let it be fetched with --download.",
-        ) from error
-    problems = {kind: names for kind, names in report.items() if names and kind != "error_msgs"}
+    config = AutoencoderKL.load_config(folder, local_files_only=not download)
+    kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
+    name = config["_class_name"]
+    if name not in kinds:
+        raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
+    loader, kind = kinds[name]
+    # low_cpu_mem_usage would want accelerate, and says so at length
+    vae, report = loader.from_pretrained(
+        folder, local_files_only=not download, output_loading_info=True, low_cpu_mem_usage=False
+    )
+    problems = [f"{key} {', '.join(names)}" for key, names in report.items() if names]
     if problems:
-        raise CheckpointError(f"{source}: its tensors do not fit: {problems}")
-    vae = vae.to(device).eval().requires_grad_(False)
-    return VAECodec(vae, CodecRecord(kind=kind, source=source, digest=digest_tensors(vae.state_dict())))
+        raise CheckpointError(f"{source}: its tensors do not fit: {'; '.join(map(str, problems))}")
+    return vae, kind
 
 
 def _check_channels(codec: Codec, channels: int, choice: str) -> None:

@@ -12,6 +12,12 @@ from .errors import ConfigError
 Method = Literal["dmp", "prompt-tuning", "full", "scratch"]
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 Dtype = Literal["fp32", "bf16", "fp16"]
+GateKind = Literal["linear", "constant", "none"]
+Scope = Literal["distinct", "uniform"]
+ScheduleKind = Literal["linear", "cosine"]
+RateSchedule = Literal["constant", "cosine"]
+Trainer = Literal["meta", "diffusers"]
+GuidedChannels = Literal["3", "all"]
 
 
 class Frozen(BaseModel):
@@ -43,8 +49,8 @@ def _in_words(problem: Any) -> str:
 class PatchConfig(Frozen):
     """Which mixture of prompts a patch is (paper, Section 3 and Table 4)."""
 
-    gate: Literal["linear", "constant", "none"] = "linear"  # none = prompt tuning (Eq. 2), constant = 1/N (a control)
-    scope: Literal["distinct", "uniform"] = "distinct"  # the gate reads [t; i], or t alone (Table 4c)
+    gate: GateKind = "linear"  # none = prompt tuning (Eq. 2), constant = 1/N (a control)
+    scope: Scope = "distinct"  # the gate reads [t; i], or t alone (Table 4c)
     depth: int | None = Field(None, ge=0)  # the first blocks that get prompts (Table 4e); None: all of them
 
     @model_validator(mode="after")
@@ -59,8 +65,8 @@ class BackboneHints(Frozen):
 
     num_classes: int | None = Field(None, ge=0)
     num_heads: int | None = Field(None, ge=1)
-    trained_with: Literal["meta", "diffusers"] | None = None
-    schedule: Literal["linear", "cosine"] | None = None
+    trained_with: Trainer | None = None
+    schedule: ScheduleKind | None = None
     sizes: dict[str, Any] | None = None  # from the file's own header; None: read from shapes
 
 
@@ -70,7 +76,7 @@ class BackboneHints(Frozen):
 class ScheduleConfig(Frozen):
     """The noise schedule of the backbone's own pre-training."""
 
-    kind: Literal["linear", "cosine"] = "linear"
+    kind: ScheduleKind = "linear"
     num_timesteps: int = Field(1000, ge=2)
     beta_start: float = Field(1e-4, gt=0, lt=1)  # linear only
     beta_end: float = Field(0.02, gt=0, lt=1)  # linear only
@@ -122,7 +128,7 @@ class TrainConfig(Frozen):
     lr: float = Field(1e-4, gt=0)  # prompts, or all weights for full and scratch
     gate_lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    lr_schedule: Literal["constant", "cosine"] = "constant"
+    lr_schedule: RateSchedule = "constant"
     warmup: int = Field(0, ge=0)  # steps
     balance_importance: float = Field(1.0, ge=0)
     balance_load: float = Field(1.0, ge=0)
@@ -155,7 +161,7 @@ class SampleConfig(Frozen):
     sampler: Sampler = "ddpm"
     steps: int = Field(250, ge=1)
     guidance: float = Field(1.0, ge=0)  # 1: none
-    guidance_channels: Literal["3", "all"] = "all"  # DiT's own sampler guides 3 of the 4 latent channels
+    guidance_channels: GuidedChannels = "all"  # DiT's own sampler guides 3 of the 4 latent channels
     classes: tuple[int, ...] | None = None  # cycled over the indices; None: the backbone has no classes
     strength: float = 1.0
     batch_size: int = Field(16, ge=1)  # images in one fixed chunk of consecutive indices

@@ -158,8 +158,7 @@ def center_crop(image: Image.Image, *, image_size: int) -> Image.Image:
     """The central square of a picture, ``image_size`` pixels wide, as ADM and DiT cut it (their ``center_crop_arr``).
 
     Halved by BOX while the shorter side is at least twice ``image_size``, then BICUBIC. A picture of exactly that size
-    comes back bit for bit; a smaller one is enlarged. Ours: of a strip longer than 64 times its width the ends, which
-    the crop takes away in any case, go first, so that enlarging it cannot fill the memory.
+    comes back bit for bit. Ours: a strip longer than 64 times its width loses its ends first, to spare the memory.
     """
     longest = _STRIP * min(image.size)
     image = _central(image, width=min(image.width, longest), height=min(image.height, longest))
@@ -200,9 +199,8 @@ def _load(dataset: TrainingImages, order: Order, *, steps: range, workers: int) 
     own = [worker for worker in multiprocessing.active_children() if worker not in others]
     done = 0
     try:
-        for samples in stream:
+        for done, samples in enumerate(stream, start=1):
             yield samples
-            done += 1
         return
     except (RuntimeError, OSError, EOFError) as error:  # by where the loader was when a worker ended
         _check_ended(own, error)
@@ -225,10 +223,10 @@ def _check_ended(workers: list[BaseProcess], error: Exception) -> None:
 
 def _exit_codes(workers: list[BaseProcess]) -> set[int | None]:
     try:
-        ended = wait([worker.sentinel for worker in workers], timeout=1)  # the end may follow its first symptom
-        for worker in (dead := [worker for worker in workers if worker.sentinel in ended]):
-            worker.join()
-        return {worker.exitcode for worker in dead}
+        wait([worker.sentinel for worker in workers], timeout=1)  # the end may follow its first symptom
+        for worker in workers:
+            worker.join(timeout=0.1)
+        return {worker.exitcode for worker in workers} - {None}  # None: still alive
     except RuntimeError:  # raised once, wherever we are, by the loader's handler of SIGCHLD
         return _exit_codes(workers)
 

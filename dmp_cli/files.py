@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PARTIAL = ".partial"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = path.parent / f".{path.name}{PARTIAL}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
@@ -69,14 +69,13 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 def staged_folder(path: Path) -> Iterator[Path]:
     """A folder to fill; it takes the name ``path`` by one rename when the block ends without an error."""
     path = Path(path)
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.parent / (path.name + PARTIAL)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        for file in partial.iterdir():
-            _sync_file(file)
-        _sync_folder(partial)
+        for entry in (partial, *partial.rglob("*")):
+            _sync_folder(entry) if entry.is_dir() else _sync_file(entry)
         os.rename(partial, path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -121,8 +120,9 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    # A folder can be opened and synced on POSIX only; elsewhere the rename alone must do.
-    if os.name == "posix":
+    # Some systems and network disks cannot sync a folder. What is in it is whole all the same; a crash may only bring
+    # back what was there before, so that is no reason to call the write failed.
+    with contextlib.suppress(OSError):
         _sync_file(path)
 
 

@@ -90,7 +90,7 @@ class Patch(nn.Module):
                 seed=seed,
             )
         # Without a gate every prompt weighs 1 (Eq. 2), or 1/N: the mean weight that a softmax gives (control).
-        weight = 1 / self.num_prompts if self.config.gate == "constant" else 1.0
+        weight = 1 / max(1, self.num_prompts) if self.config.gate == "constant" else 1.0
         self.register_buffer("constant", torch.full((1, num_blocks, self.num_prompts), weight), persistent=False)
         self.constant: Tensor
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +15,7 @@ from ..errors import CheckpointError, ConfigError
 from . import dit_weights
 from .base import Backbone
 from .dit import DiT, DiTConfig, named_config
+from .sources import EMBEDDED, Found, checkpoint_folder, find_weights, is_name, plain_name
 
 __all__ = [
     "Backbone",
@@ -28,8 +28,6 @@ __all__ = [
 ]
 
 _FAMILIES: dict[str, ModuleType] = {"dit": dit_weights}
-_PUBLIC_HOMES = {"dit-xl2": "facebook/DiT-XL-2-256"}  # repositories that hold Meta's weights in diffusers' container
-_EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetensors"}
 _METADATA = "dmp.backbone"
 
 
@@ -58,16 +56,17 @@ def load_backbone(
         CheckpointError: not found, damaged, unsafe, of an unknown family, or tensors that do not fit.
         ConfigError: options that contradict the name.
     """
-    weights, public = _find_weights(name, checkpoint, download=download)
+    found = find_weights(name, checkpoint, download=download)
     hints = build(
         BackboneHints,
         num_classes=num_classes,
         num_heads=num_heads,
-        trained_with=trained_with or ("meta" if public else None),
+        trained_with=trained_with or ("meta" if found.public else None),
         schedule=schedule,
     )
-    backbone = _load(name, weights, hints)
-    _check_name(name, backbone, weights)
+    backbone = _load(found, hints, name=_name_of(name, checkpoint))
+    _check_name(name, backbone, found.source)
+    _check_hints(hints, backbone, found.source)
     return backbone.to(device)
 
 
@@ -87,35 +86,36 @@ def reload_backbone(
         CheckpointError: it is not there any more, or holds another backbone's tensors.
     """
     about = record.backbone
-    where = name or (str(checkpoint) if checkpoint else about.name if about.name in _EMBEDDED else about.source)
+    where = name or (str(checkpoint) if checkpoint else _last_known(about))
     hints = BackboneHints(
         sizes=about.sizes,
         trained_with="diffusers" if about.sizes.get("freq_shift") else "meta",
         schedule=record.schedule.kind,
     )
     try:
-        weights, _ = _find_weights(where, checkpoint, download=download)
+        found = find_weights(where, checkpoint, download=download)
     except CheckpointError as error:
         raise CheckpointError(
-            f"the patch's backbone is not to be found: {error.message}", hint="Say where it is now with --checkpoint."
+            f"the patch's backbone, once at {about.source}, cannot be read: {error.message}",
+            hint="Say where it is now with --checkpoint.",
         ) from error
-    backbone = _load(about.name or where, weights, hints)
+    backbone = _load(found, hints, name=_name_of(about.name or where, checkpoint))
     backbone.schedule = record.schedule
     return backbone.to(device)
 
 
-def _load(name: str, weights: Weights, hints: BackboneHints) -> Backbone:
-    own = _own_metadata(weights)
+def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
+    own = _own_metadata(found.weights)
     if own is not None:
         hints = hints.model_copy(update={"sizes": own["sizes"]})
-    backbone: Backbone = _family_of(weights).build(weights, hints)
-    backbone.schedule = _schedule(own, hints)
-    backbone.codec = CodecRecord(**own["codec"]) if own and own.get("codec") else None
+    backbone: Backbone = _family_of(found.weights).build(found.weights, hints)
+    backbone.schedule = own["schedule"] if own else ScheduleConfig(kind=hints.schedule or "linear")
+    backbone.codec = own["codec"] if own else None
     backbone.record = BackboneRecord(
         family=backbone.family,
         sizes=backbone.sizes,
-        source=str(weights.path.resolve()) if weights.path.exists() else str(weights.path),
-        name=name.lower() if _is_name(name) else None,
+        source=found.source,
+        name=name,
         digest=digest_tensors(backbone.state_dict(), without=backbone.derived_tensors()),
     )
     return backbone
@@ -155,59 +155,16 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
     write_bytes(Path(path), safetensors_bytes(backbone.state_dict(), metadata))
 
 
-def checkpoint_folder() -> Path:
-    """Where weights for a name are looked for: ``$DMP_HOME/checkpoints``, by default in the user's data folder."""
-    import platformdirs
-
-    home = os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False)
-    return Path(home) / "checkpoints"
-
-
-def _find_weights(name: str, checkpoint: Path | None, *, download: bool) -> tuple[Weights, bool]:
-    """The weights, and whether they are known to be Meta's own."""
-    if checkpoint is not None:
-        if not _is_name(name) and Path(name).resolve() != Path(checkpoint).resolve():
-            raise ConfigError(f"--backbone {name} and --checkpoint {checkpoint} are two different files")
-        return read_weights(checkpoint), False
-    if name in _EMBEDDED:
-        return read_weights(_EMBEDDED[name]), False
-    if named_config(name) is None and (Path(name).exists() or not _looks_like_hub_id(name)):
-        return read_weights(Path(name)), False
-    if named_config(name) is not None:
-        stem = name.lower().replace("/", "")
-        for path in (checkpoint_folder() / f"{stem}{suffix}" for suffix in (".safetensors", ".pt")):
-            if path.exists():
-                return read_weights(path), False
-        name = _PUBLIC_HOMES.get(stem, name)
-    if not _looks_like_hub_id(name):
-        raise CheckpointError(
-            f"no weights found for {name}",
-            hint=f"Give them with --checkpoint PATH, or put them at {checkpoint_folder() / (stem + '.safetensors')} (or .pt).",
-        )
-    return read_weights(_hub_folder(name, download=download)), name in _PUBLIC_HOMES.values()
+def _last_known(about: BackboneRecord) -> str:
+    """Where to look for a patch's backbone: where it was, or else by the name it was loaded by."""
+    if about.name is None or (about.name not in EMBEDDED and Path(about.source).exists()):
+        return about.source
+    return about.name
 
 
-def _is_name(name: str) -> bool:
-    return name in _EMBEDDED or named_config(name) is not None
-
-
-def _looks_like_hub_id(name: str) -> bool:
-    parts = name.split("/")
-    return named_config(name) is None and len(parts) == 2 and all(parts) and not name.startswith((".", "~"))
-
-
-def _hub_folder(hub_id: str, *, download: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted = ["config.json", "*.safetensors", "transformer/*", "model_index.json"]
-    try:
-        return Path(snapshot_download(hub_id, local_files_only=not download, allow_patterns=wanted))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{hub_id}: not a path here, and not in the local hub cache" if not download else f"{hub_id}: {error}",
-            hint="Check the path, fetch it from the hub with --download, or give a file with --checkpoint.",
-        ) from error
+def _name_of(name: str, checkpoint: Path | None) -> str | None:
+    """The registry name to remember: the embedded weights' name says nothing about another file's weights."""
+    return plain_name(name) if is_name(name) and not (name in EMBEDDED and checkpoint is not None) else None
 
 
 def _family_of(weights: Weights) -> ModuleType:
@@ -221,46 +178,60 @@ def _family_of(weights: Weights) -> ModuleType:
 
 
 def _own_metadata(weights: Weights) -> dict[str, Any] | None:
+    """What a file of :func:`save_backbone` says of itself, read and checked; None for any other file."""
     if _METADATA not in weights.metadata:
         return None
     try:
         about = json.loads(weights.metadata[_METADATA])
-        DiTConfig(**about["sizes"])
-        return about
-    except (ValueError, KeyError, TypeError) as error:
+        return {
+            "sizes": DiTConfig(**about["sizes"]).model_dump(),
+            "schedule": ScheduleConfig(**about["schedule"]),
+            "codec": CodecRecord(**about["codec"]) if about.get("codec") else None,
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error
 
 
-def _schedule(own: dict[str, Any] | None, hints: BackboneHints) -> ScheduleConfig:
-    if hints.schedule is not None:
-        return ScheduleConfig(kind=hints.schedule)
-    return ScheduleConfig(**own["schedule"]) if own and own.get("schedule") else ScheduleConfig()
-
-
-def _check_name(name: str, backbone: Backbone, weights: Weights) -> None:
+def _check_name(name: str, backbone: Backbone, source: str) -> None:
     wanted = named_config(name)
     if wanted is None:
         return
-    keys = ("depth", "hidden_size", "patch_size")
+    keys = ("depth", "hidden_size", "patch_size", "num_heads")
     differences = [
         f"{key} {backbone.sizes[key]}, not {getattr(wanted, key)}"
         for key in keys
         if backbone.sizes[key] != getattr(wanted, key)
     ]
     if differences:
-        raise CheckpointError(f"{weights.path} is no {name}: {'; '.join(differences)}")
+        raise CheckpointError(f"{source} is no {name}: {'; '.join(differences)}")
+
+
+def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
+    """Raise ConfigError when an option says other than what the file itself says."""
+    known = {
+        "num_classes": backbone.num_classes,
+        "num_heads": backbone.sizes.get("num_heads"),
+        "trained_with": "diffusers" if backbone.sizes.get("freq_shift") else "meta",
+        "schedule": backbone.schedule.kind,
+    }
+    for key, value in known.items():
+        hint = getattr(hints, key)
+        if hint is not None and hint != value:
+            option = "--" + key.replace("_", "-")
+            raise ConfigError(f"{option} {hint}: {source} says {value}", hint=f"Leave {option} out.")
 
 
 def _known_config(name: str) -> DiTConfig:
     named = named_config(name)
     if named is not None:
         return named
-    path = _EMBEDDED.get(name, Path(name))
+    path = EMBEDDED.get(name, Path(name))
     if path.suffix == ".json" and path.exists():
         try:
-            return build(DiTConfig, **json.loads(path.read_text()))
+            return build(DiTConfig, **json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is no JSON file of sizes: {error}") from error
     weights = read_weights(path)
     own = _own_metadata(weights)
-    return DiTConfig(**own["sizes"]) if own else dit_weights.infer_config(weights.tensors, BackboneHints(), source=path)
+    hints = BackboneHints(sizes=own["sizes"] if own else None, trained_with="meta")
+    return _family_of(weights).read(weights, hints)[0]

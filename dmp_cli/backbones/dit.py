@@ -87,8 +87,9 @@ class TimestepEmbedder(nn.Module):
     def features(self, timesteps: Tensor) -> Tensor:
         # cos(t w_k), sin(t w_k) with w_k = 10000^(-k / (half - shift))
         half = _FREQUENCIES // 2
-        exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - self.freq_shift)
-        angles = timesteps[:, None].float() * torch.exp(-math.log(10_000) * exponents)  # (B, half)
+        k = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+        # in this order of operations the frequencies are those of Meta's code and of diffusers to the last bit
+        angles = timesteps[:, None].float() * torch.exp(-math.log(10_000) * k / (half - self.freq_shift))  # (B, half)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)  # (B, 256)
 
     def forward(self, timesteps: Tensor) -> Tensor:
@@ -247,7 +248,7 @@ class DiT(Backbone):
 
     def derived_tensors(self) -> set[str]:
         # Positions are a function of the sizes; a table that was changed by hand is a weight like any other.
-        same = torch.allclose(self.pos_embed[0].float().cpu(), positions(self.config), atol=1e-5)
+        same = torch.allclose(self.pos_embed[0].float().cpu(), positions(self.config).cpu(), atol=1e-5)
         return {"pos_embed"} if same else set()
 
     def initialise(self, *, seed: int) -> None:
@@ -256,19 +257,21 @@ class DiT(Backbone):
         for name, parameter in self.named_parameters():
             if name == "pos_embed":
                 continue
+            fresh = torch.zeros(parameter.shape, device="cpu")  # drawn on the CPU, so that every device starts alike
             if name.endswith("bias") or "adaLN_modulation" in name or name.startswith("final_layer"):
-                nn.init.zeros_(parameter)
+                pass
             elif name.startswith(("t_embedder", "y_embedder")):
-                nn.init.normal_(parameter, std=0.02, generator=source)
+                nn.init.normal_(fresh, std=0.02, generator=source)
             else:
-                nn.init.xavier_uniform_(parameter.data.flatten(1), generator=source)
+                nn.init.xavier_uniform_(fresh.flatten(1), generator=source)
+            parameter.data.copy_(fresh)
 
 
 def positions(config: DiTConfig) -> Tensor:
     """Fixed 2-D sin-cos positions (N, D): the column's features in the first half, the row's in the second."""
     row, column = np.divmod(np.arange(config.grid**2), config.grid)
     table = np.concatenate([_sin_cos(column, config.hidden_size // 2), _sin_cos(row, config.hidden_size // 2)], axis=1)
-    return torch.from_numpy(table).float()
+    return torch.as_tensor(table, dtype=torch.float32)  # unlike from_numpy, on the device a DiT is built on
 
 
 def _sin_cos(place: np.ndarray, width: int) -> np.ndarray:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..checkpoints import Weights, load_strictly
 from ..config import BackboneHints
-from ..errors import CheckpointError
-from .dit import DiT, DiTConfig, standard_heads
+from ..config import build as build_config
+from ..errors import CheckpointError, ConfigError
+from .dit import DiT, DiTConfig, positions, standard_heads
 
 _MARKS = {"x_embedder.proj.weight", "t_embedder.mlp.0.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight"}
 _DIFFUSERS_CLASS = "DiTTransformer2DModel"
@@ -52,12 +53,7 @@ def build(weights: Weights, hints: BackboneHints) -> DiT:
     Raises:
         CheckpointError: tensors that do not fit, or sizes that shapes cannot tell and no hint gives.
     """
-    if weights.config is not None:
-        config, tensors = _from_diffusers(weights, hints)
-    elif hints.sizes is not None:
-        config, tensors = DiTConfig(**hints.sizes), weights.tensors
-    else:
-        config, tensors = infer_config(weights.tensors, hints, source=weights.path), weights.tensors
+    config, tensors = read(weights, hints)
     with torch.device("meta"):
         backbone = DiT(config)
     load_strictly(backbone, tensors, source=weights.path)
@@ -65,33 +61,54 @@ def build(weights: Weights, hints: BackboneHints) -> DiT:
     return backbone.eval()
 
 
+def read(weights: Weights, hints: BackboneHints) -> tuple[DiTConfig, dict[str, Tensor]]:
+    """The sizes of the DiT that ``weights`` hold, and its tensors under Meta's names. Raises as :func:`build` does."""
+    if weights.config is not None:
+        return _from_diffusers(weights, hints)
+    if hints.sizes is not None:
+        return _config(hints.sizes, weights.path), weights.tensors
+    return infer_config(weights.tensors, hints, source=weights.path), weights.tensors
+
+
 def infer_config(tensors: Mapping[str, Tensor], hints: BackboneHints, *, source: Path) -> DiTConfig:
     """Sizes from the shapes of Meta-style tensors; ``hints`` fill in what shapes cannot tell."""
-    width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
+    kernel = tensors["x_embedder.proj.weight"].shape
+    if len(kernel) != 4:
+        raise CheckpointError(f"{source}: its x_embedder.proj.weight {tuple(kernel)} is no 2-D convolution")
+    width, channels, patch, _ = kernel
     out_channels, rest = divmod(tensors["final_layer.linear.weight"].shape[0], patch * patch)
     if rest or out_channels not in (channels, 2 * channels):
         raise CheckpointError(f"{source}: its output has {out_channels} channels for {channels} at the input")
     table = tensors.get("y_embedder.embedding_table.weight")
     num_classes, null_row = _read_classes(0 if table is None else table.shape[0], hints.num_classes, source)
-    return DiTConfig(
-        input_size=_read_grid(tensors, source) * patch,
-        patch_size=patch,
-        in_channels=channels,
-        hidden_size=width,
-        depth=1 + max(int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))),
-        num_heads=_read_heads(width, hints.num_heads, source),
-        mlp_size=tensors["blocks.0.mlp.fc1.weight"].shape[0] if "blocks.0.mlp.fc1.weight" in tensors else 4 * width,
-        num_classes=num_classes,
-        null_row=null_row,
-        learn_sigma=out_channels == 2 * channels,
-        **_arithmetic(hints, norm_eps=1e-5),
-    )
+    sizes = {
+        "input_size": _read_grid(tensors, source) * patch,
+        "patch_size": patch,
+        "in_channels": channels,
+        "hidden_size": width,
+        "depth": 1 + max(int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))),
+        "num_heads": _read_heads(width, hints.num_heads, source),
+        "mlp_size": tensors["blocks.0.mlp.fc1.weight"].shape[0] if "blocks.0.mlp.fc1.weight" in tensors else 4 * width,
+        "num_classes": num_classes,
+        "null_row": null_row,
+        "learn_sigma": out_channels == 2 * channels,
+    }
+    return _config({**sizes, **_arithmetic(hints, norm_eps=1e-5)}, source)
+
+
+def _config(sizes: Mapping[str, Any], source: Path) -> DiTConfig:
+    """The config of these sizes, or an error that names the file they come from."""
+    try:
+        return build_config(DiTConfig, **sizes)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{source} has sizes that no DiT has: {error}") from error
 
 
 def _read_grid(tensors: Mapping[str, Tensor], source: Path) -> int:
     table = tensors.get("pos_embed")
-    if table is None:
-        raise CheckpointError(f"{source} does not fit the backbone; nothing was loaded\n  missing (1): pos_embed")
+    if table is None or table.dim() != 3:
+        found = "none" if table is None else tuple(table.shape)
+        raise CheckpointError(f"{source}: expected a table of positions pos_embed (1, N, D), found {found}")
     grid = math.isqrt(table.shape[1])
     if grid * grid != table.shape[1]:
         raise CheckpointError(f"{source}: its {table.shape[1]} positions form no square; only square images are known")
@@ -144,23 +161,24 @@ def _from_diffusers(weights: Weights, hints: BackboneHints) -> tuple[DiTConfig, 
             "--trained-with diffusers.",
         )
     tensors = _rename(weights.tensors, weights.path)
-    width = given["num_attention_heads"] * given["attention_head_dim"]
-    config = DiTConfig(
-        input_size=given["sample_size"],
-        patch_size=given["patch_size"],
-        in_channels=given["in_channels"],
-        hidden_size=width,
-        depth=given["num_layers"],
-        num_heads=given["num_attention_heads"],
-        mlp_size=4 * width,
-        num_classes=given["num_embeds_ada_norm"],
-        null_row=True,
-        learn_sigma=(given.get("out_channels") or given["in_channels"]) == 2 * given["in_channels"],
-        **_arithmetic(hints, norm_eps=given.get("norm_eps", 1e-5)),
-    )
+    try:
+        width = given["num_attention_heads"] * given["attention_head_dim"]
+        sizes = {
+            "input_size": given["sample_size"],
+            "patch_size": given["patch_size"],
+            "in_channels": given["in_channels"],
+            "hidden_size": width,
+            "depth": given["num_layers"],
+            "num_heads": given["num_attention_heads"],
+            "mlp_size": 4 * width,
+            "num_classes": given["num_embeds_ada_norm"],
+            "null_row": True,
+            "learn_sigma": (given.get("out_channels") or given["in_channels"]) == 2 * given["in_channels"],
+        }
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{weights.path}: its config.json lacks a usable {error}") from error
+    config = _config({**sizes, **_arithmetic(hints, norm_eps=given.get("norm_eps", 1e-5))}, weights.path)
     with torch.device("cpu"):
-        from .dit import positions
-
         tensors.setdefault("pos_embed", positions(config)[None])
     return config, tensors
 
@@ -177,12 +195,20 @@ def _rename(tensors: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
             _share(renamed, f"{_SHARED[block[2]]}.{kind}", tensor, source)
         elif block and block[2] in _BLOCK:
             renamed[f"blocks.{block[1]}.{_BLOCK[block[2]]}.{kind}"] = tensor
-        elif block and block[2] == _QKV[0]:
-            parts = [tensors[f"transformer_blocks.{block[1]}.{part}.{kind}"] for part in _QKV]
-            renamed[f"blocks.{block[1]}.attn.qkv.{kind}"] = torch.cat(parts)
-        elif not (block and block[2] in _QKV):
+        elif block and block[2] in _QKV:
+            target = f"blocks.{block[1]}.attn.qkv.{kind}"
+            if target not in renamed:
+                renamed |= _join(tensors, [f"transformer_blocks.{block[1]}.{part}.{kind}" for part in _QKV], target)
+        else:
             renamed[name] = tensor
     return renamed
+
+
+def _join(tensors: Mapping[str, Tensor], names: list[str], target: str) -> dict[str, Tensor]:
+    """Query, key and value layers as one; as they are, for strict loading to list, where they do not go together."""
+    parts = {name: tensors[name] for name in names if name in tensors}
+    whole = len(parts) == len(names) and len({tensor.shape for tensor in parts.values()}) == 1
+    return {target: torch.cat(list(parts.values()))} if whole else parts
 
 
 def _share(renamed: dict[str, Tensor], name: str, tensor: Tensor, source: Path) -> None:

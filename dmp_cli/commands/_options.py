@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ..config import Dtype, Frozen, PatchConfig, build
+from .. import config as kinds
+from ..config import Frozen, PatchConfig, build
 from ..errors import ConfigError
 
 C = TypeVar("C", bound=Frozen)
@@ -78,7 +79,9 @@ def _everywhere(*names: str, help: str, **more: Any) -> Any:
 
 
 Device = Annotated[str | None, _everywhere("--device", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto")]
-Precision = Annotated[Dtype | None, _everywhere("--dtype", help="Precision of matrix products.", show_default="fp32")]
+Precision = Annotated[
+    kinds.Dtype | None, _everywhere("--dtype", help="Precision of matrix products.", show_default="fp32")
+]
 Seed = Annotated[int | None, _everywhere("--seed", help="Fixes all randomness.", show_default="0")]
 ConfigFile = Annotated[
     Path | None,
@@ -106,16 +109,16 @@ ImageSize = Annotated[int | None, _backbone("--image-size", help="Side of the im
 NumClasses = Annotated[int | None, _backbone("--num-classes", help="Classes, where the weights leave it open.")]
 NumHeads = Annotated[int | None, _backbone("--num-heads", help="Attention heads, for an unusual width.")]
 TrainedWith = Annotated[
-    str | None, _backbone("--trained-with", help="meta or diffusers: whose arithmetic a diffusers DiT folder needs.")
+    kinds.Trainer | None, _backbone("--trained-with", help="Whose arithmetic a diffusers DiT folder needs.")
 ]
-NoiseSchedule = Annotated[str | None, _backbone("--schedule", help="linear or cosine.", show_default="linear")]
+NoiseSchedule = Annotated[
+    kinds.ScheduleKind | None, _backbone("--schedule", help="Of its noise.", show_default="linear")
+]
 Download = Annotated[bool, _backbone("--download", help="Allow fetching public weights from the hub.")]
 ForceBackbone = Annotated[
     bool, _backbone("--force-backbone", help="Accept other weights than the patch was trained on.")
 ]
 
-Gate = Annotated[str | None, setting(PatchConfig, "gate", "linear, constant or none.", panel=VARIANT)]
-Scope = Annotated[
-    str | None, setting(PatchConfig, "scope", "distinct or uniform: does the gate read the depth.", panel=VARIANT)
-]
+Gate = Annotated[kinds.GateKind | None, setting(PatchConfig, "gate", "What weighs the prompts.", panel=VARIANT)]
+Scope = Annotated[kinds.Scope | None, setting(PatchConfig, "scope", "Whether the gate reads the depth.", panel=VARIANT)]
 Depth = Annotated[int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=VARIANT)]

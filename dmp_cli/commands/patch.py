@@ -161,7 +161,8 @@ def _describe_training(training: dict[str, Any] | None) -> str:
     averaged = f", averaged with decay {training['average']}" if "average" in training else ""
     return (
         "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "
-        "gate lr {gate_lr}, seed {seed}".format(**training) + averaged
+        "gate lr {gate_lr}, seed {seed}".format(**training)
+        + averaged
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..config import SampleConfig
+from ..config import GuidedChannels, SampleConfig, Sampler
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
@@ -26,7 +26,7 @@ def sample(
     ] = None,
     no_patch: Annotated[bool, typer.Option("--no-patch", help="The bare backbone, from the same noise.")] = False,
     strength: Annotated[float | None, setting(SampleConfig, "strength", "Factor on the patch; 1: as trained.")] = None,
-    sampler: Annotated[str | None, setting(SampleConfig, "sampler", "ddpm, ddim or dpm++.")] = None,
+    sampler: Annotated[Sampler | None, setting(SampleConfig, "sampler", "How noise is removed.")] = None,
     steps: Annotated[int | None, setting(SampleConfig, "steps", "Denoising steps.")] = None,
     guidance: Annotated[
         float | None,
@@ -35,10 +35,8 @@ def sample(
         ),
     ] = None,
     guidance_channels: Annotated[
-        str | None,
-        typer.Option(
-            "--guidance-channels", help="3 or all: which channels are guided.", show_default="3 of 4, else all"
-        ),
+        GuidedChannels | None,
+        typer.Option("--guidance-channels", help="Which channels are guided.", show_default="3 of 4, else all"),
     ] = None,
     classes: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import PatchConfig, SampleConfig, TrainConfig
+from ..config import Method, PatchConfig, RateSchedule, SampleConfig, TrainConfig
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
@@ -48,7 +48,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATA-METHOD")
     ] = None,
-    method: Annotated[str | None, setting(TrainConfig, "method", "dmp, prompt-tuning, full or scratch.")] = None,
+    method: Annotated[Method | None, setting(TrainConfig, "method", "What is trained, and how.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in -o; other options may be left out.")
     ] = False,
@@ -62,7 +62,7 @@ def train(
     lr: Annotated[float | None, _set("lr", "Learning rate of the prompts, or of all weights.")] = None,
     gate_lr: Annotated[float | None, _set("gate_lr", "Learning rate of the gate.")] = None,
     weight_decay: Annotated[float | None, _set("weight_decay", "AdamW's weight decay.")] = None,
-    lr_schedule: Annotated[str | None, _set("lr_schedule", "constant or cosine (to 0).")] = None,
+    lr_schedule: Annotated[RateSchedule | None, _set("lr_schedule", "Of all rates; cosine ends at 0.")] = None,
     warmup: Annotated[int | None, _set("warmup", "Steps of linear warm-up.")] = None,
     balance_importance: Annotated[float | None, _set("balance_importance", "Weight of the importance loss.")] = None,
     balance_load: Annotated[float | None, _set("balance_load", "Weight of the load loss.")] = None,

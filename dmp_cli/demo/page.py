@@ -35,8 +35,8 @@ def build_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
     report = json.loads((story.scores / "report.json").read_text())
     summary = summarise(story, report)
     lead = (
-        "A small diffusion transformer was trained on 1,797 real hand-written digits until its loss was flat. Here it is "
-        "trained further on the same images in three ways, and every result is scored from the same noise. "
+        "A small diffusion transformer was trained on 1,797 real hand-written digits until its loss was flat. Here it "
+        "is trained further on the same images in three ways, and every result is scored from the same noise. "
         "These are the numbers of this run, whatever they are."
     )
     page = Page(
@@ -82,8 +82,8 @@ def _scores(summary: Summary) -> Section:
         paragraphs=[
             "Frechet distance between the samples and all 1,797 real digits, on the 64 features of a small digit "
             "classifier: the same formula as FID, with features that know digits. The spread is the standard error over "
-            "bootstrap resamples of the images; differences are paired, image by image, because every set starts from "
-            "the same noise. All three trainings see the same images, noise and timesteps at a constant learning rate; "
+            "bootstrap resamples of the images; differences are paired, image by image, because every set starts "
+            "from the same noise. All three trainings see the same images, noise and timesteps at a constant learning rate; "
             "“its EMA” is the running average of the very same training.",
             *[f"{remark}." for remark in summary.remarks],
         ],
@@ -137,7 +137,7 @@ def _curves(story: Story) -> Section:
     png = draw_curves(series, xlabel="step", ylabel="noise MSE")
     return Section(
         heading="Training loss",
-        paragraphs=["Mean over the steps between two points. The batches are the same, so the curves rise and fall together."],
+        paragraphs=["Mean over the steps between two points. The batches are the same, so the curves move together."],
         pictures=[Picture(png=png, alt="Training loss over the steps for the three methods")],
     )
 
@@ -152,8 +152,8 @@ def _making(commands: list[str]) -> Section:
 
 def _provenance(story: Story, report: dict[str, Any]) -> dict[str, str]:
     return {
-        "Images": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, "
-        "CC BY 4.0; fingerprint " + str(report["reference_provenance"]["fingerprint"]),
+        "Images": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning "
+        "Repository, CC BY 4.0; fingerprint " + str(report["reference_provenance"]["fingerprint"]),
         "Features": f"{report['features']}, {report['features_width']} wide, {report['features_digest']}",
         "Budget": f"{story.steps} steps of 128 images each, {story.num_images} images a set, seed {story.seed}",
         "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),

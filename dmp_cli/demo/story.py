@@ -57,10 +57,10 @@ class Story:
     def train_commands(self) -> list[list[str]]:
         """A further training per method, all through the same data, noise and timesteps."""
         recipe = ["--no-flip", "--steps", str(self.steps), "--ema", str(self.ema), "--seed", str(self.seed)]
+        data = ["--data", str(self.digits)]
         recipe += ["--log-every", str(max(1, self.steps // 20)), "--save-every", str(self.steps), "--device", "cpu"]
         return [
-            ["train", "--backbone", "digits", "--data", str(self.digits), "--method", method, *recipe]
-            + ["-o", str(self.run(method)), "--resume"]
+            ["train", "--backbone", "digits", *data, "--method", method, *recipe, "-o", str(self.run(method)), "--resume"]
             for method in METHODS
         ]
 

@@ -138,7 +138,6 @@ def test_a_damaged_patch_is_refused(run: Run, patch: Path, tmp_path: Path) -> No
         (["--classes", "cat"], "class indices"),
         (["--grid", "4"], "rows and columns"),
         (["--steps", "1001"], "1000 timesteps"),
-        (["--sampler", "magic"], "--sampler 'magic'"),
         (["-n", "0"], "--num-images 0"),
     ],
 )

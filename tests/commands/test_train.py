@@ -222,7 +222,6 @@ def test_bad_images_are_named_counted_and_skipped(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "lots"], "--method 'lots'"),
         (["--lr", "-1"], "--lr -1.0"),
         (["--batch-size", "4", "--micro-batch-size", "3"], "does not divide"),
         (["--depth", "9"], "this backbone has 3 blocks"),

@@ -1,0 +1,1 @@
+"""Ratios against the unpatched backbone and plain baselines: ``python -m benchmarks``."""

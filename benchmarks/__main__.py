@@ -1,0 +1,154 @@
+"""Print every ratio with its target: ``python -m benchmarks [--quick]``. Takes some minutes on one core."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from dmp_cli.backbones import build_backbone
+from dmp_cli.backbones.dit import DiT
+from dmp_cli.codec import PixelCodec
+from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
+from dmp_cli.data import Batch
+from dmp_cli.engine import attach, create_patch
+from dmp_cli.methods import prepare
+from dmp_cli.patchfile import save_patch
+from dmp_cli.prompts import add_mixture
+from dmp_cli.training import TrainingLoop
+
+from .paired import ratios, summary
+
+BATCH = 4
+Row = tuple[str, str, str]
+
+
+def backbone_of(name: str) -> DiT:
+    """A DiT at 256 px with random weights, none of them zero."""
+    backbone = build_backbone(name, device="cpu")
+    assert isinstance(backbone, DiT)
+    backbone.initialise(seed=0)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    digest = "0" * 64
+    backbone.record = BackboneRecord(family="dit", sizes=backbone.sizes, source="made here", digest=digest)
+    return backbone.eval()
+
+
+def patch_alone(name: str, *, rounds: int) -> Row:
+    """The patch's own work (gates of all blocks, every addition) over one bare forward."""
+    backbone = backbone_of(name)
+    patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=256)
+    x, timesteps = torch.randn(BATCH, *backbone.sample_shape), torch.randint(0, 1000, (BATCH,))
+    labels = torch.randint(0, 1000, (BATCH,))
+    hidden = torch.randn(BATCH, *backbone.list_blocks()[0].hidden_shape)
+    vector = backbone.gate_vector(timesteps).detach()
+
+    def alone() -> None:
+        # Twenty at a time, as one is too short for the clock.
+        with torch.inference_mode():
+            for _ in range(20):
+                weights = patch(vector).weights.unsqueeze(-1).unbind(1)
+                for block, prompts in enumerate(patch.prompts):
+                    add_mixture(hidden, weights=weights[block], prompts=prompts)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            backbone(x, timesteps, labels)
+
+    found = ratios({"forward": forward, "alone": alone}, base="forward", rounds=rounds)
+    return f"{name}: patch alone / forward", summary([ratio / 20 for ratio in found["alone"]]), "0.003"
+
+
+def patched_forward(name: str, *, rounds: int) -> Row:
+    """A patched forward over a bare one, end to end: mostly noise."""
+    backbone = backbone_of(name)
+    patched = attach(backbone, create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=256))
+    x, timesteps = torch.randn(BATCH, *backbone.sample_shape), torch.randint(0, 1000, (BATCH,))
+    labels = torch.randint(0, 1000, (BATCH,))
+
+    def with_patch() -> None:
+        with torch.inference_mode():
+            patched(x, timesteps, labels)
+
+    def bare() -> None:
+        with torch.inference_mode(), patched.disabled():
+            patched(x, timesteps, labels)
+
+    found = ratios({"bare": bare, "patched": with_patch}, base="bare", rounds=rounds)
+    return f"{name}: patched forward / bare forward", summary(found["patched"]), "1 (noise)"
+
+
+def training_step(name: str, *, rounds: int) -> Row:
+    """A whole DMP step over a whole full fine-tuning step: loss, backward, optimizer, on the same latents."""
+    loops = {}
+    for method in ("full", "dmp"):
+        config = TrainConfig(method=method, data=Path("latents"), batch_size=BATCH)
+        trainee = prepare(config, backbone=backbone_of(name), codec=PixelCodec(4))
+        loops[method] = TrainingLoop(trainee, config)
+    batch = Batch(
+        step=0,
+        images=torch.randn(BATCH, 4, 32, 32),
+        labels=torch.randint(0, 1000, (BATCH,)),
+        indices=torch.arange(BATCH),
+        bad=[],
+    )
+    works = {method: (lambda loop=loop: loop.advance(batch)) for method, loop in loops.items()}
+    found = ratios(works, base="full", rounds=rounds)
+    return f"{name}: DMP step / full fine-tuning step", summary(found["dmp"]), "0.78"
+
+
+def wall_seconds(arguments: list[str], *, rounds: int) -> float:
+    """Median wall time of a whole command, after one run that warms the file cache."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "dmp_cli", *arguments], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def start_up() -> list[Row]:
+    """What a user waits for before anything happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "patch.safetensors"
+        save_patch(path, create_patch(backbone_of("dit-b2"), PatchConfig(), codec=CodecRecord(), image_size=256))
+        rows = [("dmp --help, seconds", f"{wall_seconds(['--help'], rounds=7):.2f}", "0.5")]
+        info = wall_seconds(["patch", "--info", str(path)], rounds=7)
+        return [*rows, ("dmp patch --info of a B/2 patch, seconds", f"{info:.2f}", "1.0")]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rounds, sizes = (3, ["dit-s2"]) if quick else (11, ["dit-s2", "dit-b2"])
+    rows = start_up()
+    for name in sizes:
+        rows += [
+            patch_alone(name, rounds=rounds),
+            patched_forward(name, rounds=rounds),
+            training_step(name, rounds=rounds),
+        ]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    print(f"{machine}, one thread, float32, batch {BATCH}")
+    print("| what | median (quartiles) | at most |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()

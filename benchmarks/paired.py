@@ -1,0 +1,36 @@
+"""Paired timings: one thread, processor time, a b c then c b a, medians of ratios within a round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+Work = Callable[[], object]
+
+
+def ratios(works: dict[str, Work], *, base: str, rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Per round, each work's processor time over that of ``base`` in the same round."""
+    for _ in range(warmup):
+        for work in works.values():
+            work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for index in range(rounds):
+        order = list(works) if index % 2 == 0 else list(works)[::-1]
+        seconds = {name: processor_seconds(works[name]) for name in order}
+        for name in works:
+            found[name].append(seconds[name] / seconds[base])
+    return found
+
+
+def processor_seconds(work: Work) -> float:
+    """Processor time of one call of this process."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def summary(values: list[float]) -> str:
+    """Median and the quartiles around it."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 2 else (min(values), values[0], max(values))
+    return f"{middle:.4f} ({low:.4f} to {high:.4f})"

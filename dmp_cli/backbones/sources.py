@@ -1,0 +1,104 @@
+"""Where a backbone's weights are: an embedded file, a path, the user's checkpoint folder, or the hub's local cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ..checkpoints import PICKLES, SAFETENSORS, Weights, read_weights
+from ..errors import CheckpointError, ConfigError
+from .dit import named_config
+
+EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetensors"}
+_PUBLIC_HOMES = {"dit-xl2": "facebook/DiT-XL-2-256"}  # repositories that hold Meta's weights in diffusers' container
+
+
+class Found(NamedTuple):
+    """Weights, and where they were found."""
+
+    weights: Weights
+    source: str  # what finds them again: an absolute path or a hub id
+    public: bool = False  # known to be Meta's own
+
+
+def checkpoint_folder() -> Path:
+    """Where weights for a name are looked for: ``$DMP_HOME/checkpoints``, by default in the user's data folder."""
+    import platformdirs
+
+    home = os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False)
+    return Path(home) / "checkpoints"
+
+
+def find_weights(name: str, checkpoint: Path | None, *, download: bool) -> Found:
+    """The weights that a name, path or hub id stands for, or those at ``checkpoint``.
+
+    Raises:
+        CheckpointError: nothing is there, or it is damaged or unsafe.
+        ConfigError: ``name`` and ``checkpoint`` are two different files.
+    """
+    if checkpoint is not None:
+        if not is_name(name) and Path(name).resolve() != Path(checkpoint).resolve():
+            raise ConfigError(f"--backbone {name} and --checkpoint {checkpoint} are two different files")
+        return _read(Path(checkpoint))
+    if name in EMBEDDED:
+        return _read(EMBEDDED[name])
+    if named_config(name) is not None:
+        return _find_named(name, download=download)
+    if Path(name).exists() or not _looks_like_hub_id(name):
+        return _read(Path(name))
+    return _read_hub(name, download=download)
+
+
+def _find_named(name: str, *, download: bool) -> Found:
+    """Weights of a public size: from the user's own folder, then from its public home."""
+    stem = plain_name(name)
+    paths = [checkpoint_folder() / f"{stem}{suffix}" for suffix in (".safetensors", ".pt")]
+    for path in paths:
+        if path.exists():
+            return _read(path)
+    ways, reason = f"Give them with --checkpoint PATH, or put them at {paths[0]} (or .pt)", ""
+    if stem in _PUBLIC_HOMES:
+        try:
+            return _read_hub(_PUBLIC_HOMES[stem], download=download)
+        except CheckpointError as error:
+            ways, reason = f"{ways}, or fetch {_PUBLIC_HOMES[stem]} with --download", f": {error.message}"
+    raise CheckpointError(f"no weights found for {name}{reason}", hint=f"{ways}.")
+
+
+def _read(path: Path) -> Found:
+    return Found(read_weights(path), str(path.resolve()))
+
+
+def _read_hub(hub_id: str, *, download: bool) -> Found:
+    return Found(read_weights(_hub_folder(hub_id, download=download)), hub_id, hub_id in _PUBLIC_HOMES.values())
+
+
+def plain_name(name: str) -> str:
+    """One spelling for ``DiT-XL/2`` and ``dit-xl2``."""
+    return name.lower().replace("/", "")
+
+
+def is_name(name: str) -> bool:
+    """Whether ``name`` is a registry name, and neither a path nor a hub id."""
+    return name in EMBEDDED or named_config(name) is not None
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    is_file = name.startswith((".", "~")) or Path(name).suffix.lower() in (*SAFETENSORS, *PICKLES)
+    return named_config(name) is None and len(parts) == 2 and all(parts) and not is_file
+
+
+def _hub_folder(hub_id: str, *, download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["config.json", "*.safetensors", "transformer/*", "model_index.json"]
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=not download, allow_patterns=wanted))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{hub_id}: not a path here, and not in the local hub cache" if not download else f"{hub_id}: {error}",
+            hint="Check the path, fetch it from the hub with --download, or give a file with --checkpoint.",
+        ) from error

@@ -1,0 +1,97 @@
+"""``dmp eval``: the report, and what it refuses. The numbers themselves are tested beside their rooms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.builders import write_images
+
+from .conftest import Run, files_in, parse
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A reference and two sets of samples of it, 24 images of 3x3 pixels each."""
+    made = [write_images(tmp_path / n, count=24, size=3, classes=0, seed=s) for s, n in enumerate(("real", "a", "b"))]
+    return made[0], made[1], made[2]
+
+
+def test_a_report_of_two_folders(run: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    real, a, b = folders
+    options = ["--reference", real, "--features", "pixels", "--metrics", "fid,kid", "--kid-subset-size", 10, "-o", "out"]
+    result = parse(run("eval", "--samples", a, "--samples", b, *options, "--json"))
+    assert files_in(tmp_path / "out") == {"report.json", "report.md"}
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == result
+    first, second = (row["scores"] for row in result["rows"])
+    assert first["fid"]["difference"] is None
+    difference = second["fid"]["value"] - first["fid"]["value"]
+    assert second["fid"]["difference"] == pytest.approx(difference)
+    assert second["fid"]["difference_spread"] > 0
+    # mean and covariance of the pixels, in float64
+    pixels = [np.stack([read(path) for path in sorted(folder.glob("*.png"))]) for folder in (real, a)]
+    assert first["fid"]["value"] == pytest.approx(frechet(*pixels), rel=1e-6)
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| samples | images | FID |" in report
+    assert "±" in report
+
+
+def read(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(path)).reshape(-1).astype(np.float64) / 255
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """||m_a - m_b||^2 + tr(A + B - 2 sqrt(A B)), the square root through eigenvalues."""
+    covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    roots = np.sqrt(np.linalg.eigvals(covariance_a @ covariance_b).astype(complex)).real.sum()
+    gap = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    return float(gap + np.trace(covariance_a) + np.trace(covariance_b) - 2 * roots)
+
+
+def test_saved_statistics_give_the_same_score(run: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    real, a, _ = folders
+    common = ["eval", "--samples", a, "--features", "pixels", "--json"]
+    measured = parse(run(*common, "--reference", real, "--save-stats", "real.npz", "-o", "x"))
+    loaded = parse(run(*common, "--reference", "real.npz", "-o", "y"))
+    assert loaded["rows"][0]["scores"] == measured["rows"][0]["scores"]
+    assert loaded["reference_provenance"] == measured["reference_provenance"]
+
+
+def test_bad_input(run: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    real, a, _ = folders
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "0.png").write_bytes((a / "0000.png").read_bytes())
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.png").write_bytes(b"no picture")
+    pixels = ["--features", "pixels"]
+    cases = [
+        ([], "nothing to score"),
+        (["--samples", "empty", "--reference", real, *pixels], "no image"),
+        (["--samples", "one", "--reference", real, *pixels], "one"),
+        (["--samples", "bad", "--reference", real, *pixels], "bad"),
+        (["--samples", a, "--reference", "none.npz", *pixels], "none.npz"),
+        (["--samples", a, "--reference", real], "inception-2015-12-05.pt"),
+        (["--samples", a, "--reference", real, "--inception-weights", a / "0000.png"], "sha-256"),
+        (["--samples", a, "--reference", real, "--features", "nothing.pt"], "nothing.pt"),
+        (["--samples", a, "--reference", real, "--metrics", "fidelity"], "--metrics"),
+        (["--samples", a, "--reference", real, *pixels, "--dtype", "bf16"], "fp32"),
+    ]
+    for options, message in cases:
+        result = run("eval", *options, "-o", "out", code=1)
+        assert message in result.stderr.lower(), (options, result.stderr)
+        assert "Traceback" not in result.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_report_is_kept(run: Run, folders: tuple[Path, Path, Path]) -> None:
+    real, a, _ = folders
+    common = ["eval", "--samples", a, "--reference", real, "--features", "pixels", "-o", "out"]
+    run(*common)
+    assert "exists already" in run(*common, code=1).stderr
+    run(*common, "--force")
