@@ -127,12 +127,12 @@ def _load_vae(source: str, *, download: bool, device: torch.device) -> VAECodec:
     except CheckpointError:
         raise
     except Exception as error:  # diffusers reports damage as OSError, ValueError, RuntimeError, SafetensorError, ...
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not folder.exists():
             raise CheckpointError(
-                f"no VAE at {source}: neither a folder here nor in the local hub cache",
+                f"no VAE at {source}: {reason if download else 'neither a folder here nor in the local hub cache'}",
                 hint="Give a folder with --vae, or let it be fetched with --download.",
             ) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{source} cannot be read as a VAE: {reason}",
             hint="Give the folder that save_pretrained wrote, whole, or the pipeline folder around it.",
@@ -156,9 +156,9 @@ def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     vae, report = loader.from_pretrained(
         folder, local_files_only=not download, output_loading_info=True, low_cpu_mem_usage=False
     )
-    problems = [f"{key} {', '.join(names)}" for key, names in report.items() if names]
+    problems = [f"{len(names)} {key} such as {sorted(names)[0]}" for key, names in report.items() if names]
     if problems:
-        raise CheckpointError(f"{source}: its tensors do not fit: {'; '.join(map(str, problems))}")
+        raise CheckpointError(f"{source}: its tensors do not fit: {'; '.join(problems)}")
     return vae, kind
 
 

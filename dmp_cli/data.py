@@ -199,7 +199,7 @@ def _load(dataset: TrainingImages, order: Order, *, steps: range, workers: int) 
     own = [worker for worker in multiprocessing.active_children() if worker not in others]
     done = 0
     try:
-        for done, samples in enumerate(stream, start=1):
+        for done, samples in enumerate(stream, start=1):  # noqa: B007 (read below, after an error)
             yield samples
         return
     except (RuntimeError, OSError, EOFError) as error:  # by where the loader was when a worker ended

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from . import files
 from .errors import CheckpointError
 
 _MANIFEST = "manifest.json"
+_PARTS = ("learnt", "helpers", "optimizer", "ema")
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, CheckpointError)
 Tensors = dict[str, Tensor]
 
 
@@ -37,21 +40,32 @@ class RunState:
 
 
 def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
-    """Write ``folder/step-NNNNNNNN`` whole or not at all, then drop all but the ``keep`` newest."""
+    """Write ``folder/step-NNNNNNNN`` whole or not at all, then drop all but the ``keep`` newest up to this one.
+
+    Later ones go too: they were damaged, or the run would have gone on from there.
+    """
     folder = Path(folder)
     target = folder / f"step-{state.step:08d}"
+    if target.exists() and not _is_whole(target):
+        shutil.rmtree(target, ignore_errors=True)
     if not target.exists():
         with files.staged_folder(target) as staged:
-            digests = {}
-            for name in ("learnt", "helpers", "optimizer", "ema"):
-                data = files.safetensors_bytes(getattr(state, name), {})
-                files.write_bytes(staged / f"{name}.safetensors", data)
-                digests[f"{name}.safetensors"] = hashlib.sha256(data).hexdigest()
-            manifest = {"step": state.step, "scaler": state.scaler, "sha256": digests}
-            files.write_json(staged / _MANIFEST, manifest)
-    for old in list_states(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+            _write(staged, state)
+    found = list_states(folder)
+    here = found.index(target) + 1
+    for other in [*found[: max(0, here - keep)], *found[here:]]:
+        shutil.rmtree(other, ignore_errors=True)
     return target
+
+
+def _write(folder: Path, state: RunState) -> None:
+    digests = {}
+    for name in _PARTS:
+        data = files.safetensors_bytes(getattr(state, name), {})
+        files.write_bytes(folder / f"{name}.safetensors", data)
+        digests[name] = hashlib.sha256(data).hexdigest()
+    manifest = {"step": state.step, "scaler": state.scaler, "sha256": digests}
+    files.write_json(folder / _MANIFEST, {**manifest, "seal": _seal(manifest)})
 
 
 def list_states(folder: Path) -> list[Path]:
@@ -71,7 +85,7 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> RunState | None
     for path in reversed(paths):
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError, CheckpointError) as error:
+        except _DAMAGE as error:
             warn(f"checkpoint {path} is damaged ({error}); trying the one before it")
     if paths:
         raise CheckpointError(f"every checkpoint in {folder} is damaged", hint="Start again with --force.")
@@ -79,12 +93,32 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> RunState | None
 
 
 def _load(path: Path) -> RunState:
-    manifest = json.loads((path / _MANIFEST).read_text())
-    for name, digest in manifest["sha256"].items():
-        if files.sha256_of(path / name) != digest:
-            raise CheckpointError(f"{name} was changed after it was written")
-    parts = {name: load_file(path / f"{name}.safetensors") for name in ("learnt", "helpers", "optimizer", "ema")}
+    manifest = _check(path)
+    parts = {name: load_file(path / f"{name}.safetensors") for name in _PARTS}
     return RunState(step=manifest["step"], scaler=manifest["scaler"], **parts)
+
+
+def _check(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint of which every byte is as it was written."""
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest.pop("seal", None) != _seal(manifest):
+        raise CheckpointError(f"{_MANIFEST} was changed after it was written")
+    for name in _PARTS:
+        if files.sha256_of(path / f"{name}.safetensors") != manifest["sha256"][name]:
+            raise CheckpointError(f"{name}.safetensors was changed after it was written")
+    return manifest
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _check(path)
+    except _DAMAGE:
+        return False
+    return True
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:

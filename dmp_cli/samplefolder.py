@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class SampleFolder:
         return moved
 
     def _clear(self) -> None:
-        for path in [*self.path.glob("[0-9]" * 6 + "*.png"), self.path / _ABOUT, self.path / _GRID]:
+        images = [path for path in self.path.glob("*.png") if re.fullmatch(r"\d{6,}", path.stem)]
+        for path in [*images, self.path / _ABOUT, self.path / _GRID]:
             path.unlink(missing_ok=True)
 
     def image_path(self, index: int) -> Path:

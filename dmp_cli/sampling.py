@@ -19,7 +19,7 @@ from .backbones.base import Backbone
 from .codec import Codec
 from .config import SampleConfig, ScheduleConfig
 from .devices import autocast
-from .errors import ConfigError
+from .errors import ConfigError, DivergedError
 from .objective import noise_betas
 
 
@@ -41,7 +41,7 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     """Fill in what depends on the backbone, and check the rest against it.
 
     Raises:
-        ConfigError: classes it does not know, guidance without a null condition, or more steps than timesteps.
+        ConfigError: classes it does not know, guidance without a null condition, or steps the sampler cannot take.
     """
     count = backbone.num_classes
     classes = config.classes or (tuple(range(count)) if count else None)
@@ -52,9 +52,25 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has {backbone.sample_shape[0]}")
-    if config.steps > backbone.schedule.num_timesteps:
-        raise ConfigError(f"--steps {config.steps}: the schedule has {backbone.schedule.num_timesteps} timesteps")
+    _check_steps(config, backbone.schedule.num_timesteps)
     return config.model_copy(update={"classes": classes})
+
+
+def _check_steps(config: SampleConfig, num_timesteps: int) -> None:
+    # DPM++ works on one timestep more than it takes steps; two that are the same divide by zero.
+    limit = num_timesteps - 1 if config.sampler == "dpm++" else num_timesteps
+    if config.steps > limit:
+        raise ConfigError(
+            f"--steps {config.steps}: {config.sampler} takes at most {limit} over {num_timesteps} timesteps"
+        )
+    # DDIM takes equal strides down to 0. Where they begin far below the last timestep, pure noise is no place to start.
+    stride = num_timesteps // config.steps
+    if config.sampler == "ddim" and config.steps * stride < 0.9 * num_timesteps:
+        raise ConfigError(
+            f"--steps {config.steps}: ddim in strides of {stride} would start at timestep "
+            f"{(config.steps - 1) * stride} of {num_timesteps}",
+            hint=f"Give {num_timesteps // (stride + 1)} or {num_timesteps // stride} steps.",
+        )
 
 
 def chunks(config: SampleConfig) -> list[range]:
@@ -72,7 +88,9 @@ def sample(
     """
     for indices in chunks(config) if todo is None else todo:
         latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips)
-        images = to_uint8(codec.decode(latents))
+        decoded = codec.decode(latents)
+        _check_finite(decoded, indices)
+        images = to_uint8(decoded)
         yield [
             Sample(index, label_of(index, config), image)
             for index, image in zip(indices, images, strict=True)
@@ -91,14 +109,15 @@ def denoise(denoiser: nn.Module, indices: range, *, backbone: Backbone, config: 
     for step, timestep in enumerate(scheduler.timesteps):
         with autocast(device, config.dtype):
             output = predict(denoiser, x, int(timestep), condition, backbone=backbone, config=config)
-        # Only DDPM adds noise, and only it knows what to do with a learned variance.
         extra: dict[str, Any] = {}
-        if config.sampler == "ddpm":
+        if config.sampler == "ddpm":  # only it adds noise, and only it knows what to do with a learned variance
             extra["generator"] = [
                 randomness.torch_generator("sample", seed=config.seed, step=step, index=i) for i in indices
             ]
         else:
             output = output[:, : x.shape[1]]
+        if config.sampler == "ddim":  # a clipped x_0 needs the noise that goes with it, as in the original sampler
+            extra["use_clipped_model_output"] = clips
         x = scheduler.step(output, timestep, x, **extra).prev_sample
     return x
 
@@ -142,6 +161,15 @@ def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_si
         scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
     scheduler.set_timesteps(config.steps)
     return scheduler
+
+
+def _check_finite(images: Tensor, indices: range) -> None:
+    broken = [i for i, image in zip(indices, images, strict=True) if not image.isfinite().all()]
+    if broken:
+        raise DivergedError(
+            f"image {broken[0]} is not finite: the denoiser overflowed",
+            hint="Sample with --dtype fp32 or bf16, with less --guidance, or with another patch.",
+        )
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -60,7 +60,18 @@ class Story:
         data = ["--data", str(self.digits)]
         recipe += ["--log-every", str(max(1, self.steps // 20)), "--save-every", str(self.steps), "--device", "cpu"]
         return [
-            ["train", "--backbone", "digits", *data, "--method", method, *recipe, "-o", str(self.run(method)), "--resume"]
+            [
+                "train",
+                "--backbone",
+                "digits",
+                *data,
+                "--method",
+                method,
+                *recipe,
+                "-o",
+                str(self.run(method)),
+                "--resume",
+            ]
             for method in METHODS
         ]
 
