@@ -152,6 +152,11 @@ class _StandIn(dict[Any, Any]):
         self.state = state
 
 
+def _stand_in_for(name: str) -> Any:
+    # torch's reader fills plain dicts only; a class of its own each, because a pickle may tell classes apart
+    return (lambda *factory: {}) if name == "collections.defaultdict" else type("StandIn", (_StandIn,), {})
+
+
 def _read_pickle(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty", hint="Fetch or copy it again.")
@@ -162,7 +167,7 @@ def _read_pickle(path: Path) -> Any:
     harmful = [name for name in names if name not in _HARMLESS_NAMES and not name.startswith(_HARMLESS_MODULES)]
     if harmful:
         raise _would_run_code(path, harmful)
-    stand_ins: list[Any] = [(type("StandIn", (_StandIn,), {}), name) for name in names]
+    stand_ins: list[Any] = [(_stand_in_for(name), name) for name in names]
     try:
         with torch.serialization.safe_globals(stand_ins):
             # Mapped, so that the optimizer's share of a training checkpoint is never read.
@@ -198,7 +203,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
             break
         content = inner
     plain = isinstance(content, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-    if not content or not plain:
+    if not plain or not content:
         kind = f"keys {_first([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
             f"{path} holds no weights: found {kind}",

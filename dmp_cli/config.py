@@ -139,7 +139,7 @@ class TrainConfig(Frozen):
     dtype: Dtype = "fp32"
     log_every: int = Field(100, ge=1)
     save_every: int = Field(5000, ge=1)
-    sample_every: int = Field(0, ge=0)  # 0: never
+    sample_every: int = Field(5000, ge=0)  # 0: never
     keep: int = Field(3, ge=1)  # newest checkpoints kept
     workers: int = Field(0, ge=0)
     max_bad: int = Field(100, ge=0)  # unreadable images allowed before the run stops

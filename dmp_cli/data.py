@@ -29,6 +29,9 @@ _SHOWN = 3  # bad files named in an error
 _STRIP = 64  # length to width
 
 
+_KEPT_BYTES = 1 << 28  # decoded images that one process may keep
+
+
 @dataclass(frozen=True)
 class Batch:
     """One step's images. Row k of ``images`` is the image ``indices[k]`` of the source, of class ``labels[k]``."""
@@ -90,6 +93,8 @@ class TrainingImages(Dataset[Sample]):
         self._images, self._image_size, self._channels = images, image_size, channels
         self._seed, self._flip = seed, flip
         self._tries = min(len(images), max_bad + 1)
+        self._keeps = len(images) * channels * image_size**2 <= _KEPT_BYTES
+        self._kept: dict[int, np.ndarray] = {}  # small datasets are decoded once, not once an epoch
 
     def __len__(self) -> int:
         return len(self._images)
@@ -109,6 +114,14 @@ class TrainingImages(Dataset[Sample]):
         return Sample(first, None, problems)
 
     def _pixels(self, index: int) -> np.ndarray:
+        pixels = self._kept.get(index)
+        if pixels is None:
+            pixels = self._decode(index)
+            if self._keeps:
+                self._kept[index] = pixels
+        return pixels
+
+    def _decode(self, index: int) -> np.ndarray:
         image = decode(self._images.read(index), channels=self._channels, name=self._images.name(index))
         square = np.asarray(center_crop(image, image_size=self._image_size))  # (H, W) or (H, W, C)
         return np.ascontiguousarray(square.reshape(*square.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)

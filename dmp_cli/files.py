@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +21,45 @@ if TYPE_CHECKING:
 
 PARTIAL = ".partial"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_WRITERS = 8
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
     path = Path(path)
-    partial = path.parent / f".{path.name}{PARTIAL}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Like :func:`write_bytes` for several files of one folder, by name: each whole or not at all, not all at once."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Waiting for the disk is most of the time, and files can wait together.
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            for written in [writers.submit(_replace, folder / name, data) for name, data in contents.items()]:
+                written.result()
+        _sync_folder(folder)
+    except OSError as error:
+        raise _cannot_write(Path(error.filename) if error.filename else folder, error) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.parent / f".{path.name}{PARTIAL}"
+    try:
         with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
         raise
 
 

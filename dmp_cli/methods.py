@@ -109,9 +109,9 @@ def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_
 
 def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
     fixed = backbone.derived_tensors()
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name not in fixed)
     learnt = {name: parameter for name, parameter in backbone.named_parameters() if name not in fixed}
-    for parameter in learnt.values():
-        parameter.requires_grad_(True)
     backbone.eval()  # it has no layer that differs in training; class dropout is the loop's
     groups = [{"params": list(learnt.values()), "rate": config.lr}]
     return Trainee(backbone, learnt, groups, backbone, codec, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,11 @@ class SampleFolder:
         """The chunks of which not every image below ``num_images`` is there."""
         return [chunk for chunk in chunks if not all(self.image_path(i).exists() for i in chunk if i < num_images)]
 
-    def write(self, index: int, pixels: np.ndarray) -> None:
-        """Write one image, uint8 (H, W, C), as PNG."""
-        files.write_bytes(self.image_path(index), encode_png(pixels))
+    def write(self, images: Mapping[int, np.ndarray]) -> None:
+        """Write images, uint8 (H, W, C) by index, as PNGs; those that are there stay as they are."""
+        new = {self.image_path(index): pixels for index, pixels in images.items()}
+        missing = {path.name: encode_png(pixels) for path, pixels in new.items() if not path.exists()}
+        files.write_many(self.path, missing)
 
     def draw_grid(self, config: SampleConfig, *, rows: int, columns: int) -> Path:
         """A grid of the first images, labelled with index and class."""

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from dmp_cli.backbones.base import Backbone
 from dmp_cli.backbones.dit import DiT, DiTConfig
+from dmp_cli.config import CodecRecord, PatchConfig
+from dmp_cli.engine import create_patch
+from dmp_cli.prompts import Patch
 
 TINY = {
     "input_size": 8,
@@ -34,6 +39,31 @@ def tiny_dit(*, seed: int = 0, **changes: Any) -> DiT:
             if name != "pos_embed":
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=source))
     return backbone.eval()
+
+
+def zero_patch(backbone: Backbone, **variant: Any) -> Patch:
+    """A fresh patch in pixel space; ``variant`` are fields of PatchConfig."""
+    size = backbone.sample_shape[1]
+    return create_patch(backbone, PatchConfig(**variant), codec=CodecRecord(), image_size=size)
+
+
+def filled_patch(backbone: Backbone, *, seed: int = 0, **variant: Any) -> Patch:
+    """A patch as training might leave it: prompts of about 1, and a gate that is far from uniform."""
+    patch = zero_patch(backbone, **variant)
+    source = torch.Generator().manual_seed(1000 + seed)
+    with torch.no_grad():
+        for parameter in patch.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=source))
+    return patch
+
+
+def call_of(backbone: Backbone, *, count: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Arguments of one forward: noise, timesteps from both ends and between, and classes, the null one among them."""
+    source = torch.Generator().manual_seed(2000 + seed)
+    x = torch.randn(count, *backbone.sample_shape, generator=source)
+    timesteps = torch.tensor([0, 999, *torch.randint(1000, (count,), generator=source).tolist()])[:count]
+    rows = backbone.num_classes + backbone.has_null
+    return x, timesteps, (torch.arange(count) + rows - 1) % rows if rows else None
 
 
 def write_meta_checkpoint(path: Path, backbone: DiT, *, wrap: str | None = "ema", prefix: str = "") -> Path:

@@ -109,9 +109,7 @@ def _draw(
     done = config.num_images - sum(1 for chunk in todo for i in chunk if i < config.num_images)
     with printer.progress("sample", config.num_images, done=done) as advance:
         for images in draw(denoiser, backbone=loaded.backbone, codec=loaded.codec, config=config, todo=todo):
-            for image in images:
-                if not folder.image_path(image.index).exists():
-                    folder.write(image.index, image.pixels)
+            folder.write({image.index: image.pixels for image in images})
             done += len(images)
             advance(done, "")
     grid = folder.draw_grid(config, rows=rows, columns=columns)

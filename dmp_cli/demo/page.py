@@ -13,6 +13,7 @@ from .. import __version__
 from ..figures import draw_curves, image_grid
 from ..report import Page, Picture, Section, Table
 from ..scores import plus_minus
+from .floor import measure_floor
 from .story import BASE, METHODS, Story
 
 _PER_ROW = 20  # pictures of each set: two of every digit
@@ -49,7 +50,7 @@ def build_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
 
 
 def summarise(story: Story, report: dict[str, Any]) -> Summary:
-    """The table: a row per set of samples, base first, and what it says in words."""
+    """The table: a row per set of samples, base first, then real against real; and what it says in words."""
     titles = story.sets()
     scores, rows = {}, []
     for (name, title), row in zip(titles.items(), report["rows"], strict=True):
@@ -58,14 +59,17 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
         difference = score["difference"]
         changed = "" if difference is None else plus_minus(difference, score["difference_spread"], signed=True)
         rows.append([title, f"{row['count']:,}", plus_minus(score["value"], score["spread"]), changed])
-    values = [score["value"] for score in scores.values()]
+    best = int(np.argmin([score["value"] for score in scores.values()]))
+    floor = measure_floor(seed=story.seed)
+    rows.append(["real digits, half against half", f"{floor.count:,}", plus_minus(floor.mean, floor.spread), ""])
+    perfect = f"scaled to {story.num_images:,} images, real against real is {floor.scaled_to(story.num_images):.1f}"
     return Summary(
         title="Frechet distance to the real digits, lower is better",
         columns=["backbone", "images", "distance", "against base"],
         rows=rows,
-        remarks=[_in_words(titles[name], score) for name, score in scores.items() if name != BASE],
-        scores=scores,
-        best=int(np.argmin(values)),
+        remarks=[*(_in_words(titles[name], score) for name, score in scores.items() if name != BASE), perfect],
+        scores=scores | {"real": {"value": floor.mean, "spread": floor.spread}},
+        best=best,
     )
 
 
@@ -81,10 +85,11 @@ def _scores(summary: Summary) -> Section:
         heading="Scores",
         paragraphs=[
             "Frechet distance between the samples and all 1,797 real digits, on the 64 features of a small digit "
-            "classifier: the same formula as FID, with features that know digits. The spread is the standard error over "
-            "bootstrap resamples of the images; differences are paired, image by image, because every set starts from "
+            "classifier: the same formula as FID, with features that know digits. The spread is the standard error "
+            "over bootstrap resamples of the images; differences are paired, image by image, because every set starts from "
             "the same noise. All three trainings see the same images, noise and timesteps at a constant learning "
-            "rate; “its EMA” is the running average of the very same training.",
+            "rate; “its EMA” is the running average of the very same training. One training seed is shown, and what "
+            "another would change is in none of the spreads.",
             *[f"{remark}." for remark in summary.remarks],
         ],
         table=Table(

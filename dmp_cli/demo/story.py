@@ -14,9 +14,9 @@ class Story:
     """The demo in one folder: its budget, and the commands that spend it."""
 
     folder: Path
-    steps: int = 600  # of each further training
-    num_images: int = 1000  # of each set of samples
-    ema: float = 0.995
+    steps: int = 1000  # of each further training
+    num_images: int = 1797  # of each set of samples: as many as there are real digits
+    ema: float = 0.999
     denoising_steps: int = 50
     seed: int = 0
 
@@ -83,7 +83,7 @@ class Story:
             for average in (False, True):
                 name = f"{method}-ema" if average else method
                 sources[name] = [kind, str(self.learnt(method, average=average))]
-        how = ["-n", str(self.num_images), "--batch-size", str(min(250, self.num_images)), "--guidance", "1"]
+        how = ["-n", str(self.num_images), "--batch-size", str(min(600, self.num_images)), "--guidance", "1"]
         how += ["--steps", str(self.denoising_steps), "--seed", str(self.seed), "--grid", "6x10", "--device", "cpu"]
         return [["sample", *source, *how, "-o", str(self.samples(name))] for name, source in sources.items()]
 

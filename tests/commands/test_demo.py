@@ -1,0 +1,42 @@
+"""``dmp demo``: the whole story in its shortest form, its files, and a continued one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dmp_cli.demo.story import Story
+
+from .conftest import Run, files_in, parse
+
+
+def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
+    shown = run("demo", "--steps", 2, "-n", 60, "-o", "out", "--json")
+    result = parse(shown)
+    story = Story(folder=Path("out"), steps=2, num_images=60)
+    assert list(result["scores"]) == [*story.sets(), "real"]
+    assert all(score["value"] > 0 for score in result["scores"].values())
+    found = files_in(tmp_path / "out")
+    for name in story.sets():
+        images = {f"samples/{name}/{index:06d}.png" for index in range(60)}
+        assert {path for path in found if path.startswith(f"samples/{name}/0")} == images
+    tops = {path for path in found if not path.startswith(("samples/", "digits/", "runs/"))}
+    gates = {"gates.npz", "gates.csv", "gates.png", "summary.json", "block-00.png", "block-01.png"}
+    scores = {"scores/report.json", "scores/report.md"}
+    assert tops == {"demo.json", "index.html"} | scores | {f"gates/{name}" for name in gates}
+    page = (tmp_path / "out" / "index.html").read_text()
+    for command in ("dmp train --backbone digits", "dmp sample --backbone digits", "dmp eval", "dmp inspect-gates"):
+        assert command in page
+    assert "src=\"http" not in page
+    # run again: everything is there, so the same numbers come out and no image is drawn again
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "samples").rglob("0*.png")}
+    again = parse(run("demo", "--steps", 2, "-n", 60, "-o", "out", "--json"))
+    assert again["scores"] == result["scores"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "exists already" in run("demo", "--steps", 3, "-n", 60, "-o", "out", code=1).stderr
+
+
+def test_dry_run_shows_the_commands(run: Run, tmp_path: Path) -> None:
+    commands = parse(run("demo", "--dry-run", "--json"))["commands"]
+    assert len([command for command in commands if command.startswith("dmp train")]) == 3
+    assert len([command for command in commands if command.startswith("dmp sample")]) == 7
+    assert not files_in(tmp_path)

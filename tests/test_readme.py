@@ -1,0 +1,75 @@
+"""The README's commands parse, its Python runs, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dmp_cli.backbones import load_backbone
+from dmp_cli.cli import app
+from dmp_cli.config import CodecRecord, PatchConfig
+from dmp_cli.engine import create_patch
+from dmp_cli.patchfile import save_patch
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("bash")).splitlines()
+    return [line for line in lines if line.startswith("dmp ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*shlex.split(command, comments=True)[1:], "--dry-run"])
+    assert result.exit_code == 0, result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_command_is_shown() -> None:
+    shown = {command.split()[1] for command in commands()} | {"demo"}
+    assert shown == {"patch", "train", "sample", "eval", "inspect-gates", "demo"}
+
+
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    patch = create_patch(load_backbone("digits"), PatchConfig(), codec=CodecRecord(), image_size=8)
+    with torch.no_grad():
+        for prompt in patch.prompts:
+            prompt.normal_()
+    save_patch(Path("patch.safetensors"), patch)
+    (code,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    prediction, bare = names["prediction"], names["bare"]
+    assert isinstance(prediction, torch.Tensor)
+    assert isinstance(bare, torch.Tensor)
+    assert not torch.equal(prediction, bare)
+    again = load_backbone("digits")
+    assert torch.equal(bare, again(names["x"], names["timesteps"], names["labels"]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_set_up_commands_are_one_line_each() -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if "-m venv" in line]
+    assert len(lines) == 2
+    assert "dmp demo" in lines[0]
+    assert "pytest" in lines[1]
