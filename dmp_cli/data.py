@@ -94,6 +94,7 @@ class TrainingImages(Dataset[Sample]):
         self._seed, self._flip = seed, flip
         self._tries = min(len(images), max_bad + 1)
         self._keeps = len(images) * channels * image_size**2 <= _KEPT_BYTES
+        self._mirrored_in, self._mirror = -1, np.empty(0, bool)  # the choices of one epoch
         self._kept: dict[int, np.ndarray] = {}  # small datasets are decoded once, not once an epoch
 
     def __len__(self) -> int:
@@ -127,7 +128,11 @@ class TrainingImages(Dataset[Sample]):
         return np.ascontiguousarray(square.reshape(*square.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)
 
     def _mirrored(self, index: int, *, epoch: int) -> bool:
-        return bool(randomness.uniform("flip", seed=self._seed, step=epoch, indices=[index]) < 0.5)
+        if self._mirrored_in != epoch:
+            everyone = range(len(self))
+            self._mirror = randomness.uniform("flip", seed=self._seed, step=epoch, indices=everyone).numpy() < 0.5
+            self._mirrored_in = epoch
+        return bool(self._mirror[index])
 
 
 def batches(

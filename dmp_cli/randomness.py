@@ -6,6 +6,7 @@ the counter holds (step, index). Image 7 at step 3 gets the same noise whatever 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -16,11 +17,15 @@ from torch import Tensor
 
 def generator(purpose: str, *, seed: int, step: int = 0, index: int = 0) -> np.random.Generator:
     """The generator of (purpose, seed, step, index)."""
-    key = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
     # Philox counts up in the first of the four words of its counter; the last two are free to name the place.
-    return np.random.Generator(
-        np.random.Philox(key=np.frombuffer(key, np.uint64), counter=np.array([0, 0, step, index], np.uint64))
-    )
+    counter = np.array([0, 0, step, index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=_key(purpose, seed), counter=counter))
+
+
+@functools.lru_cache(maxsize=256)
+def _key(purpose: str, seed: int) -> np.ndarray:
+    digest = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
+    return np.frombuffer(digest, np.uint64)
 
 
 def normal(purpose: str, shape: Sequence[int], *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
@@ -31,16 +36,20 @@ def normal(purpose: str, shape: Sequence[int], *, seed: int, indices: Sequence[i
     return torch.from_numpy(rows)
 
 
-def integers(purpose: str, high: int, *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
-    """Uniform int64 in [0, high), (len(indices),)."""
-    draws = [int(generator(purpose, seed=seed, step=step, index=i).integers(high)) for i in indices]
-    return torch.tensor(draws, dtype=torch.int64)
+def normal_rows(purpose: str, shape: Sequence[int], *, seed: int, step: int = 0) -> Tensor:
+    """Standard normal float32 noise of ``shape``, in one draw; row k is the same however many rows there are."""
+    return torch.from_numpy(generator(purpose, seed=seed, step=step).standard_normal(shape, np.float32))
 
 
 def uniform(purpose: str, *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
-    """Uniform float64 in [0, 1), (len(indices),)."""
-    draws = [float(generator(purpose, seed=seed, step=step, index=i).random()) for i in indices]
-    return torch.tensor(draws, dtype=torch.float64)
+    """Uniform float64 in [0, 1), (len(indices),): numbers ``indices`` of one stream, which costs as its last."""
+    drawn = generator(purpose, seed=seed, step=step).random(max(indices) + 1)
+    return torch.from_numpy(drawn[np.asarray(indices)])
+
+
+def integers(purpose: str, high: int, *, seed: int, indices: Sequence[int], step: int = 0) -> Tensor:
+    """Uniform int64 in [0, high), (len(indices),), for ``high`` far below 2^53."""
+    return (uniform(purpose, seed=seed, indices=indices, step=step) * high).long()
 
 
 def permutation(purpose: str, count: int, *, seed: int, step: int = 0) -> np.ndarray:

@@ -178,8 +178,8 @@ class TrainingLoop:
             return Balance(zero, zero)
         noise = None
         if self.trainee.load_noise is not None:
-            shape, indices = (denoiser.patch.num_prompts,), places.tolist()
-            noise = randomness.normal("load", shape, seed=config.seed, step=self.step, indices=indices).to(self.device)
+            shape = (len(places), denoiser.patch.num_prompts)
+            noise = randomness.normal_rows("load", shape, seed=config.seed, step=self.step).to(self.device)
         balance = measure_balance(denoiser.gating(timesteps), load_noise=self.trainee.load_noise, noise=noise)
         total = config.balance_importance * balance.importance + config.balance_load * balance.load
         if total.requires_grad and (config.balance_importance or config.balance_load):

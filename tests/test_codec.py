@@ -48,7 +48,7 @@ def tiny_vae(**changes):
     return fill(AutoencoderTiny(**{**sizes, **blocks, **changes}))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def vaes(tmp_path_factory):
     """Folders of both kinds, and the models they were saved from."""
     place, models = tmp_path_factory.mktemp("vaes"), {"kl": kl_vae(), "tiny": tiny_vae()}
