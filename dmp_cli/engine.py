@@ -235,7 +235,8 @@ def _check_fit(backbone: Backbone, patch: Patch) -> None:
 
 
 def _check_digest(backbone: Backbone, record: BackboneRecord) -> None:
-    digest = backbone.record.digest if backbone.record is not None else backbone_digest(backbone)
+    untouched = backbone.record is not None and backbone.stamp() == backbone.recorded_stamp
+    digest = backbone.record.digest if backbone.record and untouched else backbone_digest(backbone)
     if digest != record.digest:
         raise PatchError(
             f"this patch was trained on other weights: {record.source} with digest {record.digest[:12]}…, "

@@ -83,6 +83,21 @@ def test_a_row_does_not_know_its_neighbours(draw):
     assert torch.equal(draw(range(7, -1, -1)), together.flip(0))
 
 
+def test_rows_of_one_draw_do_not_depend_on_how_many():
+    many = randomness.normal_rows("load", (8, 3), seed=5, step=4)
+    assert (many.shape, many.dtype) == ((8, 3), torch.float32)
+    assert torch.equal(randomness.normal_rows("load", (2, 3), seed=5, step=4), many[:2])
+    assert not torch.equal(randomness.normal_rows("load", (2, 3), seed=5, step=5), many[:2])
+    assert not torch.equal(randomness.normal_rows("load", (2, 3), seed=6, step=4), many[:2])
+    assert len(many.unique()) == 24
+
+
+def test_integers_are_scaled_uniforms():
+    where = {"seed": 5, "step": 4, "indices": range(50)}
+    expected = [math.floor(1000 * value) for value in randomness.uniform("timestep", **where).tolist()]
+    assert randomness.integers("timestep", 1000, **where).tolist() == expected
+
+
 def test_global_state_is_neither_read_nor_touched():
     torch.manual_seed(0)
     np.random.seed(0)

@@ -196,7 +196,7 @@ def test_all_are_damaged(tmp_path):
         save_state(tmp_path, make_state(step), keep=3)
         DAMAGES["last bit"](tmp_path / f"step-{step:08d}")
     warnings = []
-    with pytest.raises(CheckpointError, match="every checkpoint in .* is damaged") as caught:
+    with pytest.raises(CheckpointError, match=r"every checkpoint in .* is damaged") as caught:
         load_newest(tmp_path, warn=warnings.append)
     assert "--force" in caught.value.hint
     assert [text.split(" is damaged")[0][-1] for text in warnings] == ["2", "1"]

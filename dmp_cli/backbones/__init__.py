@@ -118,6 +118,7 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
         name=name,
         digest=digest_tensors(backbone.state_dict(), without=backbone.derived_tensors()),
     )
+    backbone.recorded_stamp = backbone.stamp()
     return backbone
 
 

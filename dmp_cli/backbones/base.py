@@ -25,6 +25,7 @@ class Backbone(nn.Module, ABC):
 
     family: ClassVar[str]
     record: BackboneRecord | None = None  # where the weights came from; None for one made in code
+    recorded_stamp: tuple[tuple[int, int], ...] = ()  # of the weights that ``record`` names
     codec: CodecRecord | None = None  # the codec its own file names; None: it names none
     schedule: ScheduleConfig = ScheduleConfig()
 
@@ -90,6 +91,10 @@ class Backbone(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.parameters()).device
+
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Which tensors the weights are and how often each was written: another one after a change in memory."""
+        return tuple((id(parameter), parameter._version) for parameter in self.parameters())
 
     def num_parameters(self) -> int:
         """All weights, positions included."""

@@ -81,6 +81,13 @@ def load_patched(path: Path, options: dict[str, Any], device: torch.device) -> L
     return Loaded(backbone, codec, patched, patch.record)
 
 
+def require_patch(path: Path | None) -> Path:
+    """The --patch of a command that cannot do without one."""
+    if path is None:
+        raise ConfigError("no patch given", hint="Name a patch file with --patch.")
+    return path
+
+
 def check_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
     """Raise ConfigError when --image-size is not what the backbone makes."""
     from ..codec import image_size

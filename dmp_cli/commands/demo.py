@@ -6,7 +6,7 @@ import contextlib
 import io
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,10 +49,10 @@ def demo(
             printer.say(in_shell(command))
         printer.result({"commands": [in_shell(command) for command in commands]})
         return
-    _tell(story, commands, printer, force=force)
+    _tell(story, commands, printer, dmp=ctx.find_root().command, force=force)
 
 
-def _tell(story: Story, commands: list[list[str]], printer: Printer, *, force: bool) -> None:
+def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any, force: bool) -> None:
     from ..demo import write_digits
     from ..demo.page import build_page
     from ..files import remove_partials, write_text
@@ -65,7 +65,7 @@ def _tell(story: Story, commands: list[list[str]], printer: Printer, *, force: b
     with printer.progress("demo", len(commands)) as advance:
         for done, command in enumerate(commands):
             printer.note(in_shell(command))
-            _run(command)
+            _run(command, dmp)
             advance(done + 1, "")
     page, summary = build_page(story, [in_shell(command) for command in commands])
     write_text(story.folder / "index.html", render(page))
@@ -93,12 +93,10 @@ def _claim(story: Story, *, force: bool) -> None:
         files.write_json(about_file, about)
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], dmp: Any) -> None:
     """Run one command in this process, its output unseen, its errors passed on."""
-    from ..cli import app
-
     with contextlib.redirect_stdout(io.StringIO()):
-        app([*command, "--quiet"], standalone_mode=False, prog_name="dmp")
+        dmp.main([*command, "--quiet"], standalone_mode=False, prog_name="dmp")
 
 
 def in_shell(command: list[str]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from . import _options as opt
 from ._console import Printer
-from .patch import require_patch
+from ._models import require_patch
 
 if TYPE_CHECKING:
     import numpy as np

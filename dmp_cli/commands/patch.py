@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from ..config import PatchConfig, PatchRecord
-from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
 
@@ -164,10 +163,3 @@ def _describe_training(training: dict[str, Any] | None) -> str:
         "gate lr {gate_lr}, seed {seed}".format(**training)
         + averaged
     )
-
-
-def require_patch(path: Path | None) -> Path:
-    """The --patch of a command that cannot do without one."""
-    if path is None:
-        raise ConfigError("no patch given", hint="Name a patch file with --patch.")
-    return path

@@ -86,8 +86,8 @@ def _scores(summary: Summary) -> Section:
         paragraphs=[
             "Frechet distance between the samples and all 1,797 real digits, on the 64 features of a small digit "
             "classifier: the same formula as FID, with features that know digits. The spread is the standard error "
-            "over bootstrap resamples of the images; differences are paired, image by image, because every set starts from "
-            "the same noise. All three trainings see the same images, noise and timesteps at a constant learning "
+            "over bootstrap resamples of the images; differences are paired, image by image, because every set starts "
+            "from the same noise. All three trainings see the same images, noise and timesteps at a constant learning "
             "rate; “its EMA” is the running average of the very same training. One training seed is shown, and what "
             "another would change is in none of the spreads.",
             *[f"{remark}." for remark in summary.remarks],

@@ -16,13 +16,15 @@ from .conftest import Run, files_in, parse
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
     """A reference and two sets of samples of it, 24 images of 3x3 pixels each."""
-    made = [write_images(tmp_path / n, count=24, size=3, classes=0, seed=s) for s, n in enumerate(("real", "a", "b"))]
-    return made[0], made[1], made[2]
+    names = ("real", "a", "b")
+    real, a, b = (write_images(tmp_path / n, count=24, size=3, classes=0, seed=s) for s, n in enumerate(names))
+    return real, a, b
 
 
 def test_a_report_of_two_folders(run: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     real, a, b = folders
-    options = ["--reference", real, "--features", "pixels", "--metrics", "fid,kid", "--kid-subset-size", 10, "-o", "out"]
+    options = ["--reference", real, "--features", "pixels", "--metrics", "fid,kid", "--kid-subset-size", 10]
+    options += ["-o", "out"]
     result = parse(run("eval", "--samples", a, "--samples", b, *options, "--json"))
     assert files_in(tmp_path / "out") == {"report.json", "report.md"}
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == result

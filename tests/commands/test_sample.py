@@ -15,6 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dmp_cli.backbones import load_backbone
+from dmp_cli.engine import attach
+from dmp_cli.errors import PatchError
 from dmp_cli.patchfile import load_patch, save_patch
 from tests.builders import tiny_dit, write_meta_checkpoint
 
@@ -218,3 +221,12 @@ def test_sampling_a_patch_whose_prompts_grew_changes_the_pictures(run: Run, patc
     run("sample", "--patch", patch, "-n", 1, *QUICK, "-o", "a")
     run("sample", "--patch", "grown.safetensors", "-n", 1, *QUICK, "-o", "b")
     assert np.abs(pixels(tmp_path / "a", 1) - pixels(tmp_path / "b", 1)).max() > 1
+
+
+def test_weights_changed_in_memory_are_not_those_of_the_patch(patch: Path, checkpoint: Path) -> None:
+    backbone = load_backbone(str(checkpoint), num_classes=4, num_heads=2)
+    attach(backbone, load_patch(patch)).detach()
+    with torch.no_grad():
+        backbone.get_parameter("blocks.0.mlp.fc1.bias")[0] += 1
+    with pytest.raises(PatchError, match="other weights"):
+        attach(backbone, load_patch(patch))

@@ -283,7 +283,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(
 def test_options_from_a_file_and_the_command_line_wins(
     run: Run, backbone: list[str], images: Path, tmp_path: Path
 ) -> None:
-    Path("options.toml").write_text('batch-size = 2\nlr = 0.5\n[train]\nmethod = "prompt-tuning"\n[sample]\nsteps = 3\n')
+    own = '[train]\nmethod = "prompt-tuning"\n[sample]\nsteps = 3\n'
+    Path("options.toml").write_text(f"batch-size = 2\nlr = 0.5\n{own}")
     result = run(
         *("train", *backbone, "--data", images, "--config", "options.toml", "--lr", 0.25, "--dry-run", "--json")
     )
