@@ -29,10 +29,10 @@ def write_bytes(path: Path, data: bytes) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
-        _sync_folder(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
+    _replace(path, data)
+    _sync_folder(path.parent)
 
 
 def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -40,13 +40,13 @@ def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Waiting for the disk is most of the time, and files can wait together.
-        with ThreadPoolExecutor(_WRITERS) as writers:
-            for written in [writers.submit(_replace, folder / name, data) for name, data in contents.items()]:
-                written.result()
-        _sync_folder(folder)
     except OSError as error:
-        raise _cannot_write(Path(error.filename) if error.filename else folder, error) from error
+        raise _cannot_write(folder, error) from error
+    # Waiting for the disk is most of the time, and files can wait together.
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        for written in [writers.submit(_replace, folder / name, data) for name, data in contents.items()]:
+            written.result()
+    _sync_folder(folder)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -57,9 +57,11 @@ def _replace(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
         raise
 
 

@@ -53,6 +53,32 @@ def test_data_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     assert calls == [False, "rename", True]  # the file, the rename, the folder
 
 
+def test_many_files(tmp_path):
+    contents = {f"{n:03d}.bin": bytes([n]) * n for n in range(40)}
+    files.write_many(tmp_path / "new", contents)
+    files.write_many(tmp_path / "new", {"005.bin": b"other"})
+    files.write_many(tmp_path / "new", {})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == {**contents, "005.bin": b"other"}
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_one_of_many_files_that_fails_is_named(tmp_path, monkeypatch, broken):
+    real = getattr(os, broken)
+
+    def fail(place, *args):
+        if os.stat(place).st_size == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(place, *args)
+
+    (tmp_path / "005.bin").write_bytes(b"old")
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(DMPError, match="no space left on the disk") as caught:
+        files.write_many(tmp_path, {f"{n:03d}.bin": bytes([n]) * n for n in range(9)})
+    assert f"cannot write {tmp_path / '005.bin'}: " in caught.value.message
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (b"old" if path.name == "005.bin" else bytes([int(path.stem)]) * int(path.stem))
+
+
 def test_a_reader_of_the_old_file_keeps_it(tmp_path):
     path = tmp_path / "a.bin"
     files.write_bytes(path, b"old")

@@ -27,12 +27,12 @@ def betas_of(kind, count=1000):
 class Toy(nn.Module):
     """The best denoiser of Gaussian data N(mean, U diag(spread) U^T) over channels, linear in x: so its flow is known.
 
-    eps = sqrt(1 - abar) (abar Cov + 1 - abar)^-1 (x - sqrt(abar) mean); its variance output is V x + v.
+    eps = sqrt(1 - abar) (abar Cov + 1 - abar)^-1 (x - sqrt(abar) mean); its variance output is V x.
     """
 
     num_classes, has_null, device = 0, False, torch.device("cpu")
 
-    def __init__(self, *, kind="linear", learns_sigma=True, channels=4, spread=0.05, count=1000):
+    def __init__(self, *, kind="linear", learns_sigma=True, channels=4, spread=0.1, count=1000):
         super().__init__()
         self.schedule = ScheduleConfig(kind=kind, num_timesteps=count)
         self.learns_sigma, self.sample_shape = learns_sigma, (channels, SIDE, SIDE)
@@ -48,13 +48,16 @@ class Toy(nn.Module):
         along = np.sqrt(1 - kept) / (kept * self.spread[:, None, None] + 1 - kept)
         axes, along, centre = (torch.tensor(v, dtype=x.dtype) for v in (self.axes, along, np.sqrt(kept) * self.mean))
         epsilon = mix(axes, along * mix(axes.T, x - centre))
-        return torch.cat([epsilon, mix(torch.tensor(self.variance, dtype=x.dtype), x)], 1) if self.learns_sigma else epsilon
+        if not self.learns_sigma:
+            return epsilon
+        return torch.cat([epsilon, mix(torch.tensor(self.variance, dtype=x.dtype), x)], dim=1)
 
     def flow(self, x):
-        """Where the probability flow leads noise ``x`` of the last timestep: along each axis, from one spread to the other."""
-        kept, axes, x = self.kept[-1], torch.tensor(self.axes), torch.tensor(x)
-        shrink = np.sqrt(self.spread / (kept * self.spread + 1 - kept))[:, None, None]
-        return (mix(axes, torch.tensor(shrink) * mix(axes.T, x - np.sqrt(kept) * self.mean)) + self.mean).numpy()
+        """Where the probability flow leads noise ``x`` of the last timestep: along each axis from spread to spread."""
+        kept = self.kept[-1]
+        shrink = np.sqrt(self.spread / (kept * self.spread + 1 - kept))
+        matrix = self.axes @ np.diag(shrink) @ self.axes.T
+        return np.einsum("oc,bchw->bohw", matrix, x - np.sqrt(kept) * self.mean) + self.mean
 
 
 def mix(matrix, x):
@@ -108,6 +111,11 @@ def slow_ddim(toy, indices, num_steps, *, clip=False, seed=0):
     return x
 
 
+def bound_for(num_steps):
+    """With schedule tables in float32 the difference would be some 1e-5; a thousand float32 steps round to as much."""
+    return 2e-6 if num_steps <= 250 else 1e-5
+
+
 def fast(toy, indices, *, clip=False, **options):
     config = SampleConfig(num_images=len(indices), batch_size=len(indices), **options)
     return denoise(toy, indices, backbone=toy, config=config, clips=clip).numpy()
@@ -119,15 +127,15 @@ def fast(toy, indices, *, clip=False, **options):
 def test_ddpm_is_the_respaced_posterior(kind, clip, learns_sigma):
     toy, indices = Toy(kind=kind, learns_sigma=learns_sigma), range(5, 8)
     expected = slow_ddpm(toy, indices, 250, clip=clip, seed=3)
-    assert 0.9 < np.abs(expected).max() < 3
-    assert np.abs(fast(toy, indices, clip=clip, steps=250, seed=3) - expected).max() <= 2e-6
+    assert np.abs(expected).max() == 1 if clip else 1.2 < np.abs(expected).max() < 3
+    assert np.abs(fast(toy, indices, clip=clip, steps=250, seed=3) - expected).max() <= bound_for(250)
 
 
-@pytest.mark.parametrize(("num_steps", "count"), [(2, 1000), (7, 1000), (1000, 1000), (25, 100), (100, 100)])
+@pytest.mark.parametrize(("num_steps", "count"), [(7, 1000), (1000, 1000), (25, 100), (100, 100)])
 def test_ddpm_of_other_lengths(num_steps, count):
     toy, indices = Toy(count=count), range(2)
     expected = slow_ddpm(toy, indices, num_steps, clip=False)
-    assert np.abs(fast(toy, indices, steps=num_steps) - expected).max() <= 2e-6
+    assert np.abs(fast(toy, indices, steps=num_steps) - expected).max() <= bound_for(num_steps)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
@@ -137,7 +145,8 @@ def test_ddim_walks_in_equal_strides(kind, clip, num_steps, learns_sigma):
     toy, indices = Toy(kind=kind, learns_sigma=learns_sigma), range(5, 8)
     expected = slow_ddim(toy, indices, num_steps, clip=clip, seed=3)
     got = fast(toy, indices, clip=clip, steps=num_steps, sampler="ddim", seed=3)
-    assert np.abs(got - expected).max() <= 2e-6
+    assert np.abs(expected).max() == 1 if clip else 1 < np.abs(expected).max() < 3
+    assert np.abs(got - expected).max() <= bound_for(num_steps)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
@@ -145,7 +154,12 @@ def test_dpm_and_a_fine_ddim_converge_to_the_flow(kind):
     toy, indices = Toy(kind=kind), range(3)
     limit = toy.flow(start_of(toy, indices))
     errors = {n: np.abs(fast(toy, indices, steps=n, sampler="dpm++") - limit).max() for n in (10, 20, 50, 200, 999)}
-    print(errors, {n: np.abs(slow_ddim(toy, indices, n) - limit).max() for n in (10, 20, 50, 200, 1000)})
+    assert errors[10] / 2 > errors[20] > 3 * errors[50] > 9 * errors[200]
+    assert errors[999] < 2e-3
+    ddim = {n: np.abs(fast(toy, indices, steps=n, sampler="ddim") - limit).max() for n in (50, 200, 1000)}
+    assert ddim[50] / 3 > ddim[200] > 4 * ddim[1000]  # of first order in the stride
+    assert ddim[1000] < 1e-2
+    assert errors[50] < ddim[50] / 2
 
 
 def test_schedulers_use_float64_tables():
@@ -174,13 +188,13 @@ class Latents(Codec):
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_only_pixels_are_clipped(sampler):
-    toy = Toy(channels=3, gain=1.5)
+    toy = Toy(channels=3, spread=2.0)
     config = SampleConfig(num_images=2, batch_size=2, steps=20, sampler=sampler)
     bounded = denoise(toy, range(2), backbone=toy, config=config, clips=PixelCodec(3).clips)
     assert bounded.abs().max() <= 1 + 1e-6
     codec = Latents()
     list(sample(toy, backbone=toy, codec=codec, config=config))
-    assert codec.seen.abs().max() > 3
+    assert codec.seen.abs().max() > 2
 
 
 # --- guidance --------------------------------------------------------------------------------------------------------

@@ -51,6 +51,32 @@ def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
     return Loaded(backbone, codec, backbone, None)
 
 
+def build_fresh(options: dict[str, Any], device: torch.device, *, data_classes: int, seed: int) -> Loaded:
+    """A backbone with fresh weights, its classes those of the data and its size that of --image-size."""
+    from ..backbones import build_backbone
+    from ..codec import load_codec
+    from ..config import ScheduleConfig, build
+
+    if options.get("backbone") is None:
+        raise ConfigError("no backbone given", hint="Name its sizes with --backbone: dit-s2 … dit-xl8 or a .json file.")
+    pixels, size = options.get("vae") == "none", options.get("image_size")
+    sizes_file = str(options["backbone"]).endswith(".json")
+    backbone = build_backbone(
+        options["backbone"],
+        device="cpu",
+        num_classes=options.get("num_classes") or (None if sizes_file else max(data_classes, 1)),
+        input_size=size and (size if pixels else size // 8),
+        in_channels=3 if pixels and not sizes_file else None,
+    )
+    backbone.initialise(seed=seed)
+    if options.get("schedule"):
+        backbone.schedule = build(ScheduleConfig, kind=options["schedule"])
+    backbone = backbone.to(device)
+    codec = load_codec(options.get("vae"), backbone, download=options.get("download", False))
+    check_image_size(size, backbone, codec)
+    return Loaded(backbone, codec, backbone, None)
+
+
 def load_backbone_of(patch: Patch, options: dict[str, Any], device: torch.device) -> Backbone:
     """The backbone a patch belongs to, from where it was or from --checkpoint or --backbone."""
     from ..backbones import reload_backbone

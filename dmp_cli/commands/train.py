@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import Method, PatchConfig, RateSchedule, SampleConfig, TrainConfig
+from ..config import Method, PatchConfig, RateSchedule, TrainConfig
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
@@ -16,10 +16,11 @@ from ._options import setting
 if TYPE_CHECKING:
     from ..methods import Trainee
     from ..runfolder import RunFolder
-    from ..training import Progress
+    from ._watchers import Watchers
 
 _PANEL = "Recipe"
-_NOT_OPTIONS = {
+# What says how a command runs, not what it makes: a continued run takes it anew.
+_PASSING = (
     "resume",
     "force",
     "json",
@@ -31,8 +32,7 @@ _NOT_OPTIONS = {
     "device",
     "download",
     "tensorboard",
-}
-_GRID = SampleConfig(num_images=16, batch_size=16, steps=50)
+)
 
 
 def _set(field: str, help: str, *names: str) -> Any:
@@ -124,12 +124,16 @@ def _run(
     from ..signals import StopRequest
     from ..training import check_classes
     from ..training import train as run_training
+    from ._models import build_fresh, load_bare
+    from ._watchers import Watchers, tensorboard_writer
 
     device = pick_device(options.get("device", "auto"))
-    if options["tensorboard"]:
-        _tensorboard_writer()
+    writer = tensorboard_writer() if options["tensorboard"] else None
     images = find_images(config.data)
-    loaded = _load_or_build(config, options, len(images.classes), device)
+    if config.method == "scratch":
+        loaded = build_fresh(options, device, data_classes=len(images.classes), seed=config.seed)
+    else:
+        loaded = load_bare(options, device)
     check_classes(images, loaded.backbone)
     trainee = prepare(config, backbone=loaded.backbone, codec=loaded.codec, patch_config=patch_config)
     run.open(_settings(config, patch_config, loaded, options), resume=options["resume"], force=options["force"])
@@ -138,7 +142,7 @@ def _run(
         printer.note(f"continuing {run.path} after step {state.step}")
     count = sum(p.numel() for p in trainee.learnt.values())
     printer.note(f"{config.method}: {count:,} parameters learnt, {len(images):,} images, {device}, {config.dtype}")
-    watchers = _Watchers(run, trainee, config, printer, tensorboard=options["tensorboard"])
+    watchers = Watchers(run, trainee, config, printer, writer=writer and writer(str(run.path / "tensorboard")))
     done = state.step if state else 0
     with StopRequest() as request, printer.progress("train", config.steps, done=done) as advance:
         for event in run_training(
@@ -147,48 +151,6 @@ def _run(
             watchers.see(event)
             advance(event.step, watchers.remark)
     _report(run, trainee, config, watchers, printer)
-
-
-class _Watchers:
-    """What else happens as a run goes on: bad images named, curves, sample grids."""
-
-    def __init__(
-        self, run: RunFolder, trainee: Trainee, config: TrainConfig, printer: Printer, *, tensorboard: bool
-    ) -> None:
-        self.run, self.trainee, self.config, self.printer = run, trainee, config, printer
-        self.bad = 0
-        self.remark = ""
-        self.last_line: dict[str, Any] = {}
-        self.writer = _tensorboard_writer()(str(run.path / "tensorboard")) if tensorboard else None
-
-    def see(self, event: Progress) -> None:
-        for message in event.bad:
-            self.bad += 1
-            self.printer.warn(f"skipped: {message}")
-            self.run.log({"step": event.step, "skipped": message})
-        if event.line is not None:
-            self.last_line = event.line
-            self.remark = f"loss {event.line['loss']:.4f}  {event.line['images_per_second']:.1f} images/s"
-            if self.writer is not None:
-                for name, value in event.line.items():
-                    self.writer.add_scalar(name, value, event.step)
-                self.writer.flush()
-        if self.config.sample_every and event.step % self.config.sample_every == 0:
-            self._draw(event.step)
-
-    def _draw(self, step: int) -> None:
-        from ..files import write_bytes
-        from ..mosaic import image_grid
-        from ..sampling import resolve, sample
-
-        backbone = self.trainee.backbone
-        config = _GRID.model_copy(update={"guidance": 1.5 if backbone.has_null else 1.0, "seed": self.config.seed})
-        (images,) = sample(
-            self.trainee.denoiser, backbone=backbone, codec=self.trainee.codec, config=resolve(config, backbone)
-        )
-        write_bytes(
-            self.run.samples / f"step-{step:08d}.png", image_grid([i.pixels for i in images], rows=4, columns=4)
-        )
 
 
 def default_output(options: dict[str, Any]) -> Path:
@@ -212,9 +174,8 @@ def _settings(
 ) -> dict[str, Any]:
     """The resolved config.json: what was asked for, and what it came to."""
     record = loaded.backbone.record
-    asked = {key: value for key, value in options.items() if key not in _NOT_OPTIONS}
     return {
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in asked.items()},
+        "options": {key: _absolute(value) for key, value in options.items() if key not in _PASSING},
         "train": config.model_dump(mode="json"),
         "patch": patch_config and patch_config.model_dump(),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
@@ -222,50 +183,14 @@ def _settings(
     }
 
 
-def _load_or_build(config: TrainConfig, options: dict[str, Any], data_classes: int, device: Any) -> Any:
-    from ._models import load_bare
-
-    if config.method != "scratch":
-        return load_bare(options, device)
-    return _build(config, options, data_classes, device)
-
-
-def _build(config: TrainConfig, options: dict[str, Any], data_classes: int, device: Any) -> Any:
-    """A backbone with fresh weights, its classes those of the data and its size that of --image-size."""
-    from ..backbones import build_backbone
-    from ..codec import load_codec
-    from ..config import ScheduleConfig, build
-    from ._models import Loaded, check_image_size
-
-    if options.get("backbone") is None:
-        raise ConfigError("no backbone given", hint="Name its sizes with --backbone: dit-s2 … dit-xl8 or a .json file.")
-    pixels, size = options.get("vae") == "none", options.get("image_size")
-    sizes_file = str(options["backbone"]).endswith(".json")
-    backbone = build_backbone(
-        options["backbone"],
-        device="cpu",
-        num_classes=options.get("num_classes") or (None if sizes_file else max(data_classes, 1)),
-        input_size=size and (size if pixels else size // 8),
-        in_channels=3 if pixels and not sizes_file else None,
-    )
-    backbone.initialise(seed=config.seed)
-    if options.get("schedule"):
-        backbone.schedule = build(ScheduleConfig, kind=options["schedule"])
-    backbone = backbone.to(device)
-    codec = load_codec(options.get("vae"), backbone, download=options.get("download", False))
-    check_image_size(size, backbone, codec)
-    return Loaded(backbone, codec, backbone, None)
+def _absolute(value: Any) -> Any:
+    """A path as it can be found from any folder; everything else as it is."""
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
+        return str(Path(value).resolve())
+    return value
 
 
-def _tensorboard_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("--tensorboard needs TensorBoard", hint="pip install 'dmp-cli[tensorboard]'") from error
-    return SummaryWriter
-
-
-def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: _Watchers, printer: Printer) -> None:
+def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
     written = run.learnt_file(trainee)
     printer.say(f"wrote {written}" + (f" and {run.learnt_file(trainee, ema=True).name}" if config.ema else ""))
     if watchers.bad:

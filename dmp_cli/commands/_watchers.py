@@ -1,0 +1,67 @@
+"""What else happens as a run goes on: bad images named, TensorBoard, a sample grid every so often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..config import SampleConfig, TrainConfig
+from ..errors import ConfigError
+from ._console import Printer
+
+if TYPE_CHECKING:
+    from ..methods import Trainee
+    from ..runfolder import RunFolder
+    from ..training import Progress
+
+_GRID = SampleConfig(num_images=16, batch_size=16, steps=50)
+
+
+class Watchers:
+    """What else happens as a run goes on: bad images named, curves, sample grids."""
+
+    def __init__(
+        self, run: RunFolder, trainee: Trainee, config: TrainConfig, printer: Printer, *, writer: Any | None
+    ) -> None:
+        self.run, self.trainee, self.config, self.printer = run, trainee, config, printer
+        self.bad = 0
+        self.remark = ""
+        self.last_line: dict[str, Any] = {}
+        self.writer = writer  # TensorBoard's; None: not asked for
+
+    def see(self, event: Progress) -> None:
+        """Take note of one step."""
+        for message in event.bad:
+            self.bad += 1
+            self.printer.warn(f"skipped: {message}")
+            self.run.log({"step": event.step, "skipped": message})
+        if event.line is not None:
+            self.last_line = event.line
+            self.remark = f"loss {event.line['loss']:.4f}  {event.line['images_per_second']:.1f} images/s"
+            if self.writer is not None:
+                for name, value in event.line.items():
+                    self.writer.add_scalar(name, value, event.step)
+                self.writer.flush()
+        if self.config.sample_every and event.step % self.config.sample_every == 0:
+            self._draw(event.step)
+
+    def _draw(self, step: int) -> None:
+        from ..files import write_bytes
+        from ..mosaic import image_grid
+        from ..sampling import resolve, sample
+
+        backbone = self.trainee.backbone
+        config = _GRID.model_copy(update={"guidance": 1.5 if backbone.has_null else 1.0, "seed": self.config.seed})
+        (images,) = sample(
+            self.trainee.denoiser, backbone=backbone, codec=self.trainee.codec, config=resolve(config, backbone)
+        )
+        grid = image_grid([image.pixels for image in images], rows=4, columns=4)
+        write_bytes(self.run.samples / f"step-{step:08d}.png", grid)
+
+
+def tensorboard_writer() -> Any:
+    """TensorBoard's writer class. Raises ConfigError when TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("--tensorboard needs TensorBoard", hint="pip install 'dmp-cli[tensorboard]'") from error
+    return SummaryWriter
