@@ -19,7 +19,7 @@ from dmp_cli.backbones.dit import DiT
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
 from dmp_cli.data import Batch
-from dmp_cli.engine import attach, create_patch
+from dmp_cli.engine import attach, backbone_digest, create_patch
 from dmp_cli.methods import prepare
 from dmp_cli.patchfile import save_patch
 from dmp_cli.prompts import add_mixture
@@ -40,7 +40,7 @@ def backbone_of(name: str) -> DiT:
         for parameter in backbone.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.02)
-    digest = "0" * 64
+    digest = backbone_digest(backbone)
     backbone.record = BackboneRecord(family="dit", sizes=backbone.sizes, source="made here", digest=digest)
     return backbone.eval()
 

@@ -53,7 +53,7 @@ class RunFolder:
         if not self.config_file.exists():
             return None
         try:
-            return json.loads(self.config_file.read_text())
+            return json.loads(self.config_file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigError(f"{self.config_file} is not valid JSON: {error}") from error
 

@@ -33,11 +33,14 @@ class SampleFolder:
             ConfigError: it cannot be read.
         """
         try:
-            return json.loads((self.path / _ABOUT).read_text())
+            content = json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
             raise ConfigError(f"cannot read {self.path / _ABOUT}: {error}", hint="Start again with --force.") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{self.path / _ABOUT} is none of this tool's", hint="Start again with --force.")
+        return content
 
     def open(self, about: dict[str, Any], *, origin: dict[str, Any], num_images: int, force: bool) -> list[str]:
         """Claim the folder for samples made as ``about`` says, or check that they continue those that are there.

@@ -157,8 +157,6 @@ def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_si
         scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", timestep_spacing="linspace")
     scheduler.betas, scheduler.alphas = betas, 1 - betas
     scheduler.alphas_cumprod = (1 - betas).cumprod(0)
-    if config.sampler == "ddim":
-        scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
     scheduler.set_timesteps(config.steps)
     return scheduler
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dmp_cli.backbones.base import Backbone
@@ -71,6 +72,31 @@ def write_meta_checkpoint(path: Path, backbone: DiT, *, wrap: str | None = "ema"
     weights = {prefix + name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     torch.save(weights if wrap is None else {wrap: weights}, path)
     return path
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Tensors by name as a safetensors file or a torch pickle, by the suffix of ``path``."""
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    return str(path)
+
+
+def diffusers_dit(**changes: Any) -> Any:
+    """A random DiT of diffusers whose blocks share their embedders, as a conversion of Meta's weights does."""
+    from diffusers import DiTTransformer2DModel
+
+    sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 3, "norm_num_groups": 1}
+    sizes |= {"in_channels": 3, "out_channels": 6, "sample_size": 8, "patch_size": 2, "num_embeds_ada_norm": 4}
+    model = DiTTransformer2DModel(**{**sizes, **changes}).eval()
+    source = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=source))
+        for block in model.transformer_blocks[1:]:
+            block.norm1.emb.load_state_dict(model.transformer_blocks[0].norm1.emb.state_dict())
+    return model
 
 
 def write_images(folder: Path, *, count: int = 8, size: int = 8, classes: int = 4, seed: int = 0) -> Path:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub's library is imported
 
 
 @pytest.fixture(autouse=True)
@@ -12,7 +16,6 @@ def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DMP_HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "120")
     for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "DMP_INCEPTION"):
         monkeypatch.delenv(name, raising=False)

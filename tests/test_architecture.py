@@ -27,7 +27,7 @@ LAYERS = (
     "demo.floor demo.story",
     "demo.page",
     "commands commands._console commands._options",
-    "commands._models",
+    "commands._models commands._watchers",
     "commands.patch commands.train commands.sample commands.evaluate commands.inspect_gates commands.demo",
     "cli",
     "__main__",
@@ -44,7 +44,7 @@ HOMES = {
     "diffusers": {"backbones.", "codec", "sampling", "objective", "commands.sample"},
     "huggingface_hub": {"backbones.", "codec"},
     "torch.distributed": {"parallel"},
-    "torch.utils.tensorboard": {"commands.train"},
+    "torch.utils.tensorboard": {"commands._watchers"},
     "sklearn": {"demo.make_data"},
     "pickle": {"checkpoints"},
     "accelerate": set(),  # torchrun and torch.distributed do its part

@@ -1,4 +1,4 @@
-"""From a name, path or hub id to a loaded backbone: sizes from shapes, diffusers folders, digests, what is refused."""
+"""The registry: names, paths, hub ids, this tool's own files, and the backbone that a patch belongs to."""
 
 import json
 import shutil
@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dmp_cli import backbones
 from dmp_cli.backbones import build_backbone, dit, load_backbone, reload_backbone, save_backbone, sources
-from dmp_cli.checkpoints import digest_tensors
 from dmp_cli.config import CodecRecord, PatchConfig, ScheduleConfig
 from dmp_cli.engine import attach, create_patch
 from dmp_cli.errors import CheckpointError, ConfigError, PatchError
-from tests.builders import call_of, tiny_dit, write_meta_checkpoint
+from tests.builders import diffusers_dit, tiny_dit, write_weights
 
 TOLD = {"num_classes": 4, "num_heads": 2}  # what the shapes of a tiny DiT cannot tell
 PIXELS = CodecRecord()
@@ -23,303 +22,6 @@ PIXELS = CodecRecord()
 def same(one, other):
     ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def write(path, tensors):
-    if path.suffix == ".safetensors":
-        save_file(tensors, path)
-    else:
-        torch.save(tensors, path)
-    return str(path)
-
-
-# --- Meta-style files ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"num_classes": 4, "null_row": False},
-        {"learn_sigma": False, "depth": 1},
-        {"in_channels": 4, "patch_size": 4, "input_size": 16, "mlp_size": 24},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_sizes_are_read_from_shapes(tmp_path, changes, suffix):
-    made = tiny_dit(**changes)
-    loaded = load_backbone(write(tmp_path / f"a{suffix}", made.state_dict()), **TOLD)
-    assert loaded.sizes == made.sizes
-    assert same(loaded, made)
-    assert not loaded.training
-    x, timesteps, condition = call_of(made)
-    assert torch.equal(loaded(x, timesteps, condition), made(x, timesteps, condition))
-
-
-@pytest.mark.parametrize(
-    ("classes", "null_row"), [(0, False), (1, False), (1000, True)], ids=["no table", "1 row", "1001 rows"]
-)
-def test_class_rows_that_can_be_read_one_way(tmp_path, classes, null_row):
-    made = tiny_dit(num_classes=classes, null_row=null_row)
-    loaded = load_backbone(write(tmp_path / "a.pt", made.state_dict()), num_heads=2)
-    assert (loaded.num_classes, loaded.has_null) == (classes, null_row)
-    assert loaded.sizes == made.sizes
-
-
-def test_class_rows_that_can_be_read_two_ways(tmp_path):
-    path = write(tmp_path / "a.pt", tiny_dit(num_classes=10, null_row=True).state_dict())  # 11 rows
-    with pytest.raises(CheckpointError, match="11 rows: 10 classes and a null row, or 11 classes") as caught:
-        load_backbone(path, num_heads=2)
-    assert caught.value.hint == "Say which with --num-classes 10 or --num-classes 11."
-    for told, null in ((10, True), (11, False)):
-        loaded = load_backbone(path, num_heads=2, num_classes=told)
-        assert (loaded.num_classes, loaded.has_null) == (told, null)
-    with pytest.raises(CheckpointError, match="11 rows, which cannot hold 12 classes"):
-        load_backbone(path, num_heads=2, num_classes=12)
-
-
-def test_heads_of_a_public_width_are_known_and_others_are_asked_for(tmp_path):
-    public = tiny_dit(hidden_size=384, num_heads=6, depth=1)
-    assert load_backbone(write(tmp_path / "a.pt", public.state_dict()), num_classes=4).sizes["num_heads"] == 6
-    path = write(tmp_path / "b.pt", tiny_dit().state_dict())
-    with pytest.raises(CheckpointError, match="a DiT of width 16") as caught:
-        load_backbone(path, num_classes=4)
-    assert "--num-heads" in caught.value.hint
-    with pytest.raises(CheckpointError, match="--num-heads 3 does not divide the width 16"):
-        load_backbone(path, num_classes=4, num_heads=3)
-
-
-def test_where_the_weights_came_from(tmp_path, monkeypatch):
-    made = tiny_dit()
-    write(tmp_path / "a.pt", made.state_dict())
-    monkeypatch.chdir(tmp_path)
-    record = load_backbone("a.pt", **TOLD).record
-    assert record.source == str(tmp_path / "a.pt")
-    assert record.name is None
-    assert record.family == "dit"
-    assert record.digest == digest_tensors(made.state_dict(), without=["pos_embed"])
-
-
-def test_the_schedule_of_a_file_that_does_not_say(tmp_path):
-    path = write(tmp_path / "a.pt", tiny_dit().state_dict())
-    assert load_backbone(path, **TOLD).schedule == ScheduleConfig(kind="linear")
-    assert load_backbone(path, **TOLD, schedule="cosine").schedule == ScheduleConfig(kind="cosine")
-    with pytest.raises(ConfigError, match="--schedule 'sigmoid'"):
-        load_backbone(path, **TOLD, schedule="sigmoid")
-
-
-def change(tensors, **changes):
-    """``tensors`` with some replaced, or left out where the new one is None; ``__`` stands for a dot."""
-    named = {name.replace("__", "."): tensor for name, tensor in changes.items()}
-    return {name: tensor for name, tensor in {**tensors, **named}.items() if tensor is not None}
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"blocks__1__attn__qkv__weight": None}, r"missing \(1\): blocks.1.attn.qkv.weight"),
-        ({"extra__weight": torch.ones(1)}, r"unexpected \(1\): extra.weight"),
-        ({"blocks__0__mlp__fc2__bias": torch.ones(3)}, r"misshapen \(1\): blocks.0.mlp.fc2.bias: \(3,\) instead"),
-        ({"pos_embed": None}, r"positions pos_embed \(1, N, D\), found none"),
-        ({"pos_embed": torch.zeros(16, 16)}, r"found \(16, 16\)"),
-        ({"pos_embed": torch.zeros(1, 15, 16)}, "15 positions form no square"),
-        ({"x_embedder__proj__weight": torch.zeros(16, 12)}, "no 2-D convolution"),
-        ({"final_layer__linear__weight": torch.zeros(20, 16)}, "output has 5 channels for 3"),
-        ({"y_embedder__embedding_table__weight": torch.zeros(5, 8)}, "misshapen"),
-        ({"t_embedder__mlp__0__weight": None}, "unknown family: .*Known families: dit"),
-    ],
-)
-def test_tensors_that_do_not_fit(tmp_path, changes, words):
-    path = write(tmp_path / "a.pt", change(tiny_dit().state_dict(), **changes))
-    with pytest.raises(CheckpointError, match=f"(?s){words}") as caught:
-        load_backbone(path, **TOLD)
-    assert path in caught.value.message
-
-
-def test_a_width_that_no_dit_has(tmp_path):
-    tensors = tiny_dit(hidden_size=18 - 2).state_dict()
-    wide = {name: tensor for name, tensor in tensors.items() if name != "x_embedder.proj.weight"}
-    path = write(tmp_path / "a.pt", {**wide, "x_embedder.proj.weight": torch.zeros(18, 3, 2, 2)})
-    with pytest.raises(CheckpointError, match="sizes that no DiT has"):
-        load_backbone(path, **TOLD)
-
-
-def test_half_precision_files_are_loaded_in_float32(tmp_path):
-    made = tiny_dit()
-    half = {name: tensor.bfloat16() for name, tensor in made.state_dict().items()}
-    loaded = load_backbone(write(tmp_path / "a.safetensors", half), **TOLD)
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
-    assert torch.equal(loaded.blocks[0].attn.qkv.weight, made.blocks[0].attn.qkv.weight.bfloat16().float())
-
-
-# --- diffusers folders -----------------------------------------------------------------------------------------------
-
-
-def diffusers_dit(**changes):
-    """A random DiT of diffusers whose blocks share their embedders, as a conversion of Meta's weights does."""
-    from diffusers import DiTTransformer2DModel
-
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 3, "out_channels": 6, "num_layers": 3}
-    sizes |= {"sample_size": 8, "patch_size": 2, "num_embeds_ada_norm": 4, "norm_num_groups": 1}
-    model = DiTTransformer2DModel(**{**sizes, **changes}).eval()
-    source = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=source))
-        for block in model.transformer_blocks[1:]:
-            block.norm1.emb.load_state_dict(model.transformer_blocks[0].norm1.emb.state_dict())
-    return model
-
-
-@pytest.mark.parametrize(
-    ("trained_with", "freq_shift", "norm_eps"), [("meta", 0, 1e-6), ("diffusers", 1, 1e-5), ("diffusers", 1, 1e-3)]
-)
-@pytest.mark.parametrize("learns_sigma", [True, False])
-def test_a_diffusers_folder_computes_what_diffusers_computes(
-    tmp_path, trained_with, freq_shift, norm_eps, learns_sigma
-):
-    model = diffusers_dit(norm_eps=norm_eps, out_channels=6 if learns_sigma else None)
-    model.save_pretrained(tmp_path)
-    for block in model.transformer_blocks:
-        block.norm1.emb.time_proj.downscale_freq_shift = freq_shift
-    loaded = load_backbone(str(tmp_path), trained_with=trained_with)
-    assert (loaded.num_classes, loaded.has_null, loaded.learns_sigma) == (4, True, learns_sigma)
-    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    timesteps, labels = torch.tensor([0, 10, 500, 999]), torch.tensor([0, 3, 4, 1])
-    with torch.no_grad():
-        expected = model(x, timestep=timesteps, class_labels=labels).sample
-        difference = loaded(x, timesteps, labels) - expected
-    for row in range(4):
-        assert difference[row].abs().max() <= 2e-5 * expected[row].abs().max()
-
-
-def test_the_two_arithmetics_differ(tmp_path):
-    """Otherwise asking which one it was would be idle."""
-    diffusers_dit().save_pretrained(tmp_path)
-    x, timesteps = torch.ones(1, 3, 8, 8), torch.tensor([500])
-    outputs = [
-        load_backbone(str(tmp_path), trained_with=t)(x, timesteps, timesteps - 500) for t in ("meta", "diffusers")
-    ]
-    assert (outputs[0] - outputs[1]).abs().max() > 0.05 * outputs[0].abs().max()
-
-
-def test_a_diffusers_folder_asks_who_trained_it(tmp_path):
-    diffusers_dit().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="does not say which code trained it") as caught:
-        load_backbone(str(tmp_path))
-    assert "--trained-with meta" in caught.value.hint
-    with pytest.raises(ConfigError, match="--trained-with 'pytorch'"):
-        load_backbone(str(tmp_path), trained_with="pytorch")
-
-
-@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
-def test_a_pipeline_folder(tmp_path, safe):
-    diffusers_dit().save_pretrained(tmp_path / "transformer", safe_serialization=safe)
-    (tmp_path / "model_index.json").write_text('{"_class_name": "DiTPipeline"}')
-    whole = load_backbone(str(tmp_path), trained_with="meta")
-    assert same(whole, load_backbone(str(tmp_path / "transformer"), trained_with="meta"))
-    assert whole.record.source == str(tmp_path)
-
-
-def test_embedder_copies_that_differ(tmp_path):
-    model = diffusers_dit()
-    with torch.no_grad():
-        model.transformer_blocks[2].norm1.emb.timestep_embedder.linear_1.bias[0] += 1e-6
-    model.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"different copies of t_embedder\.mlp\.0\.bias"):
-        load_backbone(str(tmp_path), trained_with="meta")
-
-
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    fields = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({key: value for key, value in fields.items() if value != "absent"}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"activation_fn": "geglu"}, "activation_fn='geglu' is not known"),
-        ({"attention_bias": False}, "attention_bias=False is not known"),
-        ({"_class_name": "SD3Transformer2DModel"}, "unknown family: SD3Transformer2DModel"),
-        ({"num_layers": 2}, r"unexpected \(10\): blocks\.2"),
-        ({"num_layers": 4}, r"missing \(10\): blocks\.3"),
-        ({"attention_head_dim": 4}, "misshapen"),
-        ({"sample_size": 9}, "sizes that no DiT has: .*patch size 2 does not divide"),
-        ({"num_embeds_ada_norm": None}, "sizes that no DiT has: .*num-classes"),
-        ({"num_embeds_ada_norm": 1000}, "misshapen"),
-        ({"patch_size": "absent"}, "config.json lacks a usable 'patch_size'"),
-        ({"in_channels": None}, "config.json lacks"),
-    ],
-)
-def test_a_diffusers_config_that_does_not_fit(tmp_path, changes, words):
-    diffusers_dit().save_pretrained(tmp_path)
-    edit_config(tmp_path, **changes)
-    with pytest.raises(CheckpointError, match=f"(?s){words}") as caught:
-        load_backbone(str(tmp_path), trained_with="meta")
-    assert str(tmp_path) in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("name", "tensor", "words"),
-    [
-        ("transformer_blocks.1.attn1.to_k.weight", None, r"unexpected \(2\): .*to_q\.weight, .*to_v\.weight"),
-        ("transformer_blocks.1.attn1.to_q.bias", None, r"missing \(1\): blocks\.1\.attn\.qkv\.bias"),
-        ("transformer_blocks.0.attn1.to_v.weight", torch.zeros(16, 8), r"missing \(1\): blocks\.0\.attn\.qkv\.weight"),
-        ("proj_out_2.bias", torch.zeros(3), r"misshapen \(1\): final_layer\.linear\.bias"),
-        ("transformer_blocks.0.attn2.to_q.weight", torch.zeros(1), r"unexpected \(1\): .*attn2\.to_q\.weight"),
-    ],
-)
-def test_a_diffusers_folder_with_wrong_tensors(tmp_path, name, tensor, words):
-    diffusers_dit().save_pretrained(tmp_path)
-    file = tmp_path / "diffusion_pytorch_model.safetensors"
-    tensors = {key: value.clone() for key, value in load_file(file).items()}
-    save_file({key: value for key, value in {**tensors, name: tensor}.items() if value is not None}, file)
-    with pytest.raises(CheckpointError, match=f"(?s){words}"):
-        load_backbone(str(tmp_path), trained_with="meta")
-
-
-# --- the digest ------------------------------------------------------------------------------------------------------
-
-
-def test_the_digest_is_the_same_in_every_container(tmp_path):
-    diffusers_dit().save_pretrained(tmp_path / "folder")
-    loaded = load_backbone(str(tmp_path / "folder"), trained_with="meta")
-    tensors = loaded.state_dict()
-    write(tmp_path / "bare.pt", dict(reversed(tensors.items())))
-    write_meta_checkpoint(tmp_path / "ema.pt", loaded, prefix="module.")
-    write(tmp_path / "a.safetensors", tensors)
-    save_backbone(tmp_path / "own.safetensors", loaded, codec=PIXELS, training={})
-    digests = {
-        load_backbone(str(tmp_path / name), **TOLD).record.digest for name in ("bare.pt", "ema.pt", "a.safetensors")
-    }
-    digests.add(load_backbone(str(tmp_path / "own.safetensors")).record.digest)
-    assert digests == {loaded.record.digest}
-
-
-def digest_of(folder, tensors):
-    return load_backbone(write(folder / "changed.pt", tensors), **TOLD).record.digest
-
-
-def test_the_digest_changes_with_one_bit(tmp_path):
-    tensors = tiny_dit().state_dict()
-    plain = digest_of(tmp_path, tensors)
-    for name in ("blocks.2.mlp.fc2.weight", "y_embedder.embedding_table.weight", "x_embedder.proj.bias"):
-        changed = tensors[name].clone()
-        changed.view(torch.int32).view(-1)[-1] ^= 1
-        assert digest_of(tmp_path, {**tensors, name: changed}) != plain
-
-
-def test_a_changed_position_table_counts(tmp_path):
-    tensors = tiny_dit().state_dict()
-    table = tensors["pos_embed"]
-    plain = digest_of(tmp_path, tensors)
-    assert digest_of(tmp_path, {**tensors, "pos_embed": table + 1e-7}) == plain  # computed by another library
-    assert digest_of(tmp_path, {**tensors, "pos_embed": table + 1e-3}) != plain
-    changed = table.clone()
-    changed[0, 15, 15] += 0.01
-    assert digest_of(tmp_path, {**tensors, "pos_embed": changed}) != plain
 
 
 # --- this tool's own files -------------------------------------------------------------------------------------------
@@ -383,7 +85,7 @@ def test_sizes_of_the_public_names():
 def test_a_name_finds_weights_in_the_users_folder(small_s, name, suffix):
     place = backbones.checkpoint_folder()
     place.mkdir(parents=True)
-    write(place / f"dit-s8{suffix}", small_s.state_dict())
+    write_weights(place / f"dit-s8{suffix}", small_s.state_dict())
     loaded = load_backbone(name)
     assert same(loaded, small_s)
     assert loaded.record.name == "dit-s8"
@@ -408,7 +110,7 @@ def test_weights_of_a_name_that_are_nowhere(name):
 
 
 def test_a_name_with_a_checkpoint(small_s, tmp_path):
-    path = write(tmp_path / "a.pt", small_s.state_dict())
+    path = write_weights(tmp_path / "a.pt", small_s.state_dict())
     assert load_backbone("dit-s8", checkpoint=Path(path)).record.name == "dit-s8"
     for name, words in (("dit-s4", "patch_size 8, not 4"), ("dit-b8", "depth 1, not 12; hidden_size 384, not 768")):
         with pytest.raises(CheckpointError, match=f"a.pt is no {name}: {words}"):
@@ -418,7 +120,7 @@ def test_a_name_with_a_checkpoint(small_s, tmp_path):
 
 
 def test_two_files_are_one_too_many(tmp_path):
-    path = write(tmp_path / "a.pt", tiny_dit().state_dict())
+    path = write_weights(tmp_path / "a.pt", tiny_dit().state_dict())
     assert load_backbone(path, checkpoint=Path(path), **TOLD)
     with pytest.raises(ConfigError, match="two different files"):
         load_backbone(path, checkpoint=tmp_path / "b.pt", **TOLD)
@@ -471,7 +173,7 @@ def patch_of(backbone):
 
 
 def test_a_patch_finds_its_backbone_again_without_options(tmp_path):
-    path = write(tmp_path / "a.pt", tiny_dit().state_dict())
+    path = write_weights(tmp_path / "a.pt", tiny_dit().state_dict())
     backbone = load_backbone(path, **TOLD, schedule="cosine", trained_with="diffusers")
     patch = patch_of(backbone)
     again = reload_backbone(patch.record)
@@ -479,7 +181,9 @@ def test_a_patch_finds_its_backbone_again_without_options(tmp_path):
     assert again.sizes == backbone.sizes
     assert again.schedule == ScheduleConfig(kind="cosine")
     assert again.record == backbone.record
-    attach(again, patch)
+    attach(again, patch).detach()
+    other = ScheduleConfig(beta_end=0.01, num_timesteps=500)
+    assert reload_backbone(patch.record.model_copy(update={"schedule": other})).schedule == other
 
 
 def test_a_patch_finds_a_diffusers_folder_again(tmp_path):
@@ -490,7 +194,7 @@ def test_a_patch_finds_a_diffusers_folder_again(tmp_path):
 
 
 def test_a_backbone_that_has_moved(tmp_path):
-    path = Path(write(tmp_path / "a.pt", tiny_dit().state_dict()))
+    path = Path(write_weights(tmp_path / "a.pt", tiny_dit().state_dict()))
     patch = patch_of(load_backbone(str(path), **TOLD))
     path.rename(tmp_path / "b.pt")
     with pytest.raises(CheckpointError, match=f"once at {path}, cannot be read: .*does not exist") as caught:
@@ -498,10 +202,10 @@ def test_a_backbone_that_has_moved(tmp_path):
     assert "--checkpoint" in caught.value.hint
     attach(reload_backbone(patch.record, checkpoint=tmp_path / "b.pt"), patch)
     attach(reload_backbone(patch.record, name=str(tmp_path / "b.pt")), patch)
-    other = write(tmp_path / "c.pt", tiny_dit(seed=1).state_dict())
+    other = write_weights(tmp_path / "c.pt", tiny_dit(seed=1).state_dict())
     with pytest.raises(PatchError, match="trained on other weights"):
         attach(reload_backbone(patch.record, checkpoint=Path(other)), patch)
-    larger = write(tmp_path / "d.pt", tiny_dit(depth=4).state_dict())
+    larger = write_weights(tmp_path / "d.pt", tiny_dit(depth=4).state_dict())
     with pytest.raises(CheckpointError, match=r"unexpected \(10\): blocks\.3"):
         reload_backbone(patch.record, checkpoint=Path(larger))
 
@@ -509,7 +213,7 @@ def test_a_backbone_that_has_moved(tmp_path):
 def test_a_named_backbone_is_looked_for_by_its_name_when_it_has_moved(small_s, tmp_path, monkeypatch):
     first = tmp_path / "first" / "checkpoints"
     first.mkdir(parents=True)
-    write(first / "dit-s8.pt", small_s.state_dict())
+    write_weights(first / "dit-s8.pt", small_s.state_dict())
     monkeypatch.setenv("DMP_HOME", str(tmp_path / "first"))
     patch = patch_of(load_backbone("dit-s8"))
     shutil.move(tmp_path / "first", tmp_path / "second")
@@ -532,7 +236,7 @@ def test_the_embedded_name_is_not_given_to_another_file(tmp_path, monkeypatch):
 
 
 def test_a_record_of_a_later_program(tmp_path):
-    patch = patch_of(load_backbone(write(tmp_path / "a.pt", tiny_dit().state_dict()), **TOLD))
+    patch = patch_of(load_backbone(write_weights(tmp_path / "a.pt", tiny_dit().state_dict()), **TOLD))
     about = patch.record.backbone.model_copy(update={"sizes": {"depth": 3, "rotary": True}})
     with pytest.raises(CheckpointError, match=r"sizes that no DiT has: .*rotary"):
         reload_backbone(patch.record.model_copy(update={"backbone": about}))
@@ -563,6 +267,6 @@ def test_files_of_sizes_that_cannot_be_read(tmp_path, text):
 
 def test_sizes_of_an_unknown_family(tmp_path):
     with pytest.raises(CheckpointError, match="unknown family"):
-        build_backbone(write(tmp_path / "a.safetensors", {"a": torch.zeros(1)}))
+        build_backbone(write_weights(tmp_path / "a.safetensors", {"a": torch.zeros(1)}))
     with pytest.raises(CheckpointError, match="does not exist"):
         build_backbone(str(tmp_path / "b.safetensors"))

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import hashlib
 import io
 import os
 import pathlib
@@ -356,6 +357,15 @@ def test_the_digest_is_of_names_shapes_types_and_bits():
         {"a.weight": WEIGHTS["a.weight"], "A.bias": WEIGHTS["a.bias"], "scale": WEIGHTS["scale"]},
     ]
     assert len({digest, *map(digest_tensors, others)}) == 6
+
+
+def test_the_digest_by_hand():
+    tensors = {f"block.{n}": torch.full((n % 3, 2), n, dtype=torch.float64) for n in range(60)}
+    expected = hashlib.sha256()
+    for name in sorted(tensors):
+        rows = int(name.rpartition(".")[2]) % 3
+        expected.update(f"{name} ({rows}, 2) torch.float64\n".encode() + tensors[name].numpy().tobytes())
+    assert digest_tensors(tensors) == expected.hexdigest()
 
 
 def test_the_digest_sees_every_bit():

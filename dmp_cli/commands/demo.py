@@ -53,27 +53,33 @@ def demo(
 
 
 def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any, force: bool) -> None:
+    import torch
+
     from ..demo import write_digits
-    from ..demo.page import build_page
-    from ..files import remove_partials, write_text
+    from ..demo.page import build_page, draw_side_by_side
+    from ..files import remove_partials, write_bytes, write_text
     from ..report import render
 
     _claim(story, force=force)
     remove_partials(story.folder)
     if not story.digits.exists():
         write_digits(story.digits)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a model this small a second thread costs more than it brings
     with printer.progress("demo", len(commands)) as advance:
         for done, command in enumerate(commands):
             printer.note(in_shell(command))
             _run(command, dmp)
             advance(done + 1, "")
+    torch.set_num_threads(threads)
+    write_bytes(story.side_by_side, draw_side_by_side(story))
     page, summary = build_page(story, [in_shell(command) for command in commands])
-    write_text(story.folder / "index.html", render(page))
+    write_text(story.page, render(page))
     printer.table(summary.title, summary.columns, summary.rows)
     for line in summary.remarks:
         printer.say(line)
     printer.say(f"wrote {story.folder / 'index.html'}: open it in a browser")
-    printer.result({"output": str(story.folder), "page": str(story.folder / "index.html"), "scores": summary.scores})
+    printer.result({"output": str(story.folder), "page": str(story.page), "scores": summary.scores})
 
 
 def _claim(story: Story, *, force: bool) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from .. import __version__
 from ..figures import draw_curves, image_grid
 from ..report import Page, Picture, Section, Table
-from ..scores import plus_minus
 from .floor import measure_floor
 from .story import BASE, METHODS, Story
 
@@ -56,28 +55,39 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
     for (name, title), row in zip(titles.items(), report["rows"], strict=True):
         score = row["scores"]["fid"]
         scores[name] = {key: score[key] for key in ("value", "spread", "difference", "difference_spread")}
-        difference = score["difference"]
-        changed = "" if difference is None else plus_minus(difference, score["difference_spread"], signed=True)
-        rows.append([title, f"{row['count']:,}", plus_minus(score["value"], score["spread"]), changed])
+        changed = "" if name == BASE else _number(score["difference"], score["difference_spread"], sign="+")
+        rows.append([title, f"{row['count']:,}", _number(score["value"], score["spread"]), changed])
     best = int(np.argmin([score["value"] for score in scores.values()]))
     floor = measure_floor(seed=story.seed)
-    rows.append(["real digits, half against half", f"{floor.count:,}", plus_minus(floor.mean, floor.spread), ""])
-    perfect = f"scaled to {story.num_images:,} images, real against real is {floor.scaled_to(story.num_images):.1f}"
+    rows.append(["real digits, half against half", f"{floor.count:,}", _number(floor.mean, floor.spread), ""])
+    perfect = f"{floor.scaled_to(story.num_images):.1f}"
     return Summary(
         title="Frechet distance to the real digits, lower is better",
         columns=["backbone", "images", "distance", "against base"],
         rows=rows,
-        remarks=[*(_in_words(titles[name], score) for name, score in scores.items() if name != BASE), perfect],
+        remarks=[
+            *_in_words({titles[name]: score for name, score in scores.items() if name != BASE}),
+            f"A perfect generator would score about {perfect}: real against real, scaled to as many images.",
+        ],
         scores=scores | {"real": {"value": floor.mean, "spread": floor.spread}},
         best=best,
     )
 
 
-def _in_words(title: str, score: dict[str, Any]) -> str:
-    difference, spread = score["difference"], score["difference_spread"]
-    if not spread or abs(difference) < 2 * spread:
-        return f"{title}: no difference that stands out from the noise ({plus_minus(difference, spread, signed=True)})"
-    return f"{title}: {'better' if difference < 0 else 'worse'} than the base by {plus_minus(abs(difference), spread)}"
+def _in_words(scores: dict[str, dict[str, Any]]) -> list[str]:
+    """Which differences exceed two standard errors, and which do not."""
+    said: dict[str, list[str]] = {"Better than the base": [], "Worse than the base": [], "Within the noise": []}
+    for title, score in scores.items():
+        difference, spread = score["difference"], score["difference_spread"]
+        verdict = "Within the noise"
+        if abs(difference) > 2 * spread:
+            verdict = "Better than the base" if difference < 0 else "Worse than the base"
+        said[verdict].append(f"{title} ({_number(difference, spread, sign='+')})")
+    return [f"{verdict}: {'; '.join(titles)}." for verdict, titles in said.items() if titles]
+
+
+def _number(value: float, spread: float, *, sign: str = "") -> str:
+    return f"{value:{sign}.2f} ± {spread:.2f}"
 
 
 def _scores(summary: Summary) -> Section:
@@ -90,7 +100,7 @@ def _scores(summary: Summary) -> Section:
             "from the same noise. All three trainings see the same images, noise and timesteps at a constant learning "
             "rate; “its EMA” is the running average of the very same training. One training seed is shown, and what "
             "another would change is in none of the spreads.",
-            *[f"{remark}." for remark in summary.remarks],
+            " ".join(summary.remarks),
         ],
         table=Table(
             columns=summary.columns,
@@ -101,12 +111,17 @@ def _scores(summary: Summary) -> Section:
     )
 
 
-def _pictures(story: Story) -> Section:
-    images, labels = [], []
-    for name, title in story.sets().items():
-        labels.append(title)
+def draw_side_by_side(story: Story) -> bytes:
+    """The same noise through each set (paper, Figure 5): a row per set of samples, a column per noise, as PNG."""
+    images, labels = [], list(story.sets().values())
+    for name in story.sets():
         images += [_read(story.samples(name) / f"{index:06d}.png") for index in range(_PER_ROW)]
-    png = image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels, scale=5)
+    return image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels, scale=5)
+
+
+def _pictures(story: Story) -> Section:
+    png = story.side_by_side.read_bytes()
+    labels = story.sets()
     alt = f"{len(labels)} rows of {_PER_ROW} generated digits, one row per set of samples, columns share their noise"
     return Section(
         heading="The same noise through each of them",
@@ -116,7 +131,7 @@ def _pictures(story: Story) -> Section:
 
 
 def _gates(story: Story) -> Section:
-    summary = json.loads((story.gates() / "summary.json").read_text())
+    summary = json.loads((story.gates / "summary.json").read_text())
     return Section(
         heading="What the gate of the DMP patch does",
         paragraphs=[
@@ -125,7 +140,7 @@ def _gates(story: Story) -> Section:
         ],
         pictures=[
             Picture(
-                png=(story.gates() / "gates.png").read_bytes(),
+                png=(story.gates / "gates.png").read_bytes(),
                 alt=f"Heatmaps of gate weights over timesteps and prompts for {len(summary['blocks'])} blocks",
                 wide=True,
             )
@@ -134,17 +149,30 @@ def _gates(story: Story) -> Section:
 
 
 def _curves(story: Story) -> Section:
-    series = {}
-    for method, title in METHODS.items():
-        lines = [json.loads(line) for line in (story.run(method) / "log.jsonl").read_text().splitlines()]
-        lines = [line for line in lines if "loss" in line]
-        series[title] = ([line["step"] for line in lines], [line["mse"] for line in lines])
-    png = draw_curves(series, xlabel="step", ylabel="noise MSE")
+    losses = {method: _losses(story.run(method) / "log.jsonl") for method in METHODS}
+    steps, ours = losses.pop("dmp")
+    series = {
+        METHODS[method]: (steps, [1000 * (a - b) for a, b in zip(values, ours, strict=True)])
+        for method, (_, values) in losses.items()
+    }
+    png = draw_curves({**series, "DMP": (steps, [0.0] * len(steps))}, xlabel="step", ylabel="noise MSE - DMP's, x 1000")
     return Section(
-        heading="Training loss",
-        paragraphs=["Mean over the steps between two points. The batches are the same, so the curves move together."],
-        pictures=[Picture(png=png, alt="Training loss over the steps for the three methods")],
+        heading="Training loss, batch for batch",
+        paragraphs=[
+            "Which batch comes moves the loss far more than the method does, and all methods see the same batches: so "
+            "the curves show the difference to DMP on them, means over the steps between two points. Below zero is a "
+            "lower loss than DMP's. A lower training loss is not yet a better picture."
+        ],
+        pictures=[
+            Picture(png=png, alt="Training loss of fine-tuning and prompt tuning minus that of DMP, over the steps")
+        ],
     )
+
+
+def _losses(log: Path) -> tuple[list[int], list[float]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [line for line in lines if "mse" in line]
+    return [line["step"] for line in lines], [line["mse"] for line in lines]
 
 
 def _making(commands: list[str]) -> Section:

@@ -14,7 +14,7 @@ class Story:
     """The demo in one folder: its budget, and the commands that spend it."""
 
     folder: Path
-    steps: int = 1000  # of each further training
+    steps: int = 2000  # of each further training
     num_images: int = 1797  # of each set of samples: as many as there are real digits
     ema: float = 0.999
     denoising_steps: int = 50
@@ -50,6 +50,17 @@ class Story:
         """The folder of the scores."""
         return self.folder / "scores"
 
+    @property
+    def side_by_side(self) -> Path:
+        """The picture of the same noise through each set."""
+        return self.folder / "side-by-side.png"
+
+    @property
+    def page(self) -> Path:
+        """The page it all ends with."""
+        return self.folder / "index.html"
+
+    @property
     def gates(self) -> Path:
         """The folder of the gates' pictures and numbers."""
         return self.folder / "gates"
@@ -93,5 +104,5 @@ class Story:
         against = ["--reference", str(self.digits), "--features", "digits", "--bootstrap", "20"]
         return [
             ["eval", *folders, *against, "-o", str(self.scores), "--force", "--device", "cpu"],
-            ["inspect-gates", "--patch", str(self.learnt("dmp", average=False)), "-o", str(self.gates()), "--force"],
+            ["inspect-gates", "--patch", str(self.learnt("dmp", average=False)), "-o", str(self.gates), "--force"],
         ]

@@ -22,11 +22,11 @@ def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
     tops = {path for path in found if not path.startswith(("samples/", "digits/", "runs/"))}
     gates = {"gates.npz", "gates.csv", "gates.png", "summary.json", "block-00.png", "block-01.png"}
     scores = {"scores/report.json", "scores/report.md"}
-    assert tops == {"demo.json", "index.html"} | scores | {f"gates/{name}" for name in gates}
+    assert tops == {"demo.json", "index.html", "side-by-side.png"} | scores | {f"gates/{name}" for name in gates}
     page = (tmp_path / "out" / "index.html").read_text()
     for command in ("dmp train --backbone digits", "dmp sample --backbone digits", "dmp eval", "dmp inspect-gates"):
         assert command in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     # run again: everything is there, so the same numbers come out and no image is drawn again
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "samples").rglob("0*.png")}
     again = parse(run("demo", "--steps", 2, "-n", 60, "-o", "out", "--json"))

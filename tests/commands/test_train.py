@@ -106,9 +106,7 @@ def test_resume_is_bit_for_bit(
     assert steps == sorted(set(steps))
 
 
-def test_workers_and_micro_batches_train_the_same(
-    run: Run, backbone: list[str], images: Path, tmp_path: Path
-) -> None:
+def test_workers_and_micro_batches_train_the_same(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
     common = ["train", *backbone, "--data", images, "--steps", 3, "--batch-size", 4, "--lr", 0.01, "-q"]
     run(*common, "-o", "a")
     run(*common, "-o", "b", "--workers", 2)
@@ -207,9 +205,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_patch(
         assert value.isfinite().all()
 
 
-def test_bad_images_are_named_counted_and_skipped(
-    run: Run, backbone: list[str], images: Path, tmp_path: Path
-) -> None:
+def test_bad_images_are_named_counted_and_skipped(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
     (images / "0" / "broken.png").write_bytes(b"\x89PNG nothing more")
     options = ["train", *backbone, "--data", images, "--batch-size", 9, "--steps", 2]
     result = run(*options, "-o", "out", "--json")
