@@ -319,3 +319,32 @@ def test_one_class_backbone_reads_a_flat_folder(run: Run, tmp_path: Path) -> Non
     options = ["--num-heads", 2, "--data", flat, "--steps", 1, "--batch-size", 2]
     run("train", "--backbone", weights, *options, "-o", "out", "-q")
     shutil.rmtree(tmp_path / "out")
+
+
+def test_a_latent_backbone_with_its_vae(run: Run, tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    sizes = {"block_out_channels": (8, 8), "norm_num_groups": 4, "latent_channels": 4, "scaling_factor": 0.5}
+    AutoencoderKL(**blocks, **sizes).save_pretrained(tmp_path / "vae")
+    weights = write_meta_checkpoint(tmp_path / "latent.pt", tiny_dit(in_channels=4, num_classes=1, null_row=False))
+    flat = write_images(tmp_path / "flat", classes=0, size=16)  # 16 pixels are 8 in the latent
+    named = ["--backbone", weights, "--num-heads", 2]
+    assert "no VAE" in run("train", *named, "--data", flat, "--steps", 1, "-o", "x", code=1).stderr
+    run("train", *named, "--vae", "vae", "--data", flat, "--steps", 2, "--batch-size", 4, "-o", "out", "-q")
+    record = load_patch(tmp_path / "out" / "patch.safetensors").record
+    assert record is not None
+    assert (record.codec.kind, record.image_size) == ("vae", 16)
+    run("sample", "--patch", "out/patch.safetensors", "-n", 2, "--steps", 3, "--device", "cpu", "-o", "s", "-q")
+    assert read_size(tmp_path / "s" / "000000.png") == (16, 16)
+    other = AutoencoderKL(**blocks, **sizes)
+    other.save_pretrained(tmp_path / "other")
+    refused = run("sample", "--patch", "out/patch.safetensors", "--vae", "other", "-n", 1, "-o", "t", code=1)
+    assert "another codec" in refused.stderr
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    return Image.open(path).size
