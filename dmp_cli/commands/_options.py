@@ -1,13 +1,19 @@
-"""Options that two or more commands share, and the way from options to a config.
+"""Options that two or more commands share, in groups, and the way from options to a config.
+
+A group is a function whose parameters are its options: ``with_options(everywhere, backbone)`` gives them to a command,
+which finds their values in ``ctx.params`` beside its own.
 
 Every option's own default is None: the defaults live in ``config``, and an option that was not given is left out.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -17,7 +23,8 @@ from ..errors import ConfigError
 
 C = TypeVar("C", bound=Frozen)
 
-BACKBONE, VARIANT, EVERYWHERE = "Backbone", "Variant", "Everywhere"
+Command = Callable[..., None]
+_BACKBONE, _VARIANT, _EVERYWHERE = "Backbone", "Variant", "Everywhere"
 
 
 def setting(config: type[Frozen], field: str, help: str, *names: str, panel: str | None = None) -> Any:
@@ -74,51 +81,131 @@ def _note_verbose(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
-def _everywhere(*names: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=EVERYWHERE, **more)
+def with_options(*groups: Callable[..., None]) -> Callable[[Command], Command]:
+    """Give a command the options of ``groups`` after its own."""
+
+    def decorate(command: Command) -> Command:
+        sources = (command, *groups)
+        hints = {name: hint for source in sources for name, hint in get_type_hints(source, include_extras=True).items()}
+        shared = [option for source in sources for option in inspect.signature(source).parameters.values()]
+        own = inspect.signature(command).parameters
+
+        @functools.wraps(command)
+        def typed(**given: Any) -> None:
+            command(**{name: value for name, value in given.items() if name in own})
+
+        # What typer reads of a command: its signature, and the types by name.
+        typed.__signature__ = inspect.Signature([o.replace(annotation=hints[o.name]) for o in shared])  # type: ignore[attr-defined]
+        typed.__annotations__ = hints
+        return typed
+
+    return decorate
 
 
-Device = Annotated[str | None, _everywhere("--device", help="auto, cpu, cuda, cuda:N or mps.", show_default="auto")]
-Precision = Annotated[
-    kinds.Dtype | None, _everywhere("--dtype", help="Precision of matrix products.", show_default="fp32")
-]
-Seed = Annotated[int | None, _everywhere("--seed", help="Fixes all randomness.", show_default="0")]
-ConfigFile = Annotated[
-    Path | None,
-    _everywhere("--config", help="A TOML file of options; the command line wins.", is_eager=True, callback=_read_toml),
-]
-DryRun = Annotated[bool, _everywhere("--dry-run", help="Print the resolved plan and do nothing.")]
-Json = Annotated[bool, _everywhere("--json", help="The result as one JSON object on stdout, all else on stderr.")]
-Verbose = Annotated[
-    bool, _everywhere("--verbose", "-v", help="Tracebacks and details.", is_eager=True, callback=_note_verbose)
-]
-Quiet = Annotated[bool, _everywhere("--quiet", "-q", help="Errors only.")]
+def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def everywhere(
+    device: Annotated[
+        str | None, _option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=_EVERYWHERE, show_default="auto")
+    ] = None,
+    dtype: Annotated[
+        kinds.Dtype | None,
+        _option("--dtype", help="Precision of matrix products.", panel=_EVERYWHERE, show_default="fp32"),
+    ] = None,
+    seed: Annotated[
+        int | None, _option("--seed", help="Fixes all randomness.", panel=_EVERYWHERE, show_default="0", min=0)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option(
+            "--config",
+            help="A TOML file of options; the command line wins.",
+            panel=_EVERYWHERE,
+            is_eager=True,
+            callback=_read_toml,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, _option("--dry-run", help="Print the resolved plan and do nothing.", panel=_EVERYWHERE)
+    ] = False,
+    json: Annotated[
+        bool,
+        _option("--json", help="The result as one JSON object on stdout, all else on stderr.", panel=_EVERYWHERE),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        _option(
+            "--verbose", "-v", help="Tracebacks and details.", panel=_EVERYWHERE, is_eager=True, callback=_note_verbose
+        ),
+    ] = False,
+    quiet: Annotated[bool, _option("--quiet", "-q", help="Errors only.", panel=_EVERYWHERE)] = False,
+) -> None:
+    """What every command takes."""
+
+
+def backbone(
+    backbone: Annotated[
+        str | None, _option("--backbone", help="A name (dit-s2 … dit-xl8, digits), path or hub id.", panel=_BACKBONE)
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, _option("--checkpoint", help="Its weights, where the name alone finds none.", panel=_BACKBONE)
+    ] = None,
+    vae: Annotated[
+        str | None,
+        _option("--vae", help="The codec: a VAE's folder or hub id, or none for pixel space.", panel=_BACKBONE),
+    ] = None,
+    download: Annotated[
+        bool, _option("--download", help="Allow fetching public weights from the hub.", panel=_BACKBONE)
+    ] = False,
+) -> None:
+    """Which backbone, where a patch does not say it already."""
+
+
+def backbone_sizes(
+    image_size: Annotated[
+        int | None, _option("--image-size", help="Side of the images in pixels.", panel=_BACKBONE, min=1)
+    ] = None,
+    num_classes: Annotated[
+        int | None, _option("--num-classes", help="Classes, where the weights leave it open.", panel=_BACKBONE, min=0)
+    ] = None,
+    num_heads: Annotated[
+        int | None, _option("--num-heads", help="Attention heads, for an unusual width.", panel=_BACKBONE, min=1)
+    ] = None,
+    trained_with: Annotated[
+        kinds.Trainer | None,
+        _option("--trained-with", help="Whose arithmetic a diffusers DiT folder needs.", panel=_BACKBONE),
+    ] = None,
+    schedule: Annotated[
+        kinds.ScheduleKind | None, _option("--schedule", help="Of its noise.", panel=_BACKBONE, show_default="linear")
+    ] = None,
+) -> None:
+    """What a weight file may leave open about its backbone."""
+
+
+def patched(
+    patch: Annotated[Path | None, typer.Option("--patch", help="A patch file.")] = None,
+    force_backbone: Annotated[
+        bool,
+        _option("--force-backbone", help="Accept other weights than the patch was trained on.", panel=_BACKBONE),
+    ] = False,
+) -> None:
+    """Which patch, for commands that use a trained one."""
+
+
+def variant(
+    gate: Annotated[
+        kinds.GateKind | None, setting(PatchConfig, "gate", "What weighs the prompts.", panel=_VARIANT)
+    ] = None,
+    scope: Annotated[
+        kinds.Scope | None, setting(PatchConfig, "scope", "Whether the gate reads the depth.", panel=_VARIANT)
+    ] = None,
+    depth: Annotated[
+        int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=_VARIANT)
+    ] = None,
+) -> None:
+    """Which mixture of prompts."""
+
+
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.")]
-PatchFile = Annotated[Path | None, typer.Option("--patch", help="A patch file.")]
-
-
-def _backbone(*names: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=BACKBONE, **more)
-
-
-BackboneName = Annotated[str | None, _backbone("--backbone", help="A name (dit-s2 … dit-xl8, digits), path or hub id.")]
-Checkpoint = Annotated[Path | None, _backbone("--checkpoint", help="Its weights, where the name alone finds none.")]
-Vae = Annotated[str | None, _backbone("--vae", help="The codec: a VAE's folder or hub id, or none for pixel space.")]
-ImageSize = Annotated[int | None, _backbone("--image-size", help="Side of the images in pixels.", min=1)]
-NumClasses = Annotated[int | None, _backbone("--num-classes", help="Classes, where the weights leave it open.")]
-NumHeads = Annotated[int | None, _backbone("--num-heads", help="Attention heads, for an unusual width.")]
-TrainedWith = Annotated[
-    kinds.Trainer | None, _backbone("--trained-with", help="Whose arithmetic a diffusers DiT folder needs.")
-]
-NoiseSchedule = Annotated[
-    kinds.ScheduleKind | None, _backbone("--schedule", help="Of its noise.", show_default="linear")
-]
-Download = Annotated[bool, _backbone("--download", help="Allow fetching public weights from the hub.")]
-ForceBackbone = Annotated[
-    bool, _backbone("--force-backbone", help="Accept other weights than the patch was trained on.")
-]
-
-Gate = Annotated[kinds.GateKind | None, setting(PatchConfig, "gate", "What weighs the prompts.", panel=VARIANT)]
-Scope = Annotated[kinds.Scope | None, setting(PatchConfig, "scope", "Whether the gate reads the depth.", panel=VARIANT)]
-Depth = Annotated[int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=VARIANT)]

@@ -19,20 +19,13 @@ if TYPE_CHECKING:
 _OUTPUT = Path("dmp-demo")
 
 
+@opt.with_options(opt.everywhere)
 def demo(
     ctx: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = _OUTPUT,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps of each further training.", min=1)] = None,
     num_images: Annotated[int | None, typer.Option("-n", "--num-images", help="Images of each set.", min=60)] = None,
     force: opt.Force = False,
-    device: opt.Device = None,
-    dtype: opt.Precision = None,
-    seed: opt.Seed = None,
-    config: opt.ConfigFile = None,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Further-train a small converged model on real digits three ways, score them, and write a page to look at.
 
@@ -41,10 +34,10 @@ def demo(
     from ..demo.story import Story
 
     printer = Printer(ctx.params)
-    given = {"steps": steps, "num_images": num_images, "seed": seed}
+    given = {"steps": steps, "num_images": num_images, "seed": ctx.params["seed"]}
     story = Story(folder=output, **{key: value for key, value in given.items() if value is not None})
     commands = [*story.train_commands(), *story.sample_commands(), *story.closing_commands()]
-    if dry_run:
+    if ctx.params["dry_run"]:
         for command in commands:
             printer.say(in_shell(command))
         printer.result({"commands": [in_shell(command) for command in commands]})

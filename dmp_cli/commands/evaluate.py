@@ -16,6 +16,7 @@ from ._options import setting
 _DEFAULT_OUTPUT = Path("scores")
 
 
+@opt.with_options(opt.everywhere)
 def evaluate(
     ctx: typer.Context,
     samples: Annotated[
@@ -44,14 +45,6 @@ def evaluate(
     kid_subset_size: Annotated[int | None, setting(EvalConfig, "kid_subset_size", "Images in each of them.")] = None,
     batch_size: Annotated[int | None, setting(EvalConfig, "batch_size", "Images at a time.")] = None,
     force: opt.Force = False,
-    device: opt.Device = None,
-    dtype: opt.Precision = None,
-    seed: opt.Seed = None,
-    config: opt.ConfigFile = None,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Score samples. The first folder is the base that the others are compared with."""
     printer, options = Printer(ctx.params), dict(ctx.params)
@@ -59,13 +52,13 @@ def evaluate(
         raise ConfigError(
             "nothing to score", hint="Give --samples DIR (once or more) and --reference DIR or STATS.npz."
         )
-    if dtype not in (None, "fp32"):
-        raise ConfigError(f"--dtype {dtype}: scores are computed in fp32, so that they can be compared")
+    if options["dtype"] not in (None, "fp32"):
+        raise ConfigError(f"--dtype {options['dtype']}: scores are computed in fp32, so that they can be compared")
     options["metrics"] = metrics and tuple(part.strip() for part in metrics.split(","))
     options["samples"] = tuple(samples)
     wanted = opt.configure(EvalConfig, options)
     folder = output or _DEFAULT_OUTPUT
-    if dry_run:
+    if options["dry_run"]:
         printer.plan({"eval": wanted.model_dump(mode="json"), "output": str(folder)})
         return
     _score(wanted, folder, options, printer)

@@ -18,31 +18,18 @@ if TYPE_CHECKING:
     from ..engine import PatchedBackbone
 
 
+@opt.with_options(opt.patched, opt.backbone, opt.everywhere)
 def inspect_gates(
     ctx: typer.Context,
-    patch: opt.PatchFile = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder.", show_default="gates/NAME")
     ] = None,
     force: opt.Force = False,
-    backbone: opt.BackboneName = None,
-    checkpoint: opt.Checkpoint = None,
-    vae: opt.Vae = None,
-    download: opt.Download = False,
-    force_backbone: opt.ForceBackbone = False,
-    device: opt.Device = None,
-    dtype: opt.Precision = None,
-    seed: opt.Seed = None,
-    config: opt.ConfigFile = None,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Draw and measure the gates of a patch. Needs the backbone's timestep embedder, no GPU and no images."""
-    printer, path = Printer(ctx.params), require_patch(patch)
+    printer, path = Printer(ctx.params), require_patch(ctx.params["patch"])
     folder = output or Path("gates") / path.stem
-    if dry_run:
+    if ctx.params["dry_run"]:
         printer.plan({"patch": str(path), "output": str(folder)})
         return
     _inspect(path, folder, ctx.params, printer)

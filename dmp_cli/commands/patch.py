@@ -12,31 +12,12 @@ from . import _options as opt
 from ._console import Printer
 
 
+@opt.with_options(opt.variant, opt.backbone, opt.backbone_sizes, opt.everywhere)
 def patch(
     ctx: typer.Context,
-    backbone: opt.BackboneName = None,
-    output: opt.Output = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.")] = None,
     info: Annotated[Path | None, typer.Option("--info", help="Say in words what a patch file is.")] = None,
     force: opt.Force = False,
-    gate: opt.Gate = None,
-    scope: opt.Scope = None,
-    depth: opt.Depth = None,
-    checkpoint: opt.Checkpoint = None,
-    vae: opt.Vae = None,
-    image_size: opt.ImageSize = None,
-    num_classes: opt.NumClasses = None,
-    num_heads: opt.NumHeads = None,
-    trained_with: opt.TrainedWith = None,
-    schedule: opt.NoiseSchedule = None,
-    download: opt.Download = False,
-    device: opt.Device = None,
-    dtype: opt.Precision = None,
-    seed: opt.Seed = None,
-    config: opt.ConfigFile = None,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Make a zero patch (it changes nothing until trained) and print how large it is.
 
@@ -47,8 +28,9 @@ def patch(
         _print_info(info, printer)
         return
     patch_config = opt.configure(PatchConfig, ctx.params)
-    if dry_run:
-        printer.plan({"patch": patch_config.model_dump(), "backbone": backbone, "output": output and str(output)})
+    if ctx.params["dry_run"]:
+        plan = {"patch": patch_config.model_dump(), "backbone": ctx.params["backbone"]}
+        printer.plan({**plan, "output": output and str(output)})
         return
     if output is not None:
         from ..files import refuse_existing

@@ -17,9 +17,9 @@ from ._options import setting
 _DEFAULT_CHUNK = 16
 
 
+@opt.with_options(opt.patched, opt.backbone, opt.backbone_sizes, opt.everywhere)
 def sample(
     ctx: typer.Context,
-    patch: opt.PatchFile = None,
     num_images: Annotated[int | None, setting(SampleConfig, "num_images", "How many.", "-n", "--num-images")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder.", show_default="samples/NAME")
@@ -48,33 +48,16 @@ def sample(
     ] = None,
     grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLS", help="Layout of grid.png.")] = "4x4",
     force: opt.Force = False,
-    backbone: opt.BackboneName = None,
-    checkpoint: opt.Checkpoint = None,
-    vae: opt.Vae = None,
-    image_size: opt.ImageSize = None,
-    num_classes: opt.NumClasses = None,
-    num_heads: opt.NumHeads = None,
-    trained_with: opt.TrainedWith = None,
-    schedule: opt.NoiseSchedule = None,
-    download: opt.Download = False,
-    force_backbone: opt.ForceBackbone = False,
-    device: opt.Device = None,
-    dtype: opt.Precision = None,
-    seed: opt.Seed = None,
-    config: opt.ConfigFile = None,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Draw images. Run again to continue, with a larger -n to draw more: what is there stays as it is."""
     printer, options = Printer(ctx.params), ctx.params
     rows, columns = _parse_grid(grid)
     wanted = opt.configure(SampleConfig, {**options, "classes": _parse_classes(classes)})
-    folder = output or _default_output(patch, backbone or checkpoint, bare=no_patch)
-    if patch is None and backbone is None and checkpoint is None:
+    patch, bare_name = options["patch"], options["backbone"] or options["checkpoint"]
+    folder = output or _default_output(patch, bare_name, bare=no_patch)
+    if patch is None and bare_name is None:
         raise ConfigError("nothing to sample", hint="Give a patch with --patch, or a bare backbone with --backbone.")
-    if dry_run:
+    if options["dry_run"]:
         printer.plan({"sample": wanted.model_dump(mode="json"), "patch": patch and str(patch), "output": str(folder)})
         return
     _draw(wanted, folder, options, printer, rows=rows, columns=columns)

@@ -39,9 +39,9 @@ def _set(field: str, help: str, *names: str) -> Any:
     return setting(TrainConfig, field, help, *names, panel=_PANEL)
 
 
+@opt.with_options(opt.variant, opt.backbone, opt.backbone_sizes, opt.everywhere)
 def train(
     ctx: typer.Context,
-    backbone: opt.BackboneName = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Images: a folder, flat or one per class, or a zip.")
     ] = None,
@@ -53,9 +53,6 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in -o; other options may be left out.")
     ] = False,
     force: opt.Force = False,
-    gate: opt.Gate = None,
-    scope: opt.Scope = None,
-    depth: opt.Depth = None,
     steps: Annotated[int | None, _set("steps", "Optimizer steps.")] = None,
     batch_size: Annotated[int | None, _set("batch_size", "Images per step.")] = None,
     micro_batch_size: Annotated[int | None, _set("micro_batch_size", "Images at a time; gradients accumulate.")] = None,
@@ -76,22 +73,6 @@ def train(
     workers: Annotated[int | None, _set("workers", "Processes that load images.")] = None,
     max_bad: Annotated[int | None, _set("max_bad", "Unreadable images allowed before the run stops.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
-    checkpoint: opt.Checkpoint = None,
-    vae: opt.Vae = None,
-    image_size: opt.ImageSize = None,
-    num_classes: opt.NumClasses = None,
-    num_heads: opt.NumHeads = None,
-    trained_with: opt.TrainedWith = None,
-    schedule: opt.NoiseSchedule = None,
-    download: opt.Download = False,
-    device: opt.Device = None,
-    dtype: opt.Precision = None,
-    seed: opt.Seed = None,
-    config: opt.ConfigFile = None,
-    dry_run: opt.DryRun = False,
-    json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
 ) -> None:
     """Train a patch on the data its backbone was trained on. Defaults are the paper's recipe."""
     from ..runfolder import RunFolder
@@ -104,7 +85,7 @@ def train(
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     train_config = opt.configure(TrainConfig, options)
     patch_config = opt.configure(PatchConfig, options) if train_config.method in ("dmp", "prompt-tuning") else None
-    if dry_run:
+    if options["dry_run"]:
         plan = {"train": train_config.model_dump(mode="json"), "patch": patch_config and patch_config.model_dump()}
         printer.plan({**plan, "backbone": options.get("backbone"), "output": str(run.path), "resume": resume})
         return
