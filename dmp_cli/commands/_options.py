@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -85,18 +85,17 @@ def with_options(*groups: Callable[..., None]) -> Callable[[Command], Command]:
     """Give a command the options of ``groups`` after its own."""
 
     def decorate(command: Command) -> Command:
-        sources = (command, *groups)
-        hints = {name: hint for source in sources for name, hint in get_type_hints(source, include_extras=True).items()}
-        shared = [option for source in sources for option in inspect.signature(source).parameters.values()]
-        own = inspect.signature(command).parameters
+        own = inspect.signature(command, eval_str=True).parameters
+        shared = [option for group in groups for option in inspect.signature(group, eval_str=True).parameters.values()]
+        options = [*own.values(), *shared]
 
         @functools.wraps(command)
         def typed(**given: Any) -> None:
             command(**{name: value for name, value in given.items() if name in own})
 
         # What typer reads of a command: its signature, and the types by name.
-        typed.__signature__ = inspect.Signature([o.replace(annotation=hints[o.name]) for o in shared])  # type: ignore[attr-defined]
-        typed.__annotations__ = hints
+        typed.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        typed.__annotations__ = {option.name: option.annotation for option in options}
         return typed
 
     return decorate

@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """Further-train a small converged model on real digits three ways, score them, and write a page to look at.
 
-    Takes about three minutes on two cores and needs no network. Run it again to continue where it was stopped.
+    Takes about two minutes on two cores and needs no network. Run it again to continue where it was stopped.
     """
     from ..demo.story import Story
 
@@ -93,9 +93,11 @@ def _claim(story: Story, *, force: bool) -> None:
 
 
 def _run(command: list[str], dmp: Any) -> None:
-    """Run one command in this process, its output unseen, its errors passed on."""
+    """Run one command in this process, its output unseen; where it ends with an error or a signal, so does the demo."""
     with contextlib.redirect_stdout(io.StringIO()):
-        dmp.main([*command, "--quiet"], standalone_mode=False, prog_name="dmp")
+        code = dmp.main([*command, "--quiet"], standalone_mode=False, prog_name="dmp")
+    if code:
+        raise typer.Exit(code)
 
 
 def in_shell(command: list[str]) -> str:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from dmp_cli.demo.story import Story
 
@@ -40,3 +46,29 @@ def test_dry_run_shows_the_commands(run: Run, tmp_path: Path) -> None:
     assert len([command for command in commands if command.startswith("dmp train")]) == 3
     assert len([command for command in commands if command.startswith("dmp sample")]) == 7
     assert not files_in(tmp_path)
+
+
+def test_a_command_that_fails_ends_the_demo(run: Run, tmp_path: Path) -> None:
+    shortest = ["demo", "--steps", 2, "-n", 60, "-o", "out"]
+    run(*shortest, "-q")
+    about = tmp_path / "out" / "samples" / "dmp" / "samples.json"
+    about.write_text(about.read_text().replace('"seed": 0', '"seed": 1'))
+    (tmp_path / "out" / "index.html").unlink()
+    assert "holds samples made otherwise" in run(*shortest, code=1).stderr
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_demo_and_it_goes_on_to_the_same_scores(run: Run, tmp_path: Path) -> None:
+    options = ["demo", "--steps", "300", "-n", "60"]
+    command = [sys.executable, "-m", "dmp_cli", *options, "-o", "parts"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "parts" / "runs" / "full" / "log.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "saved, continue with --resume" in errors
+    assert not (tmp_path / "parts" / "samples").exists()
+    parts = parse(run(*options, "-o", "parts", "--json"))
+    assert parts["scores"] == parse(run(*options, "-o", "straight", "--json"))["scores"]
