@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -30,6 +31,9 @@ class _Group(TyperGroup):
             message, *rest = str(error).splitlines()
             print(f"error: {message}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C; what is written is whole, and the same command goes on from it", file=sys.stderr)
+            raise typer.Exit(128 + signal.SIGINT) from None
 
 
 app = typer.Typer(

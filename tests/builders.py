@@ -31,6 +31,10 @@ TINY = {
 }
 
 
+TOLD = {"num_classes": 4, "num_heads": 2}  # what the shapes of a tiny DiT cannot tell
+PIXELS = CodecRecord()
+
+
 def tiny_dit(*, seed: int = 0, **changes: Any) -> DiT:
     """A DiT of some thousand weights, none of them zero, so that every part shows in its output."""
     backbone = DiT(DiTConfig(**{**TINY, **changes}))
@@ -107,3 +111,9 @@ def write_images(folder: Path, *, count: int = 8, size: int = 8, classes: int = 
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{index:04d}.png")
     return folder
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether two modules hold the same tensors under the same names, bit for bit."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

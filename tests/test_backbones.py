@@ -13,16 +13,7 @@ from dmp_cli.backbones import build_backbone, dit, load_backbone, reload_backbon
 from dmp_cli.config import CodecRecord, PatchConfig, ScheduleConfig
 from dmp_cli.engine import attach, create_patch
 from dmp_cli.errors import CheckpointError, ConfigError, PatchError
-from tests.builders import diffusers_dit, tiny_dit, write_weights
-
-TOLD = {"num_classes": 4, "num_heads": 2}  # what the shapes of a tiny DiT cannot tell
-PIXELS = CodecRecord()
-
-
-def same(one, other):
-    ours, theirs = one.state_dict(), other.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
+from tests.builders import PIXELS, TOLD, diffusers_dit, same_weights, tiny_dit, write_weights
 
 # --- this tool's own files -------------------------------------------------------------------------------------------
 
@@ -36,7 +27,7 @@ def test_own_files_need_no_option(tmp_path, changes):
     codec = CodecRecord(kind="vae", source="some/vae", digest="abc")
     save_backbone(tmp_path / "a.safetensors", made, codec=codec, training={"steps_done": 3})
     loaded = load_backbone(str(tmp_path / "a.safetensors"))
-    assert same(loaded, made)
+    assert same_weights(loaded, made)
     assert loaded.sizes == made.sizes
     assert loaded.schedule == made.schedule
     assert loaded.codec == codec
@@ -87,7 +78,7 @@ def test_a_name_finds_weights_in_the_users_folder(small_s, name, suffix):
     place.mkdir(parents=True)
     write_weights(place / f"dit-s8{suffix}", small_s.state_dict())
     loaded = load_backbone(name)
-    assert same(loaded, small_s)
+    assert same_weights(loaded, small_s)
     assert loaded.record.name == "dit-s8"
     assert loaded.record.source == str(place / f"dit-s8{suffix}")
 
@@ -162,7 +153,7 @@ def test_weights_from_the_hub_are_remembered_by_their_id(hub, name):
     assert loaded.record.source == "facebook/DiT-XL-2-256"  # a cache folder would exist on this machine only
     assert loaded.record.name == ("dit-xl2" if name == "dit-xl2" else None)
     assert loaded.sizes["freq_shift"] == 0  # known to be Meta's weights
-    assert same(reload_backbone(patch_of(loaded).record), loaded)
+    assert same_weights(reload_backbone(patch_of(loaded).record), loaded)
 
 
 # --- the backbone of a patch -----------------------------------------------------------------------------------------
@@ -177,7 +168,7 @@ def test_a_patch_finds_its_backbone_again_without_options(tmp_path):
     backbone = load_backbone(path, **TOLD, schedule="cosine", trained_with="diffusers")
     patch = patch_of(backbone)
     again = reload_backbone(patch.record)
-    assert same(again, backbone)
+    assert same_weights(again, backbone)
     assert again.sizes == backbone.sizes
     assert again.schedule == ScheduleConfig(kind="cosine")
     assert again.record == backbone.record
@@ -220,7 +211,7 @@ def test_a_named_backbone_is_looked_for_by_its_name_when_it_has_moved(small_s, t
     with pytest.raises(CheckpointError, match="no weights found for dit-s8"):
         reload_backbone(patch.record)
     monkeypatch.setenv("DMP_HOME", str(tmp_path / "second"))
-    assert same(reload_backbone(patch.record), small_s)
+    assert same_weights(reload_backbone(patch.record), small_s)
 
 
 def test_the_embedded_name_is_not_given_to_another_file(tmp_path, monkeypatch):

@@ -8,18 +8,18 @@ from safetensors.torch import load_file, save_file
 
 from dmp_cli.backbones import load_backbone, save_backbone
 from dmp_cli.checkpoints import digest_tensors
-from dmp_cli.config import CodecRecord, ScheduleConfig
+from dmp_cli.config import ScheduleConfig
 from dmp_cli.errors import CheckpointError, ConfigError
-from tests.builders import call_of, diffusers_dit, tiny_dit, write_meta_checkpoint, write_weights
-
-TOLD = {"num_classes": 4, "num_heads": 2}  # what the shapes of a tiny DiT cannot tell
-PIXELS = CodecRecord()
-
-
-def same(one, other):
-    ours, theirs = one.state_dict(), other.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
+from tests.builders import (
+    PIXELS,
+    TOLD,
+    call_of,
+    diffusers_dit,
+    same_weights,
+    tiny_dit,
+    write_meta_checkpoint,
+    write_weights,
+)
 
 # --- Meta-style files ------------------------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ def test_sizes_are_read_from_shapes(tmp_path, changes, suffix):
     made = tiny_dit(**changes)
     loaded = load_backbone(write_weights(tmp_path / f"a{suffix}", made.state_dict()), **TOLD)
     assert loaded.sizes == made.sizes
-    assert same(loaded, made)
+    assert same_weights(loaded, made)
     assert not loaded.training
     x, timesteps, condition = call_of(made)
     assert torch.equal(loaded(x, timesteps, condition), made(x, timesteps, condition))
@@ -190,7 +190,7 @@ def test_a_pipeline_folder(tmp_path, safe):
     diffusers_dit().save_pretrained(tmp_path / "transformer", safe_serialization=safe)
     (tmp_path / "model_index.json").write_text('{"_class_name": "DiTPipeline"}')
     whole = load_backbone(str(tmp_path), trained_with="meta")
-    assert same(whole, load_backbone(str(tmp_path / "transformer"), trained_with="meta"))
+    assert same_weights(whole, load_backbone(str(tmp_path / "transformer"), trained_with="meta"))
     assert whole.record.source == str(tmp_path)
 
 
