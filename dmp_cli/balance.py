@@ -5,20 +5,16 @@ Letters: B global batch, L prompted blocks, N prompts, D width of the vector the
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .prompts import Gating
+from .prompts import Gating, default_top_k
 
 _EPSILON = 1e-10
 _MIN_STD = 0.01
-_LOAD_SHARE = (
-    0.75  # with soft selection the load counts the top 75 % of the prompts, as hard selection keeps 192 of 256
-)
 
 
 class Balance(NamedTuple):
@@ -53,9 +49,9 @@ def load_loss(logits: Tensor, *, std: Tensor, noise: Tensor, top_k: int) -> Tens
     return cv_squared(membership.sum(0)).mean()
 
 
-def load_top_k(num_prompts: int) -> int:
-    """How many prompts count as chosen: 75 % of N, at least 1 and fewer than N."""
-    return min(max(1, math.floor(_LOAD_SHARE * num_prompts)), num_prompts - 1)
+def load_top_k(num_prompts: int, *, top_k: int | None = None) -> int:
+    """How many prompts the load counts as chosen: ``top_k``, by default 75 % of N, and always fewer than N."""
+    return min(top_k or default_top_k(num_prompts), num_prompts - 1)
 
 
 class LoadNoise(nn.Module):
@@ -70,8 +66,13 @@ class LoadNoise(nn.Module):
         return F.softplus(vector @ self.weight)[:, None] + _MIN_STD
 
 
-def measure_balance(gating: Gating, *, load_noise: LoadNoise | None, noise: Tensor | None) -> Balance:
-    """Both losses of one global batch; ``noise`` is (B, N) standard normal. ``load_noise`` None leaves the load out."""
+def measure_balance(
+    gating: Gating, *, load_noise: LoadNoise | None, noise: Tensor | None, top_k: int | None = None
+) -> Balance:
+    """Both losses of one global batch; ``noise`` is (B, N) standard normal. ``load_noise`` None leaves the load out.
+
+    ``top_k`` is how many prompts count as chosen; None: 75 %.
+    """
     zero = gating.weights.new_zeros(())
     if gating.logits is None:
         return Balance(zero, zero)
@@ -80,5 +81,5 @@ def measure_balance(gating: Gating, *, load_noise: LoadNoise | None, noise: Tens
     if load_noise is None or noise is None or num_prompts < 2:
         return Balance(importance, zero)
     std = load_noise(gating.vector)
-    load = load_loss(gating.logits, std=std, noise=noise[:, None], top_k=load_top_k(num_prompts))
+    load = load_loss(gating.logits, std=std, noise=noise[:, None], top_k=load_top_k(num_prompts, top_k=top_k))
     return Balance(importance, load)

@@ -89,7 +89,8 @@ class PatchedBackbone(nn.Module):
         blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
         mixtures = [_AddMixture(self._link, type(self.backbone)) for _ in blocks]
         # Without a prompted block too: this hook is how attach() knows that a patch is there.
-        handles = [self.backbone.gate_source.register_forward_hook(_ReadGate(self._link, mixtures))]
+        source = self.backbone.gate_sources[self.patch.config.gate_input]
+        handles = [source.register_forward_hook(_ReadGate(self._link, mixtures))]
         for block, mixture in zip(blocks, mixtures, strict=True):
             handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
         return handles
@@ -107,10 +108,18 @@ class PatchedBackbone(nn.Module):
         """One denoising prediction; arguments and result as of :meth:`Backbone.forward`."""
         return self.backbone(x, timesteps, condition)
 
-    def gating(self, timesteps: Tensor) -> Gating:
-        """The gate's weights for ``timesteps`` (B,) outside a forward, with gradients to the gate."""
+    def gating(self, timesteps: Tensor, condition: Tensor | None = None) -> Gating:
+        """The gate's weights for ``timesteps`` (B,) outside a forward, with gradients to the gate.
+
+        ``condition`` (B,) matters to a gate that reads the conditioning; None: the null condition, or else class 0.
+        """
+        if self.patch.config.gate_input == "timestep":
+            condition = None
+        elif condition is None:
+            count = len(timesteps)
+            condition = self.backbone.null_condition(count) if self.backbone.has_null else torch.zeros_like(timesteps)
         with self.disabled():
-            vector = self.backbone.gate_vector(timesteps)
+            vector = self.backbone.gate_vector(timesteps, condition)
         return self.patch(vector)
 
     @contextlib.contextmanager
@@ -157,7 +166,8 @@ def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bo
     """
     if not isinstance(backbone, Backbone):
         raise PatchError(f"{type(backbone).__name__} is no backbone", hint="Load it with dmp_cli.load_backbone.")
-    if any(isinstance(hook, _ReadGate) for hook in backbone.gate_source._forward_hooks.values()):
+    hooks = [hook for source in backbone.gate_sources.values() for hook in source._forward_hooks.values()]
+    if any(isinstance(hook, _ReadGate) for hook in hooks):
         raise PatchError(
             "this backbone has a patch attached already", hint="Call detach() on the patched backbone first."
         )
@@ -180,8 +190,9 @@ def create_patch(
     """A zero patch for ``backbone``: attached, it changes nothing until trained.
 
     Raises:
-        ConfigError: more blocks asked for than there are.
+        ConfigError: more blocks or chosen prompts asked for than there are, or a gate input that it lacks.
     """
+    _check_variant(backbone, config)
     blocks = prompted_blocks(backbone.list_blocks(), config)
     shapes = [block.hidden_shape for block in blocks]
     patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, seed=seed)
@@ -196,6 +207,16 @@ def create_patch(
             image_size=image_size,
         )
     return patch
+
+
+def _check_variant(backbone: Backbone, config: PatchConfig) -> None:
+    if config.gate_input not in backbone.gate_sources:
+        raise ConfigError(
+            f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep"
+        )
+    num_prompts = backbone.list_blocks()[0].hidden_shape[0]
+    if config.top_k is not None and config.top_k > num_prompts:
+        raise ConfigError(f"--top-k {config.top_k}: a block of this backbone has {num_prompts} prompts")
 
 
 def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
@@ -225,6 +246,8 @@ def _check_fit(backbone: Backbone, patch: Patch) -> None:
         wrong.append(f"{len(patch.hidden_shapes)} prompted blocks, not at most {len(blocks)}")
     elif patch.hidden_shapes != expected:
         wrong.append(f"prompts of shape {patch.hidden_shapes[:1]}, not {expected[:1]}")
+    if patch.config.gate_input not in backbone.gate_sources:
+        wrong.append(f"a gate that reads the {patch.config.gate_input}, which this backbone does not have")
     if patch.gate_width != backbone.gate_width:
         wrong.append(f"gate width {patch.gate_width}, not {backbone.gate_width}")
     if wrong:

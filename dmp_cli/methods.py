@@ -81,11 +81,12 @@ def prepare(
         return _prepare_backbone(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
-        if patch_config.gate not in ("linear", "none") or patch_config.scope != "distinct":
+        said = patch_config.model_dump(exclude_defaults=True, exclude={"depth", "init"})
+        if said not in ({}, {"gate": "none"}):
             raise ConfigError(
                 "--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant."
             )
-        patch_config = patch_config.model_copy(update={"gate": "none"})
+        patch_config = PatchConfig(gate="none", depth=patch_config.depth, init=patch_config.init)
     return _prepare_patch(config, backbone, codec, patch_config)
 
 

@@ -5,6 +5,7 @@ Letters: B batch, L prompted blocks, N prompts of a block (= its tokens), D widt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from . import randomness
 from .config import PatchConfig, PatchRecord
 
 _HALF = (torch.float16, torch.bfloat16)
+_TOP_SHARE = 0.75  # of the prompts
 
 
 class Gating(NamedTuple):
@@ -34,6 +36,18 @@ def add_mixture(hidden: Tensor, *, weights: Tensor, prompts: Tensor, strength: f
     if hidden.dtype in _HALF:
         return torch.addcmul(hidden.float(), weights, prompts, value=strength).to(hidden.dtype)
     return torch.addcmul(hidden, weights, prompts, value=strength)
+
+
+def default_top_k(num_prompts: int) -> int:
+    """75 % of the prompts (192 of 256), at least one."""
+    return max(1, math.floor(_TOP_SHARE * num_prompts))
+
+
+def select_hard(weights: Tensor, *, top_k: int) -> Tensor:
+    """1 for the ``top_k`` largest of the last axis, 0 for the others (Table 4b); gradients pass to ``weights``."""
+    chosen = torch.zeros_like(weights).scatter_(-1, weights.topk(top_k, dim=-1).indices, 1.0)
+    # straight-through: the difference is exactly zero, its gradient is one
+    return chosen + (weights - weights.detach())
 
 
 class LinearGate(nn.Module):
@@ -65,7 +79,8 @@ class Patch(nn.Module):
         config: which variant.
         hidden_shapes: (N, D) of each prompted block's input, in order.
         gate_width: length D of the vector the gate reads.
-        seed: fixes the gate's initial weights; prompts start at zero, so a fresh patch changes nothing.
+        seed: fixes what starts at random: the gate, and the prompts under ``init="random"``. Prompts otherwise start at
+            zero, so that a fresh patch changes nothing.
     """
 
     def __init__(
@@ -76,7 +91,8 @@ class Patch(nn.Module):
         self.hidden_shapes = [tuple(shape) for shape in hidden_shapes]
         self.gate_width = gate_width
         self.record: PatchRecord | None = None  # set by whoever reads it from a file or knows the backbone
-        self.prompts = nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in self.hidden_shapes])
+        starts = [_initial_prompts(config, shape, seed=seed, block=i) for i, shape in enumerate(self.hidden_shapes)]
+        self.prompts = nn.ParameterList([nn.Parameter(start) for start in starts])
         self.gate = self._build_gate(seed)
 
     def _build_gate(self, seed: int) -> LinearGate | None:
@@ -90,7 +106,7 @@ class Patch(nn.Module):
                 seed=seed,
             )
         # Without a gate every prompt weighs 1 (Eq. 2), or 1/N: the mean weight that a softmax gives (control).
-        weight = 1 / max(1, self.num_prompts) if self.config.gate == "constant" else 1.0
+        weight = self.config.gate_scale / max(1, self.num_prompts) if self.config.gate == "constant" else 1.0
         self.register_buffer("constant", torch.full((1, num_blocks, self.num_prompts), weight), persistent=False)
         self.constant: Tensor
         return None
@@ -99,6 +115,11 @@ class Patch(nn.Module):
     def num_prompts(self) -> int:
         """N: prompts of a block; 0 when no block is prompted."""
         return self.hidden_shapes[0][0] if self.hidden_shapes else 0
+
+    @property
+    def top_k(self) -> int:
+        """How many prompts count as chosen: those that hard selection keeps, by default 75 % (192 of 256)."""
+        return self.config.top_k or default_top_k(self.num_prompts)
 
     def num_parameters(self) -> int:
         """L*N*D prompt values plus the gate's (D+1)*N + N (paper, Table 1)."""
@@ -112,8 +133,21 @@ class Patch(nn.Module):
                 return Gating(self.constant, None, vector)
             logits = self.gate(vector)  # (B, L, N) or (B, 1, N)
             size = (-1, len(self.hidden_shapes), -1)
-            # sigma(G([t; i])): softmax over the prompts
-            return Gating(logits.softmax(-1).expand(size), logits.expand(size), vector)
+            weights = logits.softmax(-1)  # sigma(G([t; i])), over the prompts
+            if self.config.selection == "hard":
+                weights = select_hard(weights, top_k=self.top_k)
+            elif self.config.gate_scale != 1:
+                weights = weights * self.config.gate_scale
+            return Gating(weights.expand(size), logits.expand(size), vector)
+
+
+def _initial_prompts(config: PatchConfig, shape: Sequence[int], *, seed: int, block: int) -> Tensor:
+    """Zeros (paper, "Zero-initialization"), or Xavier uniform: +-sqrt(6 / (N + D))."""
+    if config.init == "zero":
+        return torch.zeros(*shape)
+    bound = math.sqrt(6 / sum(shape))
+    draws = randomness.generator("prompts", seed=seed, index=block).uniform(-bound, bound, tuple(shape))
+    return torch.from_numpy(draws).float()
 
 
 def _uniform_linear(inputs: int, outputs: int, *, seed: int) -> tuple[Tensor, Tensor]:

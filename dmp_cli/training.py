@@ -135,7 +135,7 @@ class TrainingLoop:
         for part in places.split(config.micro_batch_size or config.batch_size):
             for name, value in self._denoise(batch, part, timesteps[part]).items():
                 terms[name] = terms[name] + value
-        terms["importance"], terms["load"] = self._balance(timesteps, places)
+        terms["importance"], terms["load"] = self._balance(timesteps, self._condition(batch.labels, places))
         self._apply(terms)
         self.step += 1
         self._average()
@@ -151,7 +151,7 @@ class TrainingLoop:
         x0 = self.trainee.codec.encode(images, noise=posterior.to(self.device))
         noise = randomness.normal("noise", shape, **draws).to(self.device)
         xt = self.schedule.add_noise(x0, noise=noise, timesteps=timesteps)
-        condition = self._condition(batch.labels[part], draws)
+        condition = self._condition(batch.labels[part], part)
         with autocast(self.device, self.config.dtype):
             prediction = self.trainee.denoiser(xt, timesteps, condition)
         loss = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self.schedule)
@@ -160,27 +160,30 @@ class TrainingLoop:
         means = {"loss": loss.total, "mse": loss.mse, "bound": loss.bound}
         return {name: values.detach().mean() * share for name, values in means.items()}
 
-    def _condition(self, labels: Tensor, draws: dict[str, Any]) -> Tensor | None:
+    def _condition(self, labels: Tensor, places: Tensor) -> Tensor | None:
+        """The condition of the samples at ``places`` in the global batch, some labels dropped."""
         backbone = self.trainee.backbone
         if backbone.num_classes == 0:
             return None
         labels = labels.to(self.device) if backbone.num_classes > 1 else torch.zeros_like(labels, device=self.device)
         if not backbone.has_null or not self.config.class_dropout:
             return labels
-        dropped = randomness.uniform("class-dropout", **draws).to(labels.device) < self.config.class_dropout
+        draws = randomness.uniform("class-dropout", seed=self.config.seed, step=self.step, indices=places.tolist())
+        dropped = draws.to(labels.device) < self.config.class_dropout
         return torch.where(dropped, backbone.null_condition(len(labels)), labels)
 
-    def _balance(self, timesteps: Tensor, places: Tensor) -> Balance:
-        """Balance losses over the whole global batch at once: the gate needs only its timesteps."""
+    def _balance(self, timesteps: Tensor, condition: Tensor | None) -> Balance:
+        """Balance losses over the whole global batch at once: the gate needs no image."""
         config, denoiser = self.config, self.trainee.denoiser
         zero = torch.zeros((), device=self.device)
         if not isinstance(denoiser, PatchedBackbone) or denoiser.patch.gate is None:
             return Balance(zero, zero)
         noise = None
         if self.trainee.load_noise is not None:
-            shape = (len(places), denoiser.patch.num_prompts)
+            shape = (len(timesteps), denoiser.patch.num_prompts)
             noise = randomness.normal_rows("load", shape, seed=config.seed, step=self.step).to(self.device)
-        balance = measure_balance(denoiser.gating(timesteps), load_noise=self.trainee.load_noise, noise=noise)
+        gating, top_k = denoiser.gating(timesteps, condition), denoiser.patch.top_k
+        balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k)
         total = config.balance_importance * balance.importance + config.balance_load * balance.load
         if total.requires_grad and (config.balance_importance or config.balance_load):
             self.scaler.scale(total).backward()

@@ -136,7 +136,7 @@ def test_timesteps_are_embedded_in_float32_inside_autocast():
 def test_gate_vector_is_what_a_forward_computes():
     backbone = tiny_dit()
     seen = []
-    handle = backbone.gate_source.register_forward_hook(lambda module, args, output: seen.append(output))
+    handle = backbone.gate_sources["timestep"].register_forward_hook(lambda module, args, output: seen.append(output))
     x, timesteps, condition = call_of(backbone)
     backbone(x, timesteps, condition)
     handle.remove()

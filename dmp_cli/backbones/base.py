@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config import BackboneRecord, CodecRecord, ScheduleConfig
+from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
 from ..errors import ConfigError
 
 
@@ -46,12 +46,15 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def gate_source(self) -> nn.Module:
-        """The module whose output (B, D) is the vector a gate reads; every forward runs it before the first block."""
+    def gate_sources(self) -> dict[GateInput, nn.Module]:
+        """What a gate can read -> the module whose output (B, D) it is; every forward runs each before the first block.
+
+        ``timestep`` is always there; ``conditioning`` is the timestep and the class together, where there are classes.
+        """
 
     @abstractmethod
-    def gate_vector(self, timesteps: Tensor) -> Tensor:
-        """That vector (B, D) for integer timesteps (B,), outside a forward."""
+    def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The vector (B, D) for integer timesteps (B,), outside a forward; with ``condition``, the conditioning."""
 
     @abstractmethod
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .. import randomness
-from ..config import Frozen
+from ..config import Frozen, GateInput
 from .base import Backbone, Block
 
 _SIZES = {"s": (12, 384, 6), "b": (12, 768, 12), "l": (24, 1024, 16), "xl": (28, 1152, 16)}  # depth, D, heads
@@ -106,6 +106,13 @@ class ClassEmbedder(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         return self.embedding_table(labels)
+
+
+class Conditioning(nn.Module):
+    """c = t + y, (B, D). A module of its own, so that a gate can read its output."""
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return t + y
 
 
 class PatchEmbedder(nn.Module):
@@ -206,6 +213,7 @@ class DiT(Backbone):
         self.t_embedder = TimestepEmbedder(config.hidden_size, freq_shift=config.freq_shift)
         rows = config.class_rows
         self.y_embedder = ClassEmbedder(rows, config.hidden_size) if rows else None
+        self.conditioning = Conditioning()
         self.pos_embed = nn.Parameter(positions(config)[None], requires_grad=False)  # (1, N, D)
         self.blocks = nn.ModuleList([DiTBlock(config) for _ in range(config.depth)])
         self.final_layer = FinalLayer(config, self.out_channels)
@@ -219,18 +227,22 @@ class DiT(Backbone):
         return [Block(f"blocks.{index}", block, shape) for index, block in enumerate(self.blocks)]
 
     @property
-    def gate_source(self) -> nn.Module:
-        return self.t_embedder
+    def gate_sources(self) -> dict[GateInput, nn.Module]:
+        sources: dict[GateInput, nn.Module] = {"timestep": self.t_embedder}
+        return sources | ({"conditioning": self.conditioning} if self.y_embedder is not None else {})
 
-    def gate_vector(self, timesteps: Tensor) -> Tensor:
-        return self.t_embedder(timesteps)
+    def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        vector = self.t_embedder(timesteps)  # (B, D)
+        if condition is None or self.y_embedder is None:
+            return vector
+        return self.conditioning(vector, self.y_embedder(condition))
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         c = self.t_embedder(timesteps)  # (B, D)
         if self.y_embedder is not None:
             if condition is None:
                 raise ValueError(f"this DiT takes a class index in 0..{self.config.class_rows - 1} for every image")
-            c = c + self.y_embedder(condition)
+            c = self.conditioning(c, self.y_embedder(condition))
         x = self.x_embedder(x) + self.pos_embed  # (B, N, D)
         for block in self.blocks:
             x = block(x, c)

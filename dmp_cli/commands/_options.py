@@ -200,9 +200,24 @@ def variant(
     scope: Annotated[
         kinds.Scope | None, setting(PatchConfig, "scope", "Whether the gate reads the depth.", panel=_VARIANT)
     ] = None,
+    selection: Annotated[
+        kinds.Selection | None, setting(PatchConfig, "selection", "All prompts, or the top k alone.", panel=_VARIANT)
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        _option("--top-k", help="Prompts that hard selection keeps.", panel=_VARIANT, show_default="75 % of them"),
+    ] = None,
     depth: Annotated[
         int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=_VARIANT)
     ] = None,
+    gate_input: Annotated[
+        kinds.GateInput | None,
+        setting(PatchConfig, "gate_input", "What the gate reads; conditioning adds the class.", panel=_VARIANT),
+    ] = None,
+    gate_scale: Annotated[
+        float | None, setting(PatchConfig, "gate_scale", "Factor on the gate's weights.", panel=_VARIANT)
+    ] = None,
+    init: Annotated[kinds.Init | None, setting(PatchConfig, "init", "How prompts start.", panel=_VARIANT)] = None,
 ) -> None:
     """Which mixture of prompts."""
 

@@ -1,4 +1,4 @@
-"""``dmp patch``: make a zero patch, print Table 1's row, or say what a patch file is."""
+"""``dmp patch``: make a zero patch, import one, print Table 1's row, or say what a patch file is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config import PatchConfig, PatchRecord
+from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
 
@@ -17,15 +18,23 @@ def patch(
     ctx: typer.Context,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.")] = None,
     info: Annotated[Path | None, typer.Option("--info", help="Say in words what a patch file is.")] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Import a training checkpoint of the paper's authors.", show_default=False),
+    ] = None,
     force: opt.Force = False,
 ) -> None:
     """Make a zero patch (it changes nothing until trained) and print how large it is.
 
-    Without -o only the table, and then no weights are needed for a name such as dit-l2.
+    Without -o only the table, and then no weights are needed for a name such as dit-l2. With --from the patch is that
+    of a checkpoint of the paper's authors, whose backbone is the one in the same file.
     """
     printer = Printer(ctx.params)
     if info is not None:
         _print_info(info, printer)
+        return
+    if from_ is not None:
+        _import(from_, output, ctx.params, printer, force=force)
         return
     patch_config = opt.configure(PatchConfig, ctx.params)
     if ctx.params["dry_run"]:
@@ -52,6 +61,35 @@ def _write(output: Path, config: PatchConfig, options: dict[str, Any], printer: 
     size = image_size(loaded.codec, loaded.backbone)
     seed = options["seed"] or 0
     made = create_patch(loaded.backbone, config, codec=loaded.codec.record, image_size=size, seed=seed)
+    save_patch(output, made)
+    _print_sizes(loaded.backbone, made, options, printer, path=output)
+
+
+def _import(source: Path, output: Path | None, options: dict[str, Any], printer: Printer, *, force: bool) -> None:
+    """Write the patch in the authors' checkpoint ``source``; its backbone is the one in the same file."""
+    variant = [f"--{name.replace('_', '-')}" for name in PatchConfig.model_fields if options.get(name) is not None]
+    if variant:
+        raise ConfigError(f"--from takes the variant from the file; leave out {', '.join(variant)}")
+    if output is None:
+        raise ConfigError("--from writes a patch, and there is no place for it", hint="Name one with -o.")
+    if options["backbone"] is None and options["checkpoint"] is None:
+        options = {**options, "backbone": str(source)}
+    if options["dry_run"]:
+        backbone = options["backbone"] or str(options["checkpoint"])
+        printer.plan({"from": str(source), "backbone": backbone, "output": str(output)})
+        return
+    from ..authors import import_patch, read_authors
+    from ..codec import image_size
+    from ..devices import pick_device
+    from ..files import refuse_existing
+    from ..patchfile import save_patch
+    from ._models import load_bare
+
+    refuse_existing(output, force=force)
+    read_authors(source)  # says what a wrong file lacks before its tensors are held against a backbone's
+    loaded = load_bare(options, pick_device(options["device"] or "cpu"))
+    size = image_size(loaded.codec, loaded.backbone)
+    made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
     save_patch(output, made)
     _print_sizes(loaded.backbone, made, options, printer, path=output)
 
@@ -118,15 +156,10 @@ def _print_info(path: Path, printer: Printer) -> None:
 
 def describe(record: PatchRecord) -> list[str]:
     """A patch's header in words."""
-    config, backbone, shapes = record.config, record.backbone, record.hidden_shapes
-    gates = {
-        "linear": f"linear gate, {config.scope} scope",
-        "constant": "constant gate 1/N",
-        "none": "no gate (prompt tuning)",
-    }
+    backbone, shapes = record.backbone, record.hidden_shapes
     size = " x ".join(map(str, shapes[0])) if shapes else "0"
     return [
-        f"patch      {gates[config.gate]}; {len(shapes)} blocks, prompts of {size}",
+        f"patch      {_describe_variant(record.config)}; {len(shapes)} blocks, prompts of {size}",
         f"backbone   {backbone.name or backbone.family} from {backbone.source}",
         f"           digest {backbone.digest}",
         f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}",
@@ -136,9 +169,22 @@ def describe(record: PatchRecord) -> list[str]:
     ]
 
 
+def _describe_variant(config: PatchConfig) -> str:
+    gates = {"linear": "linear gate", "constant": "constant gate 1/N", "none": "no gate (prompt tuning)"}
+    parts = [gates[config.gate]]
+    if config.gate == "linear":
+        parts += [f"{config.scope} scope", f"reads the {config.gate_input}", f"{config.selection} selection"]
+    parts += [f"top {config.top_k}"] if config.top_k else []
+    parts += [f"scale {config.gate_scale:g}"] if config.gate_scale != 1 else []
+    parts += ["random init"] if config.init == "random" else []
+    return ", ".join(parts)
+
+
 def _describe_training(training: dict[str, Any] | None) -> str:
     if training is None:
         return "none yet: it changes nothing"
+    if "imported_from" in training:  # what was not recorded there is not known here
+        return "{method}, imported from {imported_from}; w_noise {w_noise}".format(**training)
     averaged = f", averaged with decay {training['average']}" if "average" in training else ""
     return (
         "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "

@@ -89,9 +89,9 @@ def train(
         plan = {"train": train_config.model_dump(mode="json"), "patch": patch_config and patch_config.model_dump()}
         printer.plan({**plan, "backbone": options.get("backbone"), "output": str(run.path), "resume": resume})
         return
-    if patch_config is None and {"gate", "scope", "depth"} & options.keys():
+    if patch_config is None and PatchConfig.model_fields.keys() & options.keys():
         raise ConfigError(
-            f"--method {train_config.method} trains no patch; --gate, --scope and --depth say nothing to it"
+            f"--method {train_config.method} trains no patch, so options of a patch such as --gate say nothing to it"
         )
     _run(run, train_config, patch_config, options, printer)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dmp_cli.backbones import load_backbone
+from dmp_cli.config import PatchConfig
 from dmp_cli.engine import attach
 from dmp_cli.patchfile import load_patch
 
@@ -86,6 +87,11 @@ def test_bad_input(run: Run, backbone: list[str], checkpoint: Path, tmp_path: Pa
         (["--backbone", str(checkpoint), "--num-classes", "9", "--num-heads", "2"], "cannot hold 9 classes"),
         (["--backbone", "dit-s2", "--checkpoint", str(checkpoint), "--num-classes", "4", "--num-heads", "2"], "is no"),
         ([*backbone, "--gate", "none", "--scope", "uniform"], "reads nothing"),
+        ([*backbone, "--gate", "constant", "--selection", "hard"], "reads nothing"),
+        ([*backbone, "--top-k", "3"], "is for --selection hard"),
+        ([*backbone, "--selection", "hard", "--top-k", "17"], "has 16 prompts"),
+        ([*backbone, "--selection", "hard", "--gate-scale", "2"], "factor on soft weights"),
+        ([*backbone, "--gate-scale", "0"], "--gate-scale 0"),
         ([*backbone, "--depth", "4"], "has 3 blocks"),
         (["--info", "missing.safetensors"], "cannot read"),
         (["--info", str(checkpoint)], "not a readable patch"),
@@ -106,5 +112,5 @@ def test_usage_errors_exit_2(run: Run) -> None:
 
 def test_dry_run_writes_nothing(run: Run, backbone: list[str], tmp_path: Path) -> None:
     plan = parse(run("patch", *backbone, "-o", "new.safetensors", "--depth", 2, "--dry-run", "--json"))
-    assert plan["patch"] == {"gate": "linear", "scope": "distinct", "depth": 2}
+    assert plan["patch"] == PatchConfig(depth=2).model_dump()
     assert files_in(tmp_path) == {"tiny.pt"}

@@ -74,7 +74,18 @@ def test_prompt_tuning_has_no_gate(run: Run, backbone: list[str], images: Path, 
     assert set(tensors) == {"prompts.0", "prompts.1", "prompts.2"}
 
 
-@pytest.mark.parametrize("variant", [["--gate", "constant"], ["--scope", "uniform"], ["--depth", "1"]])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        ["--gate", "constant"],
+        ["--scope", "uniform"],
+        ["--depth", "1"],
+        ["--selection", "hard", "--top-k", "5"],
+        ["--gate-input", "conditioning"],
+        ["--gate-scale", "16"],
+        ["--init", "random"],
+    ],
+)
 def test_variants_train(variant: list[str], run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
     run("train", *backbone, "--data", images, *variant, "--steps", 2, "--batch-size", 2, "-o", "out", "-q")
     tensors = load_file(tmp_path / "out" / "patch.safetensors")
