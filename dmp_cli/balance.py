@@ -15,6 +15,7 @@ from .prompts import Gating, default_top_k
 
 _EPSILON = 1e-10
 _MIN_STD = 0.01
+_DEAD_SHARE = 0.1  # of the uniform weight, as in ``gates``
 
 
 class Balance(NamedTuple):
@@ -22,6 +23,23 @@ class Balance(NamedTuple):
 
     importance: Tensor
     load: Tensor
+
+
+class GateUse(NamedTuple):
+    """How widely a gate spreads its weights over a batch, scalars; means over samples and blocks."""
+
+    entropy: Tensor  # nats
+    effective_prompts: Tensor  # exp(entropy) of each sample and block
+    dead_prompts: Tensor  # of a block: those that no sample gives more than a tenth of the uniform weight
+
+
+@torch.no_grad()
+def measure_use(weights: Tensor) -> GateUse:
+    """Entropy, effective and dead prompts of gate weights (B, L, N), each row divided by its sum first."""
+    shares = weights / weights.sum(-1, keepdim=True)
+    entropy = torch.special.entr(shares).sum(-1)  # (B, L)
+    dead = (shares.amax(0) <= _DEAD_SHARE / shares.shape[-1]).sum(-1)  # (L,)
+    return GateUse(entropy.mean(), entropy.exp().mean(), dead.to(entropy.dtype).mean())
 
 
 def cv_squared(values: Tensor) -> Tensor:

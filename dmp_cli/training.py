@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import randomness
 from .backbones.base import Backbone
-from .balance import Balance, measure_balance
+from .balance import measure_balance, measure_use
 from .codec import image_size
 from .config import TrainConfig
 from .data import Batch, batches
@@ -38,7 +38,7 @@ class Progress:
     """What one step did."""
 
     step: int  # steps done, this one included
-    terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load
+    terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load, and how a gate is used
     line: dict[str, Any] | None = None  # what went to log.jsonl; None between two of its lines
     bad: list[str] = field(default_factory=list)  # unreadable images newly met
     saved: bool = False
@@ -135,7 +135,7 @@ class TrainingLoop:
         for part in places.split(config.micro_batch_size or config.batch_size):
             for name, value in self._denoise(batch, part, timesteps[part]).items():
                 terms[name] = terms[name] + value
-        terms["importance"], terms["load"] = self._balance(timesteps, self._condition(batch.labels, places))
+        terms |= self._balance(timesteps, self._condition(batch.labels, places))
         self._apply(terms)
         self.step += 1
         self._average()
@@ -172,12 +172,11 @@ class TrainingLoop:
         dropped = draws.to(labels.device) < self.config.class_dropout
         return torch.where(dropped, backbone.null_condition(len(labels)), labels)
 
-    def _balance(self, timesteps: Tensor, condition: Tensor | None) -> Balance:
-        """Balance losses over the whole global batch at once: the gate needs no image."""
+    def _balance(self, timesteps: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
+        """Balance losses over the whole global batch at once, as the gate needs no image; and how it is used."""
         config, denoiser = self.config, self.trainee.denoiser
-        zero = torch.zeros((), device=self.device)
         if not isinstance(denoiser, PatchedBackbone) or denoiser.patch.gate is None:
-            return Balance(zero, zero)
+            return {}
         noise = None
         if self.trainee.load_noise is not None:
             shape = (len(timesteps), denoiser.patch.num_prompts)
@@ -187,7 +186,8 @@ class TrainingLoop:
         total = config.balance_importance * balance.importance + config.balance_load * balance.load
         if total.requires_grad and (config.balance_importance or config.balance_load):
             self.scaler.scale(total).backward()
-        return Balance(balance.importance.detach(), balance.load.detach())
+        use = measure_use(gating.weights.detach())
+        return {"importance": balance.importance.detach(), "load": balance.load.detach(), **use._asdict()}
 
     def _apply(self, terms: dict[str, Tensor]) -> None:
         """The optimizer's step, unless something is not finite."""

@@ -13,6 +13,7 @@ from dmp_cli.balance import (
     load_loss,
     load_top_k,
     measure_balance,
+    measure_use,
 )
 from dmp_cli.config import PatchConfig
 from dmp_cli.prompts import Patch
@@ -182,3 +183,15 @@ def test_very_few_prompts(tokens):
     else:
         std = torch.full((BATCH, 1, 2), math.log(2) + 0.01)
         assert result.load.item() == pytest.approx(slow_load(gating.logits, std, noise[:, None], 1), rel=1e-4)
+
+
+def test_use_of_a_gate_by_hand():
+    """Two samples, two blocks, four prompts: uniform, one-hot, two of four, and weights that do not sum to one."""
+    weights = torch.tensor(
+        [[[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]], [[0.5, 0.5, 0.0, 0.0], [4.0, 4.0, 0.0, 0.0]]],
+        dtype=torch.float64,
+    )
+    use = measure_use(weights)
+    assert use.entropy.item() == pytest.approx((math.log(4) + 0 + math.log(2) + math.log(2)) / 4)
+    assert use.effective_prompts.item() == pytest.approx((4 + 1 + 2 + 2) / 4)
+    assert use.dead_prompts.item() == pytest.approx((0 + 2) / 2)

@@ -40,6 +40,7 @@ def test_a_run_writes_exactly_these_files(run: Run, backbone: list[str], images:
     assert [line["step"] for line in lines] == [3, 6]
     assert all(line["loss"] == pytest.approx(line["mse"] + line["bound"], rel=1e-5) for line in lines)
     assert all(line["importance"] > 0 and line["load"] > 0 for line in lines)
+    assert all(1 < line["effective_prompts"] <= 16 and 0 <= line["dead_prompts"] <= 16 for line in lines)
 
 
 def test_training_changes_the_patch_and_never_the_backbone(patch: Path, checkpoint: Path) -> None:
