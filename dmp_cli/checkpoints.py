@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ SAFETENSORS = (".safetensors",)
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 _WRAPPERS = ("ema", "model", "state_dict")  # where a training checkpoint keeps its weights; first found wins
 _PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DDP
+PATCH_NAMES = ("prompt_embeddings", "gate.weight", "gate.bias")  # the patch in a checkpoint of the paper's authors
+NOISE_NAME = "w_noise"  # and what its training kept beside it
 _HARMLESS_MODULES = ("omegaconf.", "pathlib.")
 _HARMLESS_NAMES = {
     "argparse.Namespace",
@@ -48,6 +50,7 @@ class Weights:
     metadata: dict[str, str]  # of a safetensors file; empty for a pickle
     config: dict[str, Any] | None  # config.json of a diffusers folder; None for a single file
     path: Path
+    patch: dict[str, Tensor] = field(default_factory=dict)  # the authors' patch, taken out of ``tensors``
 
 
 def read_weights(path: Path) -> Weights:
@@ -63,9 +66,9 @@ def read_weights(path: Path) -> Weights:
         return _read_diffusers(path)
     if path.suffix.lower() in SAFETENSORS:
         tensors, metadata = read_safetensors(path)
-        return Weights(_strip_prefixes(tensors), metadata, None, path)
+        return _of_file(tensors, metadata, path)
     if path.suffix.lower() in PICKLES:
-        return Weights(_strip_prefixes(_unwrap(_read_pickle(path), path)), {}, None, path)
+        return _of_file(_unwrap(_read_pickle(path), path), {}, path)
     raise CheckpointError(
         f"{path} is no weight file: its name ends in none of {', '.join((*SAFETENSORS, *PICKLES))}",
         hint="Give a Meta-style DiT checkpoint (.pt), a .safetensors file or a diffusers folder.",
@@ -218,6 +221,14 @@ def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if tensors and all(name.startswith(prefix) for name in tensors):
                 tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _of_file(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> Weights:
+    tensors = _strip_prefixes(tensors)
+    if not tensors.keys() >= set(PATCH_NAMES):  # a part of a patch is an unexpected tensor like any other
+        return Weights(tensors, metadata, None, path)
+    patch = {name: tensors.pop(name) for name in (*PATCH_NAMES, NOISE_NAME) if name in tensors}
+    return Weights(tensors, metadata, None, path, patch)
 
 
 def _first(names: list[str], limit: int = 6) -> str:

@@ -1,8 +1,7 @@
 """Attach a patch to a loaded backbone through hooks: no module is edited, replaced or renamed.
 
-A forward hook on the backbone's timestep embedder computes all gate weights once per forward; a pre-hook on each
-prompted block adds that block's mixture (paper, Eq. 3). The hooks are objects, not closures, so that a deep copy or a
-pickle of a patched backbone carries its own patch.
+A forward hook on the module that the gate reads computes all gate weights once per forward; a pre-hook on each prompted
+block adds that block's mixture (paper, Eq. 3).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,54 +19,10 @@ from .backbones.base import Backbone, Block
 from .checkpoints import digest_tensors
 from .config import BackboneRecord, CodecRecord, PatchConfig, PatchRecord
 from .errors import ConfigError, PatchError
-from .prompts import Gating, Patch, add_mixture
+from .hooks import AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
+from .prompts import Gating, Patch
 
-
-class _Link:
-    """What the hooks of one patched backbone share."""
-
-    def __init__(self, patch: Patch, strength: float) -> None:
-        self.patch = patch
-        self.strength = strength
-        self.enabled = True
-
-
-class _AddMixture:
-    """Pre-hook on one block: adds its mixture to the hidden state in the block's call.
-
-    It is handed its own tensors; an index into shared ones would be compiled anew for every block.
-    """
-
-    weights: Tensor  # (B, N, 1)
-    prompts: Tensor  # (N, D)
-
-    def __init__(self, link: _Link, backbone_type: type[Backbone]) -> None:
-        self.link, self.backbone_type = link, backbone_type
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        if not self.link.enabled:
-            return None
-        hidden = self.backbone_type.take_hidden(args, kwargs)
-        hidden = add_mixture(hidden, weights=self.weights, prompts=self.prompts, strength=self.link.strength)
-        return self.backbone_type.put_hidden(args, kwargs, hidden)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The tensors belong to one forward; results of autograd can be neither copied nor moved to another process.
-        return {"link": self.link, "backbone_type": self.backbone_type}
-
-
-class _ReadGate:
-    """Forward hook on the timestep embedder: its output (B, D) -> the gate weights of every block."""
-
-    def __init__(self, link: _Link, mixtures: list[_AddMixture]) -> None:
-        self.link, self.mixtures = link, mixtures
-
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if not (self.link.enabled and self.mixtures):
-            return
-        weights = self.link.patch(output).weights.unsqueeze(-1).unbind(1)  # (B, N, 1) each
-        for mixture, own_weights, prompts in zip(self.mixtures, weights, self.link.patch.prompts, strict=True):
-            mixture.weights, mixture.prompts = own_weights, prompts
+_PREPENDED = 50  # prompts of a block in the paper's prepend variant
 
 
 class PatchedBackbone(nn.Module):
@@ -77,7 +31,7 @@ class PatchedBackbone(nn.Module):
     def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
         super().__init__()
         self.backbone, self.patch = backbone, patch
-        self._link = _Link(patch, strength)
+        self._link = Link(patch, strength)
         self._required_grad = {name: p.requires_grad for name, p in backbone.named_parameters()}
         self._was_training = {name: module.training for name, module in backbone.named_modules()}
         backbone.requires_grad_(False)
@@ -87,17 +41,25 @@ class PatchedBackbone(nn.Module):
     def _hook(self) -> list[RemovableHandle]:
         _forget_compiled_graphs()
         blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
-        mixtures = [_AddMixture(self._link, type(self.backbone)) for _ in blocks]
+        mixtures = self._mixtures(len(blocks))
         # Without a prompted block too: this hook is how attach() knows that a patch is there.
         source = self.backbone.gate_sources[self.patch.config.gate_input]
-        handles = [source.register_forward_hook(_ReadGate(self._link, mixtures))]
+        handles = [source.register_forward_hook(ReadGate(self._link, mixtures))]
         for block, mixture in zip(blocks, mixtures, strict=True):
             handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
+        if blocks and self.patch.config.position == "prepend":
+            handles.append(blocks[-1].module.register_forward_hook(DropPrompts(self._link)))
         return handles
+
+    def _mixtures(self, count: int) -> list[AddMixture]:
+        kind = type(self.backbone)
+        if self.patch.config.position == "add":
+            return [AddMixture(self._link, kind) for _ in range(count)]
+        return [PrependPrompts(self._link, kind, first=index == 0) for index in range(count)]
 
     @property
     def strength(self) -> float:
-        """Factor on every mixture: 1 as trained, 0 the bare backbone."""
+        """Factor on every mixture: 1 as trained, 0 the bare backbone (where prompts are added, not prepended)."""
         return self._link.strength
 
     @strength.setter
@@ -153,7 +115,7 @@ class PatchedBackbone(nn.Module):
 
 
 def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bool = False) -> PatchedBackbone:
-    """Attach ``patch`` to ``backbone`` and freeze the backbone. A fresh patch changes no output bit.
+    """Attach ``patch`` to ``backbone`` and freeze the backbone. A fresh patch changes no output bit where it is added.
 
     Every check comes before the first hook, so a patch that does not fit leaves the backbone untouched.
 
@@ -167,7 +129,7 @@ def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bo
     if not isinstance(backbone, Backbone):
         raise PatchError(f"{type(backbone).__name__} is no backbone", hint="Load it with dmp_cli.load_backbone.")
     hooks = [hook for source in backbone.gate_sources.values() for hook in source._forward_hooks.values()]
-    if any(isinstance(hook, _ReadGate) for hook in hooks):
+    if any(isinstance(hook, ReadGate) for hook in hooks):
         raise PatchError(
             "this backbone has a patch attached already", hint="Call detach() on the patched backbone first."
         )
@@ -194,7 +156,7 @@ def create_patch(
     """
     _check_variant(backbone, config)
     blocks = prompted_blocks(backbone.list_blocks(), config)
-    shapes = [block.hidden_shape for block in blocks]
+    shapes = [_prompt_shape(block, config) for block in blocks]
     patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, seed=seed)
     if backbone.record is not None:
         patch.record = PatchRecord(
@@ -214,9 +176,19 @@ def _check_variant(backbone: Backbone, config: PatchConfig) -> None:
         raise ConfigError(
             f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep"
         )
-    num_prompts = backbone.list_blocks()[0].hidden_shape[0]
+    block = backbone.list_blocks()[0]
+    if config.position == "prepend" and len(block.hidden_shape) != 2:
+        raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
+    num_prompts = _prompt_shape(block, config)[0]
     if config.top_k is not None and config.top_k > num_prompts:
         raise ConfigError(f"--top-k {config.top_k}: a block of this backbone has {num_prompts} prompts")
+
+
+def _prompt_shape(block: Block, config: PatchConfig) -> tuple[int, ...]:
+    """One prompt for each token where they are added; (num_prompts, D) where they are prepended."""
+    if config.position == "add":
+        return block.hidden_shape
+    return (config.num_prompts or _PREPENDED, block.hidden_shape[-1])
 
 
 def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
@@ -233,7 +205,8 @@ def backbone_digest(backbone: Backbone) -> str:
 
 def _check_fit(backbone: Backbone, patch: Patch) -> None:
     blocks = backbone.list_blocks()
-    expected = [block.hidden_shape for block in blocks[: len(patch.hidden_shapes)]]
+    own = patch.config.model_copy(update={"num_prompts": patch.num_prompts or None})
+    expected = [_prompt_shape(block, own) for block in blocks[: len(patch.hidden_shapes)]]
     wrong = []
     if patch.record is not None and patch.record.backbone.family != backbone.family:
         wrong.append(f"family {patch.record.backbone.family}, not {backbone.family}")

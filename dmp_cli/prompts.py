@@ -77,7 +77,7 @@ class Patch(nn.Module):
 
     Args:
         config: which variant.
-        hidden_shapes: (N, D) of each prompted block's input, in order.
+        hidden_shapes: (N, D) of each prompted block's prompts, in order.
         gate_width: length D of the vector the gate reads.
         seed: fixes what starts at random: the gate, and the prompts under ``init="random"``. Prompts otherwise start at
             zero, so that a fresh patch changes nothing.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -75,6 +78,33 @@ def write_meta_checkpoint(path: Path, backbone: DiT, *, wrap: str | None = "ema"
     """A training checkpoint as Meta's DiT code leaves it: weights under ``wrap`` (None: bare)."""
     weights = {prefix + name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     torch.save(weights if wrap is None else {wrap: weights}, path)
+    return path
+
+
+def authors_patch(backbone: DiT, *, seed: int = 0) -> dict[str, Tensor]:
+    """What the authors' training adds to a DiT's tensors, under their names, as training might leave it."""
+    blocks, source = backbone.list_blocks(), torch.Generator().manual_seed(3000 + seed)
+    count, width = blocks[0].hidden_shape
+    shapes = {
+        "prompt_embeddings": (len(blocks), count, width),
+        "gate.weight": (count, width + 1),
+        "gate.bias": (count,),
+        "w_noise": (width, count),
+    }
+    return {name: torch.randn(shape, generator=source) for name, shape in shapes.items()}
+
+
+def write_authors_checkpoint(path: Path, tensors: dict[str, Tensor], *, prefix: str = "") -> Path:
+    """A training checkpoint as the authors' code leaves it, its config pickled as OmegaConf's, which is not there."""
+    module = types.ModuleType("omegaconf.dictconfig")
+    kind = type("DictConfig", (), {"__module__": module.__name__})
+    vars(module)["DictConfig"] = kind
+    config = kind()
+    vars(config)["_content"] = {"model": "DiT-B/2"}
+    optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4}]}
+    model = {prefix + name: tensor for name, tensor in tensors.items()}
+    with mock.patch.dict(sys.modules, {"omegaconf": types.ModuleType("omegaconf"), module.__name__: module}):
+        torch.save({"model": model, "opt": optimizer, "config": config}, path)
     return path
 
 

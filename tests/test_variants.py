@@ -125,3 +125,61 @@ def test_without_classes_there_is_no_conditioning() -> None:
 
 def test_the_state_dict_keeps_the_public_names() -> None:
     assert not [name for name in load_backbone("digits").state_dict() if "conditioning" in name]
+
+
+# --- prepended prompts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", [{}, {"depth": 2}, {"gate": "none"}, {"selection": "hard"}, {"num_prompts": 16}])
+def test_prepended_prompts_are_the_formula(variant: dict[str, object]) -> None:
+    """Tokens in front of each prompted block, replaced at the next, dropped after the last: written out."""
+    backbone = tiny_dit()
+    patch = filled_patch(backbone, **{"position": "prepend", "num_prompts": 5, **variant})
+    x, timesteps, labels = call_of(backbone)
+    with torch.no_grad():
+        t = backbone.t_embedder(timesteps)
+        c = t + backbone.y_embedder.embedding_table.weight[labels]
+        weights = patch(t).weights.expand(len(x), -1, -1)
+        hidden = backbone.x_embedder(x) + backbone.pos_embed
+        for index, block in enumerate(backbone.blocks):
+            if index < len(patch.prompts):
+                tokens = weights[:, index, :, None] * patch.prompts[index]
+                hidden = block(torch.cat([tokens, hidden], dim=1), c)[:, patch.num_prompts :]
+            else:
+                hidden = block(hidden, c)
+        expected = backbone._unpatchify(backbone.final_layer(hidden, c))
+        patched = attach(backbone, patch)
+        torch.testing.assert_close(patched(x, timesteps, labels), expected, rtol=1e-5, atol=1e-5)
+        bare = tiny_dit()(x, timesteps, labels)
+        with patched.disabled():
+            assert torch.equal(patched(x, timesteps, labels), bare)
+        assert torch.equal(patched.detach()(x, timesteps, labels), bare)
+
+
+def test_prepended_prompts_act_through_attention_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the attention to them masked, image tokens and positions are what they are without them."""
+    backbone = tiny_dit()
+    call = call_of(backbone)
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+
+    def masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        seen = torch.arange(key.shape[2]) >= key.shape[2] - 16  # the 16 image tokens
+        return sdpa(query, key, value, attn_mask=seen.expand(query.shape[2], -1))
+
+    with torch.no_grad():
+        bare = backbone(*call)
+        patched = attach(backbone, filled_patch(backbone, position="prepend", num_prompts=5))
+        assert not torch.allclose(patched(*call), bare, atol=1e-3)
+        monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", masked)
+        torch.testing.assert_close(patched(*call), bare, rtol=1e-4, atol=1e-5)
+
+
+def test_prepended_prompts_learn_and_count() -> None:
+    backbone = tiny_dit()
+    patch = create_patch(backbone, PatchConfig(position="prepend"), codec=PIXELS, image_size=8)
+    assert [tuple(p.shape) for p in patch.prompts] == [(50, 16)] * 3
+    assert patch.num_parameters() == 3 * 50 * 16 + 17 * 50 + 50
+    attach(backbone, patch)(*call_of(backbone)).square().mean().backward()
+    assert all(prompt.grad is not None and prompt.grad.abs().max() > 0 for prompt in patch.prompts)
+    with pytest.raises(PatchError, match="prompts of shape"):
+        attach(tiny_dit(hidden_size=32), Patch(patch.config, hidden_shapes=[(50, 16)] * 3, gate_width=32))

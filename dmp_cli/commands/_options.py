@@ -68,7 +68,9 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
     known = {parameter.name for parameter in ctx.command.params}
     own = content.pop(ctx.info_name or "", {})
     flat = {key: value for key, value in content.items() if not isinstance(value, dict)} | own
-    values = {key.replace("-", "_"): value for key, value in flat.items()}
+    # An option whose name is a Python keyword, such as --from, is a parameter with an underscore behind it.
+    names = {parameter.removesuffix("_"): parameter for parameter in known if parameter}
+    values = {names.get(key.replace("-", "_"), key.replace("-", "_")): value for key, value in flat.items()}
     unknown = sorted(values.keys() - known)
     if unknown:
         raise ConfigError(f"--config {path}: {ctx.info_name} has no option {', '.join(unknown)}")
@@ -206,6 +208,13 @@ def variant(
     top_k: Annotated[
         int | None,
         _option("--top-k", help="Prompts that hard selection keeps.", panel=_VARIANT, show_default="75 % of them"),
+    ] = None,
+    position: Annotated[
+        kinds.Position | None, setting(PatchConfig, "position", "On the tokens, or in front of them.", panel=_VARIANT)
+    ] = None,
+    num_prompts: Annotated[
+        int | None,
+        _option("--num-prompts", help="Of a block, when prepended.", panel=_VARIANT, show_default="50"),
     ] = None,
     depth: Annotated[
         int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=_VARIANT)

@@ -50,7 +50,8 @@ def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer
     weights, timesteps = weights_over_time(attach(backbone, patch, force=options["force_backbone"]))
     found = study(weights, timesteps=timesteps)
     found.save(folder)
-    grid = square_grid(weights.shape[2])
+    # Only prompts that are added lie on the image.
+    grid = square_grid(weights.shape[2]) if patch.config.position == "add" else None
     write_bytes(folder / "gates.png", draw_gates(weights, timesteps, title=f"Gate weights of {path.name}", grid=grid))
     with printer.progress("draw blocks", weights.shape[1]) as advance:
         for block in range(weights.shape[1]):

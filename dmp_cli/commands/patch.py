@@ -174,6 +174,7 @@ def _describe_variant(config: PatchConfig) -> str:
     parts = [gates[config.gate]]
     if config.gate == "linear":
         parts += [f"{config.scope} scope", f"reads the {config.gate_input}", f"{config.selection} selection"]
+    parts += ["prepended"] if config.position == "prepend" else []
     parts += [f"top {config.top_k}"] if config.top_k else []
     parts += [f"scale {config.gate_scale:g}"] if config.gate_scale != 1 else []
     parts += ["random init"] if config.init == "random" else []

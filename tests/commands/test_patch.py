@@ -1,4 +1,4 @@
-"""``dmp patch``: the table, the zero patch, and what it says of a file."""
+"""``dmp patch``: the table, the zero patch, the authors' patches, and what it says of a file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dmp_cli.backbones import load_backbone
 from dmp_cli.config import PatchConfig
 from dmp_cli.engine import attach
 from dmp_cli.patchfile import load_patch
+from tests.builders import authors_patch, call_of, tiny_dit, write_authors_checkpoint
 
 from .conftest import Run, files_in, parse
 
@@ -89,6 +90,7 @@ def test_bad_input(run: Run, backbone: list[str], checkpoint: Path, tmp_path: Pa
         ([*backbone, "--gate", "none", "--scope", "uniform"], "reads nothing"),
         ([*backbone, "--gate", "constant", "--selection", "hard"], "reads nothing"),
         ([*backbone, "--top-k", "3"], "is for --selection hard"),
+        ([*backbone, "--num-prompts", "3"], "is for --position prepend"),
         ([*backbone, "--selection", "hard", "--top-k", "17"], "has 16 prompts"),
         ([*backbone, "--selection", "hard", "--gate-scale", "2"], "factor on soft weights"),
         ([*backbone, "--gate-scale", "0"], "--gate-scale 0"),
@@ -114,3 +116,72 @@ def test_dry_run_writes_nothing(run: Run, backbone: list[str], tmp_path: Path) -
     plan = parse(run("patch", *backbone, "-o", "new.safetensors", "--depth", 2, "--dry-run", "--json"))
     assert plan["patch"] == PatchConfig(depth=2).model_dump()
     assert files_in(tmp_path) == {"tiny.pt"}
+
+
+SIZES = ["--num-classes", "4", "--num-heads", "2"]
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A training checkpoint of the paper's authors."""
+    dit = tiny_dit(seed=7)
+    return write_authors_checkpoint(tmp_path / "theirs.pt", {**dit.state_dict(), **authors_patch(dit)})
+
+
+def test_a_patch_of_the_authors_is_imported(run: Run, theirs: Path, tmp_path: Path) -> None:
+    """With --backbone, with --checkpoint, or with neither: the same file; and it works without further options."""
+    result = parse(run("patch", "--from", theirs, *SIZES, "-o", "a.safetensors", "--json"))
+    assert (result["output"], result["backbone"]) == ("a.safetensors", str(theirs))
+    assert result["patch_parameters"] == 3 * 16 * 16 + 17 * 16 + 16
+    run("patch", "--from", theirs, "--backbone", theirs, *SIZES, "-o", "b.safetensors")
+    run("patch", "--from", theirs, "--checkpoint", theirs, *SIZES, "-o", "c.safetensors")
+    assert len({(tmp_path / f"{name}.safetensors").read_bytes() for name in "abc"}) == 1
+    backbone = load_backbone(str(theirs), num_classes=4, num_heads=2)
+    call = call_of(backbone)
+    with torch.no_grad():
+        bare = backbone(*call)
+        assert not torch.allclose(attach(backbone, load_patch(tmp_path / "a.safetensors"))(*call), bare, atol=0.1)
+    run("sample", "--patch", "a.safetensors", "-n", 2, "--steps", 2, "-o", "samples", "-q")
+    assert "000001.png" in files_in(tmp_path / "samples")
+
+
+def test_info_of_an_imported_patch(run: Run, theirs: Path) -> None:
+    run("patch", "--from", theirs, *SIZES, "-o", "a.safetensors", "-q")
+    shown = run("patch", "--info", "a.safetensors").stdout
+    parts = ("reads the conditioning", "dmp, imported from theirs.pt; w_noise present, not used", str(theirs))
+    assert [part for part in parts if part not in shown] == []
+    assert parse(run("patch", "--info", "a.safetensors", "--json"))["training"]["imported_from"] == "theirs.pt"
+
+
+def test_imports_that_are_refused(
+    run: Run, theirs: Path, backbone: list[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    half = authors_patch(tiny_dit())
+    del half["gate.bias"]
+    write_authors_checkpoint(tmp_path / "half.pt", {**tiny_dit().state_dict(), **half})
+    write = ["-o", "new.safetensors"]
+    cases = [
+        (["--from", theirs, *SIZES], "no place for it"),
+        (["--from", theirs, *SIZES, "--gate", "none", "--depth", "2", *write], "leave out --gate, --depth"),
+        (["--from", theirs, *backbone, *write], "trained together with its prompts"),
+        (["--from", checkpoint, *SIZES, *write], "holds no prompts"),
+        (["--from", "half.pt", *SIZES, *write], "no gate.bias"),
+        (["--from", "missing.pt", *SIZES, *write], "does not exist"),
+        (["--from", theirs, *SIZES, "-o", "tiny.pt"], "exists already"),
+    ]
+    for options, message in cases:
+        result = run("patch", *options, code=1)
+        assert message in " ".join(result.stderr.split()), (options, result.stderr)
+        assert "Traceback" not in result.stderr
+    assert files_in(tmp_path) == {"tiny.pt", "theirs.pt", "half.pt"}
+
+
+def test_a_dry_import_reads_nothing(run: Run, tmp_path: Path) -> None:
+    plan = parse(run("patch", "--from", "missing.pt", "-o", "new.safetensors", "--dry-run", "--json"))
+    assert plan == {"from": "missing.pt", "backbone": "missing.pt", "output": "new.safetensors"}
+    assert files_in(tmp_path) == set()
+
+
+def test_a_config_file_knows_from(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "options.toml").write_text('from = "nowhere.pt"\noutput = "new.safetensors"\n')
+    assert "nowhere.pt" in run("patch", "--config", "options.toml", code=1).stderr

@@ -85,6 +85,7 @@ def test_prompt_tuning_has_no_gate(run: Run, backbone: list[str], images: Path, 
         ["--gate-input", "conditioning"],
         ["--gate-scale", "16"],
         ["--init", "random"],
+        ["--position", "prepend", "--num-prompts", "5"],
     ],
 )
 def test_variants_train(variant: list[str], run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
