@@ -66,6 +66,11 @@ def render_markdown(evaluation: Evaluation) -> str:
     return "\n".join(["# Scores", "", *table, "", *_notes(evaluation)]) + "\n"
 
 
+def notes_of(evaluation: Evaluation) -> list[str]:
+    """What a reader must know of the numbers: what a spread is, and every warning, in sentences."""
+    return [_about_spreads(evaluation), *(f"Warning: {warning}" for warning in evaluation.warnings)]
+
+
 def _cells(row: Row, metrics: list[str]) -> list[str]:
     cells = [row.samples, f"{row.count:,}"]
     for metric in metrics:

@@ -68,6 +68,8 @@ def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: P
     from .. import files
     from ..devices import pick_device
     from ..evaluation import evaluate as score
+    from ..report import render
+    from ..scorepage import build_page
     from ..scores import render_markdown, table_of
 
     files.refuse_existing(folder / "report.json", force=options["force"])
@@ -75,9 +77,10 @@ def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: P
     report = evaluation.to_json()
     files.write_json(folder / "report.json", report)
     files.write_text(folder / "report.md", render_markdown(evaluation))
+    files.write_text(folder / "report.html", render(build_page(evaluation)))
     columns, rows = table_of(evaluation)
     printer.table(f"Scores against {config.reference}", columns, rows)
     for warning in evaluation.warnings:
         printer.warn(warning)
-    printer.say(f"wrote {folder / 'report.json'} and report.md")
+    printer.say(f"wrote {folder / 'report.html'}, report.md and report.json")
     printer.result(report)

@@ -15,7 +15,7 @@ from ..report import Page, Picture, Section, Table
 from .floor import measure_floor
 from .story import BASE, METHODS, Story
 
-_PER_ROW = 20  # pictures of each set: two of every digit
+_PER_ROW = 10  # pictures of each set: one of every digit
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def draw_side_by_side(story: Story) -> bytes:
     images, labels = [], list(story.sets().values())
     for name in story.sets():
         images += [_read(story.samples(name) / f"{index:06d}.png") for index in range(_PER_ROW)]
-    return image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels, scale=5)
+    return image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels)
 
 
 def _pictures(story: Story) -> Section:
@@ -125,7 +125,7 @@ def _pictures(story: Story) -> Section:
     alt = f"{len(labels)} rows of {_PER_ROW} generated digits, one row per set of samples, columns share their noise"
     return Section(
         heading="The same noise through each of them",
-        paragraphs=["Each column starts from the same noise and asks for the same digit, 0 to 9 and again 0 to 9."],
+        paragraphs=["Each column starts from the same noise and asks for the same digit, 0 to 9."],
         pictures=[Picture(png=png, alt=alt, wide=True)],
     )
 

@@ -27,7 +27,7 @@ def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
         assert {path for path in found if path.startswith(f"samples/{name}/0")} == images
     tops = {path for path in found if not path.startswith(("samples/", "digits/", "runs/"))}
     gates = {"gates.npz", "gates.csv", "gates.png", "summary.json", "block-00.png", "block-01.png"}
-    scores = {"scores/report.json", "scores/report.md"}
+    scores = {f"scores/report.{kind}" for kind in ("json", "md", "html")}
     assert tops == {"demo.json", "index.html", "side-by-side.png"} | scores | {f"gates/{name}" for name in gates}
     page = (tmp_path / "out" / "index.html").read_text()
     for command in ("dmp train --backbone digits", "dmp sample --backbone digits", "dmp eval", "dmp inspect-gates"):

@@ -26,7 +26,7 @@ def test_a_report_of_two_folders(run: Run, folders: tuple[Path, Path, Path], tmp
     options = ["--reference", real, "--features", "pixels", "--metrics", "fid,kid", "--kid-subset-size", 10]
     options += ["-o", "out"]
     result = parse(run("eval", "--samples", a, "--samples", b, *options, "--json"))
-    assert files_in(tmp_path / "out") == {"report.json", "report.md"}
+    assert files_in(tmp_path / "out") == {"report.json", "report.md", "report.html"}
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == result
     first, second = (row["scores"] for row in result["rows"])
     assert first["fid"]["difference"] is None
