@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import ConfigError
 
-Method = Literal["dmp", "prompt-tuning", "full", "scratch"]
+Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 GateKind = Literal["linear", "constant", "none"]
@@ -138,6 +138,13 @@ class PatchRecord(Frozen):
     training: dict[str, Any] | None = None  # None: never trained
 
 
+class AdapterRecord(Frozen):
+    """Whose adapter it is: ``dmp.json`` beside peft's files, as written and read by ``adapterfile``."""
+
+    format_version: int = 1
+    backbone: BackboneRecord
+
+
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
@@ -149,8 +156,10 @@ class TrainConfig(Frozen):
     steps: int = Field(30_000, ge=1)
     batch_size: int = Field(128, ge=1)  # global
     micro_batch_size: int | None = Field(None, ge=1)  # None: the whole batch at once
-    lr: float = Field(1e-4, gt=0)  # prompts, or all weights for full and scratch
+    lr: float = Field(1e-4, gt=0)  # prompts, adapter, or all weights for full and scratch
     gate_lr: float = Field(1e-3, gt=0)
+    lora_rank: int = Field(16, ge=1)  # alpha is the rank too
+    lora_targets: tuple[str, ...] | None = None  # linear layers of every block; None: its attention and MLP layers
     weight_decay: float = Field(0.0, ge=0)
     lr_schedule: RateSchedule = "constant"
     warmup: int = Field(0, ge=0)  # steps

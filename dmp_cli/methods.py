@@ -1,4 +1,4 @@
-"""What each training method learns, at which rate, and the file it leaves: dmp, prompt-tuning, full, scratch."""
+"""What each training method learns, at which rate, and the file it leaves: dmp, prompt-tuning, lora, full, scratch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import patchfile
+from .adapterfile import save_adapter
 from .backbones import save_backbone
 from .backbones.base import Backbone
 from .balance import LoadNoise
@@ -16,6 +17,7 @@ from .codec import Codec, image_size
 from .config import PatchConfig, TrainConfig
 from .engine import PatchedBackbone, attach, create_patch
 from .errors import ConfigError
+from .lora import Adapter, create_adapter
 
 
 @dataclass
@@ -28,16 +30,26 @@ class Trainee:
     backbone: Backbone
     codec: Codec
     load_noise: LoadNoise | None  # helps to train a gate; never in the file
+    adapter: Adapter | None = None  # in the backbone; for LoRA alone
 
     @property
     def file_stem(self) -> str:
-        """Name of the file it leaves in a run, without ``.safetensors``."""
+        """Name of what it leaves in a run, without ``file_suffix``."""
+        if self.adapter is not None:
+            return "adapter"
         return "patch" if isinstance(self.denoiser, PatchedBackbone) else "backbone"
+
+    @property
+    def file_suffix(self) -> str:
+        """``.safetensors``; an adapter is a folder."""
+        return "" if self.adapter is not None else ".safetensors"
 
     def write(self, path: Path, values: dict[str, Tensor], training: dict[str, Any]) -> None:
         """Write the learnt file with ``values`` (as trained, or their average) in place of the live parameters."""
         with self.holding(values):
-            if isinstance(self.denoiser, PatchedBackbone):
+            if self.adapter is not None:
+                save_adapter(path, self.adapter, training=training)
+            elif isinstance(self.denoiser, PatchedBackbone):
                 patch = self.denoiser.patch
                 assert patch.record is not None
                 patch.record = patch.record.model_copy(update={"training": training})
@@ -73,12 +85,13 @@ def prepare(
     """Make ``backbone`` ready to be trained by ``config.method``.
 
     Raises:
-        ConfigError: a variant that leaves nothing to train, or one given to a method that has no patch.
+        ConfigError: a variant that leaves nothing to train, or one given to a method that has no patch; for LoRA, names
+            that no layer has, or peft is not installed.
     """
-    if config.method in ("full", "scratch"):
+    if config.method in ("lora", "full", "scratch"):
         if patch_config is not None and patch_config != PatchConfig():
             raise ConfigError(f"--method {config.method} has no patch, so options such as --gate say nothing to it")
-        return _prepare_backbone(config, backbone, codec)
+        return (_prepare_adapter if config.method == "lora" else _prepare_backbone)(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
         said = patch_config.model_dump(exclude_defaults=True, exclude={"depth", "init"})
@@ -106,6 +119,12 @@ def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_
         groups.append({"params": gate, "rate": config.gate_lr})
     learnt = dict(patch.named_parameters())
     return Trainee(patched, learnt, groups, backbone, codec, load_noise)
+
+
+def _prepare_adapter(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
+    adapter = create_adapter(backbone, rank=config.lora_rank, targets=config.lora_targets, seed=config.seed)
+    groups = [{"params": list(adapter.parameters.values()), "rate": config.lr}]
+    return Trainee(backbone, adapter.parameters, groups, backbone, codec, None, adapter)
 
 
 def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, files
-from .config import TrainConfig
+from .config import Frozen, PatchConfig, TrainConfig, build
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class RunFolder:
             raise ConfigError(f"{self.config_file} is not valid JSON: {error}") from error
 
     def _check_same(self, settings: dict[str, Any]) -> None:
-        before = self.read_settings() or {}
+        before = _with_defaults(self.read_settings() or {})
         old, new = before.get("train", {}), settings["train"]
         free = _FREE if new.get("lr_schedule") == "constant" else _FREE - {"steps"}
         changed = [key for key in new if key not in free and old.get(key) != new[key]]
-        changed += [key for key in ("patch", "backbone", "codec") if before.get(key) != settings[key]]
+        changed += [key for key in ("patch", "backbone", "codec", "images") if before.get(key) != settings[key]]
         if changed:
             raise ConfigError(
                 f"{self.path} holds a run with another {', '.join(changed)}; it cannot be continued with these options",
@@ -72,7 +72,7 @@ class RunFolder:
     def _clear(self) -> None:
         import shutil
 
-        for folder in (self.checkpoints, self.samples):
+        for folder in (self.checkpoints, self.samples, self.path / "adapter", self.path / "adapter-ema"):
             shutil.rmtree(folder, ignore_errors=True)
         for name in ("log.jsonl", "patch.safetensors", "patch-ema.safetensors", "backbone.safetensors"):
             (self.path / name).unlink(missing_ok=True)
@@ -95,8 +95,8 @@ class RunFolder:
             trainee.write(self.learnt_file(trainee, ema=True), state.ema, {**training, "average": config.ema})
 
     def learnt_file(self, trainee: Trainee, *, ema: bool = False) -> Path:
-        """``patch.safetensors``, ``backbone-ema.safetensors``, …"""
-        return self.path / f"{trainee.file_stem}{'-ema' if ema else ''}.safetensors"
+        """``patch.safetensors``, ``backbone-ema.safetensors``, the folder ``adapter``, …"""
+        return self.path / f"{trainee.file_stem}{'-ema' if ema else ''}{trainee.file_suffix}"
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to ``log.jsonl``."""
@@ -117,10 +117,22 @@ class RunFolder:
         files.write_text(self.log_file, "".join(line + "\n" for line in kept))
 
 
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run that an earlier version began, with what has become an option since at its default."""
+    configs: dict[str, type[Frozen]] = {"train": TrainConfig, "patch": PatchConfig}
+    filled = {
+        key: build(config, **settings[key]).model_dump(mode="json")
+        for key, config in configs.items()
+        if isinstance(settings.get(key), dict)
+    }
+    return {**settings, **filled}
+
+
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
-    fields = config.model_dump(
-        mode="json", exclude={"log_every", "save_every", "sample_every", "keep", "workers", "max_bad"}
-    )
+    unsaid = {"log_every", "save_every", "sample_every", "keep", "workers", "max_bad"}
+    if config.method != "lora":
+        unsaid |= {"lora_rank", "lora_targets"}
+    fields = config.model_dump(mode="json", exclude=unsaid)
     return {
         **fields,
         "data": config.data.name,

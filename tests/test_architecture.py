@@ -20,12 +20,12 @@ LAYERS = (
     "scores features demo.make_data backbones.dit",
     "measurement backbones.dit_weights backbones.sources",
     "backbones",
-    "hooks",
-    "codec engine",
+    "hooks lora",
+    "adapterfile codec engine",
     "authors methods sampling",
     "runfolder samplefolder",
     "training evaluation",
-    "demo.floor demo.story",
+    "demo.floor demo.story scorepage",
     "demo.page",
     "commands commands._console commands._options",
     "commands._models commands._watchers",
@@ -48,11 +48,12 @@ HOMES = {
     "torch.utils.tensorboard": {"commands._watchers"},
     "sklearn": {"demo.make_data"},
     "pickle": {"checkpoints"},
+    "peft": {"lora"},
     "accelerate": set(),  # torchrun and torch.distributed do its part
     "click": set(),  # typer brings its own
     "torchvision": set(),  # a broken one must not break this tool
 }
-SLOW = {"cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub"}
+SLOW = {"cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub", "peft"}
 QUICK = {"__init__", "cli", "config", "errors", "files", "patchfile", "signals", "commands."}  # no torch at their top
 HEAVY = SLOW | {"torch", "numpy", "PIL", "safetensors"}
 

@@ -24,6 +24,7 @@ class Backbone(nn.Module, ABC):
     """A pretrained denoiser. Its state_dict keys are those of its public checkpoints and never change."""
 
     family: ClassVar[str]
+    lora_targets: ClassVar[tuple[str, ...]] = ()  # what its blocks call the layers of their attention and MLP
     record: BackboneRecord | None = None  # where the weights came from; None for one made in code
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # of the weights that ``record`` names
     codec: CodecRecord | None = None  # the codec its own file names; None: it names none

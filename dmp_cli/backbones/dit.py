@@ -198,6 +198,7 @@ class DiT(Backbone):
     """The denoiser. ``state_dict`` has the public checkpoints' names, ``pos_embed`` included."""
 
     family = "dit"
+    lora_targets = ("qkv", "proj", "fc1", "fc2")
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

@@ -91,6 +91,15 @@ def load_backbone_of(patch: Patch, options: dict[str, Any], device: torch.device
     )
 
 
+def load_adapted(path: Path, options: dict[str, Any], device: torch.device) -> Loaded:
+    """The backbone that --backbone names, with the adapter in the folder ``path`` inside it."""
+    from ..adapterfile import load_adapter
+
+    loaded = load_bare(options, device)
+    load_adapter(path, loaded.backbone)
+    return loaded
+
+
 def load_patched(path: Path, options: dict[str, Any], device: torch.device) -> Loaded:
     """A patch attached to its backbone, with the codec it was trained with."""
     from ..codec import load_codec

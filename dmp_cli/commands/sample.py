@@ -24,6 +24,9 @@ def sample(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder.", show_default="samples/NAME")
     ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="A folder of dmp train --method lora, for --backbone.")
+    ] = None,
     no_patch: Annotated[bool, typer.Option("--no-patch", help="The bare backbone, from the same noise.")] = False,
     strength: Annotated[float | None, setting(SampleConfig, "strength", "Factor on the patch; 1: as trained.")] = None,
     sampler: Annotated[Sampler | None, setting(SampleConfig, "sampler", "How noise is removed.")] = None,
@@ -54,11 +57,16 @@ def sample(
     rows, columns = _parse_grid(grid)
     wanted = opt.configure(SampleConfig, {**options, "classes": _parse_classes(classes)})
     patch, bare_name = options["patch"], options["backbone"] or options["checkpoint"]
-    folder = output or _default_output(patch, bare_name, bare=no_patch)
+    folder = output or _default_output(patch or adapter, bare_name, bare=no_patch)
+    if adapter is not None and (patch is not None or no_patch or strength is not None):
+        raise ConfigError("--adapter goes without a patch: leave out --patch, --no-patch and --strength")
     if patch is None and bare_name is None:
+        if adapter is not None:
+            raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
         raise ConfigError("nothing to sample", hint="Give a patch with --patch, or a bare backbone with --backbone.")
     if options["dry_run"]:
-        printer.plan({"sample": wanted.model_dump(mode="json"), "patch": patch and str(patch), "output": str(folder)})
+        named = {"adapter": adapter and str(adapter), "output": str(folder)}
+        printer.plan({"sample": wanted.model_dump(mode="json"), "patch": patch and str(patch), **named})
         return
     _draw(wanted, folder, options, printer, rows=rows, columns=columns)
 
@@ -70,10 +78,13 @@ def _draw(
     from ..samplefolder import SampleFolder
     from ..sampling import chunks, resolve
     from ..sampling import sample as draw
-    from ._models import load_bare, load_patched
+    from ._models import load_adapted, load_bare, load_patched
 
     device = pick_device(options["device"] or "auto")
-    loaded = load_patched(options["patch"], options, device) if options["patch"] else load_bare(options, device)
+    if options["adapter"]:
+        loaded = load_adapted(options["adapter"], options, device)
+    else:
+        loaded = load_patched(options["patch"], options, device) if options["patch"] else load_bare(options, device)
     bare = options["no_patch"] or options["patch"] is None
     folder = SampleFolder(path)
     filled = _fill_in(wanted, options, loaded.backbone, folder.recorded() if not options["force"] else None)
@@ -117,11 +128,13 @@ def _fill_in(
 
 def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: bool) -> dict[str, Any]:
     """All that fixes the samples."""
+    from ..adapterfile import TENSORS
     from ..files import sha256_of
 
     return {
         "sample": config.model_dump(mode="json", exclude={"num_images"}),
         "patch": None if bare else sha256_of(options["patch"]),
+        "adapter": sha256_of(options["adapter"] / TENSORS) if options["adapter"] else None,
         "backbone": loaded.backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
         "schedule": loaded.backbone.schedule.model_dump(),
         "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),

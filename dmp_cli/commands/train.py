@@ -56,8 +56,18 @@ def train(
     steps: Annotated[int | None, _set("steps", "Optimizer steps.")] = None,
     batch_size: Annotated[int | None, _set("batch_size", "Images per step.")] = None,
     micro_batch_size: Annotated[int | None, _set("micro_batch_size", "Images at a time; gradients accumulate.")] = None,
-    lr: Annotated[float | None, _set("lr", "Learning rate of the prompts, or of all weights.")] = None,
+    lr: Annotated[float | None, _set("lr", "Learning rate of the prompts, adapter, or all weights.")] = None,
     gate_lr: Annotated[float | None, _set("gate_lr", "Learning rate of the gate.")] = None,
+    lora_rank: Annotated[int | None, _set("lora_rank", "Of LoRA's updates; alpha is the same.")] = None,
+    lora_targets: Annotated[
+        str | None,
+        typer.Option(
+            "--lora-targets",
+            help="Linear layers of every block, such as qkv,proj.",
+            show_default="attention and MLP",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
     weight_decay: Annotated[float | None, _set("weight_decay", "AdamW's weight decay.")] = None,
     lr_schedule: Annotated[RateSchedule | None, _set("lr_schedule", "Of all rates; cosine ends at 0.")] = None,
     warmup: Annotated[int | None, _set("warmup", "Steps of linear warm-up.")] = None,
@@ -83,7 +93,7 @@ def train(
     options = {**(_saved_options(run) if resume else {}), **given}
     if "data" not in options:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
-    train_config = opt.configure(TrainConfig, options)
+    train_config = opt.configure(TrainConfig, options, lora_targets=_parse_targets(options.get("lora_targets")))
     patch_config = opt.configure(PatchConfig, options) if train_config.method in ("dmp", "prompt-tuning") else None
     if options["dry_run"]:
         plan = {"train": train_config.model_dump(mode="json"), "patch": patch_config and patch_config.model_dump()}
@@ -93,6 +103,8 @@ def train(
         raise ConfigError(
             f"--method {train_config.method} trains no patch, so options of a patch such as --gate say nothing to it"
         )
+    if train_config.method != "lora" and {"lora_rank", "lora_targets"} & options.keys():
+        raise ConfigError(f"--method {train_config.method} trains no adapter, so --lora-… says nothing to it")
     _run(run, train_config, patch_config, options, printer)
 
 
@@ -117,7 +129,9 @@ def _run(
         loaded = load_bare(options, device)
     check_classes(images, loaded.backbone)
     trainee = prepare(config, backbone=loaded.backbone, codec=loaded.codec, patch_config=patch_config)
-    run.open(_settings(config, patch_config, loaded, options), resume=options["resume"], force=options["force"])
+    settings = _settings(config, patch_config, loaded, options)
+    settings["images"] = {"fingerprint": images.fingerprint, "count": len(images)}
+    run.open(settings, resume=options["resume"], force=options["force"])
     state = run.load_state(warn=printer.warn) if options["resume"] else None
     if state is not None:
         printer.note(f"continuing {run.path} after step {state.step}")
@@ -132,6 +146,10 @@ def _run(
             watchers.see(event)
             advance(event.step, watchers.remark)
     _report(run, trainee, config, watchers, printer)
+
+
+def _parse_targets(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def default_output(options: dict[str, Any]) -> Path:
@@ -156,7 +174,7 @@ def _settings(
     """The resolved config.json: what was asked for, and what it came to."""
     record = loaded.backbone.record
     return {
-        "options": {key: _absolute(value) for key, value in options.items() if key not in _PASSING},
+        "options": {key: _absolute(key, value) for key, value in options.items() if key not in _PASSING},
         "train": config.model_dump(mode="json"),
         "patch": patch_config and patch_config.model_dump(),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
@@ -164,8 +182,10 @@ def _settings(
     }
 
 
-def _absolute(value: Any) -> Any:
+def _absolute(key: str, value: Any) -> Any:
     """A path as it can be found from any folder; everything else as it is."""
+    if key == "lora_targets":  # a layer's name, even where a file is called the same
+        return value
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
         return str(Path(value).resolve())
     return value

@@ -23,6 +23,8 @@ from .conftest import Run, files_in, parse
 
 CHECKPOINT_FILES = {f"{name}.safetensors" for name in ("ema", "helpers", "learnt", "optimizer")} | {"manifest.json"}
 
+ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "dmp.json"}
+
 
 def expected_files(*steps: int, learnt: set[str]) -> set[str]:
     states = {f"checkpoints/step-{step:08d}/{name}" for step in steps for name in CHECKPOINT_FILES}
@@ -75,6 +77,34 @@ def test_prompt_tuning_has_no_gate(run: Run, backbone: list[str], images: Path, 
     assert set(tensors) == {"prompts.0", "prompts.1", "prompts.2"}
 
 
+def test_lora_writes_exactly_these_files(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    Path("qkv").touch()  # a file that is called like a layer
+    common = ["train", *backbone, "--data", images, "--method", "lora", "--batch-size", 4, "--lr", 0.01, "-o", "out"]
+    options = ["--lora-rank", 3, "--lora-targets", "qkv", "--ema", 0.9, "--sample-every", 2]
+    result = run(*common, *options, "--steps", 2, "--json")
+    assert parse(result)["output"] == "out/adapter"
+    folders = {f"adapter{average}/{name}" for average in ("", "-ema") for name in ADAPTER_FILES}
+    assert files_in(tmp_path / "out") == expected_files(2, learnt=folders | {"samples/step-00000002.png"})
+    tensors = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
+    assert {tuple(value.shape) for value in tensors.values()} == {(3, 16), (48, 3)}
+    assert all(value.abs().max() > 0 for value in tensors.values())
+    run("train", "--resume", "-o", "out", "--steps", 3, "-q")
+    assert "another lora_rank" in run("train", "--resume", "-o", "out", "--lora-rank", 4, code=1).stderr
+    run(*common[:-1], "other", "--steps", 1, "--dry-run", "-q")
+    run("train", *backbone, "--data", images, "--steps", 1, "--batch-size", 2, "-o", "out", "--force", "-q")
+    assert files_in(tmp_path / "out") == expected_files(1, learnt={"patch.safetensors"})
+
+
+def test_lora_without_peft(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    result = run("train", *backbone, "--data", images, "--method", "lora", "-o", "out", code=1)
+    assert "--method lora needs peft" in result.stderr
+    assert "pip install 'dmp-cli[lora]'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "variant",
     [
@@ -103,7 +133,10 @@ def recipe(images: Path, *, steps: int, out: str) -> list[str]:
     return ["--data", str(images), "--steps", str(steps), "--save-every", "3", *more, "-o", out]
 
 
-@pytest.mark.parametrize("method", ["dmp", "full"])
+LEARNT = {"dmp": "patch{}.safetensors", "full": "backbone{}.safetensors", "lora": "adapter{}/adapter_model.safetensors"}
+
+
+@pytest.mark.parametrize("method", LEARNT)
 @pytest.mark.parametrize("first", [1, 4, 7])
 def test_resume_is_bit_for_bit(
     method: str, first: int, run: Run, backbone: list[str], images: Path, tmp_path: Path
@@ -112,8 +145,7 @@ def test_resume_is_bit_for_bit(
     run(*common, *recipe(images, steps=10, out="straight"))
     run(*common, *recipe(images, steps=first, out="parts"))
     run("train", "--resume", "-o", "parts", "--steps", 10, "-q")
-    stem = "patch" if method == "dmp" else "backbone"
-    for name in (f"{stem}.safetensors", f"{stem}-ema.safetensors"):
+    for name in (LEARNT[method].format(average) for average in ("", "-ema")):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
@@ -236,6 +268,10 @@ def test_bad_images_are_named_counted_and_skipped(run: Run, backbone: list[str],
         (["--depth", "9"], "this backbone has 3 blocks"),
         (["--depth", "0"], "leaves nothing to train"),
         (["--method", "full", "--gate", "none"], "trains no patch"),
+        (["--method", "lora", "--gate", "none"], "trains no patch"),
+        (["--method", "full", "--lora-rank", "4"], "trains no adapter"),
+        (["--method", "lora", "--lora-rank", "0"], "--lora-rank 0"),
+        (["--method", "lora", "--lora-targets", "qkv, to_q"], "'to_q': no linear layer of a block has this name"),
         (["--method", "prompt-tuning", "--gate", "constant"], "has no gate"),
         (["--image-size", "16"], "make images of 8 pixels"),
         (["--device", "cuda:7"], "this machine has"),
@@ -361,3 +397,19 @@ def read_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     return Image.open(path).size
+
+
+def test_a_run_of_an_earlier_version_goes_on(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    run("train", *backbone, *recipe(images, steps=2, out="out"))
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    del settings["train"]["warmup"], settings["patch"]["selection"]  # as if they had come later; 4 was asked for
+    (tmp_path / "out" / "config.json").write_text(json.dumps(settings))
+    assert "another warmup" in run("train", "--resume", "-o", "out", "--steps", 3, code=1).stderr
+    settings["train"]["warmup"] = 4
+    (tmp_path / "out" / "config.json").write_text(json.dumps(settings))
+    run("train", "--resume", "-o", "out", "--steps", 3, "-q")
+
+
+def test_other_images_are_another_run(run: Run, backbone: list[str], images: Path, patch: Path) -> None:
+    write_images(images, count=12)
+    assert "another images" in run("train", "--resume", "-o", "trained", "--steps", 5, code=1).stderr
