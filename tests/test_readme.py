@@ -18,19 +18,25 @@ from dmp_cli.patchfile import save_patch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+METHOD = (ROOT / "docs" / "method.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, *, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = "\n".join(blocks("bash")).splitlines()
+def commands(text: str = README) -> list[str]:
+    lines = "\n".join(blocks("bash", text=text)).splitlines()
     return [line for line in lines if line.startswith("dmp ")]
 
 
-@pytest.mark.parametrize("command", commands())
+def rows_of_the_paper() -> list[str]:
+    (backbone,) = re.findall(r'B="(.*?)"', METHOD)
+    return [command.replace("$B", backbone) for command in commands(METHOD)]
+
+
+@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper()])
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, [*shlex.split(command, comments=True)[1:], "--dry-run"])
