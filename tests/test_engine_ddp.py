@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,15 @@ def loss_of(module: torch.nn.Module, rows: slice) -> torch.Tensor:
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    try:
-        wrapped = DistributedDataParallel(patched())
-        loss_of(wrapped, slice(2 * rank, 2 * rank + 2)).backward()
-        gradients = {name: p.grad for name, p in wrapped.module.named_parameters() if p.grad is not None}
-        torch.save(gradients, f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+    wrapped = DistributedDataParallel(patched())
+    loss_of(wrapped, slice(2 * rank, 2 * rank + 2)).backward()
+    gradients = {name: p.grad for name, p in wrapped.module.named_parameters() if p.grad is not None}
+    torch.save(gradients, f"{folder}/{rank}.pt")
+    with contextlib.suppress(RuntimeError):  # the other may have gone already: all that counts is saved
+        dist.barrier()
+    # Gloo's own threads now and then abort the process while it is being torn down ("terminate called without an
+    # active exception"), so it is not torn down. An error above still ends it with a traceback and another code.
+    os._exit(0)
 
 
 @pytest.mark.slow
