@@ -19,6 +19,8 @@ from .engine import PatchedBackbone, attach, create_patch
 from .errors import ConfigError
 from .lora import Adapter, create_adapter
 
+_PROMPTS_ALONE = {"depth", "position", "num_prompts", "init"}  # what prompts have without a gate, too
+
 
 @dataclass
 class Trainee:
@@ -94,12 +96,12 @@ def prepare(
         return (_prepare_adapter if config.method == "lora" else _prepare_backbone)(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
-        said = patch_config.model_dump(exclude_defaults=True, exclude={"depth", "init"})
+        said = patch_config.model_dump(exclude_defaults=True, exclude=_PROMPTS_ALONE)
         if said not in ({}, {"gate": "none"}):
             raise ConfigError(
                 "--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant."
             )
-        patch_config = PatchConfig(gate="none", depth=patch_config.depth, init=patch_config.init)
+        patch_config = PatchConfig(gate="none", **patch_config.model_dump(include=_PROMPTS_ALONE))
     return _prepare_patch(config, backbone, codec, patch_config)
 
 

@@ -74,9 +74,9 @@ class RunFolder:
 
         for folder in (self.checkpoints, self.samples, self.path / "adapter", self.path / "adapter-ema"):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("log.jsonl", "patch.safetensors", "patch-ema.safetensors", "backbone.safetensors"):
+        learnt = (f"{stem}{average}.safetensors" for stem in ("patch", "backbone") for average in ("", "-ema"))
+        for name in ("log.jsonl", *learnt):
             (self.path / name).unlink(missing_ok=True)
-        (self.path / "backbone-ema.safetensors").unlink(missing_ok=True)
 
     def load_state(self, *, warn: Callable[[str], None]) -> RunState | None:
         """The newest whole checkpoint; see :func:`runstate.load_newest`."""

@@ -75,6 +75,9 @@ def test_prompt_tuning_has_no_gate(run: Run, backbone: list[str], images: Path, 
     run("train", *backbone, "--data", images, "--method", "prompt-tuning", "--steps", 1, "--batch-size", 2, "-o", "out")
     tensors = load_file(tmp_path / "out" / "patch.safetensors")
     assert set(tensors) == {"prompts.0", "prompts.1", "prompts.2"}
+    prepended = ["--method", "prompt-tuning", "--position", "prepend", "--num-prompts", 5]
+    run("train", *backbone, "--data", images, *prepended, "--steps", 1, "--batch-size", 2, "-o", "front")
+    assert load_file(tmp_path / "front" / "patch.safetensors")["prompts.0"].shape == (5, 16)
 
 
 def test_lora_writes_exactly_these_files(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
