@@ -24,6 +24,8 @@ from .errors import CheckpointError
 
 SAFETENSORS = (".safetensors",)
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+_PIPELINE, _SCHEDULER = "model_index.json", "scheduler_config.json"
+_DENOISERS = ("transformer", "unet")
 _WRAPPERS = ("ema", "model", "state_dict")  # where a training checkpoint keeps its weights; first found wins
 _PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DDP
 PATCH_NAMES = ("prompt_embeddings", "gate.weight", "gate.bias")  # the patch in a checkpoint of the paper's authors
@@ -49,12 +51,14 @@ class Weights:
     tensors: dict[str, Tensor]
     metadata: dict[str, str]  # of a safetensors file; empty for a pickle
     config: dict[str, Any] | None  # config.json of a diffusers folder; None for a single file
+    scheduler: dict[str, Any] | None = field(default=None, kw_only=True)  # of the pipeline it is part of
+    pipeline: Path | None = field(default=None, kw_only=True)  # the folder of the pipeline it is part of
     path: Path
     patch: dict[str, Tensor] = field(default_factory=dict)  # the authors' patch, taken out of ``tensors``
 
 
 def read_weights(path: Path) -> Weights:
-    """Read a ``.safetensors`` file, a torch pickle, or a diffusers folder (or its ``transformer`` sub-folder).
+    """Read a ``.safetensors`` file, a torch pickle, or a diffusers folder: a denoiser's, or the pipeline's.
 
     Raises:
         CheckpointError: missing, damaged, unsafe, or of an unknown kind.
@@ -125,24 +129,36 @@ def digest_tensors(tensors: Mapping[str, Tensor], *, without: Iterable[str] = ()
 
 
 def _read_diffusers(folder: Path) -> Weights:
-    folder = folder / "transformer" if (folder / "model_index.json").exists() else folder
+    pipeline = next((place for place in (folder, folder.parent) if (place / _PIPELINE).exists()), None)
+    if pipeline == folder:
+        denoisers = [folder / name for name in _DENOISERS if (folder / name / "config.json").exists()]
+        folder = denoisers[0] if denoisers else folder / _DENOISERS[0]
     config_file = folder / "config.json"
-    files = [folder / f"diffusion_pytorch_model{suffix}" for suffix in (".safetensors", ".bin")]
+    files = [folder / f"diffusion_pytorch_model{suffix}" for suffix in (".safetensors", ".fp16.safetensors", ".bin")]
     weight_file = next((file for file in files if file.exists()), None)
     if not config_file.exists() or weight_file is None:
         raise CheckpointError(
             f"{folder} is no diffusers model folder: it lacks config.json or {files[0].name}",
             hint="Give the folder that save_pretrained wrote, or the pipeline folder around it.",
         )
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{config_file} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{config_file} is no model's config: it holds a {type(config).__name__}")
+    config = _read_config(config_file)
+    schedulers = [(pipeline or folder) / "scheduler" / _SCHEDULER, folder / _SCHEDULER]
+    scheduler = next((_read_config(file) for file in schedulers if file.exists()), None)
     if weight_file.suffix in SAFETENSORS:
-        return Weights(read_safetensors(weight_file)[0], {}, config, folder)
-    return Weights(_unwrap(_read_pickle(weight_file), weight_file), {}, config, folder)
+        tensors = read_safetensors(weight_file)[0]
+    else:
+        tensors = _unwrap(_read_pickle(weight_file), weight_file)
+    return Weights(tensors, {}, config, folder, scheduler=scheduler, pipeline=pipeline)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is no model's config: it holds a {type(config).__name__}")
+    return config
 
 
 class _StandIn(dict[Any, Any]):

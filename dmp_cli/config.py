@@ -18,7 +18,8 @@ Scope = Literal["distinct", "uniform"]
 GateInput = Literal["timestep", "conditioning"]
 Position = Literal["add", "prepend"]
 Init = Literal["zero", "random"]
-ScheduleKind = Literal["linear", "cosine"]
+ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
+Prediction = Literal["epsilon", "v_prediction"]
 RateSchedule = Literal["constant", "cosine"]
 Trainer = Literal["meta", "diffusers"]
 GuidedChannels = Literal["3", "all"]
@@ -102,8 +103,9 @@ class ScheduleConfig(Frozen):
 
     kind: ScheduleKind = "linear"
     num_timesteps: int = Field(1000, ge=2)
-    beta_start: float = Field(1e-4, gt=0, lt=1)  # linear only
-    beta_end: float = Field(0.02, gt=0, lt=1)  # linear only
+    beta_start: float = Field(1e-4, gt=0, lt=1)  # linear and scaled_linear
+    beta_end: float = Field(0.02, gt=0, lt=1)  # linear and scaled_linear
+    prediction: Prediction = "epsilon"  # what the backbone predicts: the noise, or v (Salimans and Ho 2022)
 
 
 class CodecRecord(Frozen):

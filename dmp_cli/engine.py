@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .backbones import as_backbone
 from .backbones.base import Backbone, Block
 from .checkpoints import digest_tensors
 from .config import BackboneRecord, CodecRecord, PatchConfig, PatchRecord
-from .errors import ConfigError, PatchError
-from .hooks import AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
+from .errors import CheckpointError, ConfigError, PatchError
+from .hooks import AddMap, AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
 from .prompts import Gating, Patch
 
 _PREPENDED = 50  # prompts of a block in the paper's prepend variant
@@ -54,7 +55,8 @@ class PatchedBackbone(nn.Module):
     def _mixtures(self, count: int) -> list[AddMixture]:
         kind = type(self.backbone)
         if self.patch.config.position == "add":
-            return [AddMixture(self._link, kind) for _ in range(count)]
+            adds = AddMixture if self.patch.grid is None else AddMap
+            return [adds(self._link, kind) for _ in range(count)]
         return [PrependPrompts(self._link, kind, first=index == 0) for index in range(count)]
 
     @property
@@ -114,10 +116,15 @@ class PatchedBackbone(nn.Module):
         return self
 
 
-def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bool = False) -> PatchedBackbone:
+def attach(
+    backbone: Backbone | nn.Module, patch: Patch, *, strength: float = 1.0, force: bool = False
+) -> PatchedBackbone:
     """Attach ``patch`` to ``backbone`` and freeze the backbone. A fresh patch changes no output bit where it is added.
 
     Every check comes before the first hook, so a patch that does not fit leaves the backbone untouched.
+
+    A model that diffusers loaded, such as ``pipe.unet``, is taken as it is: from then on it answers patched wherever it
+    is called from, also from inside its pipeline.
 
     Args:
         strength: factor on every mixture.
@@ -127,7 +134,10 @@ def attach(backbone: Backbone, patch: Patch, *, strength: float = 1.0, force: bo
         PatchError: another family, other sizes, other weights, or a patch is attached already.
     """
     if not isinstance(backbone, Backbone):
-        raise PatchError(f"{type(backbone).__name__} is no backbone", hint="Load it with dmp_cli.load_backbone.")
+        try:
+            backbone = as_backbone(backbone)
+        except CheckpointError as error:
+            raise PatchError(error.message, hint="Load it with dmp_cli.load_backbone.") from error
     hooks = [hook for source in backbone.gate_sources.values() for hook in source._forward_hooks.values()]
     if any(isinstance(hook, ReadGate) for hook in hooks):
         raise PatchError(
@@ -177,11 +187,21 @@ def _check_variant(backbone: Backbone, config: PatchConfig) -> None:
             f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep"
         )
     block = backbone.list_blocks()[0]
-    if config.position == "prepend" and len(block.hidden_shape) != 2:
-        raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
+    if len(block.hidden_shape) != 2:
+        _check_on_maps(config)
     num_prompts = _prompt_shape(block, config)[0]
     if config.top_k is not None and config.top_k > num_prompts:
         raise ConfigError(f"--top-k {config.top_k}: a block of this backbone has {num_prompts} prompts")
+
+
+def _check_on_maps(config: PatchConfig) -> None:
+    if config.position == "prepend":
+        raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
+    if config.selection == "hard":
+        raise ConfigError(
+            "--selection hard keeps the top k prompts of a block; the blocks of this backbone have grids of different "
+            "sizes, pooled from one map"
+        )
 
 
 def _prompt_shape(block: Block, config: PatchConfig) -> tuple[int, ...]:
@@ -199,8 +219,9 @@ def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
 
 
 def backbone_digest(backbone: Backbone) -> str:
-    """SHA-256 over the backbone's weights as they are now; the same whichever container they came from."""
-    return digest_tensors(backbone.state_dict(), without=backbone.derived_tensors())
+    """SHA-256 over the backbone's weights as they are now, as float32; the same whichever container they came from."""
+    weights = {name: tensor.float() for name, tensor in backbone.state_dict().items()}
+    return digest_tensors(weights, without=backbone.derived_tensors())
 
 
 def _check_fit(backbone: Backbone, patch: Patch) -> None:

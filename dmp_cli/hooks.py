@@ -2,7 +2,7 @@
 
 They are objects, not closures, so that a deep copy or a pickle of a patched backbone carries its own patch.
 
-Letters: B batch, T image tokens of a block, N prompts of a block, D width.
+Letters: B batch, T image tokens of a block, N prompts of a block, D width; C, H, W of a feature map.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones.base import Backbone
+from .grids import resize_maps, resize_tokens
 from .prompts import Patch, add_mixture
 
 
@@ -41,12 +42,28 @@ class AddMixture:
         if not self.link.enabled:
             return None
         hidden = self.backbone_type.take_hidden(args, kwargs)
-        hidden = add_mixture(hidden, weights=self.weights, prompts=self.prompts, strength=self.link.strength)
+        weights, prompts = self.fit(hidden)
+        hidden = add_mixture(hidden, weights=weights, prompts=prompts, strength=self.link.strength)
         return self.backbone_type.put_hidden(args, kwargs, hidden)
+
+    def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and prompts for ``hidden`` (B, T, D), resized on their grid where an image of another size is made."""
+        if hidden.shape[1] == self.prompts.shape[0]:
+            return self.weights, self.prompts
+        return tuple(resize_tokens(t, count=hidden.shape[1]) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
         # The tensors belong to one forward; results of autograd can be neither copied nor moved to another process.
         return {"link": self.link, "backbone_type": self.backbone_type}
+
+
+class AddMap(AddMixture):
+    """Pre-hook on one block of feature maps: ``weights`` (B, 1, H, W), ``prompts`` (H, W, C), hidden (B, C, H', W')."""
+
+    def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = hidden.shape[2:]
+        prompts = self.prompts.permute(2, 0, 1)[None]  # (1, C, H, W)
+        return resize_maps(self.weights, size=(height, width)), resize_maps(prompts, size=(height, width))
 
 
 class PrependPrompts(AddMixture):
@@ -88,6 +105,6 @@ class ReadGate:
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
         if not (self.link.enabled and self.mixtures):
             return
-        weights = self.link.patch(output).weights.unsqueeze(-1).unbind(1)  # (B, N, 1) each
+        weights = self.link.patch.spread(self.link.patch(output).weights)
         for mixture, own_weights, prompts in zip(self.mixtures, weights, self.link.patch.prompts, strict=True):
             mixture.weights, mixture.prompts = own_weights, prompts

@@ -63,7 +63,7 @@ def find_layers(backbone: Backbone, targets: tuple[str, ...] | None) -> dict[str
         ConfigError: a name that matches none; the message lists what there is.
     """
     wanted = backbone.lora_targets if targets is None else targets
-    paths = {id(module): path for path, module in backbone.named_modules()}
+    paths = {id(module): path for path, module in backbone.core.named_modules()}
     found: dict[str, nn.Linear] = {}
     known: dict[str, None] = {}  # names inside a block; a set that keeps its order
     for block in backbone.list_blocks():
@@ -94,10 +94,10 @@ def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wa
     except ImportError as error:
         raise ConfigError(f"{wanted_by} needs peft", hint="pip install 'dmp-cli[lora]'") from error
     expected = adapter_shapes(layers, rank=rank)
-    inject_adapter_in_model(LoraConfig(**peft_fields(layers, rank=rank)), backbone, adapter_name="default")
+    inject_adapter_in_model(LoraConfig(**peft_fields(layers, rank=rank)), backbone.core, adapter_name="default")
     backbone.requires_grad_(False)
     backbone.eval()
-    found = {_PREFIX + name.replace(".default.", "."): p for name, p in backbone.named_parameters()}
+    found = {_PREFIX + name.replace(".default.", "."): p for name, p in backbone.core.named_parameters()}
     parameters = {name: found[name] for name in expected}
     for parameter in parameters.values():
         parameter.data = parameter.data.float()

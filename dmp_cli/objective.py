@@ -26,10 +26,15 @@ class Loss(NamedTuple):
 
 
 def noise_betas(config: ScheduleConfig) -> Tensor:
-    """beta_t for t = 0..T-1, (T,) float64: linear (Ho et al. 2020), or cosine (Nichol and Dhariwal 2021, Eq. 17)."""
+    """beta_t for t = 0..T-1, (T,) float64: linear (Ho et al. 2020), scaled_linear (linear in sqrt(beta): Rombach et al.
+
+    2022), or cosine (Nichol and Dhariwal 2021, Eq. 17).
+    """
     count = config.num_timesteps
     if config.kind == "linear":
         return torch.linspace(config.beta_start, config.beta_end, count, dtype=torch.float64)
+    if config.kind == "scaled_linear":
+        return torch.linspace(config.beta_start**0.5, config.beta_end**0.5, count, dtype=torch.float64).square()
     edges = torch.arange(count + 1, dtype=torch.float64) / count
     alpha_bar = torch.cos((edges + 0.008) / 1.008 * math.pi / 2).square()
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=_MAX_BETA)
@@ -53,7 +58,7 @@ class Schedule:
             "mean_x0": betas * kept_before.sqrt() / (1 - kept),
             "mean_xt": (1 - kept_before) * alphas.sqrt() / (1 - kept),
         }
-        self.num_timesteps = config.num_timesteps
+        self.num_timesteps, self.prediction = config.num_timesteps, config.prediction
         self._tables = {name: table.to(device=device, dtype=torch.float32) for name, table in tables.items()}
 
     def at(self, name: str, timesteps: Tensor, like: Tensor) -> Tensor:
@@ -64,21 +69,35 @@ class Schedule:
         """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""
         return self.at("signal", timesteps, x0) * x0 + self.at("noise", timesteps, x0) * noise
 
+    def target(self, x0: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What is to be predicted: the noise, or v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0."""
+        if self.prediction == "epsilon":
+            return noise
+        return self.at("signal", timesteps, x0) * noise - self.at("noise", timesteps, x0) * x0
+
+    def epsilon(self, prediction: Tensor, *, xt: Tensor, timesteps: Tensor) -> Tensor:
+        """The noise that a prediction stands for: itself, or sqrt(abar_t) v + sqrt(1 - abar_t) x_t."""
+        if self.prediction == "epsilon":
+            return prediction
+        return self.at("signal", timesteps, xt) * prediction + self.at("noise", timesteps, xt) * xt
+
 
 def denoising_loss(
     prediction: Tensor, *, x0: Tensor, xt: Tensor, noise: Tensor, timesteps: Tensor, schedule: Schedule
 ) -> Loss:
     """Loss of one prediction, in float32. An output of twice the channels carries a learned variance.
 
-    MSE of the noise; with learned sigma plus T/1000 of the variance bound, mean detached (Nichol and Dhariwal 2021).
+    MSE of the noise (or v); with learned sigma plus T/1000 of the variance bound, mean detached (Nichol and Dhariwal 2021).
     """
     prediction = prediction if prediction.dtype == torch.float64 else prediction.float()
+    target = schedule.target(x0, noise=noise, timesteps=timesteps)
     if prediction.shape[1] == x0.shape[1]:
-        mse = _mean(prediction - noise, power=2)
+        mse = _mean(prediction - target, power=2)
         return Loss(mse, mse, torch.zeros_like(mse))
-    epsilon, variance = prediction.chunk(2, dim=1)
-    mse = _mean(epsilon - noise, power=2)
-    bound = variance_bound(epsilon.detach(), variance, x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
+    predicted, variance = prediction.chunk(2, dim=1)
+    mse = _mean(predicted - target, power=2)
+    epsilon = schedule.epsilon(predicted.detach(), xt=xt, timesteps=timesteps)
+    bound = variance_bound(epsilon, variance, x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
     bound = bound * (schedule.num_timesteps / 1000)
     return Loss(mse + bound, mse, bound)
 

@@ -1,6 +1,7 @@
 """The paper's method: a pool of prompts, a gate that reads the timestep, and their mixture. Knows no backbone.
 
-Letters: B batch, L prompted blocks, N prompts of a block (= its tokens), D width.
+Letters: B batch, L prompted blocks, N prompts of a block (= its tokens), D width; on feature maps H x W prompts of C
+channels a block, and N those of the largest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from . import randomness
 from .config import PatchConfig, PatchRecord
+from .grids import pool_weights
 
 _HALF = (torch.float16, torch.bfloat16)
 _TOP_SHARE = 0.75  # of the prompts
@@ -31,7 +33,8 @@ class Gating(NamedTuple):
 def add_mixture(hidden: Tensor, *, weights: Tensor, prompts: Tensor, strength: float = 1.0) -> Tensor:
     """x_i + strength * sigma(G([t; i])) * p_i (Eq. 3), added in float32 whatever ``hidden`` (B, N, D) is kept in.
 
-    ``weights`` is (B, N, 1) or (1, N, 1), ``prompts`` (N, D). Zero prompts return the value of ``hidden`` unchanged.
+    ``weights`` is (B, N, 1) or (1, N, 1), ``prompts`` (N, D); for maps ``hidden`` is (B, C, H, W), ``weights``
+    (B, 1, H, W) and ``prompts`` (1, C, H, W). Zero prompts return the value of ``hidden`` unchanged.
     """
     if hidden.dtype in _HALF:
         return torch.addcmul(hidden.float(), weights, prompts, value=strength).to(hidden.dtype)
@@ -77,7 +80,7 @@ class Patch(nn.Module):
 
     Args:
         config: which variant.
-        hidden_shapes: (N, D) of each prompted block's prompts, in order.
+        hidden_shapes: (N, D) of each prompted block's prompts, in order; (H, W, C) for a backbone of feature maps.
         gate_width: length D of the vector the gate reads.
         seed: fixes what starts at random: the gate, and the prompts under ``init="random"``. Prompts otherwise start at
             zero, so that a fresh patch changes nothing.
@@ -113,8 +116,16 @@ class Patch(nn.Module):
 
     @property
     def num_prompts(self) -> int:
-        """N: prompts of a block; 0 when no block is prompted."""
+        """N: prompts of a block, of the largest one on feature maps; 0 when no block is prompted."""
+        if self.grid is not None:
+            return self.grid[0] * self.grid[1]
         return self.hidden_shapes[0][0] if self.hidden_shapes else 0
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(H, W) of the map that one gate gives for all blocks; None where prompts are tokens."""
+        sides = [shape[:2] for shape in self.hidden_shapes if len(shape) == 3]
+        return max(sides) if sides else None
 
     @property
     def top_k(self) -> int:
@@ -140,12 +151,26 @@ class Patch(nn.Module):
                 weights = weights * self.config.gate_scale
             return Gating(weights.expand(size), logits.expand(size), vector)
 
+    def spread(self, weights: Tensor) -> list[Tensor]:
+        """Gate weights (B, L, N) -> each block's own, to multiply its prompts: (B, N, 1), or (B, 1, H, W) on maps.
+
+        One map serves all blocks, summed over the places that fall together in a block's smaller grid, so that every
+        block's weights still sum to one. Without a gate every weight is 1 on every grid.
+        """
+        if self.grid is None:
+            return list(weights.unsqueeze(-1).unbind(1))
+        sizes = [shape[:2] for shape in self.hidden_shapes]
+        if self.config.gate == "none":
+            return [weights.new_ones(1, 1, *size) for size in sizes]
+        own = weights.unbind(1)
+        return [pool_weights(w, grid=self.grid, size=size) for w, size in zip(own, sizes, strict=True)]
+
 
 def _initial_prompts(config: PatchConfig, shape: Sequence[int], *, seed: int, block: int) -> Tensor:
-    """Zeros (paper, "Zero-initialization"), or Xavier uniform: +-sqrt(6 / (N + D))."""
+    """Zeros (paper, "Zero-initialization"), or Xavier uniform: +-sqrt(6 / (N + D)), with N = H * W on maps."""
     if config.init == "zero":
         return torch.zeros(*shape)
-    bound = math.sqrt(6 / sum(shape))
+    bound = math.sqrt(6 / (math.prod(shape[:-1]) + shape[-1]))
     draws = randomness.generator("prompts", seed=seed, index=block).uniform(-bound, bound, tuple(shape))
     return torch.from_numpy(draws).float()
 

@@ -12,13 +12,14 @@ import torch
 from ..checkpoints import Weights, digest_tensors, read_weights
 from ..config import BackboneHints, BackboneRecord, CodecRecord, PatchRecord, ScheduleConfig, build
 from ..errors import CheckpointError, ConfigError
-from . import dit_weights
+from . import dit_weights, pixart, schedules, unet
 from .base import Backbone
-from .dit import DiT, DiTConfig, named_config
-from .sources import EMBEDDED, Found, checkpoint_folder, find_weights, is_name, plain_name
+from .names import Known, named_sizes, plain_name
+from .sources import EMBEDDED, Found, checkpoint_folder, find_weights, is_name
 
 __all__ = [
     "Backbone",
+    "as_backbone",
     "build_backbone",
     "checkpoint_folder",
     "is_size_name",
@@ -27,7 +28,7 @@ __all__ = [
     "save_backbone",
 ]
 
-_FAMILIES: dict[str, ModuleType] = {"dit": dit_weights}
+_FAMILIES: dict[str, ModuleType] = {"dit": dit_weights, "unet": unet, "pixart": pixart}
 _METADATA = "dmp.backbone"
 
 
@@ -42,14 +43,14 @@ def load_backbone(
     download: bool = False,
     device: str | torch.device = "cpu",
 ) -> Backbone:
-    """Load a backbone by name (``dit-l2``, ``digits``), path or hub id; strictly, in eval mode, in float32.
+    """Load a backbone by name (``dit-l2``, ``sd-v1.5``), path or hub id; strictly, in eval mode, in float32.
 
     Args:
         checkpoint: the weights for a ``name`` that alone finds none.
         num_classes: needed when the class table's rows can be read two ways.
         num_heads: needed for a width that none of the public sizes has.
         trained_with: ``meta`` or ``diffusers``, needed for a diffusers DiT folder: the two differ in arithmetic.
-        schedule: ``linear`` (default) or ``cosine``, when the file does not say.
+        schedule: ``linear``, ``scaled_linear`` or ``cosine``, when the file does not say; a DiT's default is linear.
         download: allow fetching a public checkpoint from the hub.
 
     Raises:
@@ -61,7 +62,7 @@ def load_backbone(
         BackboneHints,
         num_classes=num_classes,
         num_heads=num_heads,
-        trained_with=trained_with or ("meta" if found.public else None),
+        trained_with=trained_with or ("meta" if found.public and _is_dit(found.weights) else None),
         schedule=schedule,
     )
     backbone = _load(found, hints, name=_name_of(name, checkpoint))
@@ -105,12 +106,13 @@ def reload_backbone(
 
 
 def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
-    own = _own_metadata(found.weights)
+    weights, own = found.weights, _own_metadata(found.weights)
     if own is not None:
         hints = hints.model_copy(update={"sizes": own["sizes"]})
-    backbone: Backbone = _family_of(found.weights).build(found.weights, hints)
-    backbone.schedule = own["schedule"] if own else ScheduleConfig(kind=hints.schedule or "linear")
-    backbone.codec = own["codec"] if own else None
+    family = _FAMILIES[own["family"]] if own else _family_of(weights)
+    backbone: Backbone = family.build(weights, hints)
+    backbone.schedule = own["schedule"] if own else schedules.schedule_of(weights, hints, family=backbone.family)
+    backbone.codec, backbone.text_folder = _companions(weights, own)
     backbone.record = BackboneRecord(
         family=backbone.family,
         sizes=backbone.sizes,
@@ -122,9 +124,36 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     return backbone
 
 
+def _companions(weights: Weights, own: dict[str, Any] | None) -> tuple[CodecRecord | None, Path | None]:
+    """The codec that goes with the weights, and the folder of their text encoder; None: nothing says so."""
+    if own is not None:
+        return own["codec"], own["text_folder"]
+    pipeline = weights.pipeline
+    if pipeline is None:
+        return None, None
+    has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
+    return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None
+
+
+def as_backbone(model: Any) -> Backbone:
+    """A model that diffusers has loaded, such as ``pipe.unet``, behind the seam; the model itself stays as it is.
+
+    Raises:
+        CheckpointError: of a class or config that is not known here.
+    """
+    name = type(model).__name__
+    if name in unet.UNet.classes:
+        unet.check_known(model, source=name)
+        return unet.UNet(model)
+    if name in pixart.PixArt.classes:
+        return pixart.PixArt(model)
+    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes))
+    raise CheckpointError(f"{name} is no backbone", hint=f"Known are {known}, and what dmp_cli.load_backbone gives.")
+
+
 def is_size_name(name: str) -> bool:
-    """Whether ``name`` alone gives a backbone's sizes: dit-s2 … dit-xl8, or a ``.json`` file of sizes."""
-    return named_config(name) is not None or name.endswith(".json")
+    """Whether ``name`` alone gives a backbone's sizes: dit-s2 … dit-xl8, sd-v1.5, or a ``.json`` file of sizes."""
+    return named_sizes(name) is not None or name.endswith(".json")
 
 
 def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbone:
@@ -134,11 +163,21 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
     (``num_classes``, ``input_size``, ``in_channels``) where they are not None.
     """
     given = {key: value for key, value in changes.items() if value is not None}
+    known = _known_sizes(name)
+    if known.family != "dit":
+        side = given.pop("input_size", None)
+        if given:
+            raise ConfigError(f"--{min(given).replace('_', '-')}: the sizes of {name} are fixed")
+        with torch.device(device):
+            backbone: Backbone = _FAMILIES[known.family].build_empty(known.sizes)
+        if side is not None:
+            backbone.resize(side)
+        return backbone
     if "num_classes" in given:
         given["null_row"] = given["num_classes"] > 1
-    config = build(DiTConfig, **{**_known_config(name).model_dump(), **given})
+    sizes = build(dit_weights.DiTConfig, **{**known.sizes, **given}).model_dump()
     with torch.device(device):
-        return DiT(config)
+        return dit_weights.build_empty(sizes)
 
 
 def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
@@ -150,6 +189,7 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
         "sizes": backbone.sizes,
         "schedule": backbone.schedule.model_dump(),
         "codec": codec.model_dump(),
+        "text_folder": backbone.text_folder and str(backbone.text_folder),
         "training": training,
     }
     metadata = {"format": "pt", _METADATA: json.dumps(about)}
@@ -168,6 +208,10 @@ def _name_of(name: str, checkpoint: Path | None) -> str | None:
     return plain_name(name) if is_name(name) and not (name in EMBEDDED and checkpoint is not None) else None
 
 
+def _is_dit(weights: Weights) -> bool:
+    return _family_of(weights) is dit_weights
+
+
 def _family_of(weights: Weights) -> ModuleType:
     for family in _FAMILIES.values():
         if family.recognises(weights):
@@ -184,24 +228,30 @@ def _own_metadata(weights: Weights) -> dict[str, Any] | None:
         return None
     try:
         about = json.loads(weights.metadata[_METADATA])
+        if about["family"] not in _FAMILIES:
+            raise ValueError(f"family {about['family']}")
         return {
-            "sizes": DiTConfig(**about["sizes"]).model_dump(),
+            "family": about["family"],
+            "sizes": dict(about["sizes"]),
             "schedule": ScheduleConfig(**about["schedule"]),
             "codec": CodecRecord(**about["codec"]) if about.get("codec") else None,
+            "text_folder": Path(about["text_folder"]) if about.get("text_folder") else None,
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error
 
 
 def _check_name(name: str, backbone: Backbone, source: str) -> None:
-    wanted = named_config(name)
+    wanted = named_sizes(name)
     if wanted is None:
         return
-    keys = ("depth", "hidden_size", "patch_size", "num_heads")
+    keys = ["depth", "hidden_size", "patch_size", "num_heads"] if wanted.family == "dit" else [*wanted.sizes]
+    if backbone.family != wanted.family:
+        raise CheckpointError(f"{source} is no {name}: it is a {backbone.family}")
     differences = [
-        f"{key} {backbone.sizes[key]}, not {getattr(wanted, key)}"
+        f"{key} {backbone.sizes.get(key)}, not {wanted.sizes[key]}"
         for key in keys
-        if backbone.sizes[key] != getattr(wanted, key)
+        if backbone.sizes.get(key) != wanted.sizes[key]
     ]
     if differences:
         raise CheckpointError(f"{source} is no {name}: {'; '.join(differences)}")
@@ -209,6 +259,9 @@ def _check_name(name: str, backbone: Backbone, source: str) -> None:
 
 def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
     """Raise ConfigError when an option says other than what the file itself says."""
+    asked = [key for key in ("num_heads", "trained_with") if getattr(hints, key) is not None]
+    if backbone.family != "dit" and asked:
+        raise ConfigError(f"--{asked[0].replace('_', '-')} is about a DiT; {source} is a {backbone.family}")
     known = {
         "num_classes": backbone.num_classes,
         "num_heads": backbone.sizes.get("num_heads"),
@@ -222,17 +275,20 @@ def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
             raise ConfigError(f"{option} {hint}: {source} says {value}", hint=f"Leave {option} out.")
 
 
-def _known_config(name: str) -> DiTConfig:
-    named = named_config(name)
+def _known_sizes(name: str) -> Known:
+    named = named_sizes(name)
     if named is not None:
         return named
     path = EMBEDDED.get(name, Path(name))
     if path.suffix == ".json" and path.exists():
         try:
-            return build(DiTConfig, **json.loads(path.read_text(encoding="utf-8")))
+            return Known("dit", build(dit_weights.DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump())
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is no JSON file of sizes: {error}") from error
     weights = read_weights(path)
     own = _own_metadata(weights)
-    hints = BackboneHints(sizes=own["sizes"] if own else None, trained_with="meta")
-    return _family_of(weights).read(weights, hints)[0]
+    if own is not None:
+        return Known(own["family"], own["sizes"])
+    family = _family_of(weights)
+    hints = BackboneHints(trained_with="meta")
+    return Known(next(key for key, module in _FAMILIES.items() if module is family), family.read_sizes(weights, hints))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from ..text import CaptionTable
 
 
 class Block(NamedTuple):
@@ -17,7 +21,7 @@ class Block(NamedTuple):
 
     name: str
     module: nn.Module
-    hidden_shape: tuple[int, ...]  # of its input without the batch: (N, D) for tokens
+    hidden_shape: tuple[int, ...]  # of its prompts, as of its input: (N, D) for tokens, (H, W, C) for feature maps
 
 
 class Backbone(nn.Module, ABC):
@@ -35,6 +39,39 @@ class Backbone(nn.Module, ABC):
     has_null: bool  # whether guidance and class dropout are possible
     learns_sigma: bool  # whether its output carries a variance: (B, 2C, H, W) instead of (B, C, H, W)
     gate_width: int  # D of the vector the gate reads
+    any_size: ClassVar[bool] = False  # whether it denoises samples of other sizes than its own
+
+    takes_text: bool = False  # whether its condition is an index into ``captions``
+    text_folder: Path | None = None  # the pipeline's folder that holds its tokenizer and text encoder
+    _captions: CaptionTable | None = None
+
+    @property
+    def core(self) -> nn.Module:
+        """The module whose names are the public ones: itself, or the model of diffusers that it wraps."""
+        return self
+
+    @property
+    def captions(self) -> CaptionTable:
+        """The captions met so far and their encodings; the text encoder is loaded when first asked for.
+
+        Raises:
+            CheckpointError: nothing says where its text encoder is.
+        """
+        if self._captions is None:
+            from ..text import load_text
+
+            if self.text_folder is None:
+                raise CheckpointError(
+                    "this backbone reads text, and a denoiser alone holds no text encoder",
+                    hint="Give the pipeline's whole folder, the one with model_index.json.",
+                )
+            self._captions = load_text(self.text_folder, device=self.device)
+        return self._captions
+
+    def resize(self, side: int) -> None:
+        """Denoise samples of ``side`` from now on. Only where ``any_size``."""
+        assert self.any_size
+        self.sample_shape = (self.sample_shape[0], side, side)
 
     @property
     @abstractmethod
@@ -61,8 +98,8 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         """One denoising prediction.
 
-        ``x`` (B, C, H, W), ``timesteps`` (B,) in 0..T-1, ``condition`` class indices (B,) or None; gives (B, C, H, W),
-        or (B, 2C, H, W) with a learned variance.
+        ``x`` (B, C, H, W), ``timesteps`` (B,) in 0..T-1, ``condition`` indices (B,) of classes or captions, or None;
+        gives (B, C, H, W), or (B, 2C, H, W) with a learned variance.
         """
 
     @abstractmethod

@@ -61,6 +61,16 @@ def build(weights: Weights, hints: BackboneHints) -> DiT:
     return backbone.eval()
 
 
+def build_empty(sizes: dict[str, Any], *, source: object = "these sizes") -> DiT:
+    """A DiT of these sizes without its weights. Raises CheckpointError for sizes it cannot have."""
+    return DiT(_config(sizes, source))
+
+
+def read_sizes(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
+    """The sizes of the DiT that ``weights`` hold. Raises as :func:`build` does."""
+    return read(weights, hints)[0].model_dump()
+
+
 def read(weights: Weights, hints: BackboneHints) -> tuple[DiTConfig, dict[str, Tensor]]:
     """The sizes of the DiT that ``weights`` hold, and its tensors under Meta's names. Raises as :func:`build` does."""
     if weights.config is not None:
@@ -96,7 +106,7 @@ def infer_config(tensors: Mapping[str, Tensor], hints: BackboneHints, *, source:
     return _config({**sizes, **_arithmetic(hints, norm_eps=1e-5)}, source)
 
 
-def _config(sizes: Mapping[str, Any], source: Path) -> DiTConfig:
+def _config(sizes: Mapping[str, Any], source: object) -> DiTConfig:
     """The config of these sizes, or an error that names the file they come from."""
     try:
         return build_config(DiTConfig, **sizes)

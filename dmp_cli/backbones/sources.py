@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from ..checkpoints import PICKLES, SAFETENSORS, Weights, read_weights
 from ..errors import CheckpointError, ConfigError
-from .dit import named_config
+from .names import PUBLIC_HOMES, named_sizes, plain_name
 
 EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetensors"}
-_PUBLIC_HOMES = {"dit-xl2": "facebook/DiT-XL-2-256"}  # repositories that hold Meta's weights in diffusers' container
 
 
 class Found(NamedTuple):
@@ -19,7 +18,7 @@ class Found(NamedTuple):
 
     weights: Weights
     source: str  # what finds them again: an absolute path or a hub id
-    public: bool = False  # known to be Meta's own
+    public: bool = False  # known to be the public ones
 
 
 def checkpoint_folder() -> Path:
@@ -43,7 +42,7 @@ def find_weights(name: str, checkpoint: Path | None, *, download: bool) -> Found
         return _read(Path(checkpoint))
     if name in EMBEDDED:
         return _read(EMBEDDED[name])
-    if named_config(name) is not None:
+    if named_sizes(name) is not None:
         return _find_named(name, download=download)
     if Path(name).exists() or not _looks_like_hub_id(name):
         return _read(Path(name))
@@ -53,16 +52,16 @@ def find_weights(name: str, checkpoint: Path | None, *, download: bool) -> Found
 def _find_named(name: str, *, download: bool) -> Found:
     """Weights of a public size: from the user's own folder, then from its public home."""
     stem = plain_name(name)
-    paths = [checkpoint_folder() / f"{stem}{suffix}" for suffix in (".safetensors", ".pt")]
+    paths = [checkpoint_folder() / f"{stem}{suffix}" for suffix in (".safetensors", ".pt", "")]
     for path in paths:
         if path.exists():
             return _read(path)
-    ways, reason = f"Give them with --checkpoint PATH, or put them at {paths[0]} (or .pt)", ""
-    if stem in _PUBLIC_HOMES:
+    ways, reason = f"Give them with --checkpoint PATH, or put them at {paths[0]} (or .pt, or a diffusers folder)", ""
+    if stem in PUBLIC_HOMES:
         try:
-            return _read_hub(_PUBLIC_HOMES[stem], download=download)
+            return _read_hub(PUBLIC_HOMES[stem], download=download)
         except CheckpointError as error:
-            ways, reason = f"{ways}, or fetch {_PUBLIC_HOMES[stem]} with --download", f": {error.message}"
+            ways, reason = f"{ways}, or fetch {PUBLIC_HOMES[stem]} with --download", f": {error.message}"
     raise CheckpointError(f"no weights found for {name}{reason}", hint=f"{ways}.")
 
 
@@ -71,30 +70,28 @@ def _read(path: Path) -> Found:
 
 
 def _read_hub(hub_id: str, *, download: bool) -> Found:
-    return Found(read_weights(_hub_folder(hub_id, download=download)), hub_id, hub_id in _PUBLIC_HOMES.values())
-
-
-def plain_name(name: str) -> str:
-    """One spelling for ``DiT-XL/2`` and ``dit-xl2``."""
-    return name.lower().replace("/", "")
+    return Found(read_weights(_hub_folder(hub_id, download=download)), hub_id, hub_id in PUBLIC_HOMES.values())
 
 
 def is_name(name: str) -> bool:
     """Whether ``name`` is a registry name, and neither a path nor a hub id."""
-    return name in EMBEDDED or named_config(name) is not None
+    return name in EMBEDDED or named_sizes(name) is not None
 
 
 def _looks_like_hub_id(name: str) -> bool:
     parts = name.split("/")
     is_file = name.startswith((".", "~")) or Path(name).suffix.lower() in (*SAFETENSORS, *PICKLES)
-    return named_config(name) is None and len(parts) == 2 and all(parts) and not is_file
+    return named_sizes(name) is None and len(parts) == 2 and all(parts) and not is_file
 
 
 def _hub_folder(hub_id: str, *, download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["config.json", "*.safetensors", "transformer/*", "model_index.json"]
+    wanted = ["*.json", "diffusion_pytorch_model.safetensors", "transformer/*", "scheduler/*", "tokenizer/*"]
+    for part in ("unet", "text_encoder", "vae"):  # not its other formats and precisions: they are as large again
+        wanted += [f"{part}/*.json", f"{part}/diffusion_pytorch_model.safetensors", f"{part}/model.safetensors"]
+    wanted += ["text_encoder/model-*-of-*.safetensors"]
     try:
         return Path(snapshot_download(hub_id, local_files_only=not download, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:

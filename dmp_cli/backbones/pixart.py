@@ -1,0 +1,101 @@
+"""PixArt-alpha (Chen et al. 2023): a DiT that reads text by cross-attention; diffusers' ``PixArtTransformer2DModel``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import Weights
+from ..config import BackboneHints
+from .base import Backbone, Block
+from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
+
+_CLASS = "PixArtTransformer2DModel"
+_FACTOR = 8  # pixels a latent pixel: what its size conditions count in
+
+
+class PixArt(Wrapped):
+    """PixArt-alpha as a backbone. Prompts are (N, D), a row for each token at the size it was made for."""
+
+    family = "pixart"
+    classes = (_CLASS,)
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    takes_text = True
+    has_null = True
+    num_classes = 0
+
+    @property
+    def embedder(self) -> Any:
+        return self.model.adaln_single.emb.timestep_embedder
+
+    @property
+    def time_features(self) -> nn.Module:
+        return self.model.adaln_single.emb.time_proj
+
+    def list_blocks(self) -> list[Block]:
+        config = self.model.config
+        tokens = (config["sample_size"] // config["patch_size"]) ** 2
+        width = config["num_attention_heads"] * config["attention_head_dim"]
+        return [
+            Block(f"transformer_blocks.{index}", block, (tokens, width))
+            for index, block in enumerate(self.model.transformer_blocks)
+        ]
+
+    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is None:
+            raise ValueError("this PixArt takes a caption for every image")
+        states, mask = self.captions.look_up(condition)  # (B, S, E), (B, S)
+        return self.model(
+            x,
+            encoder_hidden_states=states,
+            encoder_attention_mask=mask,
+            timestep=timesteps,
+            added_cond_kwargs=self._size_conditions(x),
+            return_dict=False,
+        )[0]
+
+    def _size_conditions(self, x: Tensor) -> dict[str, Tensor | None]:
+        """Height, width and aspect ratio in pixels, which only the 1024-pixel PixArt was trained to read."""
+        if not self.model.use_additional_conditions:
+            return {"resolution": None, "aspect_ratio": None}
+        height, width = (_FACTOR * side for side in x.shape[2:])
+        return {
+            "resolution": x.new_tensor([[height, width]]).expand(len(x), -1),
+            "aspect_ratio": x.new_tensor([[height / width]]).expand(len(x), -1),
+        }
+
+
+def recognises(weights: Weights) -> bool:
+    """Whether these weights are a PixArt's, by their config."""
+    return class_of(weights) in PixArt.classes
+
+
+def build(weights: Weights, hints: BackboneHints) -> Backbone:
+    """The PixArt that ``weights`` hold, strictly loaded, float32, in eval mode. Raises CheckpointError."""
+    with torch.device("meta"):
+        backbone = build_empty(read_sizes(weights, hints), source=weights.path)
+    _restore_positions(backbone.model.pos_embed)
+    return fill(backbone, weights)
+
+
+def build_empty(sizes: dict[str, Any], *, source: object = "these sizes") -> PixArt:
+    """A PixArt of these sizes without its weights. Raises CheckpointError for a config it cannot have."""
+    return PixArt(build_model(sizes, PixArt.classes, source=source))
+
+
+def _restore_positions(embedding: Any) -> None:
+    # A buffer that no file holds: made on meta, it is empty.
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed
+
+    tokens, width = embedding.pos_embed.shape[1:]
+    table = get_2d_sincos_pos_embed(
+        width,
+        int(tokens**0.5),
+        base_size=embedding.base_size,
+        interpolation_scale=embedding.interpolation_scale,
+        output_type="pt",
+        device=torch.device("cpu"),
+    )
+    embedding.register_buffer("pos_embed", table.float()[None], persistent=False)

@@ -1,0 +1,50 @@
+"""The noise schedule that goes with weights: what their pipeline's scheduler says, or an option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..checkpoints import Weights
+from ..config import BackboneHints, ScheduleConfig, build
+from ..errors import CheckpointError
+
+_KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+_STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
+# Other values than these change the noise in a way that no schedule here can express.
+_PLAIN = {"trained_betas": None, "rescale_betas_zero_snr": False}
+
+
+def schedule_of(weights: Weights, hints: BackboneHints, *, family: str) -> ScheduleConfig:
+    """The schedule a backbone was trained with.
+
+    Raises:
+        CheckpointError: one that is not known here, or nothing says which it is (a U-Net predicts noise or v, and its
+            own folder does not tell).
+    """
+    if weights.scheduler is not None:
+        return _read(weights.scheduler, source=f"the scheduler of {weights.pipeline or weights.path}")
+    if family == "unet" and hints.schedule is None:
+        raise CheckpointError(
+            f"{weights.path} does not say its noise schedule, nor whether it predicts noise or v",
+            hint="Give the pipeline's whole folder, the one with model_index.json; or, if it predicts noise, --schedule "
+            "scaled_linear for a Stable Diffusion.",
+        )
+    kind = hints.schedule or "linear"
+    return build(ScheduleConfig, kind=kind, **(_STABLE_DIFFUSION if kind == "scaled_linear" else {}))
+
+
+def _read(given: dict[str, Any], *, source: str) -> ScheduleConfig:
+    kind, prediction = given.get("beta_schedule", "linear"), given.get("prediction_type", "epsilon")
+    strange = [f"{key} {given[key]}" for key, plain in _PLAIN.items() if given.get(key, plain) != plain]
+    strange += [f"beta_schedule {kind}"] if kind not in _KINDS else []
+    strange += [f"prediction_type {prediction}"] if prediction not in ("epsilon", "v_prediction") else []
+    if strange:
+        raise CheckpointError(f"{source} is not known here: {', '.join(strange)}")
+    return build(
+        ScheduleConfig,
+        kind=_KINDS[kind],
+        num_timesteps=given.get("num_train_timesteps", 1000),
+        beta_start=given.get("beta_start", 1e-4),
+        beta_end=given.get("beta_end", 0.02),
+        prediction=prediction,
+    )

@@ -1,0 +1,126 @@
+"""Backbones that are a model of diffusers behind the seam: the model's own forward, its own names."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import Weights, load_strictly
+from ..config import BackboneHints, GateInput
+from ..errors import CheckpointError
+from .base import Backbone
+
+
+class Wrapped(Backbone):
+    """A model of diffusers, unchanged, as a backbone. Its state_dict has the model's own names."""
+
+    classes: ClassVar[tuple[str, ...]]  # of diffusers, by name
+    any_size = True
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        channels, side = int(model.config["in_channels"]), _side_of(model.config.get("sample_size"))
+        self.sample_shape = (channels, side, side)
+        self.learns_sigma = model.config["out_channels"] == 2 * channels
+        self.gate_width = self.embedder.linear_2.out_features
+
+    @property
+    def core(self) -> nn.Module:
+        return self.model
+
+    @property
+    def embedder(self) -> Any:
+        """The module that turns timestep features into the vector (B, D) that the gate reads."""
+        raise NotImplementedError
+
+    @property
+    def time_features(self) -> nn.Module:
+        """The module that turns timesteps (B,) into what the embedder takes."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return sizes_of(self.model)
+
+    @property
+    def gate_sources(self) -> dict[GateInput, nn.Module]:
+        return {"timestep": self.embedder}
+
+    def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = self.time_features(timesteps)
+        return self.embedder(features.to(self.embedder.linear_1.weight.dtype))  # (B, D)
+
+    def null_condition(self, count: int) -> Tensor:
+        if not self.takes_text:
+            raise ValueError("this backbone has no null condition")
+        return torch.zeros(count, dtype=torch.int64, device=self.device)  # caption 0 is the empty one
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model.state_dict(*args, **kwargs)
+
+
+def sizes_of(model: Any) -> dict[str, Any]:
+    """What of a model's config is not its class' default, JSON-ready: the same in every version of diffusers."""
+    defaults = inspect.signature(type(model).__init__).parameters
+    own = json.loads(json.dumps({key: value for key, value in model.config.items() if key in defaults}))
+    plain = {key: json.loads(json.dumps(defaults[key].default)) for key in own}
+    changed = {key: value for key, value in own.items() if value != plain[key]}
+    return {"class": type(model).__name__, **changed}
+
+
+def class_of(weights: Weights) -> str | None:
+    """The diffusers class that a folder's config.json names; None for a single file."""
+    return None if weights.config is None else weights.config.get("_class_name")
+
+
+def read_sizes(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
+    """The sizes in a folder's config.json, or those a single file's own header gave."""
+    if weights.config is None:
+        assert hints.sizes is not None, "a single file is recognised by its own header alone"
+        return hints.sizes
+    return {"class": class_of(weights), **{k: v for k, v in weights.config.items() if not k.startswith("_")}}
+
+
+def build_model(sizes: Mapping[str, Any], known: tuple[str, ...], *, source: object) -> Any:
+    """An empty model of diffusers with these sizes, on the current default device.
+
+    Raises:
+        CheckpointError: no class of ``known``, or a config that it refuses.
+    """
+    import diffusers
+
+    given = dict(sizes)
+    name = given.pop("class", None)
+    if name not in known:
+        raise CheckpointError(f"{source}: a {name} is none of {', '.join(known)}")
+    kind = getattr(diffusers, name)
+    try:
+        unknown = sorted(given.keys() - inspect.signature(kind.__init__).parameters.keys())
+        if unknown:
+            raise ValueError(f"unknown fields {', '.join(unknown)}")
+        return kind(**given)
+    except (ValueError, TypeError, KeyError, IndexError, AssertionError, NotImplementedError) as error:
+        raise CheckpointError(f"{source} has a config that no {name} takes: {error}") from error
+
+
+def fill(backbone: Wrapped, weights: Weights) -> Any:
+    """Load ``weights`` strictly as float32; in eval mode."""
+    load_strictly(backbone.core, weights.tensors, source=weights.path)
+    empty = [name for name, buffer in backbone.core.named_buffers() if buffer.is_meta]
+    assert not empty, f"left empty: {empty}"
+    return backbone.eval()
+
+
+def _side_of(sample_size: Any) -> int:
+    """The side of square samples. CheckpointError where a config says none, or another shape."""
+    if isinstance(sample_size, (list, tuple)) and len(set(sample_size)) == 1:
+        sample_size = sample_size[0]
+    if not isinstance(sample_size, int) or sample_size < 1:
+        raise CheckpointError(f"sample_size {sample_size} in config.json: only square samples of a known side are known")
+    return sample_size
