@@ -109,7 +109,7 @@ def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Line
         raise changed
     if not all(isinstance(name, str) for name in names) or fields != peft_fields(names, rank=rank):
         raise changed
-    layers, modules = {}, dict(backbone.named_modules())
+    layers, modules = {}, dict(backbone.core.named_modules())
     for name in names:
         layer = modules.get(name)
         if not isinstance(layer, nn.Linear):

@@ -129,10 +129,7 @@ def digest_tensors(tensors: Mapping[str, Tensor], *, without: Iterable[str] = ()
 
 
 def _read_diffusers(folder: Path) -> Weights:
-    pipeline = next((place for place in (folder, folder.parent) if (place / _PIPELINE).exists()), None)
-    if pipeline == folder:
-        denoisers = [folder / name for name in _DENOISERS if (folder / name / "config.json").exists()]
-        folder = denoisers[0] if denoisers else folder / _DENOISERS[0]
+    folder, pipeline = _find_denoiser(folder)
     config_file = folder / "config.json"
     files = [folder / f"diffusion_pytorch_model{suffix}" for suffix in (".safetensors", ".fp16.safetensors", ".bin")]
     weight_file = next((file for file in files if file.exists()), None)
@@ -149,6 +146,22 @@ def _read_diffusers(folder: Path) -> Weights:
     else:
         tensors = _unwrap(_read_pickle(weight_file), weight_file)
     return Weights(tensors, {}, config, folder, scheduler=scheduler, pipeline=pipeline)
+
+
+def peek_config(path: Path) -> dict[str, Any] | None:
+    """The config.json of a diffusers folder, its weights left alone; None for anything else."""
+    path = Path(path)
+    file = _find_denoiser(path)[0] / "config.json"
+    return _read_config(file) if path.is_dir() and file.exists() else None
+
+
+def _find_denoiser(folder: Path) -> tuple[Path, Path | None]:
+    """The folder of the denoiser itself, and that of the pipeline around it; None: there is none."""
+    pipeline = next((place for place in (folder, folder.parent) if (place / _PIPELINE).exists()), None)
+    if pipeline == folder:
+        own = [folder / name for name in _DENOISERS if (folder / name / "config.json").exists()]
+        folder = own[0] if own else folder / _DENOISERS[0]
+    return folder, pipeline
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -116,6 +116,14 @@ class CodecRecord(Frozen):
     digest: str | None = None  # SHA-256 of the codec's weights; None in pixel space
 
 
+class TextRecord(Frozen):
+    """What turns captions into what a text backbone reads."""
+
+    kind: Literal["clip", "t5"]
+    source: str  # the pipeline's folder or hub id
+    digest: str  # SHA-256 of the text encoder's weights
+
+
 class BackboneRecord(Frozen):
     """Which backbone a patch belongs to."""
 
@@ -137,6 +145,7 @@ class PatchRecord(Frozen):
     schedule: ScheduleConfig
     codec: CodecRecord
     image_size: int  # pixels
+    text: TextRecord | None = None  # None: it reads none
     training: dict[str, Any] | None = None  # None: never trained
 
 
@@ -188,6 +197,14 @@ class TrainConfig(Frozen):
         return self
 
 
+class Prompt(Frozen):
+    """One line of ``--prompts``."""
+
+    text: str
+    seed: int | None = Field(None, ge=0)  # None: that of all
+    guidance: float | None = Field(None, ge=0)  # None: that of all
+
+
 class SampleConfig(Frozen):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
@@ -198,6 +215,7 @@ class SampleConfig(Frozen):
     guidance: float = Field(1.0, ge=0)  # 1: none
     guidance_channels: GuidedChannels = "all"  # DiT's own sampler guides 3 of the 4 latent channels
     classes: tuple[int, ...] | None = None  # cycled over the indices; None: the backbone has no classes
+    prompts: tuple[Prompt, ...] | None = None  # cycled over the indices; None: the backbone reads no text
     strength: float = 1.0
     batch_size: int = Field(16, ge=1)  # images in one fixed chunk of consecutive indices
     dtype: Dtype = "fp32"

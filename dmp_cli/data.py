@@ -41,6 +41,7 @@ class Batch:
     labels: Tensor  # (B,) int64
     indices: Tensor  # (B,) int64
     bad: list[str]  # a message for each unreadable file met for the first time
+    captions: list[str] | None = None  # one an image, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class Sample:
     index: int
     pixels: np.ndarray | None  # (C, H, W) uint8; None: nothing readable among the images tried
     problems: list[tuple[int, str]]  # (index, message) of the unreadable files met on the way
+    caption: str | None = None  # None: not asked for
 
 
 @dataclass(frozen=True)
 class _Samples:
     pixels: Tensor | None  # (B, C, H, W) uint8: a quarter of the shared memory that float32 would take
     indices: list[int]
+    captions: list[str]  # empty where they were not asked for
     problems: list[tuple[int, str]]
 
 
@@ -88,8 +91,17 @@ class TrainingImages(Dataset[Sample]):
     """
 
     def __init__(
-        self, images: ImageSource, *, image_size: int, channels: int, seed: int, flip: bool, max_bad: int
+        self,
+        images: ImageSource,
+        *,
+        image_size: int,
+        channels: int,
+        seed: int,
+        flip: bool,
+        max_bad: int,
+        captions: bool = False,
     ) -> None:
+        self._captions = captions
         self._images, self._image_size, self._channels = images, image_size, channels
         self._seed, self._flip = seed, flip
         self._tries = min(len(images), max_bad + 1)
@@ -106,12 +118,13 @@ class TrainingImages(Dataset[Sample]):
         for index in ((first + k) % len(self) for k in range(self._tries)):
             try:
                 pixels = self._pixels(index)
+                caption = self._images.caption(index) if self._captions else None
             except DataError as error:
                 problems.append((index, error.message))
                 continue
             if self._flip and self._mirrored(index, epoch=epoch):
                 pixels = np.ascontiguousarray(pixels[..., ::-1])
-            return Sample(index, pixels, problems)
+            return Sample(index, pixels, problems, caption)
         return Sample(first, None, problems)
 
     def _pixels(self, index: int) -> np.ndarray:
@@ -147,6 +160,7 @@ def batches(
     flip: bool,
     workers: int,
     max_bad: int,
+    captions: bool = False,
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``stop_step`` - 1, the same for any ``workers`` (processes; 0: none).
 
@@ -154,7 +168,9 @@ def batches(
     image is replaced (see :class:`TrainingImages`) and reported once, in the batch that meets it first. Raises
     DataError when more than ``max_bad`` different files are unreadable, when all are, or when a worker is killed.
     """
-    dataset = TrainingImages(images, image_size=image_size, channels=channels, seed=seed, flip=flip, max_bad=max_bad)
+    dataset = TrainingImages(
+        images, image_size=image_size, channels=channels, seed=seed, flip=flip, max_bad=max_bad, captions=captions
+    )
     order = Order(len(images), batch_size=batch_size, seed=seed)
     steps = range(start_step, stop_step)
     bad: dict[int, str] = {}
@@ -169,6 +185,7 @@ def batches(
             labels=torch.from_numpy(images.labels[samples.indices]),
             indices=torch.tensor(samples.indices),
             bad=list(new.values()),
+            captions=samples.captions if captions else None,
         )
 
 
@@ -254,6 +271,7 @@ def _stack(samples: list[Sample]) -> _Samples:
     return _Samples(
         pixels=torch.from_numpy(np.stack(pixels)) if len(pixels) == len(samples) else None,
         indices=[sample.index for sample in samples],
+        captions=[sample.caption for sample in samples if sample.caption is not None],
         problems=[problem for sample in samples for problem in sample.problems],
     )
 

@@ -164,7 +164,7 @@ def create_patch(
     Raises:
         ConfigError: more blocks or chosen prompts asked for than there are, or a gate input that it lacks.
     """
-    _check_variant(backbone, config)
+    check_variant(backbone, config)
     blocks = prompted_blocks(backbone.list_blocks(), config)
     shapes = [_prompt_shape(block, config) for block in blocks]
     patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, seed=seed)
@@ -177,11 +177,14 @@ def create_patch(
             schedule=backbone.schedule,
             codec=codec,
             image_size=image_size,
+            text=backbone.captions.encoder.record if backbone.takes_text and backbone.text_folder else None,
         )
     return patch
 
 
-def _check_variant(backbone: Backbone, config: PatchConfig) -> None:
+def check_variant(backbone: Backbone, config: PatchConfig) -> None:
+    """Raise ConfigError for a variant that ``backbone`` cannot have; it may lie on ``meta``, without its weights."""
+    prompted_blocks(backbone.list_blocks(), config)
     if config.gate_input not in backbone.gate_sources:
         raise ConfigError(
             f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep"

@@ -14,7 +14,7 @@ from torch import Tensor
 def pool_weights(weights: Tensor, *, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Gate weights (B, N) of a map of ``grid`` -> (B, 1, H, W) of ``size``, summed, so that their total stays."""
     (rows, columns), (height, width) = grid, size
-    assert rows % height == 0 and columns % width == 0, "a block's grid divides the gate's"
+    assert (rows % height, columns % width) == (0, 0), "a block's grid divides the gate's"
     tiles = weights.view(-1, height, rows // height, width, columns // width)
     return tiles.sum((2, 4))[:, None]
 
@@ -32,6 +32,6 @@ def resize_tokens(tokens: Tensor, *, count: int) -> Tensor:
     if own == count:
         return tokens
     side, new = math.isqrt(own), math.isqrt(count)
-    assert side * side == own and new * new == count, "tokens of a square image"
+    assert (side * side, new * new) == (own, count), "tokens of a square image"
     maps = tokens.transpose(1, 2).reshape(batch, width, side, side)
     return resize_maps(maps, size=(new, new)).flatten(2).transpose(1, 2)  # (B, count, D)

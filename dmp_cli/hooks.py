@@ -47,7 +47,7 @@ class AddMixture:
         return self.backbone_type.put_hidden(args, kwargs, hidden)
 
     def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and prompts for ``hidden`` (B, T, D), resized on their grid where an image of another size is made."""
+        """Weights and prompts for ``hidden`` (B, T, D), resized where an image of another size is made."""
         if hidden.shape[1] == self.prompts.shape[0]:
             return self.weights, self.prompts
         return tuple(resize_tokens(t, count=hidden.shape[1]) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]

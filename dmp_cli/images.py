@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .captions import BESIDE, METADATA, Captions
 from .errors import DataError
 from .files import PARTIAL
+from .packed import PackedStrings
 
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 # Named one by one: among Pillow's other formats are some that start a foreign program (EPS runs Ghostscript).
@@ -29,28 +31,45 @@ class ImageSource:
     """The images of one folder or zip, in a fixed order; made by :func:`find_images`.
 
     ``path``: as given; ``classes``: sorted names of the class folders, empty when the images lie flat; ``labels``: (n,)
-    int64, the position in ``classes``, zeros when flat; ``fingerprint``: SHA-256 over relative names and file sizes,
-    the same for a folder and a zip of it. Cheap to send to worker processes: a zip is opened in each on its first read.
+    int64, the position in ``classes``, zeros when flat; ``fingerprint``: SHA-256 over relative names and file
+    sizes, the same for a folder and a zip of it, and over the captions where there are some. Cheap to send to
+    worker processes: a zip is opened in each on its first read.
     """
 
-    def __init__(self, container: _Folder | _Archive, *, prefix: str, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, container: _Folder | _Archive, *, prefix: str, sizes: Mapping[str, int], notes: Mapping[str, int]
+    ) -> None:
         names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then by file: "/" must not sort as a letter
-        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
         folders = [name.rpartition("/")[0] for name in names]
         position = {folder: label for label, folder in enumerate(sorted(set(folders)))}
         self.path = container.path
         self.classes = [folder for folder in position if folder]
         self.labels = np.array([position[folder] for folder in folders], np.int64)  # (n,)
-        rows = (b"%s\0%d\n" % (code, sizes[name]) for code, name in zip(encoded, names, strict=True))
-        self.fingerprint = hashlib.sha256(b"".join(rows)).hexdigest()  # no file name holds a zero byte
         self._container = container
         self._prefix = prefix
-        # One block of bytes instead of n strings: reference counts of strings would make every worker copy the pages.
-        self._blob = np.frombuffer(b"".join(encoded), np.uint8)
-        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)  # (n,)
+        self._names = PackedStrings(names)
+        self._captions = Captions(names, notes=notes, place=f"{self.path}/{prefix}".rstrip("/"), read=self._read_note)
+        # no file name holds a zero byte
+        rows = (b"%s\0%d\n" % (name.encode("utf-8", "surrogateescape"), sizes[name]) for name in names)
+        self.fingerprint = hashlib.sha256(b"".join(rows) + self._captions.signature).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._names)
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether every image has a caption."""
+        return bool(self._captions.present.all())
+
+    def missing_captions(self, limit: int = 3) -> list[str]:
+        """The first images without a caption, by :meth:`name`."""
+        return [self.name(int(index)) for index in np.flatnonzero(~self._captions.present)[:limit]]
+
+    def caption(self, index: int) -> str:
+        """The caption of image ``index``. Raises DataError, naming the image, when it has none or it is unreadable."""
+        if not self._captions.present[index]:
+            raise DataError(f"{self.name(index)} has no caption")
+        return self._captions.text(index)
 
     def name(self, index: int) -> str:
         """The path of image ``index``, for messages; within a zip it follows the zip's own path."""
@@ -62,8 +81,11 @@ class ImageSource:
             return self._container.read(self._prefix + self._relative(index))
 
     def _relative(self, index: int) -> str:
-        start = self._ends[index - 1] if index else 0
-        return self._blob[start : self._ends[index]].tobytes().decode("utf-8", "surrogateescape")
+        return self._names[index]
+
+    def _read_note(self, name: str) -> bytes:
+        with _naming(f"{self.path}/{self._prefix}{name}"):
+            return self._container.read(self._prefix + name)
 
 
 def find_images(path: str | Path) -> ImageSource:
@@ -77,14 +99,15 @@ def find_images(path: str | Path) -> ImageSource:
     path = Path(path)
     with _naming(str(path)):
         container = _open(path)
-        sizes, folders = _listing(container)
+        sizes, folders, notes = _listing(container)
     if not sizes:
         raise DataError(f"no images in {path}", hint=f"{_LAYOUT} Known suffixes: {' '.join(sorted(SUFFIXES))}.")
     prefix = _wrapping(list(sizes))
     sizes = {name.removeprefix(prefix): size for name, size in sizes.items()}
     folders = {name.removeprefix(prefix) for name in folders if name.startswith(prefix)}
     _check_layout(f"{path}/{prefix}".rstrip("/"), list(sizes), folders)
-    return ImageSource(container, prefix=prefix, sizes=sizes)
+    notes = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
+    return ImageSource(container, prefix=prefix, sizes=sizes, notes=notes)
 
 
 def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
@@ -155,13 +178,14 @@ def _walk(folder: str, *, prefix: str, level: int) -> Iterator[tuple[str, int]]:
                 if level < _LEVELS:
                     yield from _walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
             # A link that leads nowhere is kept, so that it is reported as unreadable instead of silently missing.
-            elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif (_is_image(entry.name) or _is_note(entry.name)) and (entry.is_file() or entry.is_symlink()):
                 yield prefix + entry.name, entry.stat().st_size if entry.is_file() else 0
 
 
-def _listing(container: _Folder | _Archive) -> tuple[dict[str, int], set[str]]:
-    """Image names with their sizes in bytes, and all folder names."""
+def _listing(container: _Folder | _Archive) -> tuple[dict[str, int], set[str], dict[str, int]]:
+    """Image names with their sizes in bytes, all folder names, and what may hold captions with its sizes."""
     sizes: dict[str, int] = {}
+    notes: dict[str, int] = {}
     folders: set[str] = set()
     for name, size in container.entries():
         folder, _, file = name.rpartition("/")
@@ -171,7 +195,9 @@ def _listing(container: _Folder | _Archive) -> tuple[dict[str, int], set[str]]:
             folders.add(folder)
         if _is_image(file):
             sizes[name] = size
-    return sizes, folders
+        elif _is_note(file):
+            notes[name] = size
+    return sizes, folders, notes
 
 
 def _ignored(name: str) -> bool:
@@ -180,6 +206,10 @@ def _ignored(name: str) -> bool:
 
 def _is_image(name: str) -> bool:
     return not _ignored(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _is_note(name: str) -> bool:
+    return not _ignored(name) and (name == METADATA or name.endswith(BESIDE))
 
 
 def _wrapping(names: list[str]) -> str:

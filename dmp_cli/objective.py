@@ -87,7 +87,8 @@ def denoising_loss(
 ) -> Loss:
     """Loss of one prediction, in float32. An output of twice the channels carries a learned variance.
 
-    MSE of the noise (or v); with learned sigma plus T/1000 of the variance bound, mean detached (Nichol and Dhariwal 2021).
+    MSE of the noise (or v); with learned sigma plus T/1000 of the variance bound, mean detached (Nichol and Dhariwal
+    2021).
     """
     prediction = prediction if prediction.dtype == torch.float64 else prediction.float()
     target = schedule.target(x0, noise=noise, timesteps=timesteps)

@@ -124,7 +124,7 @@ class Patch(nn.Module):
     @property
     def grid(self) -> tuple[int, int] | None:
         """(H, W) of the map that one gate gives for all blocks; None where prompts are tokens."""
-        sides = [shape[:2] for shape in self.hidden_shapes if len(shape) == 3]
+        sides = [(shape[0], shape[1]) for shape in self.hidden_shapes if len(shape) == 3]
         return max(sides) if sides else None
 
     @property
@@ -159,7 +159,7 @@ class Patch(nn.Module):
         """
         if self.grid is None:
             return list(weights.unsqueeze(-1).unbind(1))
-        sizes = [shape[:2] for shape in self.hidden_shapes]
+        sizes = [(shape[0], shape[1]) for shape in self.hidden_shapes]
         if self.config.gate == "none":
             return [weights.new_ones(1, 1, *size) for size in sizes]
         own = weights.unbind(1)

@@ -18,6 +18,7 @@ from .errors import ConfigError
 
 _ABOUT = "samples.json"
 _GRID = "grid.png"
+_LABEL = 24  # letters of a prompt under its image
 
 
 class SampleFolder:
@@ -93,15 +94,22 @@ class SampleFolder:
     def draw_grid(self, config: SampleConfig, *, rows: int, columns: int) -> Path:
         """A grid of the first images, labelled with index and class."""
         from .mosaic import image_grid
-        from .sampling import label_of
+        from .sampling import label_of, prompt_of
 
         indices = range(min(config.num_images, rows * columns))
         images = [np.atleast_3d(np.asarray(Image.open(self.image_path(index)))) for index in indices]
-        classes = [label_of(index, config) for index in indices]
-        labels = [f"{i}" if label is None else f"{i}: class {label}" for i, label in zip(indices, classes, strict=True)]
+        labels = []
+        for index in indices:
+            label, prompt = label_of(index, config), prompt_of(index, config)
+            said = f"class {label}" if label is not None else _short(prompt.text) if prompt is not None else ""
+            labels.append(f"{index}: {said}" if said else f"{index}")
         path = self.path / _GRID
         files.write_bytes(path, image_grid(images, rows=rows, columns=columns, labels=labels))
         return path
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """From noise to images: a fixed plan, in fixed chunks of consecutive indices, through diffusers' schedulers.
 
-Image i's noise at a step depends on (seed, i, step) alone. A chunk is always computed whole, also when only part of it
+Image i's noise at a step depends on (seed, i, step) alone; a prompt with a seed of its own counts its own images, so
+that it gives the same ones wherever it stands. A chunk is always computed whole, also when only part of it
 is asked for, so that the bytes of an image depend on no interruption and on no number of images.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from . import randomness
 from .backbones.base import Backbone
 from .codec import Codec
-from .config import SampleConfig, ScheduleConfig
+from .config import Prompt, SampleConfig, ScheduleConfig
 from .devices import autocast
 from .errors import ConfigError, DivergedError
 from .objective import noise_betas
@@ -28,7 +29,7 @@ class Sample:
     """One finished image."""
 
     index: int
-    label: int | None  # class; None where the backbone takes none
+    label: int | str | None  # class or prompt; None where the backbone takes none
     pixels: np.ndarray  # uint8, (H, W, C)
 
 
@@ -37,18 +38,45 @@ def label_of(index: int, config: SampleConfig) -> int | None:
     return config.classes[index % len(config.classes)] if config.classes else None
 
 
+def prompt_of(index: int, config: SampleConfig) -> Prompt | None:
+    """The prompt of image ``index``: the given prompts in turn."""
+    return config.prompts[index % len(config.prompts)] if config.prompts else None
+
+
+class Source(NamedTuple):
+    """What an image's noise is a function of."""
+
+    seed: int
+    place: int
+
+
+def source_of(index: int, config: SampleConfig) -> Source:
+    """(seed, index), or for a prompt with its own seed (that seed, how many of its images came before)."""
+    prompt = prompt_of(index, config)
+    if prompt is None or prompt.seed is None:
+        return Source(config.seed, index)
+    assert config.prompts
+    return Source(prompt.seed, index // len(config.prompts))
+
+
 def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     """Fill in what depends on the backbone, and check the rest against it.
 
     Raises:
-        ConfigError: classes it does not know, guidance without a null condition, or steps the sampler cannot take.
+        ConfigError: classes it does not know, prompts missing or given in vain, guidance without a null condition, or
+            steps the sampler cannot take.
     """
+    if backbone.takes_text and not config.prompts:
+        raise ConfigError("this backbone reads text, and there is none", hint="Give --prompt TEXT or --prompts FILE.")
+    if config.prompts and not backbone.takes_text:
+        raise ConfigError("--prompt and --prompts are for a backbone that reads text; this one does not")
     count = backbone.num_classes
     classes = config.classes or (tuple(range(count)) if count else None)
     if classes and (not count or max(classes) >= count or min(classes) < 0):
         known = f"classes 0..{count - 1}" if count else "no classes"
         raise ConfigError(f"--classes {','.join(map(str, classes))}: this backbone knows {known}")
-    if config.guidance != 1 and not backbone.has_null:
+    guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
+    if guided and not backbone.has_null:
         raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has {backbone.sample_shape[0]}")
@@ -92,10 +120,30 @@ def sample(
         _check_finite(decoded, indices)
         images = to_uint8(decoded)
         yield [
-            Sample(index, label_of(index, config), image)
+            Sample(index, _said_of(index, config), image)
             for index, image in zip(indices, images, strict=True)
             if index < config.num_images
         ]
+
+
+def _said_of(index: int, config: SampleConfig) -> int | str | None:
+    prompt = prompt_of(index, config)
+    return label_of(index, config) if prompt is None else prompt.text
+
+
+def _conditions(indices: range, backbone: Backbone, config: SampleConfig) -> Tensor | None:
+    """The condition (B,) of the images: classes, or indices of captions."""
+    if backbone.takes_text:
+        return backbone.captions.indices([prompt.text for i in indices if (prompt := prompt_of(i, config)) is not None])
+    labels = [label_of(index, config) for index in indices]
+    return None if labels[0] is None else torch.tensor(labels, device=backbone.device)
+
+
+def _guidance(indices: range, config: SampleConfig) -> Tensor:
+    """Guidance (B,) of the images: the prompt's own, or that of all."""
+    prompts = [prompt_of(index, config) for index in indices]
+    own = [config.guidance if p is None or p.guidance is None else p.guidance for p in prompts]
+    return torch.tensor(own)
 
 
 @torch.inference_mode()
@@ -103,16 +151,17 @@ def denoise(denoiser: nn.Module, indices: range, *, backbone: Backbone, config: 
     """Latents (B, C, H, W) of the images ``indices``, from noise to x_0."""
     device = backbone.device
     scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
-    labels = [label_of(index, config) for index in indices]
-    condition = None if labels[0] is None else torch.tensor(labels, device=device)
-    x = randomness.normal("start", backbone.sample_shape, seed=config.seed, indices=indices).to(device)
+    condition, guidance = _conditions(indices, backbone, config), _guidance(indices, config)
+    sources = [source_of(index, config) for index in indices]
+    starts = [randomness.normal("start", backbone.sample_shape, seed=s.seed, indices=[s.place]) for s in sources]
+    x = torch.cat(starts).to(device)
     for step, timestep in enumerate(scheduler.timesteps):
         with autocast(device, config.dtype):
-            output = predict(denoiser, x, int(timestep), condition, backbone=backbone, config=config)
+            output = predict(denoiser, x, int(timestep), condition, backbone=backbone, config=config, guidance=guidance)
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # only it adds noise, and only it knows what to do with a learned variance
             extra["generator"] = [
-                randomness.torch_generator("sample", seed=config.seed, step=step, index=i) for i in indices
+                randomness.torch_generator("sample", seed=s.seed, step=step, index=s.place) for s in sources
             ]
         else:
             output = output[:, : x.shape[1]]
@@ -130,15 +179,20 @@ def predict(
     *,
     backbone: Backbone,
     config: SampleConfig,
+    guidance: Tensor | None = None,
 ) -> Tensor:
-    """One prediction in float32; where guided, eps = eps_null + w (eps_cond - eps_null) on the guided channels."""
+    """One prediction in float32; where guided, eps = eps_null + w (eps_cond - eps_null) on the guided channels.
+
+    ``guidance`` is w (B,) of each image; None: ``config.guidance`` for all.
+    """
     timesteps = torch.full((len(x),), timestep, device=x.device)
-    if config.guidance == 1 or condition is None:
+    scale = torch.full((len(x),), config.guidance) if guidance is None else guidance
+    if condition is None or bool((scale == 1).all()):  # on the CPU still: nothing waits for a GPU
         return denoiser(x, timesteps, condition).float()
     both = torch.cat([condition, backbone.null_condition(len(x))])
     conditional, null = denoiser(torch.cat([x, x]), torch.cat([timesteps, timesteps]), both).float().chunk(2)
     guided = 3 if config.guidance_channels == "3" else x.shape[1]
-    epsilon = null[:, :guided] + config.guidance * (conditional[:, :guided] - null[:, :guided])
+    epsilon = null[:, :guided] + scale.to(x.device)[:, None, None, None] * (conditional[:, :guided] - null[:, :guided])
     return torch.cat([epsilon, conditional[:, guided:]], dim=1)
 
 
@@ -148,6 +202,7 @@ def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_si
 
     betas = noise_betas(schedule)
     common: dict[str, Any] = {"num_train_timesteps": schedule.num_timesteps, "trained_betas": betas.tolist()}
+    common["prediction_type"] = schedule.prediction
     if config.sampler == "ddpm":
         variance = "learned_range" if learns_sigma else "fixed_small"
         scheduler = DDPMScheduler(**common, clip_sample=clips, variance_type=variance, timestep_spacing="linspace")

@@ -59,11 +59,11 @@ def train(
     answers with a signal number the loop saves and raises.
 
     Raises:
-        DataError: classes that do not match, or too many unreadable images.
+        DataError: classes that do not match, captions that are missing, or too many unreadable images.
         DivergedError: a loss or gradient that is not finite; the state before that step is saved.
         StoppedError: ``stop`` asked for the end; everything is saved.
     """
-    check_classes(images, trainee.backbone)
+    check_conditions(images, trainee.backbone)
     loop = TrainingLoop(trainee, config)
     if state is not None:
         loop.restore(state)
@@ -82,6 +82,7 @@ def train(
         flip=config.flip,
         workers=config.workers,
         max_bad=config.max_bad,
+        captions=trainee.backbone.takes_text,
     ):
         try:
             terms = loop.advance(batch)
@@ -132,16 +133,24 @@ class TrainingLoop:
             "timestep", self.schedule.num_timesteps, seed=config.seed, step=self.step, indices=places.tolist()
         ).to(self.device)
         terms = dict.fromkeys(_TERMS, torch.zeros((), device=self.device))
+        labels = self._labels(batch)
         for part in places.split(config.micro_batch_size or config.batch_size):
-            for name, value in self._denoise(batch, part, timesteps[part]).items():
+            for name, value in self._denoise(batch, part, timesteps[part], labels[part]).items():
                 terms[name] = terms[name] + value
-        terms |= self._balance(timesteps, self._condition(batch.labels, places))
+        terms |= self._balance(timesteps, self._condition(labels, places))
         self._apply(terms)
         self.step += 1
         self._average()
         return terms
 
-    def _denoise(self, batch: Batch, part: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
+    def _labels(self, batch: Batch) -> Tensor:
+        """What each image is of, (B,): its class, or the index of its caption."""
+        if not self.trainee.backbone.takes_text:
+            return batch.labels
+        assert batch.captions is not None
+        return self.trainee.backbone.captions.indices(batch.captions)
+
+    def _denoise(self, batch: Batch, part: Tensor, timesteps: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Loss and gradients of one micro-batch, weighted by its share of the global batch."""
         draws: dict[str, Any] = {"seed": self.config.seed, "step": self.step, "indices": part.tolist()}
         shape = self.trainee.backbone.sample_shape
@@ -151,7 +160,7 @@ class TrainingLoop:
         x0 = self.trainee.codec.encode(images, noise=posterior.to(self.device))
         noise = randomness.normal("noise", shape, **draws).to(self.device)
         xt = self.schedule.add_noise(x0, noise=noise, timesteps=timesteps)
-        condition = self._condition(batch.labels[part], part)
+        condition = self._condition(labels, part)
         with autocast(self.device, self.config.dtype):
             prediction = self.trainee.denoiser(xt, timesteps, condition)
         loss = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self.schedule)
@@ -161,11 +170,12 @@ class TrainingLoop:
         return {name: values.detach().mean() * share for name, values in means.items()}
 
     def _condition(self, labels: Tensor, places: Tensor) -> Tensor | None:
-        """The condition of the samples at ``places`` in the global batch, some labels dropped."""
+        """The condition of the samples at ``places`` in the global batch, some labels or captions dropped."""
         backbone = self.trainee.backbone
-        if backbone.num_classes == 0:
+        if backbone.num_classes == 0 and not backbone.takes_text:
             return None
-        labels = labels.to(self.device) if backbone.num_classes > 1 else torch.zeros_like(labels, device=self.device)
+        labels = torch.zeros_like(labels) if backbone.num_classes == 1 else labels
+        labels = labels.to(self.device)
         if not backbone.has_null or not self.config.class_dropout:
             return labels
         draws = randomness.uniform("class-dropout", seed=self.config.seed, step=self.step, indices=places.tolist())
@@ -252,13 +262,24 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * rate_factor(config, step)
 
 
-def check_classes(images: ImageSource, backbone: Backbone) -> None:
-    """Raise DataError unless the data's classes are the backbone's, or the backbone needs none."""
+def check_conditions(images: ImageSource, backbone: Backbone) -> None:
+    """Raise DataError unless the data's classes are the backbone's, or its captions are there, where it needs them."""
+    check_captions(images, backbone)
     if backbone.num_classes > 1 and len(images.classes) != backbone.num_classes:
         found = f"{len(images.classes)} class folders" if images.classes else "no class folders"
         raise DataError(
             f"the backbone knows {backbone.num_classes} classes, the data has {found}",
             hint="Give a folder with one sub-folder per class, in the order of the class indices.",
+        )
+
+
+def check_captions(images: ImageSource, backbone: Backbone) -> None:
+    """Raise DataError when the backbone reads text and some image has none."""
+    if backbone.takes_text and not images.has_captions:
+        missing = images.missing_captions()
+        raise DataError(
+            f"this backbone reads text, and {len(missing)} or more images have no caption, such as {missing[0]}",
+            hint='Put captions in metadata.jsonl, a line {"file_name": ..., "text": ...} an image, or in NAME.txt.',
         )
 
 

@@ -13,12 +13,15 @@ ROOT = Path(dmp_cli.__file__).parent
 
 # Lowest first. A module imports from layers below its own and never from its own.
 LAYERS = (
-    "errors",
-    "config files randomness signals torchscript canvas mosaic report",
-    "checkpoints curves devices distances gates images objective prompts runstate demo.classifier",
-    "balance data figures patchfile statistics demo backbones.base",
-    "scores features demo.make_data backbones.dit",
-    "measurement backbones.dit_weights backbones.sources",
+    "errors grids packed",
+    "captions config files randomness signals torchscript canvas mosaic report",
+    "checkpoints curves devices distances gates images objective promptfile prompts runstate demo.classifier",
+    "balance data figures patchfile statistics text demo",
+    "scores features demo.make_data backbones.base",
+    "measurement backbones.dit backbones.wrapped backbones.schedules",
+    "backbones.dit_weights backbones.unet backbones.pixart",
+    "backbones.names",
+    "backbones.sources",
     "backbones",
     "hooks lora",
     "adapterfile codec engine",
@@ -49,11 +52,23 @@ HOMES = {
     "sklearn": {"demo.make_data"},
     "pickle": {"checkpoints"},
     "peft": {"lora"},
+    "transformers": {"text"},
     "accelerate": set(),  # torchrun and torch.distributed do its part
     "click": set(),  # typer brings its own
     "torchvision": set(),  # a broken one must not break this tool
 }
-SLOW = {"cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub", "peft"}
+SLOW = {
+    "cleanfid",
+    "diffusers",
+    "jinja2",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "torchvision",
+    "huggingface_hub",
+    "peft",
+    "transformers",
+}
 QUICK = {"__init__", "cli", "config", "errors", "files", "patchfile", "signals", "commands."}  # no torch at their top
 HEAVY = SLOW | {"torch", "numpy", "PIL", "safetensors"}
 
@@ -113,7 +128,7 @@ def uses(others, library):
 
 
 def test_the_reader_sees_what_is_known_to_be_there(tmp_path):
-    assert {("engine", "prompts"), ("backbones", "backbones.dit"), ("commands.train", "training")} <= ARROWS
+    assert {("engine", "prompts"), ("backbones", "backbones.dit_weights"), ("commands.train", "training")} <= ARROWS
     source = "\n".join(
         [
             "from __future__ import annotations",
@@ -156,8 +171,8 @@ def test_method_and_backbones_do_not_know_each_other():
     assert len(backbones) >= 4
     assert not {(name, target) for name, target in ARROWS if name in method and target in backbones}
     assert not {(name, target) for name, target in ARROWS if name in backbones and target in method | {"engine"}}
-    # the engine knows the seam, and no family
-    assert {target for name, target in ARROWS if name == "engine"} & backbones == {"backbones.base"}
+    # the engine knows the seam and the registry, and no family
+    assert {target for name, target in ARROWS if name == "engine"} & backbones == {"backbones", "backbones.base"}
 
 
 def test_the_package_itself_imports_nothing_until_asked():

@@ -30,7 +30,7 @@ class Toy(nn.Module):
     eps = sqrt(1 - abar) (abar Cov + 1 - abar)^-1 (x - sqrt(abar) mean); its variance output is V x.
     """
 
-    num_classes, has_null, device = 0, False, torch.device("cpu")
+    num_classes, has_null, takes_text, device = 0, False, False, torch.device("cpu")
 
     def __init__(self, *, kind="linear", learns_sigma=True, channels=4, spread=0.1, count=1000):
         super().__init__()

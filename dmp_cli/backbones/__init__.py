@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import Weights, digest_tensors, read_weights
+from ..checkpoints import Weights, digest_tensors, peek_config, read_weights
 from ..config import BackboneHints, BackboneRecord, CodecRecord, PatchRecord, ScheduleConfig, build
 from ..errors import CheckpointError, ConfigError
 from . import dit_weights, pixart, schedules, unet
@@ -24,6 +24,7 @@ __all__ = [
     "checkpoint_folder",
     "is_size_name",
     "load_backbone",
+    "peek_backbone",
     "reload_backbone",
     "save_backbone",
 ]
@@ -149,6 +150,18 @@ def as_backbone(model: Any) -> Backbone:
         return pixart.PixArt(model)
     known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes))
     raise CheckpointError(f"{name} is no backbone", hint=f"Known are {known}, and what dmp_cli.load_backbone gives.")
+
+
+def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
+    """The backbone of a diffusers folder or a name, on ``meta``, its weights unread; None where only they tell."""
+    path = Path(name) if checkpoint is None else Path(checkpoint)
+    config = peek_config(path) if path.is_dir() else None
+    weights = Weights({}, {}, config, path)
+    for key, family in _FAMILIES.items():
+        if config is not None and key != "dit" and family.recognises(weights):
+            with torch.device("meta"):
+                return family.build_empty(family.read_sizes(weights, BackboneHints()), source=path)
+    return build_backbone(name) if config is None and named_sizes(name) is not None else None
 
 
 def is_size_name(name: str) -> bool:
@@ -282,7 +295,9 @@ def _known_sizes(name: str) -> Known:
     path = EMBEDDED.get(name, Path(name))
     if path.suffix == ".json" and path.exists():
         try:
-            return Known("dit", build(dit_weights.DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump())
+            return Known(
+                "dit", build(dit_weights.DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump()
+            )
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is no JSON file of sizes: {error}") from error
     weights = read_weights(path)

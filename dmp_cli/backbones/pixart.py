@@ -1,4 +1,4 @@
-"""PixArt-alpha (Chen et al. 2023): a DiT that reads text by cross-attention; diffusers' ``PixArtTransformer2DModel``."""
+"""PixArt-alpha (Chen et al. 2023): a DiT that reads text; diffusers' ``PixArtTransformer2DModel``."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ def schedule_of(weights: Weights, hints: BackboneHints, *, family: str) -> Sched
     if family == "unet" and hints.schedule is None:
         raise CheckpointError(
             f"{weights.path} does not say its noise schedule, nor whether it predicts noise or v",
-            hint="Give the pipeline's whole folder, the one with model_index.json; or, if it predicts noise, --schedule "
-            "scaled_linear for a Stable Diffusion.",
+            hint="Give the pipeline's whole folder, the one with model_index.json; or, if it predicts noise, "
+            "--schedule scaled_linear for a Stable Diffusion.",
         )
     kind = hints.schedule or "linear"
     return build(ScheduleConfig, kind=kind, **(_STABLE_DIFFUSION if kind == "scaled_linear" else {}))

@@ -64,7 +64,9 @@ class UNet(Wrapped):
             blocks.append(Block("mid_block", model.mid_block, (sides[-1], sides[-1], channels[-1])))
         for i, block in enumerate(model.up_blocks):
             level = deepest - i
-            blocks.append(Block(f"up_blocks.{i}", block, (sides[level], sides[level], channels[min(deepest, level + 1)])))
+            blocks.append(
+                Block(f"up_blocks.{i}", block, (sides[level], sides[level], channels[min(deepest, level + 1)]))
+            )
         return blocks
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:

@@ -122,5 +122,7 @@ def _side_of(sample_size: Any) -> int:
     if isinstance(sample_size, (list, tuple)) and len(set(sample_size)) == 1:
         sample_size = sample_size[0]
     if not isinstance(sample_size, int) or sample_size < 1:
-        raise CheckpointError(f"sample_size {sample_size} in config.json: only square samples of a known side are known")
+        raise CheckpointError(
+            f"sample_size {sample_size} in config.json: only square samples of a known side are known"
+        )
     return sample_size

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..backbones.base import Backbone
     from ..codec import Codec
-    from ..config import PatchRecord
+    from ..config import PatchConfig, PatchRecord
     from ..prompts import Patch
 
 
@@ -26,6 +26,22 @@ class Loaded:
     codec: Codec
     denoiser: nn.Module  # the patched backbone, or the bare one
     record: PatchRecord | None  # of the patch; None: there is none
+
+
+def check_early(options: dict[str, Any], config: PatchConfig | None) -> Backbone | None:
+    """The backbone on ``meta`` where its folder or name tells enough, and ``config`` found to suit it.
+
+    Raises:
+        ConfigError: a variant that it cannot have, said before a weight is read.
+    """
+    from ..backbones import peek_backbone
+    from ..engine import check_variant
+
+    name, checkpoint = options.get("backbone"), options.get("checkpoint")
+    backbone = peek_backbone(str(name or checkpoint), checkpoint) if name or checkpoint else None
+    if backbone is not None and config is not None:
+        check_variant(backbone, config)
+    return backbone
 
 
 def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
@@ -47,7 +63,7 @@ def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
         device=device,
     )
     codec = load_codec(options.get("vae"), backbone, download=options.get("download", False))
-    check_image_size(options.get("image_size"), backbone, codec)
+    fit_image_size(options.get("image_size"), backbone, codec)
     return Loaded(backbone, codec, backbone, None)
 
 
@@ -73,7 +89,7 @@ def build_fresh(options: dict[str, Any], device: torch.device, *, data_classes: 
         backbone.schedule = build(ScheduleConfig, kind=options["schedule"])
     backbone = backbone.to(device)
     codec = load_codec(options.get("vae"), backbone, download=options.get("download", False))
-    check_image_size(size, backbone, codec)
+    fit_image_size(size, backbone, codec)
     return Loaded(backbone, codec, backbone, None)
 
 
@@ -113,6 +129,8 @@ def load_patched(path: Path, options: dict[str, Any], device: torch.device) -> L
     patched = attach(backbone, patch, strength=1.0 if strength is None else strength, force=force)
     recorded = None if force else patch.record.codec
     codec = load_codec(options.get("vae"), backbone, record=recorded, download=options.get("download", False))
+    fit_image_size(options.get("image_size") or patch.record.image_size, backbone, codec)
+    check_text(patch.record, backbone, force=force)
     return Loaded(backbone, codec, patched, patch.record)
 
 
@@ -123,10 +141,26 @@ def require_patch(path: Path | None) -> Path:
     return path
 
 
-def check_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
-    """Raise ConfigError when --image-size is not what the backbone makes."""
+def check_text(record: PatchRecord, backbone: Backbone, *, force: bool) -> None:
+    """Raise ConfigError when the text encoder found is not the one the patch was trained with."""
+    if record.text is None or force:
+        return
+    found = backbone.captions.encoder.record
+    if found.digest != record.text.digest:
+        raise ConfigError(
+            f"the patch was trained with another text encoder: {record.text.source}, not {found.source}",
+            hint="Give the pipeline it was trained on with --checkpoint, or accept this one with --force-backbone.",
+        )
+
+
+def fit_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
+    """Make the backbone draw images of --image-size; ConfigError when it cannot."""
     from ..codec import image_size
 
+    if wanted is not None and backbone.any_size:
+        if wanted % codec.factor:
+            raise ConfigError(f"--image-size {wanted}: the codec needs a multiple of {codec.factor} pixels")
+        backbone.resize(wanted // codec.factor)
     actual = image_size(codec, backbone)
     if wanted is not None and wanted != actual:
         raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels")

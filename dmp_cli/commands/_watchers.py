@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config import SampleConfig, TrainConfig
+from ..config import Prompt, SampleConfig, TrainConfig
 from ..errors import ConfigError
 from ._console import Printer
 
@@ -24,6 +24,7 @@ class Watchers:
     ) -> None:
         self.run, self.trainee, self.config, self.printer = run, trainee, config, printer
         self.bad = 0
+        self.prompts: tuple[Prompt, ...] | None = None  # what sample grids show, for a backbone that reads text
         self.remark = ""
         self.last_line: dict[str, Any] = {}
         self.writer = writer  # TensorBoard's; None: not asked for
@@ -50,7 +51,8 @@ class Watchers:
         from ..sampling import resolve, sample
 
         backbone = self.trainee.backbone
-        config = _GRID.model_copy(update={"guidance": 1.5 if backbone.has_null else 1.0, "seed": self.config.seed})
+        changes = {"guidance": 1.5 if backbone.has_null else 1.0, "seed": self.config.seed, "prompts": self.prompts}
+        config = _GRID.model_copy(update=changes)
         (images,) = sample(
             self.trainee.denoiser, backbone=backbone, codec=self.trainee.codec, config=resolve(config, backbone)
         )

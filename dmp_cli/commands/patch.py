@@ -55,8 +55,9 @@ def _write(output: Path, config: PatchConfig, options: dict[str, Any], printer: 
     from ..devices import pick_device
     from ..engine import create_patch
     from ..patchfile import save_patch
-    from ._models import load_bare
+    from ._models import check_early, load_bare
 
+    check_early(options, config)
     loaded = load_bare(options, pick_device(options["device"] or "cpu"))
     size = image_size(loaded.codec, loaded.backbone)
     seed = options["seed"] or 0

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..config import GuidedChannels, SampleConfig, Sampler
+from ..config import GuidedChannels, Prompt, SampleConfig, Sampler
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
 from ._options import setting
 
 _DEFAULT_CHUNK = 16
+_TEXT_GUIDANCE = 7.5  # as the pipelines of Stable Diffusion
 
 
 @opt.with_options(opt.patched, opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -34,7 +35,7 @@ def sample(
     guidance: Annotated[
         float | None,
         typer.Option(
-            "--guidance", help="Classifier-free guidance; 1: none.", show_default="1.5 with a null class, else 1"
+            "--guidance", help="Classifier-free guidance; 1: none.", show_default="1.5 for classes, 7.5 for text"
         ),
     ] = None,
     guidance_channels: Annotated[
@@ -44,6 +45,13 @@ def sample(
     classes: Annotated[
         str | None,
         typer.Option("--classes", help="Classes taken in turn, such as 207,360, or all.", show_default="all"),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What to draw, for a backbone that reads text.", show_default=False)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="A file with one a line; --d SEED and --l GUIDANCE may end a line."),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -55,7 +63,10 @@ def sample(
     """Draw images. Run again to continue, with a larger -n to draw more: what is there stays as it is."""
     printer, options = Printer(ctx.params), ctx.params
     rows, columns = _parse_grid(grid)
-    wanted = opt.configure(SampleConfig, {**options, "classes": _parse_classes(classes)})
+    said = _read_prompts(prompt, prompts)
+    if said is not None and num_images is None:
+        options = {**options, "num_images": len(said)}
+    wanted = opt.configure(SampleConfig, {**options, "classes": _parse_classes(classes), "prompts": said})
     patch, bare_name = options["patch"], options["backbone"] or options["checkpoint"]
     folder = output or _default_output(patch or adapter, bare_name, bare=no_patch)
     if adapter is not None and (patch is not None or no_patch or strength is not None):
@@ -117,9 +128,9 @@ def _fill_in(
     """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
     changes: dict[str, Any] = {}
     if options["guidance"] is None:
-        changes["guidance"] = 1.5 if backbone.has_null else 1.0
+        changes["guidance"] = 1.0 if not backbone.has_null else _TEXT_GUIDANCE if backbone.takes_text else 1.5
     if options["guidance_channels"] is None:
-        changes["guidance_channels"] = "3" if backbone.sample_shape[0] == 4 else "all"
+        changes["guidance_channels"] = "3" if backbone.family == "dit" and backbone.sample_shape[0] == 4 else "all"
     if options["batch_size"] is None:
         earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
         changes["batch_size"] = earlier or min(_DEFAULT_CHUNK, wanted.num_images)
@@ -129,6 +140,7 @@ def _fill_in(
 def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: bool) -> dict[str, Any]:
     """All that fixes the samples."""
     from ..adapterfile import TENSORS
+    from ..codec import image_size
     from ..files import sha256_of
 
     return {
@@ -138,6 +150,8 @@ def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: 
         "backbone": loaded.backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
         "schedule": loaded.backbone.schedule.model_dump(),
         "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),
+        "image_size": image_size(loaded.codec, loaded.backbone),
+        "text": loaded.backbone.captions.encoder.record.digest if loaded.backbone.takes_text else None,
     }
 
 
@@ -162,6 +176,16 @@ def _parse_classes(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--classes {text}: give class indices such as 207,360, or all") from None
+
+
+def _read_prompts(text: str | None, path: Path | None) -> tuple[Prompt, ...] | None:
+    if text is not None and path is not None:
+        raise ConfigError("--prompt and --prompts are two sources of text; give one")
+    if path is not None:
+        from ..promptfile import read_prompts
+
+        return read_prompts(path)
+    return None if text is None else (Prompt(text=text),)
 
 
 def _parse_grid(text: str) -> tuple[int, int]:

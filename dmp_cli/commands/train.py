@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import Method, PatchConfig, RateSchedule, TrainConfig
+from ..config import Method, PatchConfig, Prompt, RateSchedule, TrainConfig
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
 from ._options import setting
 
 if TYPE_CHECKING:
+    from ..images import ImageSource
     from ..methods import Trainee
     from ..runfolder import RunFolder
     from ._watchers import Watchers
@@ -115,19 +116,22 @@ def _run(
     from ..images import find_images
     from ..methods import prepare
     from ..signals import StopRequest
-    from ..training import check_classes
+    from ..training import check_captions, check_conditions
     from ..training import train as run_training
-    from ._models import build_fresh, load_bare
+    from ._models import build_fresh, check_early, load_bare
     from ._watchers import Watchers, tensorboard_writer
 
     device = pick_device(options.get("device", "auto"))
     writer = tensorboard_writer() if options["tensorboard"] else None
     images = find_images(config.data)
+    early = check_early(options, patch_config)
+    if early is not None:
+        check_captions(images, early)
     if config.method == "scratch":
         loaded = build_fresh(options, device, data_classes=len(images.classes), seed=config.seed)
     else:
         loaded = load_bare(options, device)
-    check_classes(images, loaded.backbone)
+    check_conditions(images, loaded.backbone)
     trainee = prepare(config, backbone=loaded.backbone, codec=loaded.codec, patch_config=patch_config)
     settings = _settings(config, patch_config, loaded, options)
     settings["images"] = {"fingerprint": images.fingerprint, "count": len(images)}
@@ -138,6 +142,7 @@ def _run(
     count = sum(p.numel() for p in trainee.learnt.values())
     printer.note(f"{config.method}: {count:,} parameters learnt, {len(images):,} images, {device}, {config.dtype}")
     watchers = Watchers(run, trainee, config, printer, writer=writer and writer(str(run.path / "tensorboard")))
+    watchers.prompts = _first_captions(images) if loaded.backbone.takes_text else None
     done = state.step if state else 0
     with StopRequest() as request, printer.progress("train", config.steps, done=done) as advance:
         for event in run_training(
@@ -189,6 +194,10 @@ def _absolute(key: str, value: Any) -> Any:
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
         return str(Path(value).resolve())
     return value
+
+
+def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
+    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
 
 
 def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:

@@ -1,0 +1,23 @@
+"""Many strings in one block of memory: a list's reference counts would make every worker process copy its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+class PackedStrings:
+    """A sequence of strings, read one at a time; bytes that are no UTF-8 in file names survive."""
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+        self._blob = np.frombuffer(b"".join(encoded), np.uint8)
+        self._ends = np.cumsum([len(code) for code in encoded], dtype=np.int64)  # (n,)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> str:
+        start = self._ends[index - 1] if index else 0
+        return self._blob[start : self._ends[index]].tobytes().decode("utf-8", "surrogateescape")

@@ -1,0 +1,64 @@
+"""Tiny tokenizers and text encoders in the folders that transformers writes, made offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORDS = ("a", "red", "fox", "blue", "bird", "two", "cats")
+
+
+def write_clip(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a CLIP text model of width 32."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    entries = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    place = folder / "tokenizer"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "vocab.json").write_text(json.dumps({entry: index for index, entry in enumerate(entries)}))
+    (place / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer(str(place / "vocab.json"), str(place / "merges.txt"), model_max_length=16).save_pretrained(place)
+    config = CLIPTextConfig(
+        vocab_size=len(entries),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=len(entries) - 2,
+        eos_token_id=len(entries) - 1,
+        pad_token_id=len(entries) - 1,
+    )
+    _filled(CLIPTextModel(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def write_t5(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a T5 encoder of width 32."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    entries = ["<pad>", "</s>", "<unk>", *WORDS]
+    tokenizer = Tokenizer(models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder / "tokenizer")
+    config = T5Config(
+        vocab_size=len(entries), d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    _filled(T5EncoderModel(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def _filled(model: Any, seed: int) -> Any:
+    source = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=source))
+    return model.eval()
