@@ -52,6 +52,14 @@ def importance_loss(weights: Tensor) -> Tensor:
     return cv_squared(weights.sum(0)).mean()
 
 
+def authors_importance(weights: Tensor) -> Tensor:
+    """CV^2 over batch and prompts of the weights (B, L, N) summed over the blocks, as the authors' code computes it.
+
+    It punishes a gate for treating timesteps differently; their load is always 0. For comparison alone.
+    """
+    return cv_squared(weights.sum(1).flatten())
+
+
 def load_loss(logits: Tensor, *, std: Tensor, noise: Tensor, top_k: int) -> Tensor:
     """Mean over blocks of CV^2 over prompts of the smooth count of top-k memberships (Shazeer et al., Eq. 8-11).
 
@@ -80,8 +88,9 @@ class LoadNoise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(gate_width, num_prompts))  # (D, N)
 
     def forward(self, vector: Tensor) -> Tensor:
-        """Standard deviations (B, 1, N) for the gate's input (B, D)."""
-        return F.softplus(vector @ self.weight)[:, None] + _MIN_STD
+        """Standard deviations (B, 1, N) for the gate's input (B, D), in float32."""
+        with torch.autocast(vector.device.type, enabled=False):
+            return F.softplus(vector.to(self.weight.dtype) @ self.weight)[:, None] + _MIN_STD
 
 
 def measure_balance(

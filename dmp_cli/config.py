@@ -12,7 +12,8 @@ from .errors import ConfigError
 Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 Dtype = Literal["fp32", "bf16", "fp16"]
-GateKind = Literal["linear", "constant", "none"]
+GateKind = Literal["linear", "attention", "constant", "none"]
+BalanceLosses = Literal["paper", "authors"]
 Selection = Literal["soft", "hard"]
 Scope = Literal["distinct", "uniform"]
 GateInput = Literal["timestep", "conditioning"]
@@ -67,7 +68,7 @@ class PatchConfig(Frozen):
 
     @model_validator(mode="after")
     def _combination_makes_sense(self) -> PatchConfig:
-        if self.gate != "linear":
+        if self.gate in ("constant", "none"):
             for field, default in (("scope", "distinct"), ("selection", "soft"), ("gate_input", "timestep")):
                 if getattr(self, field) != default:
                     option = f"--{field.replace('_', '-')} {getattr(self, field)}"
@@ -176,6 +177,8 @@ class TrainConfig(Frozen):
     warmup: int = Field(0, ge=0)  # steps
     balance_importance: float = Field(1.0, ge=0)
     balance_load: float = Field(1.0, ge=0)
+    balance_losses: BalanceLosses = "paper"  # authors: as their code computes them, for comparison
+    gate_noise: bool = False  # the authors' noisy logits in the mixture while it trains
     ema: float = Field(0.0, ge=0, lt=1)  # decay; 0: none
     class_dropout: float = Field(0.1, ge=0, le=1)  # used only where the backbone has a null condition
     flip: bool = True
@@ -187,6 +190,12 @@ class TrainConfig(Frozen):
     keep: int = Field(3, ge=1)  # newest checkpoints kept
     workers: int = Field(0, ge=0)
     max_bad: int = Field(100, ge=0)  # unreadable images allowed before the run stops
+
+    @model_validator(mode="after")
+    def _gate_options_have_a_gate(self) -> TrainConfig:
+        if self.gate_noise and self.method != "dmp":
+            raise ValueError(f"--gate-noise is noise on a gate's logits, and --method {self.method} has no gate")
+        return self
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> TrainConfig:

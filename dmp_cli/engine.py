@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,15 @@ class PatchedBackbone(nn.Module):
             yield
         finally:
             self._link.enabled = before
+
+    @contextlib.contextmanager
+    def noisy(self, offset: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Inside the block ``offset`` of the gate's input (B, D) is added to its logits, (B, 1, N)."""
+        self._link.offset = offset
+        try:
+            yield
+        finally:
+            self._link.offset = None
 
     def detach(self) -> Backbone:
         """Remove the hooks and give the backbone back as it was before :func:`attach`. Once detached, does nothing."""
@@ -200,6 +209,10 @@ def check_variant(backbone: Backbone, config: PatchConfig) -> None:
 def _check_on_maps(config: PatchConfig) -> None:
     if config.position == "prepend":
         raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
+    if config.gate == "attention":
+        raise ConfigError(
+            "--gate attention compares prompts of one width with the timestep; the blocks of this backbone differ in it"
+        )
     if config.selection == "hard":
         raise ConfigError(
             "--selection hard keeps the top k prompts of a block; the blocks of this backbone have grids of different "

@@ -7,6 +7,7 @@ Letters: B batch, T image tokens of a block, N prompts of a block, D width; C, H
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class Link:
         self.patch = patch
         self.strength = strength
         self.enabled = True
+        self.offset: Callable[[Tensor], Tensor] | None = None  # noise on the gate's logits, of one training forward
 
 
 class AddMixture:
@@ -105,6 +107,7 @@ class ReadGate:
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
         if not (self.link.enabled and self.mixtures):
             return
-        weights = self.link.patch.spread(self.link.patch(output).weights)
+        offset = self.link.offset and self.link.offset(output)
+        weights = self.link.patch.spread(self.link.patch(output, offset=offset).weights)
         for mixture, own_weights, prompts in zip(self.mixtures, weights, self.link.patch.prompts, strict=True):
             mixture.weights, mixture.prompts = own_weights, prompts

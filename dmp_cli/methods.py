@@ -105,17 +105,24 @@ def prepare(
     return _prepare_patch(config, backbone, codec, patch_config)
 
 
+def check_noise(config: TrainConfig, patch_config: PatchConfig) -> None:
+    """Raise ConfigError for noise on the logits of a gate that has none."""
+    if config.gate_noise and patch_config.gate in ("constant", "none"):
+        raise ConfigError(f"--gate-noise is noise on a gate's logits, and --gate {patch_config.gate} has none")
+
+
 def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_config: PatchConfig) -> Trainee:
     size = image_size(codec, backbone)
     patch = create_patch(backbone, patch_config, codec=codec.record, image_size=size, seed=config.seed)
     if not patch.hidden_shapes:
         raise ConfigError("--depth 0 leaves nothing to train", hint="Give the number of blocks that get prompts.")
+    check_noise(config, patch_config)
     patched = attach(backbone, patch)
     groups: list[dict[str, Any]] = [{"params": list(patch.prompts), "rate": config.lr}]
     load_noise = None
     if patch.gate is not None:
         gate = list(patch.gate.parameters())
-        if config.balance_load:
+        if config.gate_noise or (config.balance_load and config.balance_losses == "paper"):
             load_noise = LoadNoise(gate_width=patch.gate_width, num_prompts=patch.num_prompts).to(backbone.device)
             gate += list(load_noise.parameters())
         groups.append({"params": gate, "rate": config.gate_lr})

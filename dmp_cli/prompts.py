@@ -75,6 +75,35 @@ class LinearGate(nn.Module):
         return torch.addcmul(logits, self.depths, self.weight[:, -1])  # (B, L, N)
 
 
+class AttentionGate(nn.Module):
+    """Scores of prompts as queries against the timestep as key: s_n = (W_q p_n) . (W_k [t; i] + b) / sqrt(D).
+
+    Ours where the paper (Table 4a) is silent: with a single key, a softmax over keys would be 1 whatever the prompts
+    are, so the softmax runs over the prompts, and weighs them as the linear gate's does.
+    """
+
+    def __init__(self, *, gate_width: int, width: int, num_blocks: int, reads_depth: bool, seed: int) -> None:
+        super().__init__()
+        self.reads_depth = reads_depth
+        key, bias = _uniform_linear(gate_width + int(reads_depth), width, seed=seed)
+        query, _ = _uniform_linear(width, width, seed=seed, index=1)
+        self.query = nn.Parameter(query)  # W_q: (D, D)
+        self.key = nn.Parameter(key)  # W_k: (D, D_t + 1), or (D, D_t) where the depth is not read
+        self.bias = nn.Parameter(bias)  # (D,)
+        self.register_buffer("depths", torch.arange(num_blocks, dtype=torch.float32)[:, None], persistent=False)
+        self.depths: Tensor  # (L, 1)
+
+    def forward(self, vector: Tensor, prompts: Tensor) -> Tensor:
+        """Logits (B, L, N) for the gate's input (B, D_t) and the prompts (L, N, D) of all blocks."""
+        weight = self.key[:, :-1] if self.reads_depth else self.key
+        keys = F.linear(vector, weight, self.bias)[:, None]  # (B, 1, D)
+        if self.reads_depth:
+            keys = torch.addcmul(keys, self.depths.to(keys.dtype), self.key[:, -1])  # (B, L, D)
+        # (W_q p) . k = p . (W_q^T k): one vector a block and image instead of one a prompt
+        folded = (keys @ self.query).expand(-1, len(prompts), -1) / math.sqrt(prompts.shape[-1])
+        return torch.einsum("bld,lnd->bln", folded, prompts)
+
+
 class Patch(nn.Module):
     """Prompts and gate: the learnt thing (paper, Section 3). Its parameters are exactly what training changes.
 
@@ -98,8 +127,16 @@ class Patch(nn.Module):
         self.prompts = nn.ParameterList([nn.Parameter(start) for start in starts])
         self.gate = self._build_gate(seed)
 
-    def _build_gate(self, seed: int) -> LinearGate | None:
+    def _build_gate(self, seed: int) -> LinearGate | AttentionGate | None:
         num_blocks = len(self.hidden_shapes)
+        if self.config.gate == "attention" and num_blocks:
+            return AttentionGate(
+                gate_width=self.gate_width,
+                width=self.hidden_shapes[0][-1],
+                num_blocks=num_blocks,
+                reads_depth=self.config.scope == "distinct",
+                seed=seed,
+            )
         if self.config.gate == "linear" and num_blocks:
             return LinearGate(
                 gate_width=self.gate_width,
@@ -136,13 +173,20 @@ class Patch(nn.Module):
         """L*N*D prompt values plus the gate's (D+1)*N + N (paper, Table 1)."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def forward(self, vector: Tensor) -> Gating:
-        """Gate weights of all blocks for ``vector`` (B, D), in float32 also inside autocast."""
+    def forward(self, vector: Tensor, *, offset: Tensor | None = None) -> Gating:
+        """Gate weights of all blocks for ``vector`` (B, D), in float32 also inside autocast.
+
+        ``offset`` (B, 1, N) is added to the logits before the softmax: the noise of the authors' training.
+        """
         with torch.autocast(vector.device.type, enabled=False):
             vector = vector.float() if vector.dtype in _HALF else vector
             if self.gate is None:
                 return Gating(self.constant, None, vector)
-            logits = self.gate(vector)  # (B, L, N) or (B, 1, N)
+            if isinstance(self.gate, AttentionGate):
+                logits = self.gate(vector, torch.stack(list(self.prompts)))  # (B, L, N)
+            else:
+                logits = self.gate(vector)  # (B, L, N) or (B, 1, N)
+            logits = logits if offset is None else logits + offset
             size = (-1, len(self.hidden_shapes), -1)
             weights = logits.softmax(-1)  # sigma(G([t; i])), over the prompts
             if self.config.selection == "hard":
@@ -175,8 +219,8 @@ def _initial_prompts(config: PatchConfig, shape: Sequence[int], *, seed: int, bl
     return torch.from_numpy(draws).float()
 
 
-def _uniform_linear(inputs: int, outputs: int, *, seed: int) -> tuple[Tensor, Tensor]:
+def _uniform_linear(inputs: int, outputs: int, *, seed: int, index: int = 0) -> tuple[Tensor, Tensor]:
     """Weight and bias as ``nn.Linear`` starts them, uniform in +-1/sqrt(inputs), from their own seed."""
-    draws = randomness.generator("gate", seed=seed).uniform(-1, 1, (outputs, inputs + 1)) / inputs**0.5
+    draws = randomness.generator("gate", seed=seed, index=index).uniform(-1, 1, (outputs, inputs + 1)) / inputs**0.5
     values = torch.from_numpy(draws).float()
     return values[:, :-1].contiguous(), values[:, -1].contiguous()

@@ -6,6 +6,7 @@ batch) alone, its image and flip on (seed, position in the stream of epochs), so
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from . import randomness
 from .backbones.base import Backbone
-from .balance import measure_balance, measure_use
+from .balance import Balance, authors_importance, measure_balance, measure_use
 from .codec import image_size
 from .config import TrainConfig
 from .data import Batch, batches
@@ -134,10 +135,13 @@ class TrainingLoop:
         ).to(self.device)
         terms = dict.fromkeys(_TERMS, torch.zeros((), device=self.device))
         labels = self._labels(batch)
+        rows = self._gate_rows(len(places))
         for part in places.split(config.micro_batch_size or config.batch_size):
-            for name, value in self._denoise(batch, part, timesteps[part], labels[part]).items():
+            with self._gate_noise(rows, part):
+                done = self._denoise(batch, part, timesteps[part], labels[part])
+            for name, value in done.items():
                 terms[name] = terms[name] + value
-        terms |= self._balance(timesteps, self._condition(labels, places))
+        terms |= self._balance(timesteps, self._condition(labels, places), rows)
         self._apply(terms)
         self.step += 1
         self._average()
@@ -182,17 +186,32 @@ class TrainingLoop:
         dropped = draws.to(labels.device) < self.config.class_dropout
         return torch.where(dropped, backbone.null_condition(len(labels)), labels)
 
-    def _balance(self, timesteps: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
+    def _gate_rows(self, count: int) -> Tensor | None:
+        """Normal noise (B, N) of this step for the gate's logits, in the load estimate and, where asked, the mixture."""
+        denoiser = self.trainee.denoiser
+        if self.trainee.load_noise is None or not isinstance(denoiser, PatchedBackbone):
+            return None
+        shape = (count, denoiser.patch.num_prompts)
+        return randomness.normal_rows("load", shape, seed=self.config.seed, step=self.step).to(self.device)
+
+    def _gate_noise(self, rows: Tensor | None, part: Tensor) -> contextlib.AbstractContextManager[None]:
+        """The authors' noisy logits for the samples ``part``: std(t) * noise, where they are asked for."""
+        denoiser, std = self.trainee.denoiser, self.trainee.load_noise
+        if not self.config.gate_noise or rows is None or std is None or not isinstance(denoiser, PatchedBackbone):
+            return contextlib.nullcontext()
+        own = rows[part, None]  # (B, 1, N)
+        return denoiser.noisy(lambda vector: std(vector) * own)
+
+    def _balance(self, timesteps: Tensor, condition: Tensor | None, noise: Tensor | None) -> dict[str, Tensor]:
         """Balance losses over the whole global batch at once, as the gate needs no image; and how it is used."""
         config, denoiser = self.config, self.trainee.denoiser
         if not isinstance(denoiser, PatchedBackbone) or denoiser.patch.gate is None:
             return {}
-        noise = None
-        if self.trainee.load_noise is not None:
-            shape = (len(timesteps), denoiser.patch.num_prompts)
-            noise = randomness.normal_rows("load", shape, seed=config.seed, step=self.step).to(self.device)
         gating, top_k = denoiser.gating(timesteps, condition), denoiser.patch.top_k
-        balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k)
+        if config.balance_losses == "authors":
+            balance = Balance(authors_importance(gating.weights), gating.weights.new_zeros(()))
+        else:
+            balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k)
         total = config.balance_importance * balance.importance + config.balance_load * balance.load
         if total.requires_grad and (config.balance_importance or config.balance_load):
             self.scaler.scale(total).backward()

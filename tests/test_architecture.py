@@ -15,7 +15,7 @@ ROOT = Path(dmp_cli.__file__).parent
 LAYERS = (
     "errors grids packed",
     "captions config files randomness signals torchscript canvas mosaic report",
-    "checkpoints curves devices distances gates images objective promptfile prompts runstate demo.classifier",
+    "checkpoints curves devices distances gates images objective presets promptfile prompts runstate demo.classifier",
     "balance data figures patchfile statistics text demo",
     "scores features demo.make_data backbones.base",
     "measurement backbones.dit backbones.wrapped backbones.schedules",

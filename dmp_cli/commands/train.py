@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import Method, PatchConfig, Prompt, RateSchedule, TrainConfig
+from ..config import BalanceLosses, Method, PatchConfig, Prompt, RateSchedule, TrainConfig
 from ..errors import ConfigError
+from ..presets import preset_options
 from . import _options as opt
 from ._console import Printer
 from ._options import setting
@@ -49,6 +50,12 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATA-METHOD")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="An experiment of the paper: paper-ffhq-b2, paper-ffhq-l2, paper-coco-b2, paper-sd15."
+        ),
+    ] = None,
     method: Annotated[Method | None, setting(TrainConfig, "method", "What is trained, and how.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in -o; other options may be left out.")
@@ -74,6 +81,13 @@ def train(
     warmup: Annotated[int | None, _set("warmup", "Steps of linear warm-up.")] = None,
     balance_importance: Annotated[float | None, _set("balance_importance", "Weight of the importance loss.")] = None,
     balance_load: Annotated[float | None, _set("balance_load", "Weight of the load loss.")] = None,
+    balance_losses: Annotated[
+        BalanceLosses | None, _set("balance_losses", "As the paper says, or as the authors' code computes them.")
+    ] = None,
+    gate_noise: Annotated[
+        bool | None,
+        _set("gate_noise", "The authors' noise on the gate's logits while it trains.", "--gate-noise/--no-gate-noise"),
+    ] = None,
     ema: Annotated[float | None, _set("ema", "Decay of an average of what is trained; 0: none.")] = None,
     class_dropout: Annotated[float | None, _set("class_dropout", "Share of labels replaced by the null class.")] = None,
     flip: Annotated[bool | None, _set("flip", "Mirror half of the images.", "--flip/--no-flip")] = None,
@@ -90,6 +104,8 @@ def train(
 
     printer = Printer(ctx.params)
     given = {key: value for key, value in ctx.params.items() if value is not None}
+    if preset is not None:
+        given = {**preset_options(preset), **given}
     run = RunFolder(output or default_output(given))
     options = {**(_saved_options(run) if resume else {}), **given}
     if "data" not in options:
@@ -114,7 +130,7 @@ def _run(
 ) -> None:
     from ..devices import pick_device
     from ..images import find_images
-    from ..methods import prepare
+    from ..methods import check_noise, prepare
     from ..signals import StopRequest
     from ..training import check_captions, check_conditions
     from ..training import train as run_training
@@ -124,6 +140,8 @@ def _run(
     device = pick_device(options.get("device", "auto"))
     writer = tensorboard_writer() if options["tensorboard"] else None
     images = find_images(config.data)
+    if patch_config is not None:
+        check_noise(config, patch_config)
     early = check_early(options, patch_config)
     if early is not None:
         check_captions(images, early)
