@@ -22,7 +22,7 @@ _RECIPE: dict[str, Any] = {
     "class_dropout": 0.1,
 }
 
-# The COCO row's backbone is a text-to-image DiT that was never published: the user names one, such as a PixArt's folder.
+# The COCO row's backbone is a text-to-image DiT that was never published: the user names one, such as a PixArt's.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-ffhq-b2": {**_RECIPE, "backbone": "dit-b2", "image_size": 256, "steps": 30_000},
     "paper-ffhq-l2": {**_RECIPE, "backbone": "dit-l2", "image_size": 256, "steps": 50_000, "save_every": 10_000},

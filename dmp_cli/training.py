@@ -187,7 +187,7 @@ class TrainingLoop:
         return torch.where(dropped, backbone.null_condition(len(labels)), labels)
 
     def _gate_rows(self, count: int) -> Tensor | None:
-        """Normal noise (B, N) of this step for the gate's logits, in the load estimate and, where asked, the mixture."""
+        """Normal noise (B, N) of this step for the gate's logits: in the load estimate and, if asked, the mixture."""
         denoiser = self.trainee.denoiser
         if self.trainee.load_noise is None or not isinstance(denoiser, PatchedBackbone):
             return None

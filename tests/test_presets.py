@@ -17,13 +17,17 @@ PAGE = Path(__file__).parent.parent / "docs" / "method.md"
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_run(name: str) -> None:
     options = preset_options(name)
-    config = build(TrainConfig, data=Path("ffhq"), **{k: v for k, v in options.items() if k in TrainConfig.model_fields})
+    config = build(
+        TrainConfig, data=Path("ffhq"), **{k: v for k, v in options.items() if k in TrainConfig.model_fields}
+    )
     assert config.batch_size == 128
     assert options.keys() - TrainConfig.model_fields.keys() <= {"backbone", "image_size"}
 
 
 def test_the_papers_budgets_by_hand() -> None:
-    assert {name: (values.get("backbone"), values["image_size"], values["steps"]) for name, values in PRESETS.items()} == {
+    assert {
+        name: (values.get("backbone"), values["image_size"], values["steps"]) for name, values in PRESETS.items()
+    } == {
         "paper-ffhq-b2": ("dit-b2", 256, 30_000),
         "paper-ffhq-l2": ("dit-l2", 256, 50_000),
         "paper-coco-b2": (None, 256, 40_000),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +9,7 @@ import typer
 
 from . import _options as opt
 from ._console import Printer
+from ._inner import in_shell, run_inside
 
 if TYPE_CHECKING:
     from ..demo.story import Story
@@ -62,7 +60,7 @@ def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any
     with printer.progress("demo", len(commands)) as advance:
         for done, command in enumerate(commands):
             printer.note(in_shell(command))
-            _run(command, dmp)
+            run_inside(command, dmp)
             advance(done + 1, "")
     torch.set_num_threads(threads)
     write_bytes(story.side_by_side, draw_side_by_side(story))
@@ -90,16 +88,3 @@ def _claim(story: Story, *, force: bool) -> None:
     if not (about_file.exists() and json.loads(about_file.read_text()) == about):
         files.refuse_existing(story.folder, force=False)
         files.write_json(about_file, about)
-
-
-def _run(command: list[str], dmp: Any) -> None:
-    """Run one command in this process, its output unseen; where it ends with an error or a signal, so does the demo."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        code = dmp.main([*command, "--quiet"], standalone_mode=False, prog_name="dmp")
-    if code:
-        raise typer.Exit(code)
-
-
-def in_shell(command: list[str]) -> str:
-    """A command as one types it."""
-    return shlex.join(["dmp", *command])

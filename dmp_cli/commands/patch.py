@@ -171,7 +171,12 @@ def describe(record: PatchRecord) -> list[str]:
 
 
 def _describe_variant(config: PatchConfig) -> str:
-    gates = {"linear": "linear gate", "attention": "attention gate", "constant": "constant gate 1/N", "none": "no gate (prompt tuning)"}
+    gates = {
+        "linear": "linear gate",
+        "attention": "attention gate",
+        "constant": "constant gate 1/N",
+        "none": "no gate (prompt tuning)",
+    }
     parts = [gates[config.gate]]
     if config.gate in ("linear", "attention"):
         parts += [f"{config.scope} scope", f"reads the {config.gate_input}", f"{config.selection} selection"]

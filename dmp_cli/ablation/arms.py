@@ -1,0 +1,184 @@
+"""The arms of an ablation: the paper's tables and the controls by name, or the arms in a TOML file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..presets import nearest
+
+_BALANCE = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))  # Table 4f beside the default (1, 1)
+_DECAYED = {"lr_schedule": "cosine", "ema": 0.999}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+TABLES = ("table2", "table3", "table4", "controls")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: a name for its folders, a title for tables, and options of ``dmp train``."""
+
+    name: str
+    title: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    line: int | None = None  # of its file, where it begins; None: an arm of a named table
+
+    @property
+    def method(self) -> str:
+        """Which training method."""
+        return str(self.options.get("method", "dmp"))
+
+    @property
+    def averages(self) -> bool:
+        """Whether its average is what is scored."""
+        return bool(self.options.get("ema"))
+
+    @property
+    def decays(self) -> bool:
+        """Whether its rates depend on the whole budget, so that it has no score before its end."""
+        return self.options.get("lr_schedule", "constant") != "constant"
+
+
+def arms_of(table: str, *, num_blocks: int, num_prompts: int, tokens: bool = True) -> list[Arm]:
+    """The arms of a named table for a backbone of L blocks and N prompts; those it cannot have are left out.
+
+    ``tokens``: whether prompts are tokens, so that every variant exists.
+    """
+    if table in ("table2", "table3"):
+        return _METHODS
+    if table == "controls":
+        return _controls(num_prompts)
+    return [arm for arm in _table4(num_blocks) if tokens or arm.name not in _TOKENS_ONLY]
+
+
+_METHODS = [
+    Arm("full", "full fine-tuning", {"method": "full"}),
+    Arm("prompt-tuning", "prompt tuning", {"method": "prompt-tuning"}),
+    Arm("dmp", "DMP"),
+]
+_TOKENS_ONLY = {"4a-attention", "4b-hard", "4d-prepend"}
+
+
+def _table4(num_blocks: int) -> list[Arm]:
+    """Table 4: the default, and what differs from it in one thing."""
+    depths = [depth for depth in sorted({1, num_blocks // 2}) if 0 < depth < num_blocks]
+    return [
+        Arm("dmp", "DMP: linear, soft, distinct, add"),
+        Arm("4a-attention", "4a attention gate", {"gate": "attention"}),
+        Arm("4b-hard", "4b hard selection", {"selection": "hard"}),
+        Arm("4c-uniform", "4c uniform scope", {"scope": "uniform"}),
+        Arm("4d-prepend", "4d prepend", {"position": "prepend"}),
+        *(Arm(f"4e-depth-{depth}", f"4e depth {depth} of {num_blocks}", {"depth": depth}) for depth in depths),
+        *(
+            Arm(f"4f-{i}-{load}", f"4f importance {i}, load {load}", {"balance_importance": i, "balance_load": load})
+            for i, load in _BALANCE
+        ),
+    ]
+
+
+def _controls(num_prompts: int) -> list[Arm]:
+    """What tells mixture, step size and recipe apart: each arm with a constant rate, and with cosine and an average.
+
+    One Adam step moves what a softmax over N prompts adds 1/N as far as in prompt tuning: a scale of N, or prompt
+    tuning at a rate of 1/N, makes the steps alike.
+    """
+    from ..config import TrainConfig
+
+    rate = TrainConfig.model_fields["lr"].get_default() / num_prompts
+    plain = [
+        Arm("dmp", "DMP"),
+        Arm("constant", "constant gate 1/N", {"gate": "constant"}),
+        Arm("scaled", f"gate scale {num_prompts}", {"gate_scale": num_prompts}),
+        Arm("prompt-tuning", "prompt tuning", {"method": "prompt-tuning"}),
+        Arm("prompt-tuning-slow", "prompt tuning, rate / N", {"method": "prompt-tuning", "lr": rate}),
+        Arm("full", "full fine-tuning", {"method": "full"}),
+    ]
+    decayed = [Arm(f"{arm.name}-cosine", f"{arm.title}, cosine + EMA", {**arm.options, **_DECAYED}) for arm in plain]
+    return plain + decayed
+
+
+def read_arms(path: Path, *, known: Collection[str], reserved: Collection[str]) -> list[Arm]:
+    """The arms of a TOML file: ``[[arm]]`` tables with a ``name``, perhaps a ``title``, and options of ``dmp train``.
+
+    Options above the first arm belong to all. ``known`` are the options' names, ``reserved`` those the ablation sets.
+
+    Raises:
+        ConfigError: no TOML, no arms, a name twice, or an option that is not known, with its line and the nearest one.
+    """
+    text, content = _read_toml(Path(path))
+    lines = _Lines(text)
+    tables = content.pop("arm", None)
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError(f"{path} holds no arms", hint='Write one as [[arm]], with name = "..." and options below it.')
+    shared = _options(
+        content, place=lambda key: f"{path}, line {lines.find(key, arm=-1)}", known=known, reserved=reserved
+    )
+    arms = []
+    for number, table in enumerate(tables):
+
+        def place(key: str, number: int = number) -> str:
+            return f"{path}, line {lines.find(key, arm=number)}"
+
+        name, title = str(table.pop("name", "")), table.pop("title", None)
+        if not _NAME.fullmatch(name) or name == "base":
+            raise ConfigError(
+                f"{place('name')}: {name!r} is no name for an arm",
+                hint="Letters, digits, dots and dashes make one; base is taken.",
+            )
+        options = {**shared, **_options(table, place=place, known=known, reserved=reserved)}
+        arms.append(Arm(name, str(title or name), options, line=lines.find("", arm=number)))
+    names = [arm.name for arm in arms]
+    for arm in arms:
+        if names.count(arm.name) > 1:
+            raise ConfigError(f"{path}, line {arm.line}: two arms are called {arm.name}")
+    return arms
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, UnicodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _options(
+    given: Mapping[str, Any], *, place: Any, known: Collection[str], reserved: Collection[str]
+) -> dict[str, Any]:
+    options = {}
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name in reserved:
+            raise ConfigError(f"{place(key)}: {key} is the same for all arms", hint="Give it to dmp ablate itself.")
+        if name not in known:
+            raise ConfigError(f"{place(key)}: dmp train has no option {key}", hint=nearest(name, known))
+        options[name] = value
+    return options
+
+
+class _Lines:
+    """Where keys stand in the text of a TOML file, for messages."""
+
+    def __init__(self, text: str) -> None:
+        self._rows = text.splitlines()
+        self._arms = [number for number, row in enumerate(self._rows) if re.match(r"\s*\[\[\s*arm\s*\]\]", row)]
+
+    def find(self, key: str, *, arm: int) -> int:
+        """The line of ``key`` in an arm (-1: above the first); the arm's own where it is not found."""
+        start = 0 if arm < 0 else self._arms[arm]
+        end = (
+            next((number for number in self._arms if number > start), len(self._rows)) if arm >= 0 else len(self._rows)
+        )
+        pattern = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")
+        rows = range(start, end)
+        return next((number + 1 for number in rows if key and pattern.match(self._rows[number])), start + 1)

@@ -1,0 +1,84 @@
+"""The page of an ablation: curves over steps (Figure 1), the same noise through each arm (Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..curves import draw_curves
+from ..figures import image_grid
+from ..report import Page, Picture, Section, Table
+from .plan import BASE, Plan
+from .table import notes_of, table_of
+
+_SHOWN = 10  # images a row
+
+
+def draw_scores(report: dict[str, Any], metric: str) -> bytes:
+    """Mean score over steps, a curve an arm, all starting at the base."""
+    base, *arms = report["arms"]
+    start = base["scores"][metric]["mean"]
+    series = {
+        arm["title"]: (
+            [0, *(point["step"] for point in arm["curve"])],
+            [start, *(point["scores"][metric]["mean"] for point in arm["curve"])],
+        )
+        for arm in arms
+    }
+    return draw_curves(series, xlabel="step", ylabel=metric.upper())
+
+
+def draw_side_by_side(plan: Plan) -> bytes:
+    """A row each of the base and the arms, of the first seed; a column is one noise."""
+    seed, count = plan.seeds[0], min(_SHOWN, plan.num_images)
+    folders = {BASE: plan.samples(BASE, seed)}
+    folders |= {arm.title: plan.samples(arm.name, seed, plan.steps_of(arm)[-1]) for arm in plan.arms}
+    images = [_read(folder / f"{index:06d}.png") for folder in folders.values() for index in range(count)]
+    return image_grid(images, rows=len(folders), columns=count, labels=list(folders))
+
+
+def build_page(plan: Plan, report: dict[str, Any], *, commands: Sequence[str], pictures: dict[str, bytes]) -> Page:
+    """The content of ``report.html``."""
+    columns, rows = table_of(report)
+    metrics = list(report["arms"][0]["scores"])
+    best = {
+        (
+            min(range(len(rows)), key=lambda row: report["arms"][row]["scores"][metric]["mean"]),
+            columns.index(metric.upper()),
+        )
+        for metric in metrics
+    }
+    caption = f"Means over {len(report['seeds'])} seeds; differences are to the base"
+    table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
+    names = ", ".join(arm["title"] for arm in report["arms"])
+    return Page(
+        title="Ablation",
+        lead=f"{len(plan.arms)} ways to train one backbone on its own data, and the backbone itself.",
+        sections=[
+            Section(heading="Scores", paragraphs=notes_of(report), table=table),
+            Section(
+                heading="Over the steps",
+                paragraphs=["Means over the seeds; at step 0 every arm is the base."],
+                pictures=[Picture(png=pictures["curves.png"], alt=f"{metrics[0].upper()} over steps of {names}")],
+            ),
+            Section(
+                heading="The same noise through each arm",
+                paragraphs=["Each column starts from the same noise."],
+                pictures=[Picture(png=pictures["side-by-side.png"], alt=f"A row of images each of {names}", wide=True)],
+            ),
+            Section(heading="How this was made", paragraphs=["By these commands:"], commands="\n".join(commands)),
+        ],
+        provenance={
+            "Reference": f"fingerprint {report['reference_fingerprint']}",
+            "Features": f"{report['features']}, {report['features_width']} wide, {report['features_digest']}",
+            "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        },
+    )
+
+
+def _read(path: Any) -> np.ndarray:
+    from PIL import Image
+
+    return np.atleast_3d(np.asarray(Image.open(path)))

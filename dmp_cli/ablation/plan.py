@@ -1,0 +1,116 @@
+"""An ablation as the commands a user would type, in an order in which nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .arms import Arm
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of an ablation, and where everything of it lies."""
+
+    folder: Path
+    arms: Sequence[Arm]
+    backbone: Sequence[str]  # options that name it, as typed
+    data: Path
+    reference: Path
+    steps: int  # of every arm
+    points: int  # scores along the way, the last at ``steps``
+    seeds: Sequence[int]  # of training; samples of one are drawn from the same noise for every arm
+    num_images: int  # of each set of samples
+    training: Mapping[str, Any]  # options of ``dmp train`` for all arms, where an arm does not say otherwise
+    sampling: Sequence[str]  # options of ``dmp sample``, as typed
+    scoring: Sequence[str]  # options of ``dmp eval``, as typed
+    everywhere: Sequence[str]  # options of every command, as typed
+
+    def steps_of(self, arm: Arm) -> list[int]:
+        """The steps at which an arm is scored."""
+        points = 1 if arm.decays else self.points
+        return sorted({max(1, round(self.steps * (point + 1) / points)) for point in range(points)})
+
+    def run(self, arm: Arm, seed: int) -> Path:
+        """The run folder of an arm."""
+        return self.folder / "runs" / f"{arm.name}-seed{seed}"
+
+    def samples(self, name: str, seed: int, step: int | None = None) -> Path:
+        """The samples of the base, or of an arm after ``step``."""
+        return self.folder / "samples" / (f"{name}-seed{seed}" + ("" if step is None else f"-step{step}"))
+
+    def scores(self, seed: int) -> Path:
+        """The scores of all sets of one seed."""
+        return self.folder / "scores" / f"seed{seed}"
+
+    @property
+    def statistics(self) -> Path:
+        """The reference's statistics, measured once."""
+        return self.folder / "scores" / "reference.npz"
+
+    def sets(self, seed: int) -> dict[Path, tuple[str, int]]:
+        """Folder of every set of samples of a seed -> (base or arm, step), the base first."""
+        found = {self.samples(BASE, seed): (BASE, 0)}
+        for arm in self.arms:
+            found |= {self.samples(arm.name, seed, step): (arm.name, step) for step in self.steps_of(arm)}
+        return found
+
+    def commands(self) -> list[list[str]]:
+        """All commands in order; one that is interrupted is continued by running it again."""
+        found: list[list[str]] = []
+        for seed in self.seeds:
+            found.append(self._sample([*self.backbone], self.samples(BASE, seed), seed))
+            for arm in self.arms:
+                for step in self.steps_of(arm):
+                    found.append(self._train(arm, seed, step))
+                    found.append(self._sample(self._learnt(arm, seed), self.samples(arm.name, seed, step), seed))
+            found.append(self._score(seed))
+        return found
+
+    def _train(self, arm: Arm, seed: int, step: int) -> list[str]:
+        options = {**self.training, **arm.options}
+        where = ["--data", str(self.data), "-o", str(self.run(arm, seed)), "--resume"]
+        often = ["--keep", "1", "--sample-every", "0", "--log-every", str(max(1, self.steps // 20))]
+        saves = [] if "save_every" in options else ["--save-every", str(max(1, self.steps // self.points))]
+        budget = ["--steps", str(step), "--seed", str(seed)]
+        return ["train", *self.backbone, *where, *budget, *often, *saves, *in_arguments(options), *self.everywhere]
+
+    def _learnt(self, arm: Arm, seed: int) -> list[str]:
+        run, average = self.run(arm, seed), "-ema" if arm.averages else ""
+        if arm.method == "lora":
+            return [*self.backbone, "--adapter", str(run / f"adapter{average}")]
+        if arm.method in ("full", "scratch"):
+            return ["--backbone", str(run / f"backbone{average}.safetensors")]
+        return ["--patch", str(run / f"patch{average}.safetensors")]
+
+    def _sample(self, source: list[str], folder: Path, seed: int) -> list[str]:
+        how = ["-n", str(self.num_images), *self.sampling, "--seed", str(seed), "-o", str(folder)]
+        return ["sample", *source, *how, *self.everywhere]
+
+    def _score(self, seed: int) -> list[str]:
+        folders = [part for folder in self.sets(seed) for part in ("--samples", str(folder))]
+        measured = self.reference.suffix == ".npz" or any("kid" in option for option in self.scoring)
+        if measured or seed == self.seeds[0]:
+            against = ["--reference", str(self.reference)]
+        else:
+            against = ["--reference", str(self.statistics)]
+        keep = [] if measured or seed != self.seeds[0] else ["--save-stats", str(self.statistics)]
+        place = ["-o", str(self.scores(seed)), "--force"]
+        return ["eval", *folders, *against, *keep, *self.scoring, *place, *self.everywhere]
+
+
+def in_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Options as they are typed: true and false as --flag and --no-flag, lists with commas."""
+    typed: list[str] = []
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            typed.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            typed += [f"--{option}", text]
+    return typed

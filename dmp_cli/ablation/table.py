@@ -1,0 +1,143 @@
+"""Scores of all seeds -> one table: mean, spread over the seeds, and the paired difference to the base."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from ..scores import plus_minus
+from .plan import BASE, Plan
+
+Scores = dict[tuple[str, int], dict[str, list[float]]]  # (base or arm, step) -> metric -> one value a seed
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One number over K seeds."""
+
+    seeds: list[float]  # one a seed, in order
+    mean: float
+    std: float | None  # over the seeds, with K - 1; None for one seed
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean, std / sqrt(K)."""
+        return None if self.std is None else self.std / math.sqrt(len(self.seeds))
+
+
+def summarise(values: list[float]) -> Summary:
+    """Mean and standard deviation of one value a seed."""
+    return Summary(values, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def read_scores(plan: Plan) -> Scores:
+    """The scores that ``dmp eval`` wrote, by set of samples."""
+    found: Scores = {}
+    for seed in plan.seeds:
+        report = json.loads((plan.scores(seed) / "report.json").read_text(encoding="utf-8"))
+        for row, place in zip(report["rows"], plan.sets(seed).values(), strict=True):
+            for metric, score in row["scores"].items():
+                found.setdefault(place, {}).setdefault(metric, []).append(score["value"])
+    return found
+
+
+def read_features(plan: Plan) -> dict[str, Any]:
+    """In what was scored, by which versions: the same for all seeds, as each takes the same options."""
+    report = json.loads((plan.scores(plan.seeds[0]) / "report.json").read_text(encoding="utf-8"))
+    kept = ("features", "features_digest", "features_width", "versions")
+    fingerprint = report["reference_provenance"]["fingerprint"]
+    return {**{key: report[key] for key in kept}, "reference_fingerprint": fingerprint}
+
+
+def report_of(plan: Plan) -> dict[str, Any]:
+    """All numbers as plain lists and strings: no clock and no path, so that the same ablation makes the same bytes."""
+    scores, features = read_scores(plan), read_features(plan)
+    base = scores[BASE, 0]
+    rows: list[dict[str, Any]] = [{"name": BASE, "title": BASE, "options": {}, "scores": _row(base, None)}]
+    for arm in plan.arms:
+        steps = plan.steps_of(arm)
+        rows.append(
+            {
+                "name": arm.name,
+                "title": arm.title,
+                "options": dict(arm.options),
+                "scores": _row(scores[arm.name, steps[-1]], base),
+                "curve": [{"step": step, "scores": _row(scores[arm.name, step], base)} for step in steps],
+            }
+        )
+    return {
+        "arms": rows,
+        "steps": plan.steps,
+        "seeds": list(plan.seeds),
+        "num_images": plan.num_images,
+        "training": dict(plan.training),
+        **features,
+        "definitions": DEFINITIONS,
+    }
+
+
+DEFINITIONS = {
+    "std": "standard deviation over the seeds (K - 1); null for one seed. A seed fixes training and sampling noise",
+    "difference": "score minus the base's of the same seed, from the same noise",
+    "error": "std / sqrt(K)",
+}
+
+
+def _row(scores: dict[str, list[float]], base: dict[str, list[float]] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for metric, values in scores.items():
+        row[metric] = _json(summarise(values))
+        if base is not None:
+            paired = [value - other for value, other in zip(values, base[metric], strict=True)]
+            row[metric]["difference"] = _json(summarise(paired))
+    return row
+
+
+def _json(summary: Summary) -> dict[str, Any]:
+    return {"seeds": summary.seeds, "mean": summary.mean, "std": summary.std, "error": summary.error}
+
+
+def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Column titles and a row of text an arm, base first."""
+    metrics = list(report["arms"][0]["scores"])
+    titles = [title for metric in metrics for title in (metric.upper(), f"Δ {metric.upper()}")]
+    rows = []
+    for arm in report["arms"]:
+        cells = [arm["title"]]
+        for metric in metrics:
+            score = arm["scores"][metric]
+            paired = score.get("difference")
+            cells.append(plus_minus(score["mean"], score["std"]))
+            cells.append("–" if paired is None else plus_minus(paired["mean"], paired["error"], signed=True))
+        rows.append(cells)
+    return ["arm", *titles], rows
+
+
+def notes_of(report: dict[str, Any]) -> list[str]:
+    """What a reader must know of the numbers."""
+    count = len(report["seeds"])
+    budget = f"Every arm: {report['steps']:,} steps, {report['num_images']:,} images a set. Lower is better."
+    few = report["num_images"] <= report["features_width"] and "fid" in report["arms"][0]["scores"]
+    if few:
+        budget += (
+            f" Warning: {report['num_images']:,} images for {report['features_width']:,} features: the covariance is "
+            "singular and FID biased."
+        )
+    if count == 1:
+        return [budget, "One seed: there is no spread, and a difference may be chance. Give --seeds 3 or more."]
+    return [
+        budget,
+        f"± beside a score is the standard deviation over {count} seeds, of which each fixes training and sampling "
+        "noise; ± beside a difference (Δ, to the base of the same seed and noise) is its standard error.",
+    ]
+
+
+def render_markdown(report: dict[str, Any]) -> str:
+    """The text of ``report.md``."""
+    columns, rows = table_of(report)
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join(["# Ablation", "", *table, "", *(f"- {note}" for note in notes_of(report))]) + "\n"
