@@ -1,0 +1,166 @@
+"""``dmp ablate``: the table by hand, two arms over two seeds killed in the middle and continued, and bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.conftest import Run, files_in, parse
+
+ARMS = """
+ema = 0.5
+
+[[arm]]
+name = "plain"
+title = "plain DMP"
+
+[[arm]]
+name = "tuned"
+method = "prompt-tuning"
+lr = 0.01
+lr-schedule = "cosine"
+"""
+TINY = ["--backbone", "digits", "--steps", 4, "--points", 2, "-n", 70, "--batch-size", 8]
+HOW = [*TINY, "--sampling-steps", 3, "--sample-batch-size", 35, "--device", "cpu"]
+
+
+@pytest.fixture
+def arms(run: Run) -> Path:
+    Path("arms.toml").write_text(ARMS)
+    return Path("arms.toml")
+
+
+def images(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (folder / "samples").rglob("0*.png")}
+
+
+def test_the_table_by_hand_and_the_files(run: Run, arms: Path) -> None:
+    result = parse(run("ablate", arms, *HOW, "--seeds", 2, "-o", "out", "--json"))
+    folder = Path("out")
+    tops = {name for name in files_in(folder) if "/" not in name}
+    assert tops == {
+        "ablation.json", "curves.png", "done.json", "report.html", "report.json", "report.md", "side-by-side.png",
+    }  # fmt: skip
+    sets = ["base-seed0", "plain-seed0-step2", "plain-seed0-step4", "tuned-seed0-step4"]  # cosine: at its end only
+    sets += [name.replace("seed0", "seed1") for name in sets]
+    assert {path.name for path in (folder / "samples").iterdir()} == set(sets)
+    assert {path.name for path in (folder / "runs").iterdir()} == {
+        "plain-seed0", "plain-seed1", "tuned-seed0", "tuned-seed1",
+    }  # fmt: skip
+    values = {}
+    for seed in (0, 1):
+        rows = json.loads((folder / f"scores/seed{seed}/report.json").read_text())["rows"]
+        values |= {Path(row["samples"]).name: row["scores"]["fid"]["value"] for row in rows}
+    for arm, stem in (("base", "base-seed{}"), ("plain", "plain-seed{}-step4"), ("tuned", "tuned-seed{}-step4")):
+        own = [values[stem.format(seed)] for seed in (0, 1)]
+        row = next(row for row in result["arms"] if row["name"] == arm)
+        assert row["scores"]["fid"]["mean"] == pytest.approx(sum(own) / 2)
+        assert row["scores"]["fid"]["std"] == pytest.approx(abs(own[0] - own[1]) / 2**0.5)
+        if arm != "base":
+            paired = [value - values[f"base-seed{seed}"] for seed, value in enumerate(own)]
+            difference = row["scores"]["fid"]["difference"]
+            assert difference["seeds"] == pytest.approx(paired)
+            assert difference["error"] == pytest.approx(statistics.stdev(paired) / 2**0.5)
+    plain = next(row for row in result["arms"] if row["name"] == "plain")
+    assert [point["step"] for point in plain["curve"]] == [2, 4]
+    page = (folder / "report.html").read_text()
+    assert "plain DMP" in page
+    assert "dmp train --backbone digits" in page
+    assert 'src="http' not in page
+    # run again: nothing is drawn again; a third seed leaves the two that are there alone
+    before = images(folder)
+    run("ablate", arms, *HOW, "--seeds", 2, "-o", "out", "-q")
+    assert images(folder) == before
+    run("ablate", arms, *HOW, "--seeds", 3, "-o", "out", "-q")
+    assert {path: stamp for path, stamp in images(folder).items() if path in before} == before
+    assert len(json.loads((folder / "report.json").read_text())["seeds"]) == 3
+    refused = run("ablate", arms, *HOW, "--seeds", 2, "-o", "out", "--steps", 6, code=1)
+    assert "holds another ablation (steps differ)" in refused.stderr
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_continued(run: Run, arms: Path, tmp_path: Path) -> None:
+    command: list[Any] = ["ablate", arms, *HOW, "--seeds", 2, "-q"]
+    run(*command, "-o", "straight")
+    typed = [sys.executable, "-m", "dmp_cli", *map(str, command), "-o", "killed"]
+    kills = 0
+    for milestone in ("samples/plain-seed0-step2/000034.png", "runs/tuned-seed0/log.jsonl", "samples/base-seed1"):
+        process = subprocess.Popen(typed, cwd=tmp_path)
+        for _ in range(6000):
+            if (tmp_path / "killed" / milestone).exists() or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += not finished
+    assert kills >= 2
+    done = images(tmp_path / "killed")
+    assert done
+    run(*command, "-o", "killed")
+    after = images(tmp_path / "killed")
+    assert {path: after[path] for path in done} == done  # no image that was there was drawn again
+    for name in ("report.json", "report.md"):
+        assert (Path("killed") / name).read_bytes() == (Path("straight") / name).read_bytes()
+    for path in sorted((Path("straight") / "samples").rglob("0*.png")):
+        assert path.read_bytes() == (Path("killed") / path.relative_to("straight")).read_bytes()
+
+
+@pytest.mark.parametrize(("table", "count"), [("table2", 3), ("table3", 3), ("table4", 11), ("controls", 12)])
+def test_named_tables_are_understood(run: Run, table: str, count: int) -> None:
+    commands = parse(run("ablate", table, *HOW, "--points", 1, "--dry-run", "--json"))["commands"]
+    trains = [command for command in commands if command.startswith("dmp train")]
+    assert len(trains) == count
+    for command in trains:
+        run(*command.split()[1:], "--dry-run", "-q")
+    assert not Path("ablations").exists()
+
+
+def test_table4_names_every_row_of_the_paper(run: Run) -> None:
+    commands = parse(run("ablate", "table4", *HOW, "--points", 1, "--dry-run", "--json"))["commands"]
+    trains = " | ".join(command for command in commands if command.startswith("dmp train"))
+    for options in (
+        "--gate attention", "--selection hard", "--scope uniform", "--position prepend", "--depth 1",
+        *(f"--balance-importance {i} --balance-load {load}" for i, load in ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))),
+    ):  # fmt: skip
+        assert options in trains
+
+
+def test_a_whole_table4_on_the_digits(run: Run) -> None:
+    how = ["--backbone", "digits", "--steps", 1, "-n", 65, "--batch-size", 4, "--sampling-steps", 2, "--device", "cpu"]
+    result = parse(run("ablate", "table4", *how, "-o", "out", "--json"))
+    assert len(result["arms"]) == 12
+    assert all(arm["scores"]["fid"]["std"] is None for arm in result["arms"])
+    assert "One seed" in (Path("out") / "report.md").read_text()
+
+
+def test_bad_input(run: Run) -> None:
+    def message(text: str, *more: Any) -> str:
+        Path("bad.toml").write_text(text)
+        return " ".join(run("ablate", "bad.toml", *HOW, *more, "-o", "out", code=1).stderr.split())
+
+    arm = '[[arm]]\nname = "a"\n'
+    first = message(arm + 'gaet = "linear"\n')
+    assert "bad.toml, line 3: dmp train has no option gaet" in first
+    assert "Did you mean gate" in first
+    assert "bad.toml, line 5: dmp train has no option lrr" in message(arm + '[[arm]]\nname = "b"\nlrr = 1\n')
+    assert "bad.toml, line 1: seed is the same for all arms" in message("seed = 3\n" + arm)
+    assert "arm a (line 1): --gate 'linaer'" in message(arm + 'gate = "linaer"\n')
+    assert "arm a (line 1): --depth 9: this backbone has 2 blocks" in message(arm + "depth = 9\n")
+    assert "arm a (line 1): --method full trains no patch" in message(arm + 'method = "full"\ndepth = 1\n')
+    assert "two arms are called a" in message(arm + arm)
+    assert "'base' is no name for an arm" in message('[[arm]]\nname = "base"\n')
+    assert "is not valid TOML" in message("[[arm]\n")
+    assert "holds no arms" in message("lr = 1\n")
+    assert "Did you mean table4" in run("ablate", "tabel4", *HOW, "-o", "out", code=1).stderr
+    assert "no data given" in run("ablate", "table2", "--backbone", "dit-b2", "-o", "out", code=1).stderr
+    assert "cannot read none.toml" in run("ablate", "none.toml", *HOW, "-o", "out", code=1).stderr
+    assert not Path("out").exists()
