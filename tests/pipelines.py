@@ -105,6 +105,28 @@ def write_pipeline(folder: Path, denoiser: Any, *, text: str | None = "clip", **
     return folder
 
 
+def write_stock_pipeline(folder: Path) -> Any:
+    """A whole StableDiffusionPipeline of diffusers with tiny random parts, saved in ``folder`` by itself."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from tests.text_builders import write_clip
+
+    write_clip(folder)
+    pipe = StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=tiny_unet(),
+        scheduler=DDIMScheduler(**STABLE_DIFFUSION, clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder)
+    return pipe
+
+
 def write_captioned(folder: Path, *, count: int = 6, size: int = 32, seed: int = 0) -> Path:
     """``count`` flat RGB images with a caption each, in metadata.jsonl."""
     from tests.builders import write_images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ from dmp_cli.cli import app
 from dmp_cli.config import CodecRecord, PatchConfig
 from dmp_cli.engine import create_patch
 from dmp_cli.patchfile import save_patch
+from tests.pipelines import write_stock_pipeline
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 METHOD = (ROOT / "docs" / "method.md").read_text()
+ABLATIONS = (ROOT / "docs" / "ablations.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -36,7 +39,7 @@ def rows_of_the_paper() -> list[str]:
     return [command.replace("$B", backbone) for command in commands(METHOD)]
 
 
-@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper()])
+@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper(), *commands(ABLATIONS)])
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, [*shlex.split(command, comments=True)[1:], "--dry-run"])
@@ -46,7 +49,7 @@ def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: 
 
 def test_every_command_is_shown() -> None:
     shown = {command.split()[1] for command in commands()} | {"demo"}
-    assert shown == {"patch", "train", "sample", "eval", "inspect-gates", "demo"}
+    assert shown == {"patch", "train", "sample", "eval", "inspect-gates", "ablate", "demo"}
 
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +59,7 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         for prompt in patch.prompts:
             prompt.normal_()
     save_patch(Path("patch.safetensors"), patch)
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     prediction, bare = names["prediction"], names["bare"]
@@ -65,6 +68,27 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not torch.equal(prediction, bare)
     again = load_backbone("digits")
     assert torch.equal(bare, again(names["x"], names["timesteps"], names["labels"]))
+
+
+def test_its_python_with_a_stock_pipeline_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipe = write_stock_pipeline(tmp_path / "stable-diffusion")
+    backbone = load_backbone("stable-diffusion")
+    patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=32)
+    with torch.no_grad():
+        for prompt in patch.prompts:
+            prompt.normal_()
+    save_patch(Path("sd.safetensors"), patch)
+    _, code = blocks("python")
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(code, names)
+    torch.manual_seed(0)
+    bare = pipe("a red fox", num_inference_steps=20).images[0]
+    torch.manual_seed(0)
+    detached = names["pipe"]("a red fox", num_inference_steps=20).images[0]
+    assert detached.tobytes() == bare.tobytes()
+    assert names["image"].tobytes() != bare.tobytes()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -123,7 +123,7 @@ def ablate(
 
 
 def _plan(named: str, folder: Path, options: dict[str, Any]) -> Plan:
-    """What the options ask for. Loads the backbone, to say at once which arm it cannot have."""
+    """What the options ask for. Looks at the backbone, to say at once which arm it cannot have."""
     from ..ablation.arms import TABLES, read_arms
     from ..ablation.plan import Plan, in_arguments
     from ..presets import nearest
@@ -168,10 +168,14 @@ def _plan(named: str, folder: Path, options: dict[str, Any]) -> Plan:
 
 
 def _load(options: dict[str, Any]) -> Backbone:
-    from ._models import load_bare
+    import torch
 
-    import torch  # isort: skip
+    from ._models import check_early, load_bare
 
+    seen = check_early(options, None)
+    # A DiT's name says neither the size nor the classes of a checkpoint; its weights do.
+    if seen is not None and (options["dry_run"] or seen.family != "dit"):
+        return seen
     return load_bare(options, torch.device("cpu")).backbone
 
 
