@@ -51,7 +51,7 @@ def test_a_line_wins_and_some_may_be_missing(folder: Path) -> None:
     assert [images.caption(0), images.caption(1)] == ["line", "beside 1"]
     assert not images.has_captions
     assert images.missing_captions() == [str(folder / "0002.png")]
-    with pytest.raises(DataError, match="0002.png has no caption"):
+    with pytest.raises(DataError, match=r"0002\.png has no caption"):
         images.caption(2)
 
 

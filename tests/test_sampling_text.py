@@ -1,4 +1,4 @@
-"""Sampling with text, and backbones that predict v: against diffusers' own pipeline and against the same flow in noise."""
+"""Sampling with text, and backbones that predict v: against diffusers' own pipeline, and the same flow in noise."""
 
 from __future__ import annotations
 

@@ -153,7 +153,10 @@ def as_backbone(model: Any) -> Backbone:
 
 
 def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
-    """The backbone of a diffusers folder or a name, on ``meta``, its weights unread; None where only they tell."""
+    """The backbone of a diffusers folder or a name, on ``meta``, its weights unread; None where only they tell.
+
+    So it is for every DiT: a name such as dit-b2 says neither the size of the images nor the classes.
+    """
     path = Path(name) if checkpoint is None else Path(checkpoint)
     config = peek_config(path) if path.is_dir() else None
     weights = Weights({}, {}, config, path)
@@ -161,7 +164,8 @@ def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
         if config is not None and key != "dit" and family.recognises(weights):
             with torch.device("meta"):
                 return family.build_empty(family.read_sizes(weights, BackboneHints()), source=path)
-    return build_backbone(name) if config is None and named_sizes(name) is not None else None
+    named = named_sizes(name) if config is None else None
+    return build_backbone(name) if named is not None and named.family != "dit" else None
 
 
 def is_size_name(name: str) -> bool:

@@ -170,12 +170,15 @@ def _plan(named: str, folder: Path, options: dict[str, Any]) -> Plan:
 def _load(options: dict[str, Any]) -> Backbone:
     import torch
 
+    from ..backbones import build_backbone, is_size_name
     from ._models import check_early, load_bare
 
     seen = check_early(options, None)
-    # A DiT's name says neither the size nor the classes of a checkpoint; its weights do.
-    if seen is not None and (options["dry_run"] or seen.family != "dit"):
+    if seen is not None:
         return seen
+    name = options["backbone"] or ""
+    if options["dry_run"] and is_size_name(name):  # the name is enough to show what would be done
+        return build_backbone(name)
     return load_bare(options, torch.device("cpu")).backbone
 
 

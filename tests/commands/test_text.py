@@ -215,3 +215,18 @@ def test_another_text_encoder_is_refused(run: Run, captioned: Path, tmp_path: Pa
 def test_counts_without_weights(run: Run) -> None:
     counts = parse(run("patch", "--backbone", "sd-v1.5", "--json"))
     assert (counts["backbone_parameters"], counts["patch_parameters"]) == (859_520_964, 2_889_728)
+
+
+def test_a_plain_unet_in_pixel_space(run: Run, tmp_path: Path) -> None:
+    from tests.pipelines import tiny_plain_unet, write_scheduler
+
+    tiny_plain_unet().save_pretrained(tmp_path / "church")
+    write_scheduler(tmp_path / "church", beta_schedule="linear", beta_start=0.0001, beta_end=0.02)
+    images = write_images(tmp_path / "images", count=4, classes=0)
+    how = ["--backbone", "church", "--data", images, "--steps", 2, "--batch-size", 2, "--sample-every", 0, "-q"]
+    run("train", *how, "-o", "run")
+    run("sample", "--patch", "run/patch.safetensors", "-n", 2, "--steps", 3, "-q", "-o", "drawn")
+    run("sample", "--patch", "run/patch.safetensors", "--no-patch", "-n", 2, "--steps", 3, "-q", "-o", "bare")
+    assert pixels(Path("drawn"), 0).shape == (8, 8, 3)
+    run("inspect-gates", "--patch", "run/patch.safetensors", "-q", "-o", "gates")
+    assert json.loads(Path("gates/summary.json").read_text())["num_prompts"] == 64

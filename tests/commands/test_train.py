@@ -416,3 +416,44 @@ def test_a_run_of_an_earlier_version_goes_on(run: Run, backbone: list[str], imag
 def test_other_images_are_another_run(run: Run, backbone: list[str], images: Path, patch: Path) -> None:
     write_images(images, count=12)
     assert "another images" in run("train", "--resume", "-o", "trained", "--steps", 5, code=1).stderr
+
+
+def test_presets_give_way_to_a_config_and_the_command_line(run: Run, images: Path, backbone: list[str]) -> None:
+    Path("own.toml").write_text("[train]\nbatch-size = 4\nlr = 0.5\n")
+    plan = ["train", "--preset", "paper-ffhq-l2", "--data", images, "--dry-run", "--json"]
+    plain = parse(run(*plan))
+    assert (plain["backbone"], plain["train"]["steps"], plain["train"]["batch_size"]) == ("dit-l2", 50_000, 128)
+    mixed = parse(run(*plan, "--config", "own.toml", "--lr", 0.25))
+    assert (mixed["train"]["steps"], mixed["train"]["batch_size"], mixed["train"]["lr"]) == (50_000, 4, 0.25)
+    refused = run("train", "--preset", "paper-ffhq-xl", "--data", images, code=1).stderr
+    assert "there is no such preset" in refused
+    assert "paper-ffhq-" in refused
+    small = ["--steps", 2, "--batch-size", 4, "--image-size", 8, "--sample-every", 0, "-q"]
+    run("train", "--preset", "paper-ffhq-b2", *backbone, "--data", images, *small, "-o", "run")
+    run("train", "--resume", "-o", "run", "--steps", 3, "-q")
+    assert json.loads(Path("run/config.json").read_text())["train"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gate-noise", "--gate", "constant"], "--gate constant has none"),
+        (["--gate-noise", "--method", "prompt-tuning"], "has no gate"),
+        (["--gate", "attention", "--depth", 9], "this backbone has 3 blocks"),
+    ],
+)
+def test_gate_options_without_a_gate(
+    run: Run, images: Path, backbone: list[str], options: list[object], message: str
+) -> None:
+    assert message in run("train", *backbone, "--data", images, *options, "-o", "never", code=1).stderr
+    assert not Path("never").exists()
+
+
+def test_the_attention_gate_with_noise_resumes_bit_for_bit(run: Run, images: Path, backbone: list[str]) -> None:
+    how = [*backbone, "--data", images, "--batch-size", 4, "--gate", "attention", "--gate-noise", "--lr", 0.1, "-q"]
+    run("train", *how, "--steps", 4, "-o", "straight")
+    run("train", *how, "--steps", 2, "-o", "stopped")
+    run("train", "--resume", "--steps", 4, "-o", "stopped", "-q")
+    assert Path("straight/patch.safetensors").read_bytes() == Path("stopped/patch.safetensors").read_bytes()
+    run("inspect-gates", "--patch", "straight/patch.safetensors", "-o", "gates", "-q")
+    assert "attention gate" in run("patch", "--info", "straight/patch.safetensors").stdout
