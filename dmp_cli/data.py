@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import randomness
+from .decoding import decode
 from .errors import DataError
-from .images import ImageSource, decode
+from .images import ImageSource
 
 Place = tuple[int, int]  # (epoch, index of the image)
 _SHOWN = 3  # bad files named in an error

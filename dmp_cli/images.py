@@ -1,10 +1,8 @@
-"""Finding and decoding image files: a folder or a zip, flat or one sub-folder per class, to 8-bit pictures."""
+"""Finding image files: a folder or a zip, flat or one sub-folder per class, and their captions."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -12,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .captions import BESIDE, METADATA, Captions
+from .decoding import naming
 from .errors import DataError
 from .files import PARTIAL
 from .packed import PackedStrings
 
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-# Named one by one: among Pillow's other formats are some that start a foreign program (EPS runs Ghostscript).
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 _LEVELS = 4  # folders are searched this deep, so that PARENT/train/CLASS/image can still be told from an empty folder
 _LAYOUT = "Images lie either directly in the folder (or zip), or in one sub-folder per class."
@@ -77,14 +73,14 @@ class ImageSource:
 
     def read(self, index: int) -> bytes:
         """The file of image ``index``, undecoded. Raises DataError, naming it, when it cannot be read."""
-        with _naming(self.name(index)):
+        with naming(self.name(index)):
             return self._container.read(self._prefix + self._relative(index))
 
     def _relative(self, index: int) -> str:
         return self._names[index]
 
     def _read_note(self, name: str) -> bytes:
-        with _naming(f"{self.path}/{self._prefix}{name}"):
+        with naming(f"{self.path}/{self._prefix}{name}"):
             return self._container.read(self._prefix + name)
 
 
@@ -97,7 +93,7 @@ def find_images(path: str | Path) -> ImageSource:
     ``train`` and ``test``.
     """
     path = Path(path)
-    with _naming(str(path)):
+    with naming(str(path)):
         container = _open(path)
         sizes, folders, notes = _listing(container)
     if not sizes:
@@ -108,22 +104,6 @@ def find_images(path: str | Path) -> ImageSource:
     _check_layout(f"{path}/{prefix}".rstrip("/"), list(sizes), folders)
     notes = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
     return ImageSource(container, prefix=prefix, sizes=sizes, notes=notes)
-
-
-def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
-    """Decode one image file to 8 bits, grey (``channels`` 1, mode L) or colour (3, mode RGB).
-
-    EXIF rotation is applied, transparency is laid over white, of an animation the first frame is taken. Grey pixels of
-    16 bits become round(v / 257); 32-bit integers count as 16-bit ones and must lie in 0...65535; of 16-bit colour
-    Pillow keeps the high byte. Float pixels are refused: their range is unknown. Whatever is wrong with the file
-    (cut short, no image, too many pixels) raises DataError with ``name``.
-    """
-    assert channels in (1, 3)
-    with _naming(name):
-        if not data:
-            raise ValueError("the file is empty")
-        image = _in_colours(ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=_FORMATS)))
-        return image if len(image.mode) == channels else image.convert("L" if channels == 1 else "RGB")
 
 
 class _Folder:
@@ -239,41 +219,3 @@ def _check_layout(path: str, names: list[str], folders: set[str]) -> None:
     empty = sorted({name for name in folders if "/" not in name} - set(tops)) if tops else []
     if empty:
         raise DataError(f"class folder {path}/{empty[0]} holds no images", hint="Remove it: it would count as a class.")
-
-
-def _in_colours(image: Image.Image) -> Image.Image:
-    """Any mode to L or RGB."""
-    if image.mode.startswith("I"):
-        return _narrow(image)
-    if image.mode == "F":
-        raise ValueError("float pixels have no agreed range; save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
-
-
-# v8 = round(v16 / 257): 0 -> 0, 65535 -> 255; Pillow's own conversion clips everything above 255
-def _narrow(image: Image.Image) -> Image.Image:
-    wide = np.asarray(image).astype(np.int64)  # (H, W)
-    if wide.min() < 0 or wide.max() > 65535:
-        raise ValueError("integer pixels outside 0...65535 have no agreed range; save it with 8 or 16 bits")
-    narrow = ((wide + 128) // 257).astype(np.uint8)
-    transparent = image.info.get("transparency")  # the one grey value that a PNG may declare transparent
-    if isinstance(transparent, int):
-        narrow[wide == transparent] = 255
-    return Image.fromarray(narrow)
-
-
-@contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into a DataError that names it."""
-    try:
-        yield
-    except (DataError, MemoryError):  # too little memory says nothing about the file
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"cannot read {name}: not an image of a known format") from error
-    except Exception as error:  # of any type: damaged bytes make Pillow's readers fail in every possible way
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise DataError(f"cannot read {name}: {reason}") from error

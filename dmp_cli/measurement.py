@@ -16,10 +16,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from .decoding import decode
 from .distances import fit_gaussian
 from .errors import DataError, MetricError
 from .features import Extractor
-from .images import ImageSource, decode, find_images
+from .images import ImageSource, find_images
 from .statistics import Provenance, Statistics
 
 _THREADS = min(8, os.cpu_count() or 1)  # decoding and resizing, beside the network

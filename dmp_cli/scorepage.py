@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .decoding import decode
 from .figures import image_grid
-from .images import decode
 from .measurement import find_samples
 from .report import Page, Picture, Section, Table
 from .scores import Evaluation, Row, notes_of, table_of

@@ -7,8 +7,6 @@ batch) alone, its image and flip on (seed, position in the stream of epochs), so
 from __future__ import annotations
 
 import contextlib
-import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +26,7 @@ from .errors import DataError, DivergedError, StoppedError
 from .images import ImageSource
 from .methods import Trainee
 from .objective import Schedule, denoising_loss
+from .pace import Meter, learning_rate, rate_factor
 from .runfolder import RunFolder
 from .runstate import RunState, pack_optimizer, unpack_optimizer
 
@@ -71,7 +70,7 @@ def train(
     run.cut_log(after=loop.step)
     if loop.step >= config.steps:  # a kill may have come between the last checkpoint and the learnt file
         run.save(loop.state(), trainee, images=images, config=config)
-    meter = _Meter(config.batch_size)
+    meter = Meter(config.batch_size)
     for batch in batches(
         images,
         image_size=image_size(trainee.codec, trainee.backbone),
@@ -268,19 +267,6 @@ class TrainingLoop:
         return {} if noise is None else {"load_noise.weight": noise.weight.detach()}
 
 
-def rate_factor(config: TrainConfig, step: int) -> float:
-    """What the learning rates are multiplied by at ``step`` (0-based): linear warm-up, then constant or cosine to 0."""
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    if config.lr_schedule == "constant":
-        return warm
-    return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of the prompts (or of all weights) at ``step`` (0-based)."""
-    return config.lr * rate_factor(config, step)
-
-
 def check_conditions(images: ImageSource, backbone: Backbone) -> None:
     """Raise DataError unless the data's classes are the backbone's, or its captions are there, where it needs them."""
     check_captions(images, backbone)
@@ -300,26 +286,3 @@ def check_captions(images: ImageSource, backbone: Backbone) -> None:
             f"this backbone reads text, and {len(missing)} or more images have no caption, such as {missing[0]}",
             hint='Put captions in metadata.jsonl, a line {"file_name": ..., "text": ...} an image, or in NAME.txt.',
         )
-
-
-class _Meter:
-    """Means over the steps since the last log line."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self._clear()
-
-    def _clear(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.steps, self.start = 0, time.perf_counter()
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.steps += 1
-
-    def read(self, *, step: int, lr: float) -> dict[str, Any]:
-        means = {name: float(total) / self.steps for name, total in self.sums.items()}
-        rate = self.steps * self.batch_size / (time.perf_counter() - self.start)
-        self._clear()
-        return {"step": step, **means, "lr": lr, "images_per_second": round(rate, 2)}

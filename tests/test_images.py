@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dmp_cli.decoding import decode
 from dmp_cli.errors import DataError
-from dmp_cli.images import decode, find_images
+from dmp_cli.images import find_images
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 SIXTEEN_BITS = np.array([[0, 255, 256, 300, 32768, 65535]], np.uint16)

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from ..checkpoints import Weights, digest_tensors, peek_config, read_weights
-from ..config import BackboneHints, BackboneRecord, CodecRecord, PatchRecord, ScheduleConfig, build
+from ..config import BackboneHints, BackboneRecord, PatchRecord, build
 from ..errors import CheckpointError, ConfigError
 from . import dit_weights, pixart, schedules, unet
 from .base import Backbone
 from .names import Known, named_sizes, plain_name
+from .ownfile import companions, read_header, save_backbone
 from .sources import EMBEDDED, Found, checkpoint_folder, find_weights, is_name
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 _FAMILIES: dict[str, ModuleType] = {"dit": dit_weights, "unet": unet, "pixart": pixart}
-_METADATA = "dmp.backbone"
 
 
 def load_backbone(
@@ -107,13 +107,13 @@ def reload_backbone(
 
 
 def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
-    weights, own = found.weights, _own_metadata(found.weights)
+    weights, own = found.weights, read_header(found.weights, families=_FAMILIES)
     if own is not None:
-        hints = hints.model_copy(update={"sizes": own["sizes"]})
-    family = _FAMILIES[own["family"]] if own else _family_of(weights)
+        hints = hints.model_copy(update={"sizes": own.sizes})
+    family = _FAMILIES[own.family] if own else _family_of(weights)
     backbone: Backbone = family.build(weights, hints)
-    backbone.schedule = own["schedule"] if own else schedules.schedule_of(weights, hints, family=backbone.family)
-    backbone.codec, backbone.text_folder = _companions(weights, own)
+    backbone.schedule = own.schedule if own else schedules.schedule_of(weights, hints, family=backbone.family)
+    backbone.codec, backbone.text_folder = companions(weights, own)
     backbone.record = BackboneRecord(
         family=backbone.family,
         sizes=backbone.sizes,
@@ -123,17 +123,6 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     )
     backbone.recorded_stamp = backbone.stamp()
     return backbone
-
-
-def _companions(weights: Weights, own: dict[str, Any] | None) -> tuple[CodecRecord | None, Path | None]:
-    """The codec that goes with the weights, and the folder of their text encoder; None: nothing says so."""
-    if own is not None:
-        return own["codec"], own["text_folder"]
-    pipeline = weights.pipeline
-    if pipeline is None:
-        return None, None
-    has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
-    return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None
 
 
 def as_backbone(model: Any) -> Backbone:
@@ -197,22 +186,6 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
         return dit_weights.build_empty(sizes)
 
 
-def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
-    """Write a backbone as one safetensors file that needs no option to be loaded again, whole or not at all."""
-    from ..files import safetensors_bytes, write_bytes
-
-    about = {
-        "family": backbone.family,
-        "sizes": backbone.sizes,
-        "schedule": backbone.schedule.model_dump(),
-        "codec": codec.model_dump(),
-        "text_folder": backbone.text_folder and str(backbone.text_folder),
-        "training": training,
-    }
-    metadata = {"format": "pt", _METADATA: json.dumps(about)}
-    write_bytes(Path(path), safetensors_bytes(backbone.state_dict(), metadata))
-
-
 def _last_known(about: BackboneRecord) -> str:
     """Where to look for a patch's backbone: where it was, or else by the name it was loaded by."""
     if about.name is None or (about.name not in EMBEDDED and Path(about.source).exists()):
@@ -237,25 +210,6 @@ def _family_of(weights: Weights) -> ModuleType:
     raise CheckpointError(
         f"{weights.path} is of an unknown family: {about}", hint=f"Known families: {', '.join(_FAMILIES)}."
     )
-
-
-def _own_metadata(weights: Weights) -> dict[str, Any] | None:
-    """What a file of :func:`save_backbone` says of itself, read and checked; None for any other file."""
-    if _METADATA not in weights.metadata:
-        return None
-    try:
-        about = json.loads(weights.metadata[_METADATA])
-        if about["family"] not in _FAMILIES:
-            raise ValueError(f"family {about['family']}")
-        return {
-            "family": about["family"],
-            "sizes": dict(about["sizes"]),
-            "schedule": ScheduleConfig(**about["schedule"]),
-            "codec": CodecRecord(**about["codec"]) if about.get("codec") else None,
-            "text_folder": Path(about["text_folder"]) if about.get("text_folder") else None,
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error
 
 
 def _check_name(name: str, backbone: Backbone, source: str) -> None:
@@ -305,9 +259,9 @@ def _known_sizes(name: str) -> Known:
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is no JSON file of sizes: {error}") from error
     weights = read_weights(path)
-    own = _own_metadata(weights)
+    own = read_header(weights, families=_FAMILIES)
     if own is not None:
-        return Known(own["family"], own["sizes"])
+        return Known(own.family, own.sizes)
     family = _family_of(weights)
     hints = BackboneHints(trained_with="meta")
     return Known(next(key for key, module in _FAMILIES.items() if module is family), family.read_sizes(weights, hints))

@@ -1,0 +1,70 @@
+"""Backbones in this tool's own files: one safetensors file whose header says all that loading them needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import files
+from ..checkpoints import Weights
+from ..config import CodecRecord, ScheduleConfig
+from ..errors import CheckpointError
+from .base import Backbone
+
+_METADATA = "dmp.backbone"
+
+
+class OwnHeader(NamedTuple):
+    """What a file says of its backbone."""
+
+    family: str
+    sizes: dict[str, Any]
+    schedule: ScheduleConfig
+    codec: CodecRecord | None
+    text_folder: Path | None
+
+
+def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
+    """Write a backbone as one safetensors file that needs no option to be loaded again, whole or not at all."""
+    about = {
+        "family": backbone.family,
+        "sizes": backbone.sizes,
+        "schedule": backbone.schedule.model_dump(),
+        "codec": codec.model_dump(),
+        "text_folder": backbone.text_folder and str(backbone.text_folder),
+        "training": training,
+    }
+    metadata = {"format": "pt", _METADATA: json.dumps(about)}
+    files.write_bytes(Path(path), files.safetensors_bytes(backbone.state_dict(), metadata))
+
+
+def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | None:
+    """What a file of :func:`save_backbone` says of itself, read and checked; None for any other file."""
+    if _METADATA not in weights.metadata:
+        return None
+    try:
+        about = json.loads(weights.metadata[_METADATA])
+        if about["family"] not in families:
+            raise ValueError(f"family {about['family']}")
+        return OwnHeader(
+            family=about["family"],
+            sizes=dict(about["sizes"]),
+            schedule=ScheduleConfig(**about["schedule"]),
+            codec=CodecRecord(**about["codec"]) if about.get("codec") else None,
+            text_folder=Path(about["text_folder"]) if about.get("text_folder") else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error
+
+
+def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | None, Path | None]:
+    """The codec that goes with the weights, and the folder of their text encoder; None: nothing says so."""
+    if own is not None:
+        return own.codec, own.text_folder
+    pipeline = weights.pipeline
+    if pipeline is None:
+        return None, None
+    has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
+    return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None
