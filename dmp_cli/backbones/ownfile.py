@@ -63,8 +63,8 @@ def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | N
     """The codec that goes with the weights, and the folder of their text encoder; None: nothing says so."""
     if own is not None:
         return own.codec, own.text_folder
-    pipeline = weights.pipeline
-    if pipeline is None:
+    if weights.pipeline is None:
         return None, None
+    pipeline = weights.pipeline.resolve()  # what is kept in files must be found from any folder
     has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
     return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,13 @@ def test_the_image_size_of_a_run_is_that_of_its_samples(run: Run, captioned: Pat
 def test_full_and_lora_of_a_unet(run: Run, captioned: Path, tmp_path: Path) -> None:
     pipeline = write_pipeline(tmp_path / "pipeline", tiny_unet())
     how = ["--prompt", "a fox", "--sampler", "ddim", "--steps", 2, "-q"]
-    full = train(run, pipeline, captioned, "full", "--method", "full")
+    full = train(run, Path("pipeline"), captioned, "full", "--method", "full")
     run("sample", "--backbone", full / "backbone.safetensors", *how, "-o", "by-full")
+    (tmp_path / "elsewhere").mkdir()
+    os.chdir(tmp_path / "elsewhere")  # what the file remembers is found from anywhere
+    run("sample", "--backbone", tmp_path / "full" / "backbone.safetensors", *how, "-o", "again")
+    assert np.array_equal(pixels(Path("again"), 0), pixels(tmp_path / "by-full", 0))
+    os.chdir(tmp_path)
     lora = train(run, pipeline, captioned, "lora", "--method", "lora")
     run("sample", "--backbone", pipeline, "--adapter", lora / "adapter", *how, "-o", "by-lora")
     run("sample", "--backbone", pipeline, *how, "-o", "bare")
