@@ -108,6 +108,7 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
         raise ConfigError(
             "a backbone that reads text needs transformers", hint="pip install 'dmp-cli[text]'"
         ) from error
+    transformers.utils.logging.disable_progress_bar()  # it would draw over ours
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder / "tokenizer", local_files_only=True, trust_remote_code=False

@@ -53,7 +53,7 @@ def read_features(plan: Plan) -> dict[str, Any]:
 
 
 def report_of(plan: Plan) -> dict[str, Any]:
-    """All numbers as plain lists and strings: no clock and no path, so that the same ablation makes the same bytes."""
+    """All numbers as plain lists and strings: no clock and no path, so that the same numbers make the same bytes."""
     scores, features = read_scores(plan), read_features(plan)
     base = scores[BASE, 0]
     rows: list[dict[str, Any]] = [{"name": BASE, "title": BASE, "options": {}, "scores": _row(base, None)}]

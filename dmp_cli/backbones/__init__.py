@@ -114,6 +114,8 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     backbone: Backbone = family.build(weights, hints)
     backbone.schedule = own.schedule if own else schedules.schedule_of(weights, hints, family=backbone.family)
     backbone.codec, backbone.text_folder = companions(weights, own)
+    if own and own.side is not None:
+        backbone.resize(own.side)
     backbone.record = BackboneRecord(
         family=backbone.family,
         sizes=backbone.sizes,

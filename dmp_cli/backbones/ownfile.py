@@ -24,6 +24,7 @@ class OwnHeader(NamedTuple):
     schedule: ScheduleConfig
     codec: CodecRecord | None
     text_folder: Path | None
+    side: int | None  # of the samples it was trained on, where it takes any; None: its own
 
 
 def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
@@ -34,6 +35,7 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
         "schedule": backbone.schedule.model_dump(),
         "codec": codec.model_dump(),
         "text_folder": backbone.text_folder and str(backbone.text_folder),
+        "side": backbone.sample_shape[1] if backbone.any_size else None,
         "training": training,
     }
     metadata = {"format": "pt", _METADATA: json.dumps(about)}
@@ -54,6 +56,7 @@ def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | N
             schedule=ScheduleConfig(**about["schedule"]),
             codec=CodecRecord(**about["codec"]) if about.get("codec") else None,
             text_folder=Path(about["text_folder"]) if about.get("text_folder") else None,
+            side=int(about["side"]) if about.get("side") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error

@@ -132,6 +132,9 @@ def test_the_image_size_of_a_run_is_that_of_its_samples(run: Run, captioned: Pat
     for size, options in ((16, []), (64, ["--image-size", 64])):
         run("sample", "--patch", folder / "patch.safetensors", *how, *options, "-o", f"drawn-{size}")
         assert pixels(Path(f"drawn-{size}"), 0).shape == (size, size, 3)
+    full = train(run, pipeline, captioned, "full", "--image-size", 16, "--method", "full")
+    run("sample", "--backbone", full / "backbone.safetensors", *how, "-o", "by-full")
+    assert pixels(Path("by-full"), 0).shape == (16, 16, 3)
 
 
 def test_full_and_lora_of_a_unet(run: Run, captioned: Path, tmp_path: Path) -> None:
