@@ -40,7 +40,7 @@ def _scores(evaluation: Evaluation) -> Section:
     metrics = list(evaluation.rows[0].scores)
     lowest = [min(range(len(rows)), key=lambda i: evaluation.rows[i].scores[metric].value) for metric in metrics]
     best = frozenset((row, columns.index(metric.upper())) for row, metric in zip(lowest, metrics, strict=True))
-    caption = "Every folder against the reference; differences are to the first folder"
+    caption = "Every folder against the reference; differences are to the first folder."
     table = Table(columns=columns, rows=rows, caption=caption, best=best)
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)
 

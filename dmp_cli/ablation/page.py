@@ -14,11 +14,23 @@ from .plan import BASE, Plan
 from .table import notes_of, table_of
 
 _SHOWN = 10  # images a row
+_FAR = 1.25  # times the base's score
 
 
-def draw_scores(report: dict[str, Any], metric: str) -> bytes:
-    """Mean score over steps, a curve an arm, all starting at the base."""
+def draw_pictures(plan: Plan, report: dict[str, Any]) -> dict[str, bytes]:
+    """The pictures of an ablation by file name; a second diagram where far curves would press the others flat."""
     base, *arms = report["arms"]
+    metric = next(iter(base["scores"]))
+    limit = _FAR * abs(base["scores"][metric]["mean"])
+    near = [arm for arm in arms if max(abs(point["scores"][metric]["mean"]) for point in arm["curve"]) <= limit]
+    pictures = {"curves.png": draw_scores(base, arms, metric)}
+    if 0 < len(near) < len(arms):
+        pictures["curves-near.png"] = draw_scores(base, near, metric)
+    return {**pictures, "side-by-side.png": draw_side_by_side(plan)}
+
+
+def draw_scores(base: dict[str, Any], arms: Sequence[dict[str, Any]], metric: str) -> bytes:
+    """Mean score over steps, a curve an arm, all starting at the base."""
     start = base["scores"][metric]["mean"]
     series = {
         arm["title"]: (
@@ -50,7 +62,7 @@ def build_page(plan: Plan, report: dict[str, Any], *, commands: Sequence[str], p
         )
         for metric in metrics
     }
-    caption = f"Means over {len(report['seeds'])} seeds; differences are to the base"
+    caption = f"Means over {len(report['seeds'])} seeds; differences are to the base."
     table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
     names = ", ".join(arm["title"] for arm in report["arms"])
     return Page(
@@ -61,7 +73,7 @@ def build_page(plan: Plan, report: dict[str, Any], *, commands: Sequence[str], p
             Section(
                 heading="Over the steps",
                 paragraphs=["Means over the seeds; at step 0 every arm is the base."],
-                pictures=[Picture(png=pictures["curves.png"], alt=f"{metrics[0].upper()} over steps of {names}")],
+                pictures=_curves(pictures, alt=f"{metrics[0].upper()} over steps of {names}"),
             ),
             Section(
                 heading="The same noise through each arm",
@@ -76,6 +88,14 @@ def build_page(plan: Plan, report: dict[str, Any], *, commands: Sequence[str], p
             "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
         },
     )
+
+
+def _curves(pictures: dict[str, bytes], *, alt: str) -> list[Picture]:
+    shown = [Picture(png=pictures["curves.png"], alt=alt)]
+    if "curves-near.png" in pictures:
+        caption = f"The same without the arms that ever score more than {_FAR:g} times the base"
+        shown.append(Picture(png=pictures["curves-near.png"], alt=f"{alt}, without the far ones", caption=caption))
+    return shown
 
 
 def _read(path: Any) -> np.ndarray:

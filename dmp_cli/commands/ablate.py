@@ -253,14 +253,14 @@ def _read_done(path: Path) -> list[str]:
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:
     from .. import files
-    from ..ablation.page import build_page, draw_scores, draw_side_by_side
+    from ..ablation.page import build_page, draw_pictures
     from ..ablation.table import notes_of, render_markdown, report_of, table_of
     from ..report import render
 
     report = report_of(plan)
-    metric = next(iter(report["arms"][0]["scores"]))
-    pictures = {"curves.png": draw_scores(report, metric), "side-by-side.png": draw_side_by_side(plan)}
+    pictures = draw_pictures(plan, report)
     page = render(build_page(plan, report, commands=commands, pictures=pictures))
+    (plan.folder / "curves-near.png").unlink(missing_ok=True)  # of a part of the seeds, perhaps
     for name, png in pictures.items():
         files.write_bytes(plan.folder / name, png)
     files.write_text(plan.folder / "report.md", render_markdown(report))

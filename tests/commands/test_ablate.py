@@ -26,7 +26,7 @@ title = "plain DMP"
 [[arm]]
 name = "tuned"
 method = "prompt-tuning"
-lr = 0.01
+lr = 0.1
 lr-schedule = "cosine"
 """
 TINY = ["--backbone", "digits", "--steps", 4, "--points", 2, "-n", 70, "--batch-size", 8]
@@ -48,7 +48,8 @@ def test_the_table_by_hand_and_the_files(run: Run, arms: Path) -> None:
     folder = Path("out")
     tops = {name for name in files_in(folder) if "/" not in name}
     assert tops == {
-        "ablation.json", "curves.png", "done.json", "report.html", "report.json", "report.md", "side-by-side.png",
+        "ablation.json", "curves.png", "curves-near.png", "done.json",
+        "report.html", "report.json", "report.md", "side-by-side.png",
     }  # fmt: skip
     sets = ["base-seed0", "plain-seed0-step2", "plain-seed0-step4", "tuned-seed0-step4"]  # cosine: at its end only
     sets += [name.replace("seed0", "seed1") for name in sets]
