@@ -132,6 +132,9 @@ def test_the_weights_of_every_block_sum_to_one() -> None:
     constant = filled_patch(backbone, gate="constant")
     for own in constant.spread(constant(torch.zeros(1, patch.gate_width)).weights):
         torch.testing.assert_close(own, torch.full_like(own, 1 / own.numel()))
+    tuned = filled_patch(backbone, gate="none")
+    for own, shape in zip(tuned.spread(tuned(torch.zeros(1, patch.gate_width)).weights), SHAPES, strict=True):
+        assert torch.equal(own, torch.ones(1, 1, *shape[:2]))  # every prompt as it is (Eq. 2), on every grid
 
 
 @pytest.mark.parametrize("side", [8, 32, 64])
@@ -267,6 +270,15 @@ def test_a_patch_file_finds_its_unet_again_and_fits_the_stock_one(tmp_path: Path
     attach(backbone, patch)
     assert torch.equal(call(stock), call(backbone.model))
     assert not torch.equal(call(stock), bare)
+    half = tiny_plain_unet()
+    with torch.no_grad():
+        for parameter in half.parameters():
+            parameter.copy_(parameter.bfloat16())
+    half.save_pretrained(tmp_path / "half")
+    write_scheduler(tmp_path / "half")
+    kept = create_patch(load_backbone(str(tmp_path / "half")), PatchConfig(), codec=PIXELS, image_size=8)
+    with pytest.warns(UserWarning, match="half precision"):
+        attach(half.bfloat16(), kept)  # the same weights in another precision have the same digest
     with pytest.raises(PatchError, match="other weights"):
         attach(tiny_plain_unet(seed=1), load_patch(tmp_path / "p.safetensors"))
     with pytest.raises(PatchError, match="attached already"):
