@@ -104,10 +104,10 @@ def train(
 
     printer = Printer(ctx.params)
     given = {key: value for key, value in ctx.params.items() if value is not None}
-    if preset is not None:
-        given = {**preset_options(preset), **given}
-    run = RunFolder(output or default_output(given))
-    options = {**(_saved_options(run) if resume else {}), **given}
+    wanted = {} if preset is None else preset_options(preset)
+    run = RunFolder(output or default_output({**wanted, **given}))
+    # What a run was begun with holds its preset's values already, and what was said instead of them.
+    options = {**wanted, **(_saved_options(run) if resume else {}), **given}
     if "data" not in options:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     train_config = opt.configure(TrainConfig, options, lora_targets=_parse_targets(options.get("lora_targets")))

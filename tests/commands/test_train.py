@@ -430,8 +430,9 @@ def test_presets_give_way_to_a_config_and_the_command_line(run: Run, images: Pat
     assert "paper-ffhq-" in refused
     small = ["--steps", 2, "--batch-size", 4, "--image-size", 8, "--sample-every", 0, "-q"]
     run("train", "--preset", "paper-ffhq-b2", *backbone, "--data", images, *small, "-o", "run")
-    run("train", "--resume", "-o", "run", "--steps", 3, "-q")
-    assert json.loads(Path("run/config.json").read_text())["train"]["batch_size"] == 4
+    for again in ([], ["--preset", "paper-ffhq-b2"]):  # said again, it does not undo what was said instead of it
+        run("train", "--resume", "-o", "run", *again, "--steps", 3, "-q")
+        assert json.loads(Path("run/config.json").read_text())["train"]["batch_size"] == 4
 
 
 @pytest.mark.parametrize(
