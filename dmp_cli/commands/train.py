@@ -106,8 +106,14 @@ def train(
     given = {key: value for key, value in ctx.params.items() if value is not None}
     wanted = {} if preset is None else preset_options(preset)
     run = RunFolder(output or default_output({**wanted, **given}))
+    saved = _saved_options(run) if resume else {}
+    if saved and preset is not None and saved.get("preset") != preset:
+        raise ConfigError(
+            f"{run.path} was begun with {saved.get('preset') or 'no preset'}, not with {preset}",
+            hint="Leave --preset out to continue it, or start a new run with another -o.",
+        )
     # What a run was begun with holds its preset's values already, and what was said instead of them.
-    options = {**wanted, **(_saved_options(run) if resume else {}), **given}
+    options = {**wanted, **saved, **given}
     if "data" not in options:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     train_config = opt.configure(TrainConfig, options, lora_targets=_parse_targets(options.get("lora_targets")))

@@ -433,6 +433,8 @@ def test_presets_give_way_to_a_config_and_the_command_line(run: Run, images: Pat
     for again in ([], ["--preset", "paper-ffhq-b2"]):  # said again, it does not undo what was said instead of it
         run("train", "--resume", "-o", "run", *again, "--steps", 3, "-q")
         assert json.loads(Path("run/config.json").read_text())["train"]["batch_size"] == 4
+    other = run("train", "--resume", "-o", "run", "--preset", "paper-sd15", code=1).stderr
+    assert "was begun with paper-ffhq-b2, not with paper-sd15" in other
 
 
 @pytest.mark.parametrize(
