@@ -230,7 +230,7 @@ def _claim(plan: Plan, options: dict[str, Any], *, force: bool) -> None:
 
     about_file = plan.folder / "ablation.json"
     about = json.loads(json.dumps({**asdict(plan), "seeds": len(plan.seeds)}, default=str))
-    if force:
+    if force and about_file.exists():  # never what is no ablation
         shutil.rmtree(plan.folder, ignore_errors=True)
     earlier = json.loads(about_file.read_text(encoding="utf-8")) if about_file.exists() else None
     if earlier is None:

@@ -83,7 +83,7 @@ def _claim(story: Story, *, force: bool) -> None:
 
     about_file = story.folder / "demo.json"
     about = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(story).items()}
-    if force:
+    if force and about_file.exists():  # never what is no demo
         shutil.rmtree(story.folder, ignore_errors=True)
     if not (about_file.exists() and json.loads(about_file.read_text()) == about):
         files.refuse_existing(story.folder, force=False)
