@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -69,7 +70,7 @@ def _parse(content: bytes, *, place: str, names: set[str]) -> dict[str, str]:
     """Image name -> caption. Raises DataError that names the line."""
     found: dict[str, str] = {}
     try:
-        rows = content.decode("utf-8-sig").splitlines()
+        rows = content.decode("utf-8-sig").split("\n")  # splitlines() also cuts at letters that JSON strings may hold
     except UnicodeDecodeError as error:
         raise DataError(f"{place} is not UTF-8 text: {error}") from error
     for number, row in enumerate(rows, start=1):
@@ -88,9 +89,10 @@ def _parse_line(row: str, *, place: str) -> tuple[str, str]:
         line = json.loads(row)
     except ValueError as error:
         raise DataError(f"{place} is not valid JSON: {error}") from error
-    text = next((line[key] for key in _KEYS if key in line), None) if isinstance(line, dict) else None
+    line = line if isinstance(line, dict) else {}
+    text = next((line[key] for key in _KEYS if line.get(key) is not None), None)
     if not isinstance(text, str) or not isinstance(line.get("file_name"), str):
         raise DataError(
             f"{place} lacks file_name or text", hint='A line is {"file_name": "1.jpg", "text": "a red fox"}.'
         )
-    return line["file_name"], text.strip()
+    return posixpath.normpath(line["file_name"]), text.strip()

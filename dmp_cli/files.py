@@ -127,9 +127,12 @@ def sha256_of(path: Path) -> str:
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise ConfigError when ``path`` exists and ``force`` is off. An empty folder counts as not existing."""
+    """Raise ConfigError when ``path`` exists and ``force`` is off.
+
+    An empty folder counts as not existing; so does one that holds only what a killed process left half-written.
+    """
     path = Path(path)
-    if force or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if force or not path.exists() or (path.is_dir() and all(inner.name.endswith(PARTIAL) for inner in path.iterdir())):
         return
     raise ConfigError(f"{path} exists already", hint="Give another output with -o, or overwrite it with --force.")
 

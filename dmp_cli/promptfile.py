@@ -29,7 +29,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read --prompts {path}: {reason}") from error
@@ -50,7 +50,11 @@ def _parse(line: str, *, place: str) -> Prompt:
         if key not in _FIELDS:
             known = "--d SEED and --l GUIDANCE"
             raise ConfigError(f"{place}: --{key} is not known", hint=f"A line may end with {known}.")
+        if _FIELDS[key] in fields:
+            raise ConfigError(f"{place}: --{key} is given twice")
         fields[_FIELDS[key]] = value.strip()
+    if not fields["text"]:
+        raise ConfigError(f"{place} has options and no text")
     try:
         return Prompt(**fields)
     except ValidationError as error:

@@ -21,7 +21,6 @@ from .errors import CheckpointError, ConfigError
 
 _KEPT_BYTES = 1 << 30  # of encoded captions
 _T5_LENGTH = 120  # tokens, as PixArt-alpha was trained with
-_BATCH = 64  # captions encoded at a time
 _KINDS: dict[str, Literal["clip", "t5"]] = {"CLIPTextModel": "clip", "T5EncoderModel": "t5"}
 
 
@@ -30,7 +29,9 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Any, model: Any, record: TextRecord) -> None:
         self.tokenizer, self.model, self.record = tokenizer, model, record
-        self.length = _T5_LENGTH if record.kind == "t5" else int(tokenizer.model_max_length)
+        # a tokenizer that was saved without its length claims an endless one
+        room = getattr(model.config, "max_position_embeddings", _T5_LENGTH)
+        self.length = _T5_LENGTH if record.kind == "t5" else min(int(tokenizer.model_max_length), int(room))
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -45,7 +46,9 @@ class TextEncoder:
             texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         ).to(self.model.device)
         mask = tokens["attention_mask"]
-        states = self.model(tokens["input_ids"], attention_mask=mask if masked else None)[0]  # (B, S, E)
+        # Under the caller's autocast, what is kept would depend on who asked for it first.
+        with torch.autocast(self.model.device.type, enabled=False):
+            states = self.model(tokens["input_ids"], attention_mask=mask if masked else None)[0]  # (B, S, E)
         return states.float(), mask.bool()
 
 
@@ -76,10 +79,9 @@ class CaptionTable:
         wanted = condition.tolist()
         rows = {index: self._kept[index] for index in wanted if index in self._kept}
         new = [index for index in dict.fromkeys(wanted) if index not in rows]
-        for start in range(0, len(new), _BATCH):
-            part = new[start : start + _BATCH]
-            states, masks = self.encoder.encode([self._texts[index] for index in part])
-            rows |= {index: (states[row].clone(), masks[row].clone()) for row, index in enumerate(part)}
+        for index in new:  # one at a time: in a batch, a caption's last digits depend on how many others are beside it
+            states, masks = self.encoder.encode([self._texts[index]])
+            rows[index] = states[0], masks[0]
         self._keep(rows)
         return torch.stack([rows[i][0] for i in wanted]), torch.stack([rows[i][1] for i in wanted])
 
@@ -87,6 +89,8 @@ class CaptionTable:
         for index, row in rows.items():
             self._kept[index] = row
             self._kept.move_to_end(index)
+        if 0 in self._kept:
+            self._kept.move_to_end(0)  # nearly every batch has the null caption: it never leaves
         states = next(iter(rows.values()))[0]
         room = max(1, self._kept_bytes // (states.numel() * states.element_size()))
         while len(self._kept) > room:
@@ -108,6 +112,7 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
         raise ConfigError(
             "a backbone that reads text needs transformers", hint="pip install 'dmp-cli[text]'"
         ) from error
+    drawn = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()  # it would draw over ours
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -122,18 +127,22 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
             f"the tokenizer and text encoder of {folder} cannot be read: {reason}",
             hint="Give the pipeline's whole folder, as save_pretrained wrote it.",
         ) from error
+    finally:
+        if drawn:
+            transformers.utils.logging.enable_progress_bar()
     _check_loaded(report, folder)
     model = model.to(device).eval().requires_grad_(False)
     return CaptionTable(TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(folder), digest=_digest(model))))
 
 
 def _digest(model: Any) -> str:
-    return digest_tensors(model.state_dict())
+    # transformers put this in front of CLIP's names until version 5
+    return digest_tensors({name.removeprefix("text_model."): t for name, t in model.state_dict().items()})
 
 
 def _kind_of(folder: Path) -> Literal["clip", "t5"]:
     """CLIP or T5, by the encoder's own config."""
-    if (folder / "text_encoder_2").exists():
+    if len(_encoders(folder)) > 1:
         raise CheckpointError(f"{folder} has two text encoders, as Stable Diffusion XL and 3; one is known here")
     file = folder / "text_encoder" / "config.json"
     try:
@@ -143,6 +152,16 @@ def _kind_of(folder: Path) -> Literal["clip", "t5"]:
     if names[0] not in _KINDS:
         raise CheckpointError(f"{folder}: a text encoder {names[0]} is none of {', '.join(_KINDS)}")
     return _KINDS[names[0]]
+
+
+def _encoders(folder: Path) -> set[str]:
+    """The text encoders that a pipeline's folder holds or names."""
+    try:
+        named = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        named = {}
+    told = {key for key, value in dict(named).items() if "text_encoder" in key and any(value or ())}
+    return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}
 
 
 def _check_loaded(report: dict[str, Any], folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dmp_cli.ablation.arms import Arm, arms_of
-from dmp_cli.ablation.page import draw_pictures
+from dmp_cli.ablation.page import draw_pictures, draw_scores
 from dmp_cli.ablation.plan import Plan, in_arguments
 from dmp_cli.ablation.table import notes_of, summarise, table_of
 
@@ -96,13 +96,24 @@ def test_summaries_by_hand() -> None:
     assert (one.mean, one.std, one.error) == (2.0, None, None)
 
 
+def test_precision_is_of_training_and_sampling_alone() -> None:
+    for command in replace(PLAN, precision=["--dtype", "bf16"]).commands():
+        assert ("--dtype" in command) == (command[0] != "eval")
+
+
 def row(name: str, *values: float) -> dict[str, Any]:
     def score(value: float) -> dict[str, Any]:
         plain = {"seeds": [value], "mean": value, "std": None, "error": None}
         return {"fid": {**plain, "difference": {**plain, "mean": value - 8}}}
 
     curve = [{"step": step, "scores": score(value)} for step, value in enumerate(values, start=1)]
-    found: dict[str, Any] = {"name": name, "title": name, "scores": score(values[-1]), "curve": curve}
+    found: dict[str, Any] = {
+        "name": name,
+        "title": name,
+        "starts_as_base": True,
+        "scores": score(values[-1]),
+        "curve": curve,
+    }
     if name == "base":
         del found["scores"]["fid"]["difference"], found["curve"]
     return found
@@ -119,6 +130,17 @@ def test_the_table_in_text_and_its_warnings() -> None:
     notes = " ".join(notes_of(report(row("base", 8.0))))
     assert "50 images for 64 features: the covariance is singular" in notes
     assert "One seed: there is no spread" in notes
+
+
+def test_an_arm_that_changes_outputs_at_once_does_not_start_at_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [arm.name for arm in arms_of("table4", num_blocks=2, num_prompts=16) if not arm.starts_as_base] == [
+        "4d-prepend"
+    ]
+    assert not Arm("a", "a", {"init": "random"}).starts_as_base
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("dmp_cli.ablation.page.draw_curves", lambda series, **how: drawn.update(series) or b"")
+    draw_scores(row("base", 8.0), [row("a", 9.0, 7.5), {**row("b", 9.0, 7.0), "starts_as_base": False}], "fid")
+    assert drawn == {"a": ([0, 1, 2], [8.0, 9.0, 7.5]), "b": ([1, 2], [9.0, 7.0])}
 
 
 def test_far_curves_get_a_diagram_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

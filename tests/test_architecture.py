@@ -31,7 +31,7 @@ LAYERS = (
     "demo.floor demo.story scorepage ablation",
     "demo.page ablation.arms",
     "ablation.plan",
-    "ablation.table",
+    "ablation.table ablation.folder",
     "ablation.page",
     "commands commands._console commands._inner commands._options",
     "commands._models commands._watchers",

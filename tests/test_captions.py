@@ -30,7 +30,8 @@ def all_captions(path: Path) -> list[str]:
 
 
 def test_lines(folder: Path) -> None:
-    rows = [{"file_name": f"{index:04d}.png", "text": f" caption {index} ", "other": 1} for index in (2, 0, 1)]
+    rows: list[Any] = [{"file_name": f"{index:04d}.png", "text": f" caption {index} ", "other": 1} for index in (2, 0)]
+    rows.append({"file_name": "./0001.png", "text": None, "caption": "caption 1"})
     (folder / "metadata.jsonl").write_text(lines(*rows) + "\n")
     assert all_captions(folder) == ["caption 0", "caption 1", "caption 2"]
     assert find_images(folder).has_captions
@@ -122,3 +123,11 @@ def test_a_caption_that_is_no_text_counts_as_a_bad_image(folder: Path) -> None:
     (batch,) = batches(find_images(folder), **how, flip=False, workers=0, max_bad=1, captions=True)
     assert len(batch.bad) == 1
     assert "0001.txt is not UTF-8 text" in batch.bad[0]
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\u0085"])
+def test_a_caption_may_hold_a_letter_that_ends_lines_elsewhere(folder: Path, letter: str) -> None:
+    rows = [{"file_name": f"{index:04d}.png", "text": f"one{letter}two"} for index in range(3)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    (folder / "metadata.jsonl").write_bytes(text.encode())
+    assert all_captions(folder) == [f"one{letter}two"] * 3

@@ -267,6 +267,9 @@ def test_sha256_of_a_file_larger_than_one_read(tmp_path):
 def test_what_counts_as_existing(tmp_path):
     files.refuse_existing(tmp_path / "missing", force=False)
     files.refuse_existing(tmp_path, force=False)  # an empty folder
+    (tmp_path / ".samples.json.partial").write_text("half")
+    files.refuse_existing(tmp_path, force=False)  # a process was killed before its first file was whole
+    (tmp_path / ".samples.json.partial").unlink()
     (tmp_path / "a").write_bytes(b"")
     for path in (tmp_path, tmp_path / "a"):
         files.refuse_existing(path, force=True)

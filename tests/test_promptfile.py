@@ -18,10 +18,10 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_lines_and_their_options(tmp_path: Path) -> None:
-    text = "\ufeff# animals\n a red fox --d 42 --l 7.5\n\ntwo cats -- or three\nein Käse --l 1\n"
+    text = "\ufeff# animals\r\n a red fox --d 42 --l 7.5\r\n\ntwo cats\u2028 -- or three\nein Käse --l 1\n"
     assert read_prompts(write(tmp_path, text)) == (
         Prompt(text="a red fox", seed=42, guidance=7.5),
-        Prompt(text="two cats -- or three"),
+        Prompt(text="two cats\u2028 -- or three"),
         Prompt(text="ein Käse", guidance=1.0),
     )
 
@@ -36,6 +36,8 @@ def test_lines_and_their_options(tmp_path: Path) -> None:
         ("a --d -1", "line 1: --d '-1'"),
         ("a --l nan", "line 1: --l"),
         ("# nothing\n\n", "holds no prompt"),
+        ("a --d 1 --d 2", "line 1: --d is given twice"),
+        ("a\n--d 4", "line 2 has options and no text"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:

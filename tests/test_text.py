@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +91,15 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="two text encoders"):
         load_text(folder)
     (folder / "text_encoder_2").rmdir()
+    index = folder / "model_index.json"
+    for third in ([None, None], ["transformers", "CLIPTextModel"]):
+        index.write_text(json.dumps({"text_encoder": ["transformers", "CLIPTextModel"], "text_encoder_3": third}))
+        if third == [None, None]:
+            load_text(folder)
+        else:
+            with pytest.raises(CheckpointError, match="two text encoders"):
+                load_text(folder)
+    index.unlink()
     config = folder / "text_encoder" / "config.json"
     kept = config.read_text()
     config.write_text(json.dumps({**json.loads(kept), "architectures": ["CLIPTextModelWithProjection"]}))
@@ -107,3 +117,37 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
 def test_the_digest_tells_encoders_apart(tmp_path: Path) -> None:
     digests = {load_text(write_clip(tmp_path / str(seed), seed=seed)).encoder.record.digest for seed in (0, 1)}
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize("write", [write_clip, write_t5])
+def test_states_do_not_depend_on_what_else_is_asked_for(tmp_path: Path, write: Any) -> None:
+    table = load_text(write(tmp_path))
+    together, _ = table.look_up(table.indices(["a red fox", *(f"{n} cats" for n in range(30))]))
+    alone = load_text(tmp_path)
+    assert torch.equal(alone.look_up(alone.indices(["a red fox"]))[0][0], together[0])
+
+
+@pytest.mark.parametrize("write", [write_clip, write_t5])
+def test_states_do_not_depend_on_the_precision_of_who_asks(tmp_path: Path, write: Any) -> None:
+    table = load_text(write(tmp_path))
+    condition = table.indices(["a red fox", ""])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states = table.look_up(condition)[0]
+    assert torch.equal(states, load_text(tmp_path).encoder.encode(["a red fox", ""])[0])
+
+
+def test_the_null_caption_never_leaves(tmp_path: Path) -> None:
+    encoder = Counting(load_text(write_clip(tmp_path)).encoder)
+    table = CaptionTable(encoder, kept_bytes=1)  # room for one
+    for captions in ([""], ["a red fox"], [""], ["blue"], [""]):
+        table.look_up(table.indices(captions))
+    assert encoder.asked.count("") == 1
+
+
+def test_a_tokenizer_without_a_length_takes_that_of_the_encoder(tmp_path: Path) -> None:
+    expected = load_text(write_clip(tmp_path)).encoder.length
+    file = tmp_path / "tokenizer" / "tokenizer_config.json"
+    about = json.loads(file.read_text())
+    about.pop("model_max_length")
+    file.write_text(json.dumps(about))
+    assert load_text(tmp_path).encoder.length == expected

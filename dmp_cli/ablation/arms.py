@@ -38,6 +38,11 @@ class Arm:
         return bool(self.options.get("ema"))
 
     @property
+    def starts_as_base(self) -> bool:
+        """Whether it changes nothing before it is trained."""
+        return self.options.get("position", "add") == "add" and self.options.get("init", "zero") == "zero"
+
+    @property
     def decays(self) -> bool:
         """Whether its rates depend on the whole budget, so that it has no score before its end."""
         return self.options.get("lr_schedule", "constant") != "constant"

@@ -30,15 +30,12 @@ def draw_pictures(plan: Plan, report: dict[str, Any]) -> dict[str, bytes]:
 
 
 def draw_scores(base: dict[str, Any], arms: Sequence[dict[str, Any]], metric: str) -> bytes:
-    """Mean score over steps, a curve an arm, all starting at the base."""
-    start = base["scores"][metric]["mean"]
-    series = {
-        arm["title"]: (
-            [0, *(point["step"] for point in arm["curve"])],
-            [start, *(point["scores"][metric]["mean"] for point in arm["curve"])],
-        )
-        for arm in arms
-    }
+    """Mean score over steps, a curve an arm; one that changes nothing until it is trained starts at the base."""
+    series = {}
+    for arm in arms:
+        measured = [(point["step"], point["scores"][metric]["mean"]) for point in arm["curve"]]
+        start = [(0, base["scores"][metric]["mean"])] if arm["starts_as_base"] else []
+        series[arm["title"]] = ([step for step, _ in start + measured], [score for _, score in start + measured])
     return draw_curves(series, xlabel="step", ylabel=metric.upper())
 
 
@@ -72,7 +69,9 @@ def build_page(plan: Plan, report: dict[str, Any], *, commands: Sequence[str], p
             Section(heading="Scores", paragraphs=notes_of(report), table=table),
             Section(
                 heading="Over the steps",
-                paragraphs=["Means over the seeds; at step 0 every arm is the base."],
+                paragraphs=[
+                    "Means over the seeds. At step 0 an arm that changes nothing until it is trained is the base."
+                ],
                 pictures=_curves(pictures, alt=f"{metrics[0].upper()} over steps of {names}"),
             ),
             Section(

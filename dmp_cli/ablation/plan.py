@@ -10,6 +10,7 @@ from typing import Any
 from .arms import Arm
 
 BASE = "base"
+DIGITS = "digits"  # the sub-folder of the embedded images, where no others are given
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Plan:
     sampling: Sequence[str]  # options of ``dmp sample``, as typed
     scoring: Sequence[str]  # options of ``dmp eval``, as typed
     everywhere: Sequence[str]  # options of every command, as typed
+    precision: Sequence[str] = ()  # of matrix products in training and sampling; scores are always in float32
+
+    @property
+    def digits(self) -> Path:
+        """The embedded images, where no others are given."""
+        return self.folder / DIGITS
 
     def steps_of(self, arm: Arm) -> list[int]:
         """The steps at which an arm is scored."""
@@ -77,7 +84,17 @@ class Plan:
         often = ["--keep", "1", "--sample-every", "0", "--log-every", str(max(1, self.steps // 20))]
         saves = [] if "save_every" in options else ["--save-every", str(max(1, self.steps // self.points))]
         budget = ["--steps", str(step), "--seed", str(seed)]
-        return ["train", *self.backbone, *where, *budget, *often, *saves, *in_arguments(options), *self.everywhere]
+        return [
+            "train",
+            *self.backbone,
+            *where,
+            *budget,
+            *often,
+            *saves,
+            *in_arguments(options),
+            *self.precision,
+            *self.everywhere,
+        ]
 
     def _learnt(self, arm: Arm, seed: int) -> list[str]:
         run, average = self.run(arm, seed), "-ema" if arm.averages else ""
@@ -89,7 +106,7 @@ class Plan:
 
     def _sample(self, source: list[str], folder: Path, seed: int) -> list[str]:
         how = ["-n", str(self.num_images), *self.sampling, "--seed", str(seed), "-o", str(folder)]
-        return ["sample", *source, *how, *self.everywhere]
+        return ["sample", *source, *how, *self.precision, *self.everywhere]
 
     def _score(self, seed: int) -> list[str]:
         folders = [part for folder in self.sets(seed) for part in ("--samples", str(folder))]

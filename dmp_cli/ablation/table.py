@@ -64,6 +64,7 @@ def report_of(plan: Plan) -> dict[str, Any]:
                 "name": arm.name,
                 "title": arm.title,
                 "options": dict(arm.options),
+                "starts_as_base": arm.starts_as_base,
                 "scores": _row(scores[arm.name, steps[-1]], base),
                 "curve": [{"step": step, "scores": _row(scores[arm.name, step], base)} for step in steps],
             }

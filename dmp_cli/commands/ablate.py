@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..ablation.arms import Arm
     from ..ablation.plan import Plan
     from ..backbones.base import Backbone
+    from ._models import Loaded
 
 _TRAIN, _SAMPLE, _SCORE = "Training", "Sampling", "Scoring"
 _SHARED = ("batch_size", "micro_batch_size", "flip", "workers", "class_dropout", "save_every")
@@ -90,42 +91,38 @@ def ablate(
 
     Run it again to continue where it stopped: a finished arm is not done again.
     """
-    from .. import files
+    from ..ablation.folder import AblationFolder
 
     printer, options = Printer(ctx.params), dict(ctx.params)
     if data is None and options["backbone"] != "digits":
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     folder = output or Path("ablations") / Path(arms).stem
-    plan = _plan(arms, folder, options)
-    commands = plan.commands()
+    plan, inputs = _plan(arms, folder, options)
+    commands = [in_shell(command) for command in plan.commands()]
     if options["dry_run"]:
         for command in commands:
-            printer.say(in_shell(command))
-        printer.result({"commands": [in_shell(command) for command in commands]})
+            printer.say(command)
+        printer.result({"commands": commands})
         return
-    _claim(plan, options, force=force)
+    owned = AblationFolder(plan, inputs)
+    owned.claim(force=force)
     if data is None and not plan.data.exists():
         from ..demo import write_digits
 
         write_digits(plan.data)
-    done_file = folder / "done.json"
-    done = _read_done(done_file)
     with printer.progress("ablate", len(commands)) as advance:
-        for number, command in enumerate(commands, start=1):
-            typed = in_shell(command)
-            if typed not in done:
-                printer.note(typed)
-                run_inside(command, ctx.find_root().command)
-                done.append(typed)
-                files.write_json(done_file, done)
+        for number, (due, done) in enumerate(owned.commands(), start=1):
+            if not done:
+                printer.note(in_shell(due))
+                run_inside(due, ctx.find_root().command)
             advance(number, "")
-    _report(plan, [in_shell(command) for command in commands], printer)
+    _report(plan, commands, printer)
 
 
-def _plan(named: str, folder: Path, options: dict[str, Any]) -> Plan:
-    """What the options ask for. Looks at the backbone, to say at once which arm it cannot have."""
+def _plan(named: str, folder: Path, options: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
+    """What the options ask for, and what of: looks at backbone and data, to say at once what cannot be."""
     from ..ablation.arms import TABLES, read_arms
-    from ..ablation.plan import Plan, in_arguments
+    from ..ablation.plan import DIGITS, Plan, in_arguments
     from ..presets import nearest
 
     known = (TrainConfig.model_fields.keys() | PatchConfig.model_fields.keys()) - _RESERVED
@@ -137,16 +134,18 @@ def _plan(named: str, folder: Path, options: dict[str, Any]) -> Plan:
         raise ConfigError(f"{named} is no table and no .toml file", hint=nearest(named, TABLES))
     for arm in arms or ():
         _check_options(arm, None)
-    backbone = _load(options)
+    backbone, loaded = _look(options)
     digits = options["backbone"] == "digits"
     training = {key: options[key] for key in _SHARED if options[key] is not None}
     if digits:  # a mirrored digit is another one
         training.setdefault("flip", False)
     sampling = {"sampler": "sampler", "steps": "sampling_steps", "guidance": "guidance", "prompts": "prompts"}
     sampling |= {"guidance-channels": "guidance_channels", "batch-size": "sample_batch_size"}
+    if options["prompts"] is not None:
+        options["prompts"] = options["prompts"].resolve()
     scoring = {name: options[name] for name in ("metrics", "features", "inception_weights")}
     scoring["features"] = scoring["features"] or ("digits" if digits else None)
-    data = options["data"] or folder / "digits"
+    data = options["data"] or folder / DIGITS
     plan = Plan(
         folder=folder,
         arms=arms if arms is not None else _named_arms(named, backbone),
@@ -161,25 +160,59 @@ def _plan(named: str, folder: Path, options: dict[str, Any]) -> Plan:
         sampling=in_arguments({key: options[name] for key, name in sampling.items() if options[name] is not None}),
         scoring=in_arguments({key: value for key, value in scoring.items() if value is not None}),
         everywhere=in_arguments({"device": options["device"]} if options["device"] else {}),
+        precision=in_arguments({"dtype": options["dtype"]} if options["dtype"] else {}),
     )
     for arm in plan.arms:
         _check_options(arm, backbone)
-    return plan
+    return plan, {} if options["dry_run"] else _inputs(plan, loaded or _load(options), options)
 
 
-def _load(options: dict[str, Any]) -> Backbone:
-    import torch
-
+def _look(options: dict[str, Any]) -> tuple[Backbone, Loaded | None]:
+    """The backbone, its weights unread where its folder or, for --dry-run, its name tells enough."""
     from ..backbones import build_backbone, is_size_name
-    from ._models import check_early, load_bare
+    from ._models import check_early
 
     seen = check_early(options, None)
+    if seen is None and options["dry_run"] and is_size_name(options["backbone"] or ""):
+        seen = build_backbone(options["backbone"])
     if seen is not None:
-        return seen
-    name = options["backbone"] or ""
-    if options["dry_run"] and is_size_name(name):  # the name is enough to show what would be done
-        return build_backbone(name)
-    return load_bare(options, torch.device("cpu")).backbone
+        return seen, None
+    loaded = _load(options)
+    return loaded.backbone, loaded
+
+
+def _load(options: dict[str, Any]) -> Loaded:
+    import torch
+
+    from ._models import load_bare
+
+    return load_bare(options, torch.device("cpu"))
+
+
+def _inputs(plan: Plan, loaded: Loaded, options: dict[str, Any]) -> dict[str, Any]:
+    """What is compared, by fingerprint and digest: nothing of it may change between two calls."""
+    from ..codec import image_size
+    from ..files import sha256_of
+    from ..images import find_images
+
+    backbone, prompts = loaded.backbone, options["prompts"]
+    assert backbone.record is not None
+    data = "embedded digits" if options["data"] is None else find_images(plan.data).fingerprint
+    if plan.reference == plan.data:
+        reference = data
+    elif plan.reference.suffix == ".npz" and plan.reference.exists():
+        reference = sha256_of(plan.reference)
+    else:
+        reference = find_images(plan.reference).fingerprint
+    return {
+        "data": data,
+        "reference": reference,
+        "backbone": [backbone.record.digest, backbone.sizes, backbone.schedule.model_dump()],
+        "codec": loaded.codec.record.digest,
+        "image size": image_size(loaded.codec, backbone),
+        "text encoder": backbone.captions.encoder.record.digest if backbone.takes_text else None,
+        "prompts": None if prompts is None else sha256_of(prompts),
+    }
 
 
 def _named_arms(named: str, backbone: Backbone) -> list[Arm]:
@@ -196,7 +229,7 @@ def _named_backbone(options: dict[str, Any]) -> list[str]:
     from ..ablation.plan import in_arguments
 
     names = ("backbone", "checkpoint", "vae", "image_size", "num_classes", "num_heads", "trained_with", "schedule")
-    given = {name: options[name] for name in (*names, "download") if options[name]}
+    given = {name: options[name] for name in (*names, "download") if options[name] not in (None, False)}
     return in_arguments(given)
 
 
@@ -218,37 +251,6 @@ def _check_options(arm: Arm, backbone: Backbone | None) -> None:
     except ConfigError as error:
         where = "" if arm.line is None else f" (line {arm.line})"
         raise ConfigError(f"arm {arm.name}{where}: {error.message}", hint=error.hint) from error
-
-
-def _claim(plan: Plan, options: dict[str, Any], *, force: bool) -> None:
-    """Take the folder: an ablation asked for in the same way is continued, anything else is refused."""
-    import json
-    import shutil
-    from dataclasses import asdict
-
-    from .. import files
-
-    about_file = plan.folder / "ablation.json"
-    about = json.loads(json.dumps({**asdict(plan), "seeds": len(plan.seeds)}, default=str))
-    if force and about_file.exists():  # never what is no ablation
-        shutil.rmtree(plan.folder, ignore_errors=True)
-    earlier = json.loads(about_file.read_text(encoding="utf-8")) if about_file.exists() else None
-    if earlier is None:
-        files.refuse_existing(plan.folder, force=False)
-    elif {**earlier, "seeds": 0} != {**about, "seeds": 0}:  # more seeds may be added
-        changed = sorted(key for key in about if key != "seeds" and earlier.get(key) != about[key])
-        raise ConfigError(
-            f"{plan.folder} holds another ablation ({', '.join(changed)} differ)",
-            hint="Give another -o, or replace it with --force.",
-        )
-    files.write_json(about_file, about)
-    files.remove_partials(plan.folder)
-
-
-def _read_done(path: Path) -> list[str]:
-    import json
-
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import write_images
 from tests.commands.conftest import Run, files_in, parse
 
 ARMS = """
@@ -86,6 +87,42 @@ def test_the_table_by_hand_and_the_files(run: Run, arms: Path) -> None:
     assert len(json.loads((folder / "report.json").read_text())["seeds"]) == 3
     refused = run("ablate", arms, *HOW, "--seeds", 2, "-o", "out", "--steps", 6, code=1)
     assert "holds another ablation (steps differ)" in refused.stderr
+
+
+def test_a_folder_is_the_same_by_any_path_and_other_inputs_are_refused(run: Run, arms: Path, tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", count=40, classes=10, size=8)
+    small = ["ablate", arms, *HOW, "--data", data, "-n", 70, "--points", 1, "-q"]
+    run(*small, "-o", "out")
+    before = images(Path("out"))
+    run(*small, "-o", tmp_path / "out")
+    Path("out").rename("moved")
+    run(*small, "-o", "moved")
+    assert {path.name: stamp for path, stamp in images(Path("moved")).items()} == {
+        path.name: stamp for path, stamp in before.items()
+    }
+    report = (tmp_path / "moved" / "report.json").read_bytes()
+    next(data.rglob("*.png")).unlink()
+    refused = run(*small, "-o", "moved", "--seeds", 2, code=1).stderr
+    assert "holds another ablation (the data, the reference differ)" in refused
+    assert (tmp_path / "moved" / "report.json").read_bytes() == report
+
+
+def test_force_removes_an_ablation_and_nothing_else(run: Run, arms: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "notes.txt").write_text("years of work")
+    assert "exists already" in run("ablate", arms, *HOW, "-o", thesis, "--force", code=1).stderr
+    (thesis / "ablation.json").write_text("{}")
+    data = write_images(thesis / "data", count=10, classes=10, size=8)
+    inside = run("ablate", arms, *HOW, "--data", data, "-o", thesis, "--force", code=1).stderr
+    assert "--force would remove" in inside
+    assert (thesis / "notes.txt").exists()
+    assert len(list(data.rglob("*.png"))) == 10
+
+
+def test_dtype_is_that_of_training_and_sampling(run: Run) -> None:
+    commands = parse(run("ablate", "table2", *HOW, "--dtype", "bf16", "--dry-run", "--json"))["commands"]
+    assert all(("--dtype bf16" in command) == (not command.startswith("dmp eval")) for command in commands)
 
 
 @pytest.mark.slow

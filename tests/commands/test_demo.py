@@ -41,6 +41,13 @@ def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
     assert "exists already" in run("demo", "--steps", 3, "-n", 60, "-o", "out", code=1).stderr
 
 
+def test_force_removes_nothing_but_a_demo(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "notes.txt").write_text("years of work")
+    assert "exists already" in run("demo", "--steps", 2, "-n", 60, "-o", "thesis", "--force", code=1).stderr
+    assert files_in(tmp_path) == {"thesis/notes.txt"}
+
+
 def test_dry_run_shows_the_commands(run: Run, tmp_path: Path) -> None:
     commands = parse(run("demo", "--dry-run", "--json"))["commands"]
     assert len([command for command in commands if command.startswith("dmp train")]) == 3
