@@ -93,13 +93,14 @@ def test_a_folder_is_the_same_by_any_path_and_other_inputs_are_refused(run: Run,
     data = write_images(tmp_path / "data", count=40, classes=10, size=8)
     small = ["ablate", arms, *HOW, "--data", data, "-n", 70, "--points", 1, "-q"]
     run(*small, "-o", "out")
-    before = images(Path("out"))
+    before, done = images(Path("out")), Path("out/done.json").read_bytes()
     run(*small, "-o", tmp_path / "out")
     Path("out").rename("moved")
     run(*small, "-o", "moved")
     assert {path.name: stamp for path, stamp in images(Path("moved")).items()} == {
         path.name: stamp for path, stamp in before.items()
     }
+    assert (tmp_path / "moved" / "done.json").read_bytes() == done  # no command was run again
     report = (tmp_path / "moved" / "report.json").read_bytes()
     next(data.rglob("*.png")).unlink()
     refused = run(*small, "-o", "moved", "--seeds", 2, code=1).stderr
