@@ -28,6 +28,8 @@ class _Group(TyperGroup):
         except DMPError as error:
             if ctx.meta.get("dmp.verbose"):
                 traceback.print_exc()
+            if error.silent:
+                raise typer.Exit(error.exit_code) from None
             message, *rest = str(error).splitlines()
             print(f"error: {message}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None

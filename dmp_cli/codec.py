@@ -25,9 +25,26 @@ class Codec(ABC):
     image_channels: int
     clips: bool  # whether what it decodes lies in [-1, 1], so that a sampler may clip its guess of x_0
 
+    has_posterior: bool  # whether an image has a distribution of latents, not one alone
+
     @abstractmethod
-    def encode(self, images: Tensor, *, noise: Tensor) -> Tensor:
-        """Latents (B, C', H/f, W/f); ``noise`` of that shape draws from the posterior where there is one."""
+    def measure(self, images: Tensor) -> Tensor:
+        """What has to be kept of images (B, C, H, W) to draw their latents from: (B, K, H/f, W/f) float32.
+
+        Mean and standard deviation one after the other where there is a posterior, else the latents.
+        """
+
+    @abstractmethod
+    def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:
+        """Latents (B, C', H/f, W/f) from what :meth:`measure` gave, by normal ``noise`` where there is a posterior."""
+
+    def encode(self, images: Tensor, *, noise: Tensor | None) -> Tensor:
+        """Latents (B, C', H/f, W/f) of images."""
+        return self.draw(self.measure(images), noise=noise)
+
+    def to(self, device: torch.device) -> None:
+        """Move its weights, where it has some."""
+        return
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -37,14 +54,17 @@ class Codec(ABC):
 class PixelCodec(Codec):
     """No codec: the backbone denoises pixels."""
 
-    factor, clips = 1, True
+    factor, clips, has_posterior = 1, True, False
 
     def __init__(self, image_channels: int) -> None:
         self.image_channels = image_channels
         self.record = CodecRecord(kind="pixel")
 
-    def encode(self, images: Tensor, *, noise: Tensor) -> Tensor:
+    def measure(self, images: Tensor) -> Tensor:
         return images
+
+    def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:
+        return measured
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents
@@ -57,6 +77,7 @@ class VAECodec(Codec):
 
     def __init__(self, vae: Any, record: CodecRecord) -> None:
         self.vae, self.record = vae, record
+        self.has_posterior = record.kind == "vae"
         self.image_channels = vae.config["in_channels"]
         stages = vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels")
         self.factor = 2 ** (len(stages) - 1)
@@ -64,13 +85,22 @@ class VAECodec(Codec):
         self.shift = vae.config.get("shift_factor") or 0.0
 
     @torch.no_grad()
-    def encode(self, images: Tensor, *, noise: Tensor) -> Tensor:
+    def measure(self, images: Tensor) -> Tensor:
         encoded = self.vae.encode(images)
-        if self.record.kind == "tiny-vae":
-            latents = encoded.latents
-        else:
-            latents = encoded.latent_dist.mean + encoded.latent_dist.std * noise
+        if not self.has_posterior:
+            return encoded.latents
+        return torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], dim=1)
+
+    def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:
+        latents = measured
+        if self.has_posterior:
+            assert noise is not None
+            mean, std = measured.chunk(2, dim=1)
+            latents = mean + std * noise
         return (latents - self.shift) * self.scale
+
+    def to(self, device: torch.device) -> None:
+        self.vae.to(device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

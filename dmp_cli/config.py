@@ -190,11 +190,24 @@ class TrainConfig(Frozen):
     keep: int = Field(3, ge=1)  # newest checkpoints kept
     workers: int = Field(0, ge=0)
     max_bad: int = Field(100, ge=0)  # unreadable images allowed before the run stops
+    max_bad_steps: int = Field(20, ge=0)  # steps in a row that may be skipped for a loss that is not finite
+    latent_store: bool | None = None  # None: for a VAE, and for pixels that do not fit in memory
+    store_dir: Path | None = None  # the store's folder; None: one in $DMP_HOME/latents
+    half_frozen: bool = True  # with bf16 and fp16, keep frozen weights in it: the same numbers
+    gradient_checkpointing: bool = False  # compute each block again in the backward, instead of keeping it
+    compile: bool = False  # by torch.compile
+    shard_backbone: bool = False  # over the processes (FSDP2), for a backbone that does not fit one device
 
     @model_validator(mode="after")
     def _gate_options_have_a_gate(self) -> TrainConfig:
         if self.gate_noise and self.method != "dmp":
             raise ValueError(f"--gate-noise is noise on a gate's logits, and --method {self.method} has no gate")
+        return self
+
+    @model_validator(mode="after")
+    def _only_frozen_weights_are_spread(self) -> TrainConfig:
+        if self.shard_backbone and self.method not in ("dmp", "prompt-tuning"):
+            raise ValueError(f"--shard-backbone is for a frozen backbone, and --method {self.method} changes it")
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from .config import Dtype
 from .errors import ConfigError
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -40,4 +41,20 @@ def autocast(device: torch.device, dtype: Dtype) -> contextlib.AbstractContextMa
     """Matrix products in ``dtype``; weights, sums and the hidden state between blocks stay float32."""
     if dtype == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[dtype])
+    return torch.autocast(device.type, dtype=HALF[dtype])
+
+
+@contextlib.contextmanager
+def fast_matmul(device: torch.device) -> Iterator[None]:
+    """On CUDA, float32 matrix products inside use the TF32 units: eight times as fast, 10 bits of mantissa."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

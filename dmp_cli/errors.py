@@ -7,6 +7,7 @@ class DMPError(Exception):
     """Base of everything a user can cause; the command line turns it into one message and exit code 1."""
 
     exit_code = 1
+    silent = False  # whether somebody else says it: another process of the same run
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

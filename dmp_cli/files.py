@@ -24,6 +24,13 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _WRITERS = 8
 
 
+def home_folder() -> Path:
+    """Where this tool keeps what several runs use: ``$DMP_HOME``, by default in the user's data folder."""
+    import platformdirs
+
+    return Path(os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
     path = Path(path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from . import patchfile
@@ -35,6 +36,11 @@ class Trainee:
     adapter: Adapter | None = None  # in the backbone; for LoRA alone
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether the backbone's own weights must stay as they are: for a patch and an adapter."""
+        return self.adapter is not None or isinstance(self.denoiser, PatchedBackbone)
+
+    @property
     def file_stem(self) -> str:
         """Name of what it leaves in a run, without ``file_suffix``."""
         if self.adapter is not None:
@@ -45,6 +51,13 @@ class Trainee:
     def file_suffix(self) -> str:
         """``.safetensors``; an adapter is a folder."""
         return "" if self.adapter is not None else ".safetensors"
+
+    def move(self, device: torch.device) -> None:
+        """Move all of it that is not there yet to ``device``."""
+        self.denoiser.to(device)
+        self.codec.to(device)
+        if self.load_noise is not None:
+            self.load_noise.to(device)
 
     def write(self, path: Path, values: dict[str, Tensor], training: dict[str, Any]) -> None:
         """Write the learnt file with ``values`` (as trained, or their average) in place of the live parameters."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from .config import TrainConfig
+
+T = TypeVar("T")
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
@@ -25,23 +30,61 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 class Meter:
-    """Means over the steps since the last log line."""
+    """Means over the steps since the last log line, and what the run costs."""
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
+    def __init__(self, config: TrainConfig, device: torch.device, *, done: int) -> None:
+        self.config, self.device, self.done = config, device, done
         self._clear()
 
     def _clear(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.steps, self.start = 0, time.perf_counter()
+        self.steps, self.waited, self.start = 0, 0.0, time.perf_counter()
+
+    def waiting(self, feed: Iterable[T]) -> Iterator[T]:
+        """The items of ``feed``, the time spent waiting for them counted."""
+        items = iter(feed)
+        while True:
+            begin = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - begin
+            yield item
 
     def add(self, terms: dict[str, Tensor]) -> None:
+        """Count one step. Its terms stay on the device."""
         for name, value in terms.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
         self.steps += 1
+        self.done += 1
 
     def read(self, *, step: int, lr: float) -> dict[str, Any]:
+        """A line of the log; this alone waits for the device."""
         means = {name: float(total) / self.steps for name, total in self.sums.items()}
-        rate = self.steps * self.batch_size / (time.perf_counter() - self.start)
+        skipped = round(means.pop("skipped", 0.0) * self.steps)
+        seconds = time.perf_counter() - self.start
+        line = {
+            "step": step,
+            **means,
+            "lr": lr,
+            "skipped_steps": skipped,
+            "images_per_second": round(self.steps * self.config.batch_size / seconds, 2),
+            "data_wait": round(self.waited / seconds, 4),  # share of the time
+            "memory_gib": round(memory_in_use(self.device) / 2**30, 3),
+            "seconds_left": round((self.config.steps - self.done) * seconds / self.steps),
+        }
         self._clear()
-        return {"step": step, **means, "lr": lr, "images_per_second": round(rate, 2)}
+        return line
+
+
+def memory_in_use(device: torch.device) -> int:
+    """The most bytes held so far: of the GPU's memory by tensors, on a CPU of main memory by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    # Linux counts in KiB, macOS in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -15,8 +15,8 @@ from dmp_cli.config import PatchConfig, TrainConfig
 from dmp_cli.data import Batch
 from dmp_cli.engine import attach
 from dmp_cli.errors import ConfigError
+from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
-from dmp_cli.training import TrainingLoop
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
 
 VARIANTS: list[dict[str, Any]] = [
@@ -99,12 +99,12 @@ def loop_of(**options: Any) -> TrainingLoop:
 def batch(step: int) -> Batch:
     source = torch.Generator().manual_seed(step)
     images = torch.rand(4, 3, 8, 8, generator=source) * 2 - 1
-    return Batch(step=step, images=images, labels=torch.arange(4), indices=torch.arange(4), bad=[])
+    return Batch(step=step, values=images, labels=torch.arange(4), indices=torch.arange(4), bad=[])
 
 
 def learnt_after(loop: TrainingLoop, steps: int) -> dict[str, torch.Tensor]:
     for step in range(loop.step, steps):
-        loop.advance(batch(step))
+        loop.advance(loop.prepare(batch(step)))
     return {name: parameter.detach().clone() for name, parameter in loop.trainee.learnt.items()}
 
 
@@ -150,7 +150,8 @@ def test_the_noise_learns_through_the_mixture_alone() -> None:
 
 
 def test_authors_losses_in_a_step() -> None:
-    terms = loop_of(balance_losses="authors").advance(batch(0))
+    loop = loop_of(balance_losses="authors")
+    terms = loop.advance(loop.prepare(batch(0)))
     assert float(terms["load"]) == 0
     assert float(terms["importance"]) > 0
     assert loop_of(balance_losses="authors").trainee.load_noise is None

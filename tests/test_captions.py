@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dmp_cli.data import batches
+from dmp_cli.data import LiveReader, batches
 from dmp_cli.errors import DataError
-from dmp_cli.images import find_images
+from dmp_cli.images import ImageSource, find_images
 from tests.builders import write_images
 
 
@@ -102,25 +102,30 @@ def test_what_is_wrong_is_named(folder: Path, text: str, message: str) -> None:
         find_images(folder)
 
 
+def read_live(folder: Path) -> tuple[ImageSource, LiveReader]:
+    source = find_images(folder)
+    return source, LiveReader(source, image_size=8, channels=3)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_carry_the_caption_of_the_image_that_is_shown(folder: Path, workers: int) -> None:
     for index in range(3):
         (folder / f"{index:04d}.txt").write_text(f"beside {index}")
     (folder / "0001.png").write_bytes(b"broken")
-    how: dict[str, Any] = {"image_size": 8, "channels": 3, "batch_size": 2, "seed": 0, "start_step": 0, "stop_step": 6}
-    found = list(batches(find_images(folder), **how, flip=True, workers=workers, max_bad=1, captions=True))
+    how: dict[str, Any] = {"batch_size": 2, "seed": 0, "start_step": 0, "stop_step": 6}
+    found = list(batches(*read_live(folder), **how, flip=True, workers=workers, max_bad=1, captions=True))
     for batch in found:
         assert batch.captions == [f"beside {index}" for index in batch.indices.tolist()]
     assert {index for batch in found for index in batch.indices.tolist()} == {0, 2}
-    silent = next(iter(batches(find_images(folder), **how, flip=True, workers=0, max_bad=1)))
+    silent = next(iter(batches(*read_live(folder), **how, flip=True, workers=0, max_bad=1)))
     assert silent.captions is None
 
 
 def test_a_caption_that_is_no_text_counts_as_a_bad_image(folder: Path) -> None:
     for index in range(3):
         (folder / f"{index:04d}.txt").write_bytes(b"K\xe4se" if index == 1 else b"fine")
-    how: dict[str, Any] = {"image_size": 8, "channels": 3, "batch_size": 3, "seed": 0, "start_step": 0, "stop_step": 1}
-    (batch,) = batches(find_images(folder), **how, flip=False, workers=0, max_bad=1, captions=True)
+    how: dict[str, Any] = {"batch_size": 3, "seed": 0, "start_step": 0, "stop_step": 1}
+    (batch,) = batches(*read_live(folder), **how, flip=False, workers=0, max_bad=1, captions=True)
     assert len(batch.bad) == 1
     assert "0001.txt is not UTF-8 text" in batch.bad[0]
 

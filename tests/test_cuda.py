@@ -10,9 +10,9 @@ from dmp_cli.data import Batch
 from dmp_cli.devices import autocast, pick_device
 from dmp_cli.engine import attach, backbone_digest
 from dmp_cli.errors import ConfigError
+from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
 from dmp_cli.sampling import resolve, sample
-from dmp_cli.training import TrainingLoop
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
 
 DEVICE = "cuda"
@@ -137,7 +137,8 @@ def test_training_steps(method, dtype, tmp_path):
     before = {name: parameter.detach().clone() for name, parameter in loop.trainee.learnt.items()}
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for step in range(6):
-        terms = loop.advance(Batch(step=step, images=images, labels=torch.arange(4), indices=torch.arange(4), bad=[]))
+        batch = Batch(step=step, values=images, labels=torch.arange(4), indices=torch.arange(4), bad=[])
+        terms = loop.advance(loop.prepare(batch))
         assert all(there(value) and value.isfinite() for value in terms.values())
     assert all(parameter.isfinite().all() for parameter in loop.trainee.learnt.values())
     assert any(not torch.equal(parameter, before[name]) for name, parameter in loop.trainee.learnt.items())

@@ -16,7 +16,8 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from dmp_cli import randomness
-from dmp_cli.data import Batch, Order, batches, center_crop
+from dmp_cli.data import Batch, LiveReader, Order, batches
+from dmp_cli.decoding import center_crop
 from dmp_cli.errors import DataError
 from dmp_cli.images import ImageSource, find_images
 
@@ -44,8 +45,9 @@ def make(folder: Path, count: int = 7, *, bad: tuple[int, ...] = ()) -> Path:
 
 
 def run(source: ImageSource, *, stop: int, start: int = 0, workers: int = 0, **options: object) -> list[Batch]:
-    arguments = {"image_size": SIZE, "channels": 3, "batch_size": 3, "seed": 5, "flip": True, "max_bad": 100, **options}
-    return list(batches(source, start_step=start, stop_step=stop, workers=workers, **arguments))
+    reader = LiveReader(source, image_size=SIZE, channels=options.pop("channels", 3))
+    arguments = {"batch_size": 3, "seed": 5, "flip": True, "max_bad": 100, **options}
+    return list(batches(source, reader, start_step=start, stop_step=stop, workers=workers, **arguments))
 
 
 def assert_same(some: list[Batch], others: list[Batch]) -> None:
@@ -202,9 +204,11 @@ def test_signals_to_the_group_leave_the_parent_able_to_go_on(tmp_path, number):
 
 
 def test_stopping_early_leaves_no_process(tmp_path):
+    source = find_images(make(tmp_path))
     stream = batches(
-        find_images(make(tmp_path)),
-        **{"image_size": SIZE, "channels": 3, "batch_size": 3, "seed": 5, "flip": True, "max_bad": 0},
+        source,
+        LiveReader(source, image_size=SIZE, channels=3),
+        **{"batch_size": 3, "seed": 5, "flip": True, "max_bad": 0},
         **{"start_step": 0, "stop_step": 10**9, "workers": 2},
     )
     next(stream)

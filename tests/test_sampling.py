@@ -177,9 +177,13 @@ class Latents(Codec):
     """A codec whose space is not bounded, and which shows what it was given."""
 
     factor, image_channels, clips, record = 1, 3, False, CodecRecord(kind="vae")
+    has_posterior = False
 
-    def encode(self, images, *, noise):
+    def measure(self, images):
         return images
+
+    def draw(self, measured, *, noise):
+        return measured
 
     def decode(self, latents):
         self.seen = latents

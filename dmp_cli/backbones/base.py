@@ -39,6 +39,7 @@ class Backbone(nn.Module, ABC):
     has_null: bool  # whether guidance and class dropout are possible
     learns_sigma: bool  # whether its output carries a variance: (B, 2C, H, W) instead of (B, C, H, W)
     gate_width: int  # D of the vector the gate reads
+    channels_last: ClassVar[bool] = False  # whether a GPU is faster with its maps in this memory format
     any_size: ClassVar[bool] = False  # whether it denoises samples of other sizes than its own
 
     takes_text: bool = False  # whether its condition is an index into ``captions``

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoints import PICKLES, SAFETENSORS, Weights, read_weights
 from ..errors import CheckpointError, ConfigError
+from ..files import home_folder
 from .names import PUBLIC_HOMES, named_sizes, plain_name
 
 EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetensors"}
@@ -23,10 +23,7 @@ class Found(NamedTuple):
 
 def checkpoint_folder() -> Path:
     """Where weights for a name are looked for: ``$DMP_HOME/checkpoints``, by default in the user's data folder."""
-    import platformdirs
-
-    home = os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False)
-    return Path(home) / "checkpoints"
+    return home_folder() / "checkpoints"
 
 
 def find_weights(name: str, checkpoint: Path | None, *, download: bool) -> Found:

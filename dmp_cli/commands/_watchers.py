@@ -10,6 +10,7 @@ from ._console import Printer
 
 if TYPE_CHECKING:
     from ..methods import Trainee
+    from ..parallel import World
     from ..runfolder import RunFolder
     from ..training import Progress
 
@@ -20,10 +21,17 @@ class Watchers:
     """What else happens as a run goes on: bad images named, curves, sample grids."""
 
     def __init__(
-        self, run: RunFolder, trainee: Trainee, config: TrainConfig, printer: Printer, *, writer: Any | None
+        self,
+        run: RunFolder,
+        trainee: Trainee,
+        config: TrainConfig,
+        printer: Printer,
+        *,
+        writer: Any | None,
+        world: World,
     ) -> None:
         self.run, self.trainee, self.config, self.printer = run, trainee, config, printer
-        self.bad = 0
+        self.world, self.bad = world, 0
         self.prompts: tuple[Prompt, ...] | None = None  # what sample grids show, for a backbone that reads text
         self.remark = ""
         self.last_line: dict[str, Any] = {}
@@ -34,15 +42,22 @@ class Watchers:
         for message in event.bad:
             self.bad += 1
             self.printer.warn(f"skipped: {message}")
-            self.run.log({"step": event.step, "skipped": message})
+            if self.world.is_first:
+                self.run.log({"step": event.step, "skipped": message})
         if event.line is not None:
             self.last_line = event.line
             self.remark = f"loss {event.line['loss']:.4f}  {event.line['images_per_second']:.1f} images/s"
+            if event.line["skipped_steps"]:
+                self.printer.warn(
+                    f"{event.line['skipped_steps']} of the last steps skipped: loss or gradients not finite"
+                )
             if self.writer is not None:
                 for name, value in event.line.items():
                     self.writer.add_scalar(name, value, event.step)
                 self.writer.flush()
-        if self.config.sample_every and event.step % self.config.sample_every == 0:
+        # where the weights are spread over the processes, all of them have to draw
+        draws = self.world.is_first or self.config.shard_backbone
+        if draws and self.config.sample_every and event.step % self.config.sample_every == 0:
             self._draw(event.step)
 
     def _draw(self, step: int) -> None:
@@ -51,11 +66,18 @@ class Watchers:
         from ..sampling import resolve, sample
 
         backbone = self.trainee.backbone
-        changes = {"guidance": 1.5 if backbone.has_null else 1.0, "seed": self.config.seed, "prompts": self.prompts}
+        changes: dict[str, Any] = {
+            "guidance": 1.5 if backbone.has_null else 1.0,
+            "seed": self.config.seed,
+            "prompts": self.prompts,
+        }
+        changes["dtype"] = self.config.dtype  # frozen weights may be kept in it
         config = _GRID.model_copy(update=changes)
         (images,) = sample(
             self.trainee.denoiser, backbone=backbone, codec=self.trainee.codec, config=resolve(config, backbone)
         )
+        if not self.world.is_first:
+            return
         grid = image_grid([image.pixels for image in images], rows=4, columns=4)
         write_bytes(self.run.samples / f"step-{step:08d}.png", grid)
 

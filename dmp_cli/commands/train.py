@@ -15,12 +15,15 @@ from ._console import Printer
 from ._options import setting
 
 if TYPE_CHECKING:
+    import torch
+
     from ..images import ImageSource
     from ..methods import Trainee
+    from ..parallel import World
     from ..runfolder import RunFolder
     from ._watchers import Watchers
 
-_PANEL = "Recipe"
+_PANEL, _SPEED = "Recipe", "Speed and memory"
 # What says how a command runs, not what it makes: a continued run takes it anew.
 _PASSING = (
     "resume",
@@ -34,11 +37,16 @@ _PASSING = (
     "device",
     "download",
     "tensorboard",
+    "store_dir",
 )
 
 
 def _set(field: str, help: str, *names: str) -> Any:
     return setting(TrainConfig, field, help, *names, panel=_PANEL)
+
+
+def _fast(field: str, help: str, *names: str) -> Any:
+    return setting(TrainConfig, field, help, *names, panel=_SPEED)
 
 
 @opt.with_options(opt.variant, opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -97,6 +105,48 @@ def train(
     keep: Annotated[int | None, _set("keep", "Newest checkpoints kept.")] = None,
     workers: Annotated[int | None, _set("workers", "Processes that load images.")] = None,
     max_bad: Annotated[int | None, _set("max_bad", "Unreadable images allowed before the run stops.")] = None,
+    max_bad_steps: Annotated[
+        int | None, _set("max_bad_steps", "Steps in a row skipped for a loss that is not finite, before the run stops.")
+    ] = None,
+    latent_store: Annotated[
+        bool | None,
+        typer.Option(
+            "--latent-store/--no-latent-store",
+            help="Encode all images once, and keep the latents; or encode live.",
+            show_default="where it saves work",
+            rich_help_panel=_SPEED,
+        ),
+    ] = None,
+    store_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--store-dir",
+            help="The latent store's folder.",
+            show_default="in $DMP_HOME/latents",
+            rich_help_panel=_SPEED,
+        ),
+    ] = None,
+    half_frozen: Annotated[
+        bool | None,
+        _fast("half_frozen", "With bf16 or fp16, keep frozen weights in it.", "--half-frozen/--no-half-frozen"),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool | None,
+        _fast(
+            "gradient_checkpointing",
+            "Compute blocks again in the backward: less memory, more time.",
+            "--gradient-checkpointing/--no-gradient-checkpointing",
+        ),
+    ] = None,
+    compile: Annotated[bool | None, _fast("compile", "Compile the denoiser.", "--compile/--no-compile")] = None,
+    shard_backbone: Annotated[
+        bool | None,
+        _fast(
+            "shard_backbone",
+            "Spread the frozen weights over the processes (FSDP2).",
+            "--shard-backbone/--no-shard-backbone",
+        ),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
 ) -> None:
     """Train a patch on the data its backbone was trained on. Defaults are the paper's recipe."""
@@ -135,46 +185,84 @@ def _run(
     run: RunFolder, config: TrainConfig, patch_config: PatchConfig | None, options: dict[str, Any], printer: Printer
 ) -> None:
     from ..devices import pick_device
+    from ..parallel import find_world
+
+    world = find_world()
+    device = pick_device(world.own_device(options.get("device", "auto")))
+    if not world.is_first:
+        printer.quiet, printer.as_json = True, False
+    with world.connected(device):
+        _run_in(world, device, run, config, patch_config, options, printer)
+
+
+def _run_in(
+    world: World,
+    device: torch.device,
+    run: RunFolder,
+    config: TrainConfig,
+    patch_config: PatchConfig | None,
+    options: dict[str, Any],
+    printer: Printer,
+) -> None:
+    from torch import device as torch_device
+
     from ..images import find_images
     from ..methods import check_noise, prepare
     from ..signals import StopRequest
     from ..training import check_captions, check_conditions
     from ..training import train as run_training
     from ._models import build_fresh, check_early, load_bare
+    from ._stores import prepare_store
     from ._watchers import Watchers, tensorboard_writer
 
-    device = pick_device(options.get("device", "auto"))
-    writer = tensorboard_writer() if options["tensorboard"] else None
+    writer = tensorboard_writer() if options["tensorboard"] and world.is_first else None
+    world.share(config.batch_size)
     images = find_images(config.data)
     if patch_config is not None:
         check_noise(config, patch_config)
     early = check_early(options, patch_config)
     if early is not None:
         check_captions(images, early)
+    at_first = torch_device("cpu") if config.shard_backbone else device  # then no device ever holds all of it
     if config.method == "scratch":
-        loaded = build_fresh(options, device, data_classes=len(images.classes), seed=config.seed)
+        loaded = build_fresh(options, at_first, data_classes=len(images.classes), seed=config.seed)
     else:
-        loaded = load_bare(options, device)
+        loaded = load_bare(options, at_first)
     check_conditions(images, loaded.backbone)
     trainee = prepare(config, backbone=loaded.backbone, codec=loaded.codec, patch_config=patch_config)
     settings = _settings(config, patch_config, loaded, options)
     settings["images"] = {"fingerprint": images.fingerprint, "count": len(images)}
-    run.open(settings, resume=options["resume"], force=options["force"])
-    state = run.load_state(warn=printer.warn) if options["resume"] else None
+    world.agree({name: value for name, value in settings.items() if name != "options"})
+    world.tell(lambda: run.open(settings, resume=options["resume"], force=options["force"]))
+    state = world.tell(lambda: run.load_state(warn=printer.warn) if options["resume"] else None)
     if state is not None:
         printer.note(f"continuing {run.path} after step {state.step}")
-    count = sum(p.numel() for p in trainee.learnt.values())
-    printer.note(f"{config.method}: {count:,} parameters learnt, {len(images):,} images, {device}, {config.dtype}")
-    watchers = Watchers(run, trainee, config, printer, writer=writer and writer(str(run.path / "tensorboard")))
-    watchers.prompts = _first_captions(images) if loaded.backbone.takes_text else None
-    done = state.step if state else 0
-    with StopRequest() as request, printer.progress("train", config.steps, done=done) as advance:
-        for event in run_training(
-            trainee, images=images, config=config, run=run, state=state, stop=lambda: request.number
-        ):
-            watchers.see(event)
-            advance(event.step, watchers.remark)
-    _report(run, trainee, config, watchers, printer)
+    count, processes = sum(p.numel() for p in trainee.learnt.values()), f", {world.size} processes" * (world.size > 1)
+    printer.note(
+        f"{config.method}: {count:,} parameters learnt, {len(images):,} images, {device}, {config.dtype}{processes}"
+    )
+    with StopRequest() as request:
+        store = prepare_store(images, trainee, config, device, printer, request)
+        events = writer and writer(str(run.path / "tensorboard"))
+        watchers = Watchers(run, trainee, config, printer, writer=events, world=world)
+        watchers.prompts = _first_captions(images) if loaded.backbone.takes_text else None
+        done = state.step if state else 0
+        with printer.progress("train", config.steps, done=done) as advance:
+            for event in run_training(
+                trainee,
+                images=images,
+                config=config,
+                run=run,
+                state=state,
+                stop=lambda: request.number,
+                store=store,
+                world=world,
+                device=device,
+            ):
+                watchers.see(event)
+                advance(event.step, watchers.remark)
+    if world.is_first:
+        _report(run, trainee, config, watchers, printer)
 
 
 def _parse_targets(text: str | None) -> tuple[str, ...] | None:

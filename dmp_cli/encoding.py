@@ -1,0 +1,161 @@
+"""Filling a latent store: every image decoded, cropped and encoded once, by as many processes as there are."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from .backbones.base import Backbone
+from .codec import Codec, image_size
+from .data import LiveReader, as_floats, check_bad, fits_in_memory
+from .decoding import CROP
+from .errors import DataError, DMPError
+from .files import home_folder
+from .images import ImageSource
+from .latentstore import LatentStore, StoreRecord, rows_per_file
+
+_CHUNK = 8  # images encoded together, always the same ones: the bytes do not depend on who encodes them
+_READERS = 4  # threads that decode image files
+
+
+def pays(images: ImageSource, codec: Codec, backbone: Backbone) -> bool:
+    """Whether a store saves work: with a VAE always, in pixel space where the images are too many to keep in memory."""
+    size = image_size(codec, backbone)
+    return codec.record.kind != "pixel" or not fits_in_memory(images, image_size=size, channels=codec.image_channels)
+
+
+def describe(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: bool) -> StoreRecord:
+    """The record of the store of these images for this codec."""
+    size, pixel = image_size(codec, backbone), codec.record.kind == "pixel"
+    channels, side = codec.image_channels, size // codec.factor
+    values = channels if pixel else backbone.sample_shape[0] * (2 if codec.has_posterior else 1)
+    shape = (1 if pixel or not flip else 2, values, side, side)  # mirroring pixels is free and exact
+    dtype = "uint8" if pixel else "float32"
+    return StoreRecord(
+        codec=codec.record.kind,
+        codec_digest=codec.record.digest,
+        image_size=size,
+        channels=channels,
+        crop=CROP,
+        data=images.path.name,
+        fingerprint=images.fingerprint,
+        count=len(images),
+        shape=shape,
+        dtype=dtype,
+        rows=rows_per_file(shape, dtype),
+    )
+
+
+def default_folder(record: StoreRecord) -> Path:
+    """``$DMP_HOME/latents/DATA-KEY``: one folder for each data set, codec and image size."""
+    return home_folder() / "latents" / f"{record.data}-{record.key[:12]}"
+
+
+def fill(
+    store: LatentStore,
+    *,
+    images: ImageSource,
+    codec: Codec,
+    device: torch.device,
+    max_bad: int,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[int]:
+    """Make the files that are missing; yields how many images are done, after each chunk of this process'.
+
+    Any number of processes may do this at once, for one store: each file is made by one of them, and what a killed one
+    was making is taken over. Returns when the store is complete, whoever completed it.
+
+    Raises:
+        DMPError: the disk has no room for it.
+        DataError: more than ``max_bad`` images are unreadable.
+    """
+    check_room(store)
+    locks = store.path / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    size, channels = store.record.image_size, store.record.channels
+    reader = LiveReader(images, image_size=size, channels=channels, keeps=False)
+    missing = store.missing()
+    while missing:
+        progressed = False
+        for number in missing:
+            try:
+                with FileLock(locks / f"{number:05d}", timeout=0):
+                    if not store.file(number).exists():
+                        done = store.held()
+                        for count in _make(store, number, reader=reader, codec=codec, device=device, stop=stop):
+                            yield done + count
+                    progressed = True
+            except Timeout:
+                continue  # another process is making it
+        if not progressed:  # nothing is left but what others are making: wait for one of them to finish, or die
+            with FileLock(locks / f"{missing[0]:05d}"):
+                pass
+        missing = store.missing()
+    shutil.rmtree(locks, ignore_errors=True)
+    check_bad(list(store.problems().values()), images, max_bad=max_bad)
+
+
+def check_room(store: LatentStore) -> None:
+    """Raise DMPError when the disk has no room for what is missing of the store."""
+    record = store.record
+    needed = sum(len(record.span(number)) for number in store.missing()) * record.row_bytes
+    free = shutil.disk_usage(store.path).free
+    if needed > free:
+        raise DMPError(
+            f"the latent store in {store.path} needs {needed / 1e9:.2f} GB more, and the disk has {free / 1e9:.2f} GB",
+            hint="Give a folder on a larger disk with --store-dir, or encode live with --no-latent-store.",
+        )
+
+
+def _make(
+    store: LatentStore, number: int, *, reader: LiveReader, codec: Codec, device: torch.device, stop: Callable[[], None]
+) -> Iterator[int]:
+    span = store.record.span(number)
+    rows = np.zeros((len(span), *store.record.shape), store.record.dtype)
+    problems: dict[int, str] = {}
+    for part, pixels in _decoded(reader, span):
+        stop()
+        good = [index for index, found in zip(part, pixels, strict=True) if isinstance(found, np.ndarray)]
+        problems |= {i: found for i, found in zip(part, pixels, strict=True) if isinstance(found, str)}
+        if good:
+            stacked = np.stack([found for found in pixels if isinstance(found, np.ndarray)])  # (b, C, H, W)
+            rows[[index - span.start for index in good]] = _measure(stacked, store.record, codec, device)
+        yield part[-1] + 1 - span.start
+    store.write(number, rows, problems)
+
+
+def _measure(pixels: np.ndarray, record: StoreRecord, codec: Codec, device: torch.device) -> np.ndarray:
+    """(b, F, K, H, W) of uint8 pixels (b, C, H, W), as they are and mirrored."""
+    if record.codec == "pixel":
+        return pixels[:, None]
+    images = as_floats(torch.from_numpy(pixels).to(device))
+    views = [images, images.flip(-1)][: record.shape[0]]
+    return torch.stack([codec.measure(view) for view in views], dim=1).cpu().numpy()
+
+
+def _decoded(reader: LiveReader, span: range) -> Iterator[tuple[Sequence[int], list[np.ndarray | str]]]:
+    """Chunks of consecutive images: indices, and pixels or why there are none. Decoded ahead, in threads."""
+
+    def read(index: int) -> np.ndarray | str:
+        try:
+            return reader.read(index, mirrored=False)
+        except DataError as error:
+            return error.message
+
+    chunks = [span[start : start + _CHUNK] for start in range(0, len(span), _CHUNK)]
+    with ThreadPoolExecutor(_READERS) as readers:
+        ahead: deque[tuple[range, list[Future[np.ndarray | str]]]] = deque()
+        for chunk in chunks:
+            ahead.append((chunk, [readers.submit(read, index) for index in chunk]))
+            if len(ahead) > 2:
+                part, pixels = ahead.popleft()
+                yield part, [found.result() for found in pixels]
+        for part, pixels in ahead:
+            yield part, [found.result() for found in pixels]
