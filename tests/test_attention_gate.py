@@ -155,7 +155,8 @@ def test_authors_losses_in_a_step() -> None:
     assert float(terms["load"]) == 0
     assert float(terms["importance"]) > 0
     assert loop_of(balance_losses="authors").trainee.load_noise is None
-    assert float(loop_of().advance(batch(0))["load"]) > 0
+    paper = loop_of()
+    assert float(paper.advance(paper.prepare(batch(0)))["load"]) > 0
 
 
 @pytest.mark.parametrize("gate", ["constant", "none"])
