@@ -77,7 +77,7 @@ def fill(
         DataError: more than ``max_bad`` images are unreadable.
     """
     check_room(store)
-    locks = store.path / ".locks"
+    locks = store.path / ".locks"  # stays: another process may be about to open one
     locks.mkdir(parents=True, exist_ok=True)
     size, channels = store.record.image_size, store.record.channels
     reader = LiveReader(images, image_size=size, channels=channels, keeps=False)
@@ -98,7 +98,6 @@ def fill(
             with FileLock(locks / f"{missing[0]:05d}"):
                 pass
         missing = store.missing()
-    shutil.rmtree(locks, ignore_errors=True)
     check_bad(list(store.problems().values()), images, max_bad=max_bad)
 
 

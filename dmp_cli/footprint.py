@@ -43,13 +43,15 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
 
 @contextlib.contextmanager
 def half_weights(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
-    """Inside, frozen weights of matrix products are kept in ``dtype``; the originals wait in main memory.
+    """Inside, frozen weights of the blocks' matrix products are kept in ``dtype``; the originals wait in main memory.
 
-    Under autocast nothing changes by it: it would round the same weights to ``dtype`` in every forward.
+    Under autocast nothing changes by it: it would round the same weights to ``dtype`` in every forward. Outside the
+    blocks some modules compute in float32 whatever autocast says, such as those that embed a timestep.
     """
     frozen = [
         parameter
-        for module in backbone.modules()
+        for block in backbone.list_blocks()
+        for module in block.module.modules()
         if isinstance(module, _PRODUCTS)
         for parameter in module.parameters(recurse=False)
         if not parameter.requires_grad and parameter.dtype == torch.float32

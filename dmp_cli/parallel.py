@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .errors import ConfigError, DMPError
+from .errors import ConfigError, DMPError, StoppedError
 
 T = TypeVar("T")
 
@@ -61,6 +61,17 @@ class World:
                 dist.barrier()  # nobody leaves while another still needs it
         finally:
             dist.destroy_process_group()
+
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Context whose errors say which process they are of; that all of them were stopped only one says."""
+        try:
+            yield
+        except DMPError as error:
+            if not self.is_first:
+                error.message = f"process {self.rank}: {error.message}"
+                error.silent = error.silent or isinstance(error, StoppedError)
+            raise
 
     def own_device(self, name: str) -> str:
         """``name`` of a device for this process: of ``auto`` and ``cuda`` the GPU that is its own."""

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 METHOD = (ROOT / "docs" / "method.md").read_text()
 ABLATIONS = (ROOT / "docs" / "ablations.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -30,8 +31,10 @@ def blocks(language: str, *, text: str = README) -> list[str]:
 
 
 def commands(text: str = README) -> list[str]:
+    """Its dmp commands, without what starts them in many processes."""
     lines = "\n".join(blocks("bash", text=text)).splitlines()
-    return [line for line in lines if line.startswith("dmp ")]
+    bare = [re.sub(r"^(srun |torchrun .* -m |accelerate launch .* -m )", "", line) for line in lines]
+    return [re.sub(r"^dmp_cli ", "dmp ", line) for line in bare if re.match(r"dmp(_cli)? ", line)]
 
 
 def rows_of_the_paper() -> list[str]:
@@ -39,8 +42,11 @@ def rows_of_the_paper() -> list[str]:
     return [command.replace("$B", backbone) for command in commands(METHOD)]
 
 
-@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper(), *commands(ABLATIONS)])
+@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper(), *commands(ABLATIONS), *commands(TRAINING)])
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = command.replace("$SLURM_ARRAY_TASK_ID", "3")
+    if command == "dmp train --resume -o runs/photos":
+        command += " --data photos/"  # there is no run here that knows it
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, [*shlex.split(command, comments=True)[1:], "--dry-run"])
     assert result.exit_code == 0, result.stderr
@@ -96,6 +102,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_every_way_to_start_many_processes_is_shown() -> None:
+    lines = "\n".join(blocks("bash", text=TRAINING)).splitlines()
+    assert {line.split()[0] for line in lines if line} >= {"dmp", "torchrun", "accelerate", "srun"}
 
 
 def test_set_up_commands_are_one_line_each() -> None:

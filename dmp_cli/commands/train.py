@@ -191,7 +191,7 @@ def _run(
     device = pick_device(world.own_device(options.get("device", "auto")))
     if not world.is_first:
         printer.quiet, printer.as_json = True, False
-    with world.connected(device):
+    with world.connected(device), world.speaking():
         _run_in(world, device, run, config, patch_config, options, printer)
 
 
