@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 from . import randomness
 from .decoding import center_crop, decode
 from .errors import DataError
-from .images import ImageSource
+from .imagesource import ImageSource
 from .loading import load
+from .order import Order, Place
 
-Place = tuple[int, int]  # (epoch, index of the image)
 _SHOWN = 3  # bad files named in an error
 KEPT_BYTES = 1 << 28  # decoded images that one process may keep
 
@@ -66,30 +66,6 @@ class _Samples:
     captions: list[str]  # empty where they were not asked for
     problems: list[tuple[int, str]]
     faults: list[str]
-
-
-class Order:
-    """Which images a step shows: position q = step * batch_size + k of the stream lies in epoch q // n, at q % n."""
-
-    def __init__(self, count: int, *, batch_size: int, seed: int) -> None:
-        self._count, self._batch_size, self._seed = count, batch_size, seed
-        self._epoch = -1
-        self._permutation = np.empty(0, np.int64)  # of the current epoch alone, (n,)
-
-    def places(self, step: int, *, share: range | None = None) -> list[Place]:
-        """(epoch, image index) of each of the step's ``batch_size`` images, or of a ``share`` of them.
-
-        A batch may cross epochs.
-        """
-        first = step * self._batch_size
-        return [self._place(first + place) for place in share or range(self._batch_size)]
-
-    def _place(self, position: int) -> Place:
-        epoch, offset = divmod(position, self._count)
-        if epoch != self._epoch:
-            self._permutation = randomness.permutation("epoch", self._count, seed=self._seed, step=epoch)
-            self._epoch = epoch
-        return epoch, int(self._permutation[offset])
 
 
 class Damaged(Exception):
@@ -196,7 +172,7 @@ def batches(
     the reader's own files are damaged.
     """
     dataset = TrainingImages(images, reader, seed=seed, flip=flip, max_bad=max_bad, captions=captions)
-    order = Order(len(images), batch_size=batch_size, seed=seed)
+    order = Order(len(images), batch_size=batch_size, seed=seed, spans=images.spans)
     steps = range(start_step, stop_step)
     found = load(
         dataset, steps=steps, places=lambda step: order.places(step, share=share), collate=_stack, workers=workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from .data import LiveReader, as_floats, check_bad, fits_in_memory
 from .decoding import CROP
 from .errors import DataError, DMPError
 from .files import home_folder
-from .images import ImageSource
+from .imagesource import ImageSource
 from .latentstore import LatentStore, StoreRecord, rows_per_file
 
 _CHUNK = 8  # images encoded together, always the same ones: the bytes do not depend on who encodes them
@@ -55,7 +56,7 @@ def describe(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: boo
 
 def default_folder(record: StoreRecord) -> Path:
     """``$DMP_HOME/latents/DATA-KEY``: one folder for each data set, codec and image size."""
-    return home_folder() / "latents" / f"{record.data}-{record.key[:12]}"
+    return home_folder() / "latents" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', record.data)}-{record.key[:12]}"
 
 
 def fill(

@@ -1,4 +1,4 @@
-"""Finding image files: a folder or a zip, flat or one sub-folder per class, and their captions."""
+"""Finding image files: a folder or a zip, flat or one sub-folder per class, or shards, and their captions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from .captions import BESIDE, METADATA, Captions
 from .decoding import naming
 from .errors import DataError
 from .files import PARTIAL
+from .imagesource import SUFFIXES, ImageSource
 from .packed import PackedStrings
+from .shards import ShardImages, find_shards
 
-SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 _LEVELS = 4  # folders are searched this deep, so that PARENT/train/CLASS/image can still be told from an empty folder
 _LAYOUT = "Images lie either directly in the folder (or zip), or in one sub-folder per class."
 
 
-class ImageSource:
-    """The images of one folder or zip, in a fixed order; made by :func:`find_images`.
+class FolderImages(ImageSource):
+    """The images of one folder or zip, flat or one sub-folder per class; the same for a folder and a zip of it.
 
-    ``path``: as given; ``classes``: sorted names of the class folders, empty when the images lie flat; ``labels``: (n,)
-    int64, the position in ``classes``, zeros when flat; ``fingerprint``: SHA-256 over relative names and file
-    sizes, the same for a folder and a zip of it, and over the captions where there are some. Cheap to send to
-    worker processes: a zip is opened in each on its first read.
+    A zip is opened in each worker process on its first read.
     """
 
     def __init__(
@@ -49,30 +47,19 @@ class ImageSource:
         rows = (b"%s\0%d\n" % (name.encode("utf-8", "surrogateescape"), sizes[name]) for name in names)
         self.fingerprint = hashlib.sha256(b"".join(rows) + self._captions.signature).hexdigest()
 
-    def __len__(self) -> int:
-        return len(self._names)
-
     @property
-    def has_captions(self) -> bool:
-        """Whether every image has a caption."""
-        return bool(self._captions.present.all())
-
-    def missing_captions(self, limit: int = 3) -> list[str]:
-        """The first images without a caption, by :meth:`name`."""
-        return [self.name(int(index)) for index in np.flatnonzero(~self._captions.present)[:limit]]
+    def captioned(self) -> np.ndarray:
+        return self._captions.present
 
     def caption(self, index: int) -> str:
-        """The caption of image ``index``. Raises DataError, naming the image, when it has none or it is unreadable."""
         if not self._captions.present[index]:
             raise DataError(f"{self.name(index)} has no caption")
         return self._captions.text(index)
 
     def name(self, index: int) -> str:
-        """The path of image ``index``, for messages; within a zip it follows the zip's own path."""
         return f"{self.path}/{self._prefix}{self._relative(index)}".encode("utf-8", "backslashreplace").decode()
 
     def read(self, index: int) -> bytes:
-        """The file of image ``index``, undecoded. Raises DataError, naming it, when it cannot be read."""
         with naming(self.name(index)):
             return self._container.read(self._prefix + self._relative(index))
 
@@ -87,12 +74,16 @@ class ImageSource:
 def find_images(path: str | Path) -> ImageSource:
     """List the images of a folder or a .zip, flat or one sub-folder per class (class = position in the sorted names).
 
+    Webdataset shards too: a .tar, a folder of them, or a pattern such as ``train-{000..146}.tar``; see :mod:`shards`.
     Dotfiles, ``*.partial``, ``__MACOSX`` and other suffixes than ``SUFFIXES`` are passed over, and so is a lone folder
     around the class folders. Raises DataError when ``path`` is missing, unreadable or empty, when images lie both
     directly in it and in sub-folders, or deeper than that, when a class folder is empty, and when the sub-folders are
     ``train`` and ``test``.
     """
     path = Path(path)
+    shards = find_shards(path)
+    if shards:
+        return ShardImages(path, shards)
     with naming(str(path)):
         container = _open(path)
         sizes, folders, notes = _listing(container)
@@ -103,7 +94,7 @@ def find_images(path: str | Path) -> ImageSource:
     folders = {name.removeprefix(prefix) for name in folders if name.startswith(prefix)}
     _check_layout(f"{path}/{prefix}".rstrip("/"), list(sizes), folders)
     notes = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
-    return ImageSource(container, prefix=prefix, sizes=sizes, notes=notes)
+    return FolderImages(container, prefix=prefix, sizes=sizes, notes=notes)
 
 
 class _Folder:

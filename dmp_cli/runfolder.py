@@ -12,7 +12,7 @@ from .config import Frozen, PatchConfig, TrainConfig, build
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from .images import ImageSource
+    from .imagesource import ImageSource
     from .methods import Trainee
     from .runstate import RunState
 

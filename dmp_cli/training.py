@@ -19,7 +19,7 @@ from .config import TrainConfig
 from .data import LiveReader, Reader, batches
 from .errors import DataError, DMPError, StoppedError
 from .footprint import arranged
-from .images import ImageSource
+from .imagesource import ImageSource
 from .latentstore import LatentStore
 from .loop import Inputs, TrainingLoop
 from .methods import Trainee

@@ -11,7 +11,8 @@ import pytest
 
 from dmp_cli.data import LiveReader, batches
 from dmp_cli.errors import DataError
-from dmp_cli.images import ImageSource, find_images
+from dmp_cli.images import find_images
+from dmp_cli.imagesource import ImageSource
 from tests.builders import write_images
 
 

@@ -16,10 +16,12 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from dmp_cli import randomness
-from dmp_cli.data import Batch, LiveReader, Order, batches
+from dmp_cli.data import Batch, LiveReader, batches
 from dmp_cli.decoding import center_crop
 from dmp_cli.errors import DataError
-from dmp_cli.images import ImageSource, find_images
+from dmp_cli.images import FolderImages, find_images
+from dmp_cli.imagesource import ImageSource
+from dmp_cli.order import Order
 
 SIZE = 4  # pixels
 
@@ -173,7 +175,7 @@ def test_no_readable_image_at_all(tmp_path):
         run(find_images(make(tmp_path, 4, bad=(0, 1, 2, 3))), stop=1)
 
 
-class Deadly(ImageSource):
+class Deadly(FolderImages):
     """Reading image 13 of 30, which seed 5 shows in step 7, in a worker sends that worker a signal."""
 
     number = signal.SIGKILL

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..config import TrainConfig
-    from ..images import ImageSource
+    from ..imagesource import ImageSource
     from ..latentstore import LatentStore
     from ..methods import Trainee
     from ..signals import StopRequest

@@ -17,7 +17,7 @@ from ._options import setting
 if TYPE_CHECKING:
     import torch
 
-    from ..images import ImageSource
+    from ..imagesource import ImageSource
     from ..methods import Trainee
     from ..parallel import World
     from ..runfolder import RunFolder
