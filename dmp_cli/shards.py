@@ -28,6 +28,7 @@ _CAPTIONS = ("txt", "json")  # extensions that hold a caption; of a JSON object 
 _CLASS = "cls"
 _REMOTE = re.compile(r"^([a-z][a-z0-9+]*:/|pipe:)")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_COLUMNS = 6  # of a sample's row
 _OPEN = 64  # shards that a process keeps open
 
 
@@ -40,10 +41,7 @@ class Part(NamedTuple):
 
 class _Sample(NamedTuple):
     name: str  # of the image member
-    image: Part
-    caption: Part | None
-    is_json: bool
-    label: int | None
+    row: tuple[int, ...]  # offset and size of the image, of its caption, whether that is JSON, class; -1: there is none
 
 
 class ShardImages(ImageSource):
@@ -61,34 +59,30 @@ class ShardImages(ImageSource):
         self.path, self._shards = Path(path), shards
         self._opened: dict[int, BinaryIO] = {}
         digest = hashlib.sha256()
-        samples: list[_Sample] = []
-        starts = [0]
+        names: list[str] = []
+        tables: list[np.ndarray] = []  # a row a sample: a million of them as Python objects would take a gigabyte
         for shard in shards:
             with naming(str(shard)):
                 found = _samples(shard)
-            samples += found
-            starts.append(len(samples))
-            for sample in found:
-                caption = -1 if sample.caption is None else sample.caption.size
-                row = f"{shard.name}\0{sample.name}\0{sample.image.size}\0{caption}\0{sample.label}\n"
-                digest.update(row.encode("utf-8", "surrogateescape"))
-        if not samples:
+            names += [sample.name for sample in found]
+            tables.append(np.array([sample.row for sample in found], np.int64).reshape(-1, _COLUMNS))
+            rows = (f"{s.name}\0{s.row[1]}\0{s.row[3]}\0{s.row[5]}\n" for s in found)  # not where they lie in the shard
+            digest.update(f"{shard.name}\n{''.join(rows)}".encode("utf-8", "surrogateescape"))
+        if not names:
             raise DataError(f"no images in {path}", hint=f"Known suffixes: {' '.join(sorted(SUFFIXES))}.")
-        self.spans = np.array(starts, np.int64)  # (k + 1,)
+        self.spans = np.cumsum([0, *map(len, tables)])  # (k + 1,)
         self.fingerprint = digest.hexdigest()
-        self._names = PackedStrings(sample.name for sample in samples)
-        self._images = np.array([sample.image for sample in samples], np.int64)  # (n, 2)
-        self._captions = np.array([sample.caption or Part(-1, -1) for sample in samples], np.int64)  # (n, 2)
-        self._json = np.array([sample.is_json for sample in samples], bool)
-        self.labels, self.classes = self._classes([sample.label for sample in samples])
+        self._names = PackedStrings(names)
+        table = np.concatenate(tables)  # (n, _COLUMNS)
+        self._images, self._captions, self._json = table[:, :2], table[:, 2:4], table[:, 4] == 1
+        self.labels, self.classes = self._classes(table[:, 5])
 
-    def _classes(self, labels: list[int | None]) -> tuple[np.ndarray, list[str]]:
-        known = [label for label in labels if label is not None]
-        if not known:
+    def _classes(self, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        if (labels < 0).all():
             return np.zeros(len(labels), np.int64), []
-        if len(known) < len(labels):
-            raise DataError(f"{self.name(labels.index(None))} has no .{_CLASS} beside it, and others have")
-        return np.array(known, np.int64), [str(label) for label in range(max(known) + 1)]
+        if (labels < 0).any():
+            raise DataError(f"{self.name(int(labels.argmin()))} has no .{_CLASS} beside it, and others have")
+        return labels.copy(), [str(label) for label in range(int(labels.max()) + 1)]
 
     @property
     def captioned(self) -> np.ndarray:
@@ -203,8 +197,8 @@ def _sample(shard: Path, parts: dict[str, tuple[str, Part]], label: int | None) 
         raise DataError(f"{shard} holds two images of one key: {names}")
     captions = [extension for extension in _CAPTIONS if extension in parts]
     name, image = parts[images[0]]
-    caption = parts[captions[0]][1] if captions else None
-    return _Sample(name, image, caption, is_json=captions[:1] == ["json"], label=label)
+    caption = parts[captions[0]][1] if captions else Part(-1, -1)
+    return _Sample(name, (*image, *caption, int(captions[:1] == ["json"]), -1 if label is None else label))
 
 
 def _split(name: str) -> tuple[str, str]:

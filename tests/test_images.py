@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -249,3 +250,17 @@ def test_exif_rotation_is_applied():
     upright = np.array(pixels(encoded(wide, "JPEG", exif=exif, quality=95)))  # (32, 16, 3)
     assert np.abs(upright[:12] - RED).max() < 30
     assert np.abs(upright[20:] - BLUE).max() < 30
+
+
+def test_a_long_listing_is_small(tmp_path):
+    # a million files must fit in 1 GiB: 400 bytes each at the peak leave room for the rest
+    count = 5000
+    for number in range(count):
+        (tmp_path / f"picture-{number:08d}.jpg").touch()
+    tracemalloc.start()
+    source = find_images(tmp_path)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(source) == count
+    assert peak / count < 600
+    assert kept / count < 80  # what worker processes are sent: a name and a label
