@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,14 +17,16 @@ from filelock import FileLock, Timeout
 
 from .backbones.base import Backbone
 from .codec import Codec, image_size
+from .config import build
 from .data import LiveReader, as_floats, check_bad, fits_in_memory
 from .decoding import CROP
-from .errors import DataError, DMPError
+from .errors import ConfigError, DataError, DMPError
 from .files import home_folder
 from .imagesource import ImageSource
 from .latentstore import LatentStore, StoreRecord, rows_per_file
 
 _CHUNK = 8  # images encoded together, always the same ones: the bytes do not depend on who encodes them
+_WAIT = 0.2  # seconds between two looks at what others are making
 _READERS = 4  # threads that decode image files
 
 
@@ -55,8 +59,22 @@ def describe(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: boo
 
 
 def default_folder(record: StoreRecord) -> Path:
-    """``$DMP_HOME/latents/DATA-KEY``: one folder for each data set, codec and image size."""
+    """``$DMP_HOME/latents/DATA-KEY``: one folder for each data set as it is now, codec and image size."""
     return home_folder() / "latents" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', record.data)}-{record.key[:12]}"
+
+
+def outdated(record: StoreRecord) -> list[Path]:
+    """Default folders of stores of the same data set, codec and size, made before the data changed."""
+    found = []
+    for manifest in sorted((home_folder() / "latents").glob("*/manifest.json")):
+        try:
+            other = build(StoreRecord, **json.loads(manifest.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, ConfigError):
+            continue
+        changed = {"fingerprint": record.fingerprint, "count": record.count}
+        if other != record and other.model_copy(update=changed) == record:
+            found.append(manifest.parent)
+    return found
 
 
 def fill(
@@ -77,29 +95,41 @@ def fill(
         DMPError: the disk has no room for it.
         DataError: more than ``max_bad`` images are unreadable.
     """
-    check_room(store)
-    locks = store.path / ".locks"  # stays: another process may be about to open one
-    locks.mkdir(parents=True, exist_ok=True)
     size, channels = store.record.image_size, store.record.channels
     reader = LiveReader(images, image_size=size, channels=channels, keeps=False)
-    missing = store.missing()
-    while missing:
-        progressed = False
+    _drop_mended(store, reader)
+    check_room(store)
+    while missing := store.missing():
+        idle = True
         for number in missing:
+            stop()
             try:
-                with FileLock(locks / f"{number:05d}", timeout=0):
+                with FileLock(store.locks / f"{number:05d}", timeout=0):
+                    idle = False
                     if not store.file(number).exists():
                         done = store.held()
                         for count in _make(store, number, reader=reader, codec=codec, device=device, stop=stop):
                             yield done + count
-                    progressed = True
             except Timeout:
                 continue  # another process is making it
-        if not progressed:  # nothing is left but what others are making: wait for one of them to finish, or die
-            with FileLock(locks / f"{missing[0]:05d}"):
-                pass
-        missing = store.missing()
+        if idle:  # only what others are making is left: wait until one of them has finished, or died
+            time.sleep(_WAIT)
     check_bad(list(store.problems().values()), images, max_bad=max_bad)
+
+
+def _drop_mended(store: LatentStore, reader: LiveReader) -> None:
+    """Remove files with an image that could not be read then and can be now, so that they are made anew."""
+    for number in set(range(store.record.num_files)) - set(store.missing()):
+        if any(isinstance(_try_read(reader, index), np.ndarray) for index in store.problems_of(number)):
+            store.drop(number)
+
+
+def _try_read(reader: LiveReader, index: int) -> np.ndarray | str:
+    """Pixels (C, H, W), or why there are none."""
+    try:
+        return reader.read(index, mirrored=False)
+    except DataError as error:
+        return error.message
 
 
 def check_room(store: LatentStore) -> None:
@@ -143,17 +173,11 @@ def _measure(pixels: np.ndarray, record: StoreRecord, codec: Codec, device: torc
 def _decoded(reader: LiveReader, span: range) -> Iterator[tuple[Sequence[int], list[np.ndarray | str]]]:
     """Chunks of consecutive images: indices, and pixels or why there are none. Decoded ahead, in threads."""
 
-    def read(index: int) -> np.ndarray | str:
-        try:
-            return reader.read(index, mirrored=False)
-        except DataError as error:
-            return error.message
-
     chunks = [span[start : start + _CHUNK] for start in range(0, len(span), _CHUNK)]
     with ThreadPoolExecutor(_READERS) as readers:
         ahead: deque[tuple[range, list[Future[np.ndarray | str]]]] = deque()
         for chunk in chunks:
-            ahead.append((chunk, [readers.submit(read, index) for index in chunk]))
+            ahead.append((chunk, [readers.submit(_try_read, reader, index) for index in chunk]))
             if len(ahead) > 2:
                 part, pixels = ahead.popleft()
                 yield part, [found.result() for found in pixels]

@@ -31,13 +31,18 @@ def home_folder() -> Path:
     return Path(os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False))
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there; DMPError when that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    make_folder(path.parent)
     _replace(path, data)
     _sync_folder(path.parent)
 
@@ -45,10 +50,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Like :func:`write_bytes` for several files of one folder, by name: each whole or not at all, not all at once."""
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
+    make_folder(folder)
     # Waiting for the disk is most of the time, and files can wait together.
     with ThreadPoolExecutor(_WRITERS) as writers:
         for written in [writers.submit(_replace, folder / name, data) for name, data in contents.items()]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from . import files
@@ -25,7 +26,8 @@ from .errors import ConfigError, DataError
 
 _MANIFEST = "manifest.json"
 _FILE_BYTES = 64 << 20  # about; what a kill can lose of each process' work
-_HEADER = "dmp.latents"
+_HEADER, _SUM = "dmp.latents", "dmp.crc32"
+_LOCKS = ".locks"
 
 
 class StoreRecord(Frozen):
@@ -75,22 +77,31 @@ class LatentStore:
         self._open: dict[int, _OpenFile] = {}
 
     def claim(self) -> None:
-        """Make the folder, or check that the store in it is this one.
+        """Make the folder, or check that the store in it is this one. Any number of processes may do so at once.
 
         Raises:
             ConfigError: the folder holds a store of something else, or other things; it says what differs.
+            DMPError: it cannot be written.
         """
+        if self.path.exists() and not all(_belongs(inner.name) for inner in self.path.iterdir()):
+            raise ConfigError(f"{self.path} holds other things", hint="Give an empty folder with --store-dir.")
+        files.make_folder(self.locks)
         manifest = self.path / _MANIFEST
-        if manifest.exists():
-            differing = _differences(manifest, self.record)
-            if differing:
-                raise ConfigError(
-                    f"{self.path} is a latent store of something else: {'; '.join(differing)}",
-                    hint="Give another folder with --store-dir, or remove this one, to have it made anew.",
-                )
-            return
-        files.refuse_existing(self.path, force=False)
-        files.write_json(manifest, self.record.model_dump(mode="json"))
+        with FileLock(self.locks / "manifest"):
+            if not manifest.exists():
+                files.write_json(manifest, self.record.model_dump(mode="json"))
+                return
+        differing = _differences(manifest, self.record)
+        if differing:
+            raise ConfigError(
+                f"{self.path} is a latent store of something else: {'; '.join(differing)}",
+                hint="Give another folder with --store-dir, or remove this one, to have it made anew.",
+            )
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks that processes hold while they write; it stays, as one may be about to take one."""
+        return self.path / _LOCKS
 
     def file(self, number: int) -> Path:
         """Where the file ``number`` is, or will be."""
@@ -121,18 +132,26 @@ class LatentStore:
         from torch import from_numpy
 
         sums = np.array([[zlib.crc32(flip.data) for flip in row] for row in rows], np.int64)  # (k, F)
-        header = {"key": self.record.key, "number": number, "problems": problems}
-        data = files.safetensors_bytes(
-            {"rows": from_numpy(rows), "crc32": from_numpy(sums)}, {_HEADER: json.dumps(header)}
-        )
+        header = json.dumps({"key": self.record.key, "number": number, "problems": problems})
+        metadata = {_HEADER: header, _SUM: str(zlib.crc32(header.encode()))}
+        data = files.safetensors_bytes({"rows": from_numpy(rows), "crc32": from_numpy(sums)}, metadata)
         files.write_bytes(self.file(number), data)
 
     def problems(self) -> dict[int, str]:
         """Why images, by index, could not be read when the store was made."""
         found: dict[int, str] = {}
         for number in range(self.record.num_files):
-            found |= self._opened(number).problems
+            found |= self.problems_of(number)
         return found
+
+    def problems_of(self, number: int) -> dict[int, str]:
+        """The same for file ``number``, which is there."""
+        return self._opened(number).problems
+
+    def drop(self, number: int) -> None:
+        """Remove file ``number``, to be made anew."""
+        self._open.pop(number, None)
+        self.file(number).unlink(missing_ok=True)
 
     def read(self, index: int, *, mirrored: bool) -> np.ndarray:
         """(K, H, W) of image ``index``.
@@ -148,7 +167,7 @@ class LatentStore:
         flips = self.record.shape[0]
         values, expected = file.row(row, int(mirrored) if flips == 2 else 0)
         if zlib.crc32(values.data) != expected:
-            self.file(number).unlink(missing_ok=True)
+            self.drop(number)
             raise Damaged(f"{self.file(number)} is damaged: image {index} in it is not as it was written")
         return np.ascontiguousarray(values[..., ::-1]) if mirrored and flips == 1 else values
 
@@ -167,7 +186,10 @@ class _OpenFile:
     def __init__(self, path: Path, record: StoreRecord, number: int) -> None:
         try:
             file = safe_open(str(path), framework="np")
-            header = json.loads((file.metadata() or {})[_HEADER])
+            metadata = file.metadata() or {}
+            header = json.loads(metadata[_HEADER])
+            if zlib.crc32(metadata[_HEADER].encode()) != int(metadata[_SUM]):
+                raise ValueError("its header was changed after it was written")
             self._rows, self._sums = file.get_slice("rows"), file.get_tensor("crc32")
             shape, dtype = tuple(self._rows.get_shape()), self._rows.get_dtype()
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -181,6 +203,11 @@ class _OpenFile:
     def row(self, row: int, flip: int) -> tuple[np.ndarray, int]:
         """One image (K, H, W) and the checksum it had."""
         return np.ascontiguousarray(self._rows[row : row + 1, flip : flip + 1][0, 0]), int(self._sums[row, flip])
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file of this name is a store's."""
+    return name in (_MANIFEST, _LOCKS) or name.endswith((files.PARTIAL, ".safetensors"))
 
 
 def _differences(manifest: Path, record: StoreRecord) -> list[str]:

@@ -93,6 +93,11 @@ class World:
         each = count // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
+    def check_spread(self) -> None:
+        """Raise ConfigError when there is nobody to spread weights over."""
+        if self.size == 1:
+            raise ConfigError("--shard-backbone needs several processes", hint="Start them with torchrun.")
+
     def add_up(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its sum over all processes: one reduction over one buffer."""
         if self.size == 1 or not tensors:
@@ -211,8 +216,7 @@ def spread_weights(blocks: list[nn.Module], world: World, device: torch.device) 
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if world.size == 1:
-        raise ConfigError("--shard-backbone needs several processes", hint="Start them with torchrun.")
+    world.check_spread()
     mesh = init_device_mesh(device.type, (world.size,))
     for block in blocks:
         fully_shard(block, mesh=mesh)

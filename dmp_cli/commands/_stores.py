@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from ..signals import StopRequest
 
 
-def prepare_store(
-    images: ImageSource,
-    trainee: Trainee,
-    config: TrainConfig,
-    device: torch.device,
-    printer: Printer,
-    request: StopRequest,
-) -> LatentStore | None:
-    """A complete latent store for this run; None where it trains without one."""
-    from ..encoding import default_folder, describe, fill, pays
+def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> LatentStore | None:
+    """The latent store of this run, its folder claimed, perhaps not filled; None where it trains without one.
+
+    Raises:
+        ConfigError: --store-dir is something else.
+    """
+    from ..encoding import default_folder, describe, pays
     from ..latentstore import LatentStore
 
     codec, backbone = trainee.codec, trainee.backbone
@@ -38,12 +35,29 @@ def prepare_store(
     record = describe(images, codec, backbone, flip=config.flip)
     store = LatentStore(config.store_dir or default_folder(record), record)
     store.claim()
-    total = record.count * record.row_bytes / 1e9
-    missing = store.missing()
-    if not missing:
-        printer.note(f"latents of {record.count:,} images from {store.path}, {total:.2f} GB")
-        return store
-    printer.note(f"encoding {record.count:,} images into {store.path}, {total:.2f} GB, once for all runs")
+    return store
+
+
+def fill_store(
+    store: LatentStore,
+    images: ImageSource,
+    trainee: Trainee,
+    config: TrainConfig,
+    device: torch.device,
+    printer: Printer,
+    request: StopRequest,
+) -> None:
+    """Encode what the store lacks."""
+    from ..encoding import fill, outdated
+
+    record = store.record
+    size = f"{record.count:,} images, {record.count * record.row_bytes / 1e9:.2f} GB"
+    if store.missing():
+        for other in outdated(record) if config.store_dir is None else []:
+            printer.note(f"the data have changed since {other} was made; it can be removed")
+        printer.note(f"encoding {size}, into {store.path}, once for all runs")
+    else:
+        printer.note(f"latent store {store.path}: {size}")
 
     def stop() -> None:
         if request.number is not None:
@@ -52,8 +66,7 @@ def prepare_store(
                 signal_number=request.number,
             )
 
-    codec.to(device)
+    trainee.codec.to(device)
     with printer.progress("encode", record.count, done=store.held()) as advance:
-        for done in fill(store, images=images, codec=codec, device=device, max_bad=config.max_bad, stop=stop):
+        for done in fill(store, images=images, codec=trainee.codec, device=device, max_bad=config.max_bad, stop=stop):
             advance(done, "")
-    return store

@@ -212,11 +212,13 @@ def _run_in(
     from ..training import check_captions, check_conditions
     from ..training import train as run_training
     from ._models import build_fresh, check_early, load_bare
-    from ._stores import prepare_store
+    from ._stores import fill_store, find_store
     from ._watchers import Watchers, tensorboard_writer
 
     writer = tensorboard_writer() if options["tensorboard"] and world.is_first else None
     world.share(config.batch_size)
+    if config.shard_backbone:
+        world.check_spread()
     images = find_images(config.data)
     if patch_config is not None:
         check_noise(config, patch_config)
@@ -230,6 +232,7 @@ def _run_in(
         loaded = load_bare(options, at_first)
     check_conditions(images, loaded.backbone)
     trainee = prepare(config, backbone=loaded.backbone, codec=loaded.codec, patch_config=patch_config)
+    store = find_store(images, trainee, config)
     settings = _settings(config, patch_config, loaded, options)
     settings["images"] = {"fingerprint": images.fingerprint, "count": len(images)}
     world.agree({name: value for name, value in settings.items() if name != "options"})
@@ -242,7 +245,8 @@ def _run_in(
         f"{config.method}: {count:,} parameters learnt, {len(images):,} images, {device}, {config.dtype}{processes}"
     )
     with StopRequest() as request:
-        store = prepare_store(images, trainee, config, device, printer, request)
+        if store is not None:
+            fill_store(store, images, trainee, config, device, printer, request)
         events = writer and writer(str(run.path / "tensorboard"))
         watchers = Watchers(run, trainee, config, printer, writer=events, world=world)
         watchers.prompts = _first_captions(images) if loaded.backbone.takes_text else None
