@@ -72,4 +72,11 @@ def _options(
 
 def main() -> None:
     """Entry point of the ``dmp`` script."""
-    app(prog_name="dmp")
+    try:
+        app(prog_name="dmp")
+    except SystemExit as end:
+        if f"{__package__}.parallel" in sys.modules:
+            from .parallel import leave
+
+            leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise

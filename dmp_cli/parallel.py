@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -39,6 +40,9 @@ class World:
     def connected(self, device: torch.device) -> Iterator[World]:
         """Context in which the processes can reach each other: gloo between CPUs, NCCL between GPUs.
 
+        The connection is not taken down: gloo's own threads now and then abort a process while it is being torn down.
+        Whoever made the process should end it with :func:`leave`.
+
         Raises:
             DMPError: they cannot find each other.
         """
@@ -55,12 +59,9 @@ class World:
                 f"the {self.size} processes of this run cannot find each other: {str(error).splitlines()[0]}",
                 hint="Start them with torchrun, or set MASTER_ADDR and MASTER_PORT to where the first one runs.",
             ) from error
-        try:
-            yield self
-            with contextlib.suppress(RuntimeError):
-                dist.barrier()  # nobody leaves while another still needs it
-        finally:
-            dist.destroy_process_group()
+        yield self
+        with contextlib.suppress(RuntimeError):
+            dist.barrier()  # nobody leaves while another still needs it
 
     @contextlib.contextmanager
     def speaking(self) -> Iterator[None]:
@@ -163,6 +164,14 @@ class _Elsewhere(DMPError):
     def __init__(self, error: DMPError) -> None:
         super().__init__(error.message, hint=error.hint)
         self.exit_code = error.exit_code
+
+
+def leave(code: int) -> None:
+    """End this process with ``code``, at once, if it was connected to others; else do nothing."""
+    if dist.is_available() and dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def find_world() -> World:

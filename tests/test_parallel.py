@@ -23,7 +23,7 @@ from dmp_cli.errors import ConfigError, DMPError
 from dmp_cli.footprint import arranged
 from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
-from dmp_cli.parallel import World, find_world
+from dmp_cli.parallel import World, find_world, leave
 from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 
 CPU = torch.device("cpu")
@@ -94,6 +94,7 @@ def work(rank: int, folder: str, port: int) -> None:
         assert world.tell(lambda: f"said by {rank}") == "said by 0"
         assert world.gather(torch.tensor([[rank, 7]])).tolist() == [[0, 7], [1, 7]]
         Path(folder, f"refused-{rank}").write_text("\n".join(refused))
+    leave(0)
 
 
 def refuse() -> None:
