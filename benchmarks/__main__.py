@@ -1,4 +1,4 @@
-"""Print every ratio with its target: ``python -m benchmarks [--quick]``. Takes some minutes on one core."""
+"""Print every ratio with its target: ``python -m benchmarks [engine|training] [--quick]``. Takes some minutes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,17 +19,16 @@ from dmp_cli.backbones import build_backbone
 from dmp_cli.backbones.dit import DiT
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
-from dmp_cli.data import Batch
 from dmp_cli.engine import attach, backbone_digest, create_patch
+from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
 from dmp_cli.patchfile import save_patch
 from dmp_cli.prompts import add_mixture
-from dmp_cli.training import TrainingLoop
 
-from .paired import ratios, summary
+from . import training
+from .paired import Row, ratios, summary
 
 BATCH = 4
-Row = tuple[str, str, str]
 
 
 def backbone_of(name: str) -> DiT:
@@ -96,14 +96,7 @@ def training_step(name: str, *, rounds: int) -> Row:
         config = TrainConfig(method=method, data=Path("latents"), batch_size=BATCH)
         trainee = prepare(config, backbone=backbone_of(name), codec=PixelCodec(4))
         loops[method] = TrainingLoop(trainee, config)
-    batch = Batch(
-        step=0,
-        images=torch.randn(BATCH, 4, 32, 32),
-        labels=torch.randint(0, 1000, (BATCH,)),
-        indices=torch.arange(BATCH),
-        bad=[],
-    )
-    works = {method: (lambda loop=loop: loop.advance(batch)) for method, loop in loops.items()}
+    works = {method: training.step_of(loop) for method, loop in loops.items()}
     found = ratios(works, base="full", rounds=rounds)
     return f"{name}: DMP step / full fine-tuning step", summary(found["dmp"]), "0.78"
 
@@ -132,22 +125,38 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
-    quick = parser.parse_args().quick
+    parser.add_argument("part", nargs="?", choices=["engine", "training"], help="one table alone")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rounds, sizes = (3, ["dit-s2"]) if quick else (11, ["dit-s2", "dit-b2"])
-    rows = start_up()
-    for name in sizes:
-        rows += [
-            patch_alone(name, rounds=rounds),
-            patched_forward(name, rounds=rounds),
-            training_step(name, rounds=rounds),
-        ]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    print(f"{machine}, one thread, float32, batch {BATCH}")
-    print("| what | median (quartiles) | at most |\n|---|---|---|")
+    if given.part != "training":
+        show(f"{machine}, one thread, float32, batch {BATCH}", engine(quick=given.quick))
+    if given.part != "engine":
+        setting = training.cpu(quick=given.quick)
+        show(f"{machine}, one thread, {setting.backbone}, float32, batch {setting.batch}", training.table(setting))
+    if given.part != "engine" and torch.cuda.is_available():
+        setting = training.gpu(quick=given.quick)
+        show(
+            f"{torch.cuda.get_device_name()}, {setting.backbone}, bf16, batch {setting.batch}", training.table(setting)
+        )
+
+
+def engine(*, quick: bool) -> Iterator[Row]:
+    """What a patch costs, and how soon a command answers."""
+    rounds, sizes = (3, ["dit-s2"]) if quick else (11, ["dit-s2", "dit-b2"])
+    yield from start_up()
+    for name in sizes:
+        yield patch_alone(name, rounds=rounds)
+        yield patched_forward(name, rounds=rounds)
+        yield training_step(name, rounds=rounds)
+
+
+def show(title: str, rows: Iterable[Row]) -> None:
+    """Print a table, each row as it comes."""
+    print(f"\n{title}\n\n| what | median (quartiles) | at most |\n|---|---|---|")
     for row in rows:
-        print("| " + " | ".join(row) + " |")
+        print("| " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

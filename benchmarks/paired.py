@@ -7,27 +7,31 @@ import time
 from collections.abc import Callable
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
+Row = tuple[str, str, str]  # what, measured, limit
 
 
-def ratios(works: dict[str, Work], *, base: str, rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Per round, each work's processor time over that of ``base`` in the same round."""
+def ratios(
+    works: dict[str, Work], *, base: str, rounds: int, warmup: int = 1, clock: Clock = time.process_time
+) -> dict[str, list[float]]:
+    """Per round, each work's time over that of ``base`` in the same round; by default processor time."""
     for _ in range(warmup):
         for work in works.values():
             work()
     found: dict[str, list[float]] = {name: [] for name in works}
     for index in range(rounds):
         order = list(works) if index % 2 == 0 else list(works)[::-1]
-        seconds = {name: processor_seconds(works[name]) for name in order}
+        seconds = {name: seconds_of(works[name], clock) for name in order}
         for name in works:
             found[name].append(seconds[name] / seconds[base])
     return found
 
 
-def processor_seconds(work: Work) -> float:
-    """Processor time of one call of this process."""
-    start = time.process_time()
+def seconds_of(work: Work, clock: Clock) -> float:
+    """Time of one call."""
+    start = clock()
     work()
-    return time.process_time() - start
+    return clock() - start
 
 
 def summary(values: list[float]) -> str:

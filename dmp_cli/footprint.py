@@ -32,7 +32,7 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
         if config.half_frozen and config.dtype != "fp32":
             undo.enter_context(half_weights(backbone, HALF[config.dtype]))
         if backbone.channels_last and device.type == "cuda":
-            undo.enter_context(_channels_last(backbone))
+            undo.enter_context(channels_last(backbone))
         if config.gradient_checkpointing:
             undo.enter_context(recomputed(backbone))
         if config.shard_backbone:
@@ -86,7 +86,8 @@ def recomputed(backbone: Backbone) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _channels_last(backbone: Backbone) -> Iterator[None]:
+def channels_last(backbone: Backbone) -> Iterator[None]:
+    """Inside, convolutions keep their weights, and so their maps, in the memory format that GPUs are fastest with."""
     backbone.to(memory_format=torch.channels_last)
     try:
         yield

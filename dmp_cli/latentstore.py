@@ -76,27 +76,35 @@ class LatentStore:
         self.path, self.record = Path(path), record
         self._open: dict[int, _OpenFile] = {}
 
-    def claim(self) -> None:
-        """Make the folder, or check that the store in it is this one. Any number of processes may do so at once.
+    def check(self) -> None:
+        """Write nothing, but see whether the folder may be, or become, this store.
 
         Raises:
-            ConfigError: the folder holds a store of something else, or other things; it says what differs.
-            DMPError: it cannot be written.
+            ConfigError: it holds a store of something else, or other things; it says what differs.
         """
         if self.path.exists() and not all(_belongs(inner.name) for inner in self.path.iterdir()):
             raise ConfigError(f"{self.path} holds other things", hint="Give an empty folder with --store-dir.")
-        files.make_folder(self.locks)
         manifest = self.path / _MANIFEST
-        with FileLock(self.locks / "manifest"):
-            if not manifest.exists():
-                files.write_json(manifest, self.record.model_dump(mode="json"))
-                return
-        differing = _differences(manifest, self.record)
+        differing = _differences(manifest, self.record) if manifest.exists() else []
         if differing:
             raise ConfigError(
                 f"{self.path} is a latent store of something else: {'; '.join(differing)}",
                 hint="Give another folder with --store-dir, or remove this one, to have it made anew.",
             )
+
+    def claim(self) -> None:
+        """Make the folder, or :meth:`check` the one that is there. Any number of processes may do so at once.
+
+        Raises:
+            ConfigError: as of :meth:`check`.
+            DMPError: it cannot be written.
+        """
+        self.check()
+        files.make_folder(self.locks)
+        with FileLock(self.locks / "manifest"):
+            if not (self.path / _MANIFEST).exists():
+                files.write_json(self.path / _MANIFEST, self.record.model_dump(mode="json"))
+        self.check()
 
     @property
     def locks(self) -> Path:

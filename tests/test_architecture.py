@@ -38,6 +38,7 @@ LAYERS = (
     "ablation.page",
     "commands commands._console commands._inner commands._options",
     "commands._models commands._stores commands._watchers",
+    "commands._training",
     "commands.patch commands.train commands.sample commands.evaluate commands.inspect_gates",
     "commands.demo commands.ablate",
     "cli",
@@ -135,7 +136,7 @@ def uses(others, library):
 
 
 def test_the_reader_sees_what_is_known_to_be_there(tmp_path):
-    assert {("engine", "prompts"), ("backbones", "backbones.dit_weights"), ("commands.train", "training")} <= ARROWS
+    assert {("engine", "prompts"), ("backbones", "backbones.dit_weights"), ("commands._training", "training")} <= ARROWS
     source = "\n".join(
         [
             "from __future__ import annotations",

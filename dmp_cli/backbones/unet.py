@@ -34,6 +34,7 @@ class UNet(Wrapped):
     """A U-Net of diffusers as a backbone."""
 
     family = "unet"
+    channels_last = True
     classes = (_CONDITIONAL, _PLAIN)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
 

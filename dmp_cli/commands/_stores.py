@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> LatentStore | None:
-    """The latent store of this run, its folder claimed, perhaps not filled; None where it trains without one.
+    """The latent store of this run, perhaps not made yet; None where it trains without one.
 
     Raises:
         ConfigError: --store-dir is something else.
@@ -34,7 +34,7 @@ def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> La
         return None
     record = describe(images, codec, backbone, flip=config.flip)
     store = LatentStore(config.store_dir or default_folder(record), record)
-    store.claim()
+    store.check()
     return store
 
 
@@ -50,6 +50,7 @@ def fill_store(
     """Encode what the store lacks."""
     from ..encoding import fill, outdated
 
+    store.claim()
     record = store.record
     size = f"{record.count:,} images, {record.count * record.row_bytes / 1e9:.2f} GB"
     if store.missing():

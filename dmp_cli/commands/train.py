@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import BalanceLosses, Method, PatchConfig, Prompt, RateSchedule, TrainConfig
+from ..config import BalanceLosses, Method, PatchConfig, RateSchedule, TrainConfig
 from ..errors import ConfigError
 from ..presets import preset_options
 from . import _options as opt
@@ -15,30 +15,9 @@ from ._console import Printer
 from ._options import setting
 
 if TYPE_CHECKING:
-    import torch
-
-    from ..imagesource import ImageSource
-    from ..methods import Trainee
-    from ..parallel import World
     from ..runfolder import RunFolder
-    from ._watchers import Watchers
 
 _PANEL, _SPEED = "Recipe", "Speed and memory"
-# What says how a command runs, not what it makes: a continued run takes it anew.
-_PASSING = (
-    "resume",
-    "force",
-    "json",
-    "verbose",
-    "quiet",
-    "dry_run",
-    "config",
-    "output",
-    "device",
-    "download",
-    "tensorboard",
-    "store_dir",
-)
 
 
 def _set(field: str, help: str, *names: str) -> Any:
@@ -53,7 +32,7 @@ def _fast(field: str, help: str, *names: str) -> Any:
 def train(
     ctx: typer.Context,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Images: a folder, flat or one per class, or a zip.")
+        Path | None, typer.Option("--data", help="Images: a folder, flat or one per class, a zip, or tar shards.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder.", show_default="runs/DATA-METHOD")
@@ -178,95 +157,9 @@ def train(
         )
     if train_config.method != "lora" and {"lora_rank", "lora_targets"} & options.keys():
         raise ConfigError(f"--method {train_config.method} trains no adapter, so --lora-… says nothing to it")
-    _run(run, train_config, patch_config, options, printer)
+    from ._training import run_train
 
-
-def _run(
-    run: RunFolder, config: TrainConfig, patch_config: PatchConfig | None, options: dict[str, Any], printer: Printer
-) -> None:
-    from ..devices import pick_device
-    from ..parallel import find_world
-
-    world = find_world()
-    device = pick_device(world.own_device(options.get("device", "auto")))
-    if not world.is_first:
-        printer.quiet, printer.as_json = True, False
-    with world.connected(device), world.speaking():
-        _run_in(world, device, run, config, patch_config, options, printer)
-
-
-def _run_in(
-    world: World,
-    device: torch.device,
-    run: RunFolder,
-    config: TrainConfig,
-    patch_config: PatchConfig | None,
-    options: dict[str, Any],
-    printer: Printer,
-) -> None:
-    from torch import device as torch_device
-
-    from ..images import find_images
-    from ..methods import check_noise, prepare
-    from ..signals import StopRequest
-    from ..training import check_captions, check_conditions
-    from ..training import train as run_training
-    from ._models import build_fresh, check_early, load_bare
-    from ._stores import fill_store, find_store
-    from ._watchers import Watchers, tensorboard_writer
-
-    writer = tensorboard_writer() if options["tensorboard"] and world.is_first else None
-    world.share(config.batch_size)
-    if config.shard_backbone:
-        world.check_spread()
-    images = find_images(config.data)
-    if patch_config is not None:
-        check_noise(config, patch_config)
-    early = check_early(options, patch_config)
-    if early is not None:
-        check_captions(images, early)
-    at_first = torch_device("cpu") if config.shard_backbone else device  # then no device ever holds all of it
-    if config.method == "scratch":
-        loaded = build_fresh(options, at_first, data_classes=len(images.classes), seed=config.seed)
-    else:
-        loaded = load_bare(options, at_first)
-    check_conditions(images, loaded.backbone)
-    trainee = prepare(config, backbone=loaded.backbone, codec=loaded.codec, patch_config=patch_config)
-    store = find_store(images, trainee, config)
-    settings = _settings(config, patch_config, loaded, options)
-    settings["images"] = {"fingerprint": images.fingerprint, "count": len(images)}
-    world.agree({name: value for name, value in settings.items() if name != "options"})
-    world.tell(lambda: run.open(settings, resume=options["resume"], force=options["force"]))
-    state = world.tell(lambda: run.load_state(warn=printer.warn) if options["resume"] else None)
-    if state is not None:
-        printer.note(f"continuing {run.path} after step {state.step}")
-    count, processes = sum(p.numel() for p in trainee.learnt.values()), f", {world.size} processes" * (world.size > 1)
-    printer.note(
-        f"{config.method}: {count:,} parameters learnt, {len(images):,} images, {device}, {config.dtype}{processes}"
-    )
-    with StopRequest() as request:
-        if store is not None:
-            fill_store(store, images, trainee, config, device, printer, request)
-        events = writer and writer(str(run.path / "tensorboard"))
-        watchers = Watchers(run, trainee, config, printer, writer=events, world=world)
-        watchers.prompts = _first_captions(images) if loaded.backbone.takes_text else None
-        done = state.step if state else 0
-        with printer.progress("train", config.steps, done=done) as advance:
-            for event in run_training(
-                trainee,
-                images=images,
-                config=config,
-                run=run,
-                state=state,
-                stop=lambda: request.number,
-                store=store,
-                world=world,
-                device=device,
-            ):
-                watchers.see(event)
-                advance(event.step, watchers.remark)
-    if world.is_first:
-        _report(run, trainee, config, watchers, printer)
+    run_train(run, train_config, patch_config, options, printer)
 
 
 def _parse_targets(text: str | None) -> tuple[str, ...] | None:
@@ -287,46 +180,3 @@ def _saved_options(run: RunFolder) -> dict[str, Any]:
         return {}
     saved = dict(settings.get("options", {}))
     return {key: Path(value) if key in ("data", "checkpoint") else value for key, value in saved.items()}
-
-
-def _settings(
-    config: TrainConfig, patch_config: PatchConfig | None, loaded: Any, options: dict[str, Any]
-) -> dict[str, Any]:
-    """The resolved config.json: what was asked for, and what it came to."""
-    record = loaded.backbone.record
-    return {
-        "options": {key: _absolute(key, value) for key, value in options.items() if key not in _PASSING},
-        "train": config.model_dump(mode="json"),
-        "patch": patch_config and patch_config.model_dump(),
-        "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
-        "codec": loaded.codec.record.model_dump(exclude={"source"}),
-    }
-
-
-def _absolute(key: str, value: Any) -> Any:
-    """A path as it can be found from any folder; everything else as it is."""
-    if key == "lora_targets":  # a layer's name, even where a file is called the same
-        return value
-    if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
-        return str(Path(value).resolve())
-    return value
-
-
-def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
-    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
-
-
-def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
-    written = run.learnt_file(trainee)
-    printer.say(f"wrote {written}" + (f" and {run.learnt_file(trainee, ema=True).name}" if config.ema else ""))
-    if watchers.bad:
-        printer.warn(f"{watchers.bad} unreadable images were skipped")
-    printer.result(
-        {
-            "output": str(written),
-            "run": str(run.path),
-            "steps": config.steps,
-            "skipped_images": watchers.bad,
-            "last": watchers.last_line,
-        }
-    )
