@@ -66,5 +66,6 @@ def to_device(value: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return value
     if device.type == "cuda":
-        return value.pin_memory().to(device, non_blocking=True)
+        with torch.cuda.device(device):  # a thread of its own starts on the first GPU
+            return value.pin_memory().to(device, non_blocking=True)
     return value.to(device)

@@ -99,9 +99,10 @@ class TrainingLoop:
         self.optimizer.zero_grad(set_to_none=True)
         labels = self._labels(batch)
         terms = dict.fromkeys(_TERMS, torch.zeros((), device=self.device))
-        each = self.config.micro_batch_size or len(self.places)
-        for first in range(0, len(self.places), each):
-            done = self._denoise(inputs, labels, slice(first, first + each))
+        count = len(self.places)
+        each = self.config.micro_batch_size or count
+        for first in range(0, count, each):
+            done = self._denoise(inputs, labels, slice(first, min(first + each, count)))
             terms = {name: terms[name] + done[name] for name in _TERMS}
         signals = self._reduce(terms, stop)
         terms |= self._balance(draws, labels)

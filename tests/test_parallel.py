@@ -33,7 +33,7 @@ RUNS: dict[str, tuple[dict[str, Any], PatchConfig | None]] = {
     "conditioning": ({"micro_batch_size": 2}, PatchConfig(gate_input="conditioning")),
     "noise": ({"gate_noise": True}, PatchConfig()),
     "half": ({"dtype": "fp16"}, PatchConfig()),
-    "full": ({"method": "full"}, None),
+    "full": ({"method": "full", "micro_batch_size": 8}, None),  # more than a process has
     "spread": ({"shard_backbone": True}, PatchConfig()),
 }
 
