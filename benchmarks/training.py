@@ -27,7 +27,7 @@ from dmp_cli.backbones.base import Backbone
 from dmp_cli.codec import Codec, PixelCodec, VAECodec
 from dmp_cli.config import CodecRecord, TrainConfig
 from dmp_cli.data import Batch
-from dmp_cli.footprint import half_weights, recomputed
+from dmp_cli.footprint import arranged, recomputed
 from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
 from dmp_cli.parallel import World, find_world, leave
@@ -36,6 +36,7 @@ from dmp_cli.prompts import add_mixture
 from .paired import Clock, Row, ratios, summary
 
 UNMEASURED = "not measured here"
+_LAID_OUT = contextlib.ExitStack()  # half weights and TF32, as in a run, for as long as a row is measured
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def loop_of(
     options: dict[str, Any] = {"batch_size": size, "dtype": setting.dtype, **changes}
     config = TrainConfig(data=Path("latents"), **options)
     trainee = prepare(config, backbone=backbone_of(setting), codec=codec or PixelCodec(4))
+    _LAID_OUT.enter_context(arranged(trainee, config, world or World(), setting.device))
     return TrainingLoop(trainee, config, world=world)
 
 
@@ -137,8 +139,7 @@ def in_half_precision(setting: Setting) -> Row:
         return what, UNMEASURED, setting.limit("0.65", "-")
     half = loop_of(replace(setting, dtype="bf16"))
     works = {"fp32": step_of(loop_of(setting)), "bf16": step_of(half)}
-    with half_weights(half.trainee.backbone, torch.bfloat16):
-        found = ratios(works, base="fp32", rounds=setting.rounds, clock=setting.clock)
+    found = ratios(works, base="fp32", rounds=setting.rounds, clock=setting.clock)
     return what, summary(found["bf16"]), "0.65"
 
 
@@ -178,7 +179,7 @@ def against_bare(setting: Setting) -> Row:
 
 def patch_share(setting: Setting) -> Row:
     """Backward of gate and mixtures by themselves, and the optimizer's step, over a whole step."""
-    loop = loop_of(setting)
+    loop = loop_of(setting, ema=0.999)
     patch = loop.trainee.denoiser.patch
     tokens, width = patch.hidden_shapes[0]
     vector = torch.randn(setting.batch, width, device=setting.device)
@@ -210,8 +211,7 @@ def utilisation(setting: Setting) -> Row:
     flops = counter.get_total_flops()
     side = 8192
     a, b = (torch.randn(side, side, device=setting.device, dtype=torch.bfloat16) for _ in range(2))
-    with half_weights(loop.trainee.backbone, torch.bfloat16):
-        seconds = _median(step, setting)
+    seconds = _median(step, setting)
     rate = 2 * side**3 / _median(lambda: a @ b, setting)
     return what, f"{flops / seconds / rate:.3f} (a step takes {1000 * seconds:.1f} ms)", "0.45 (at least)"
 
@@ -352,5 +352,9 @@ def table(setting: Setting) -> Iterator[Row]:
         optimizer,
         two_processes,
     ):
-        yield measure(setting)
-    yield from memory(setting)
+        with _LAID_OUT:
+            row = measure(setting)
+        yield row
+    with _LAID_OUT:
+        rows = memory(setting)
+    yield from rows

@@ -31,18 +31,18 @@ def home_folder() -> Path:
     return Path(os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False))
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there; DMPError when that cannot be."""
+def make_folder(path: Path, *, of: Path | None = None) -> None:
+    """Make a folder and those above it, unless they are there. DMPError, naming it or ``of``, when that cannot be."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(of or path, error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
     path = Path(path)
-    make_folder(path.parent)
+    make_folder(path.parent, of=path)
     _replace(path, data)
     _sync_folder(path.parent)
 
@@ -66,6 +66,38 @@ def _replace(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append lines to a file that one process writes, after whatever a kill has left of its last line."""
+    try:
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                file.write(b"" if file.read(1) == b"\n" else b"\n")
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """A path to write to, at any length; it takes the name ``path`` when the block ends without an error."""
+    path = Path(path)
+    partial = path.parent / f".{path.name}{PARTIAL}"
+    try:
+        yield partial
+        _sync_file(partial)
+        os.replace(partial, path)
+        _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

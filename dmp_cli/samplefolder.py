@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from . import files
-from .config import SampleConfig
 from .errors import ConfigError
 
-_ABOUT = "samples.json"
-_GRID = "grid.png"
+if TYPE_CHECKING:
+    from .plan import Plan
+
+_ABOUT, _PLAN, _GRID, _NPZ, _LOCK = "samples.json", "plan.jsonl", "grid.png", "samples.npz", ".lock"
+_OTHERS = (_ABOUT, _PLAN, _GRID, _NPZ)
+_SUMS = "SHA256SUMS"  # as sha256sum writes and checks it; of one of several parts with its number behind
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
+_IMAGE = re.compile(r"\d{6,}\.png")
+_HALF = re.compile(rf"\.(\d{{6,}})\.png{re.escape(files.PARTIAL)}")
+_BEHIND = 2  # chunks that may wait to be written
+_HASHERS = 4
 _LABEL = 24  # letters of a prompt under its image
 
 
+class Part(NamedTuple):
+    """Which of the fixed chunks one process draws: every ``total``-th, from ``number`` (from 0) on."""
+
+    number: int = 0
+    total: int = 1
+
+    def of(self, chunks: list[range]) -> list[range]:
+        """Its own chunks."""
+        return chunks[self.number :: self.total]
+
+
 class SampleFolder:
-    """Paths and files of one set of samples."""
+    """Paths and files of one set of samples. Any number of processes may fill it, each its own :class:`Part`."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -52,6 +77,15 @@ class SampleFolder:
         Raises:
             ConfigError: the folder holds other samples or other files.
         """
+        if not force and self.path.exists():
+            names = {inner.name for inner in self.path.iterdir()}
+            if _ABOUT not in names and not all(map(_belongs, names)):
+                files.refuse_existing(self.path, force=False)
+        files.make_folder(self.path)
+        with FileLock(self.path / _LOCK):  # other parts may begin at the same moment
+            return self._claim(about, origin=origin, num_images=num_images, force=force)
+
+    def _claim(self, about: dict[str, Any], *, origin: dict[str, Any], num_images: int, force: bool) -> list[str]:
         before = self.recorded()
         moved: list[str] = []
         if before is not None and not force:
@@ -64,48 +98,140 @@ class SampleFolder:
                 )
             num_images = max(num_images, int(before.get("num_images", 0)))
         else:
-            files.refuse_existing(self.path, force=force)
             self._clear()
-        self.path.mkdir(parents=True, exist_ok=True)
-        files.remove_partials(self.path)
+        for partial in self.path.glob(f".*{files.PARTIAL}"):
+            if not _HALF.fullmatch(partial.name):  # images' are their part's to remove
+                partial.unlink(missing_ok=True)
         first = before["origin"] if before is not None and not force and "origin" in before else origin
         files.write_json(self.path / _ABOUT, {"num_images": num_images, "made": about, "origin": first})
         return moved
 
     def _clear(self) -> None:
-        images = [path for path in self.path.glob("*.png") if re.fullmatch(r"\d{6,}", path.stem)]
-        for path in [*images, self.path / _ABOUT, self.path / _GRID]:
+        images = [path for path in self.path.glob("*.png") if _IMAGE.fullmatch(path.name)]
+        for path in [*images, *self.path.glob(f"{_SUMS}*"), *(self.path / name for name in _OTHERS)]:
             path.unlink(missing_ok=True)
+        files.remove_partials(self.path)
+
+    def write_plan(self, text: str) -> None:
+        """Keep a plan's JSON lines, unless a longer one with this beginning is there."""
+        path = self.path / _PLAN
+        with FileLock(self.path / _LOCK):
+            if not path.exists() or not path.read_text(encoding="utf-8").startswith(text):
+                files.write_text(path, text)
 
     def image_path(self, index: int) -> Path:
         """Where image ``index`` is, or will be."""
         return self.path / f"{index:06d}.png"
 
+    def sums(self) -> dict[str, set[str]]:
+        """Name of an image -> the SHA-256 it was written with; several where parts made it twice."""
+        found: dict[str, set[str]] = {}
+        for path in self.path.glob(f"{_SUMS}*"):
+            for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+                if match := _SUM_LINE.fullmatch(line):  # a kill may have cut the last one short
+                    found.setdefault(match[2], set()).add(match[1])
+        return found
+
     def missing(self, chunks: list[range], *, num_images: int) -> list[range]:
-        """The chunks of which not every image below ``num_images`` is there."""
-        return [chunk for chunk in chunks if not all(self.image_path(i).exists() for i in chunk if i < num_images)]
+        """The chunks of which not every image below ``num_images`` is there, its sum recorded."""
+        there = self.sums().keys() & {path.name for path in self.path.glob("*.png")}
+        return [c for c in chunks if not all(self.image_path(i).name in there for i in c if i < num_images)]
+
+    def remove_halves(self, part: Part, *, batch_size: int) -> None:
+        """Remove what a kill left half-written of this part's images; those of others may be being written."""
+        for partial in self.path.glob(f".*{files.PARTIAL}"):
+            match = _HALF.fullmatch(partial.name)
+            if match and int(match[1]) // batch_size % part.total == part.number:
+                partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writer(self, part: Part | None = None) -> Iterator[Callable[[Mapping[int, np.ndarray]], None]]:
+        """Yields ``write``, which encodes and writes a chunk's images behind the caller's back, two chunks at most.
+
+        Errors come up at a later call, or when the context is left; then everything is on the disk.
+        """
+        name = _SUMS if part is None or part.total == 1 else f"{_SUMS}.{part.number + 1}-of-{part.total}"
+        known = self.sums()
+        with ThreadPoolExecutor(1) as pool:
+            pending: deque[Future[None]] = deque()
+
+            def write(images: Mapping[int, np.ndarray]) -> None:
+                pending.append(pool.submit(self._write, dict(images), self.path / name, known))
+                while len(pending) > _BEHIND:
+                    pending.popleft().result()
+
+            yield write
+            for written in pending:
+                written.result()
 
     def write(self, images: Mapping[int, np.ndarray]) -> None:
-        """Write images, uint8 (H, W, C) by index, as PNGs; those that are there stay as they are."""
-        new = {self.image_path(index): pixels for index, pixels in images.items()}
-        missing = {path.name: encode_png(pixels) for path, pixels in new.items() if not path.exists()}
-        files.write_many(self.path, missing)
+        """Write images, uint8 (H, W, C) by index, as PNGs, and their sums."""
+        self._write(images, self.path / _SUMS, self.sums())
 
-    def draw_grid(self, config: SampleConfig, *, rows: int, columns: int) -> Path:
+    def _write(self, images: Mapping[int, np.ndarray], sums: Path, known: dict[str, set[str]]) -> None:
+        """Those that are there, as they were written, stay; what a kill left without a sum is written again."""
+        new = {
+            self.image_path(index).name: encode_png(pixels)
+            for index, pixels in images.items()
+            if not (self.image_path(index).exists() and self.image_path(index).name in known)
+        }
+        files.write_many(self.path, new)
+        if not new:
+            return
+        lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in new.items()]
+        files.append_text(sums, "".join(lines))
+
+    def verify(self, num_images: int) -> list[str]:
+        """What is wrong with the images 0..n-1, in words: missing, changed since they were written, or foreign."""
+        known, names = self.sums(), [self.image_path(index).name for index in range(num_images)]
+        there = {path.name for path in self.path.glob("*.png") if path.name != _GRID}
+
+        def judge(name: str) -> str | None:
+            if name not in there:
+                return f"{name} is missing"
+            if name not in known:
+                return f"{name} has no recorded sum"
+            return None if files.sha256_of(self.path / name) in known[name] else f"{name} was changed"
+
+        with ThreadPoolExecutor(_HASHERS) as hashers:
+            wrong = [said for said in hashers.map(judge, names) if said is not None]
+        foreign = sorted(name for name in there if not _IMAGE.fullmatch(name) or name not in known)
+        return wrong + [f"{name} is not of these samples" for name in foreign if name not in names]
+
+    def write_npz(self, num_images: int, labels: np.ndarray | None) -> Path:
+        """All images as ``arr_0`` (N, H, W, C) uint8, classes as ``arr_1``: ADM's evaluation format, one at a time."""
+        path = self.path / _NPZ
+        first = np.atleast_3d(np.asarray(Image.open(self.image_path(0))))
+        with files.staged_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as entry:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *first.shape)}
+                np.lib.format.write_array_header_1_0(entry, header)
+                for index in range(num_images):
+                    entry.write(np.asarray(Image.open(self.image_path(index))).tobytes())
+            if labels is not None:
+                with archive.open("arr_1.npy", "w") as entry:
+                    np.lib.format.write_array(entry, labels)
+        return path
+
+    def draw_grid(self, plan: Plan, *, rows: int, columns: int) -> Path:
         """A grid of the first images, labelled with index and class."""
         from .mosaic import image_grid
-        from .sampling import label_of, prompt_of
 
-        indices = range(min(config.num_images, rows * columns))
+        indices = range(min(plan.config.num_images, rows * columns))
         images = [np.atleast_3d(np.asarray(Image.open(self.image_path(index)))) for index in indices]
         labels = []
         for index in indices:
-            label, prompt = label_of(index, config), prompt_of(index, config)
-            said = f"class {label}" if label is not None else _short(prompt.text) if prompt is not None else ""
+            item = plan.item(index)
+            said = f"class {item.label}" if item.label is not None else _short(item.prompt or "")
             labels.append(f"{index}: {said}" if said else f"{index}")
         path = self.path / _GRID
         files.write_bytes(path, image_grid(images, rows=rows, columns=columns, labels=labels))
         return path
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file of this name may be in a folder that is about to be claimed: only what a kill or a lock left."""
+    return name == _LOCK or name.endswith(files.PARTIAL)
 
 
 def _short(text: str) -> str:

@@ -1,15 +1,14 @@
-"""From noise to images: a fixed plan, in fixed chunks of consecutive indices, through diffusers' schedulers.
+"""From noise to images: a plan, in fixed chunks of consecutive indices, through diffusers' schedulers.
 
-Image i's noise at a step depends on (seed, i, step) alone; a prompt with a seed of its own counts its own images, so
-that it gives the same ones wherever it stands. A chunk is always computed whole, also when only part of it
-is asked for, so that the bytes of an image depend on no interruption and on no number of images.
+Image i's noise at a step depends on (seed, its place, step) alone; see ``plan``. A chunk is always computed whole, also
+when only part of it is asked for, so that the bytes of an image depend on no interruption and on no number of images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 from . import randomness
 from .backbones.base import Backbone
 from .codec import Codec
-from .config import Prompt, SampleConfig, ScheduleConfig
+from .config import SampleConfig, ScheduleConfig
 from .devices import autocast
 from .errors import ConfigError, DivergedError
 from .objective import noise_betas
+from .plan import Item, Plan
 
 
 @dataclass(frozen=True)
@@ -33,32 +33,6 @@ class Sample:
     pixels: np.ndarray  # uint8, (H, W, C)
 
 
-def label_of(index: int, config: SampleConfig) -> int | None:
-    """The class of image ``index``: the given classes in turn, so that every count is balanced to within one."""
-    return config.classes[index % len(config.classes)] if config.classes else None
-
-
-def prompt_of(index: int, config: SampleConfig) -> Prompt | None:
-    """The prompt of image ``index``: the given prompts in turn."""
-    return config.prompts[index % len(config.prompts)] if config.prompts else None
-
-
-class Source(NamedTuple):
-    """What an image's noise is a function of."""
-
-    seed: int
-    place: int
-
-
-def source_of(index: int, config: SampleConfig) -> Source:
-    """(seed, index), or for a prompt with its own seed (that seed, how many of its images came before)."""
-    prompt = prompt_of(index, config)
-    if prompt is None or prompt.seed is None:
-        return Source(config.seed, index)
-    assert config.prompts
-    return Source(prompt.seed, index // len(config.prompts))
-
-
 def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     """Fill in what depends on the backbone, and check the rest against it.
 
@@ -66,18 +40,24 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         ConfigError: classes it does not know, prompts missing or given in vain, guidance without a null condition, or
             steps the sampler cannot take.
     """
-    if backbone.takes_text and not config.prompts:
+    if backbone.takes_text and not config.prompts and config.plan is None:
         raise ConfigError("this backbone reads text, and there is none", hint="Give --prompt TEXT or --prompts FILE.")
     if config.prompts and not backbone.takes_text:
         raise ConfigError("--prompt and --prompts are for a backbone that reads text; this one does not")
     count = backbone.num_classes
-    classes = config.classes or (tuple(range(count)) if count else None)
+    classes = config.classes or (tuple(range(count)) if count and config.plan is None else None)
     if classes and (not count or max(classes) >= count or min(classes) < 0):
         known = f"classes 0..{count - 1}" if count else "no classes"
         raise ConfigError(f"--classes {','.join(map(str, classes))}: this backbone knows {known}")
     guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
     if guided and not backbone.has_null:
         raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
+    if config.balanced and config.num_images % len(classes or config.prompts or (0,)):
+        kinds = len(classes or config.prompts or ())
+        raise ConfigError(
+            f"--balanced: {config.num_images} images are no multiple of {kinds}",
+            hint=f"Give -n {(config.num_images // kinds + 1) * kinds}.",
+        )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has {backbone.sample_shape[0]}")
     _check_steps(config, backbone.schedule.num_timesteps)
@@ -108,60 +88,69 @@ def chunks(config: SampleConfig) -> list[range]:
 
 
 def sample(
-    denoiser: nn.Module, *, backbone: Backbone, codec: Codec, config: SampleConfig, todo: list[range] | None = None
+    denoiser: nn.Module,
+    *,
+    backbone: Backbone,
+    codec: Codec,
+    config: SampleConfig,
+    todo: list[range] | None = None,
+    plan: Plan | None = None,
 ) -> Iterator[list[Sample]]:
     """Yield the images of each chunk of ``todo`` (None: all), those below ``config.num_images`` only.
 
-    ``denoiser`` is the patched backbone, or the bare one; ``config`` must have gone through :func:`resolve`.
+    ``denoiser`` is the patched backbone, or the bare one; ``config`` must have gone through :func:`resolve`. ``plan``
+    says which image is which; None: as ``config`` does.
     """
+    plan = plan or Plan(config)
     for indices in chunks(config) if todo is None else todo:
-        latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips)
+        latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips, plan=plan)
         decoded = codec.decode(latents)
         _check_finite(decoded, indices)
         images = to_uint8(decoded)
         yield [
-            Sample(index, _said_of(index, config), image)
+            Sample(index, _said_of(plan.item(index)), image)
             for index, image in zip(indices, images, strict=True)
             if index < config.num_images
         ]
 
 
-def _said_of(index: int, config: SampleConfig) -> int | str | None:
-    prompt = prompt_of(index, config)
-    return label_of(index, config) if prompt is None else prompt.text
+def _said_of(item: Item) -> int | str | None:
+    return item.label if item.prompt is None else item.prompt
 
 
-def _conditions(indices: range, backbone: Backbone, config: SampleConfig) -> Tensor | None:
+def _conditions(items: list[Item], backbone: Backbone) -> Tensor | None:
     """The condition (B,) of the images: classes, or indices of captions."""
     if backbone.takes_text:
-        return backbone.captions.indices([prompt.text for i in indices if (prompt := prompt_of(i, config)) is not None])
-    labels = [label_of(index, config) for index in indices]
-    return None if labels[0] is None else torch.tensor(labels, device=backbone.device)
-
-
-def _guidance(indices: range, config: SampleConfig) -> Tensor:
-    """Guidance (B,) of the images: the prompt's own, or that of all."""
-    prompts = [prompt_of(index, config) for index in indices]
-    own = [config.guidance if p is None or p.guidance is None else p.guidance for p in prompts]
-    return torch.tensor(own)
+        return backbone.captions.indices([item.prompt for item in items if item.prompt is not None])
+    labels = [item.label for item in items if item.label is not None]
+    return torch.tensor(labels, device=backbone.device) if labels else None
 
 
 @torch.inference_mode()
-def denoise(denoiser: nn.Module, indices: range, *, backbone: Backbone, config: SampleConfig, clips: bool) -> Tensor:
+def denoise(
+    denoiser: nn.Module,
+    indices: range,
+    *,
+    backbone: Backbone,
+    config: SampleConfig,
+    clips: bool,
+    plan: Plan | None = None,
+) -> Tensor:
     """Latents (B, C, H, W) of the images ``indices``, from noise to x_0."""
-    device = backbone.device
+    device, plan = backbone.device, plan or Plan(config)
+    items = [plan.item(index) for index in indices]
     scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
-    condition, guidance = _conditions(indices, backbone, config), _guidance(indices, config)
-    sources = [source_of(index, config) for index in indices]
-    starts = [randomness.normal("start", backbone.sample_shape, seed=s.seed, indices=[s.place]) for s in sources]
+    condition, scales = _conditions(items, backbone), torch.tensor([item.guidance for item in items])
+    starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
     x = torch.cat(starts).to(device)
     for step, timestep in enumerate(scheduler.timesteps):
+        guidance = scales if _is_guided(int(timestep), config, backbone) else torch.ones_like(scales)
         with autocast(device, config.dtype):
             output = predict(denoiser, x, int(timestep), condition, backbone=backbone, config=config, guidance=guidance)
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # only it adds noise, and only it knows what to do with a learned variance
             extra["generator"] = [
-                randomness.torch_generator("sample", seed=s.seed, step=step, index=s.place) for s in sources
+                randomness.torch_generator("sample", seed=item.seed, step=step, index=item.place) for item in items
             ]
         else:
             output = output[:, : x.shape[1]]
@@ -169,6 +158,12 @@ def denoise(denoiser: nn.Module, indices: range, *, backbone: Backbone, config: 
             extra["use_clipped_model_output"] = clips
         x = scheduler.step(output, timestep, x, **extra).prev_sample
     return x
+
+
+def _is_guided(timestep: int, config: SampleConfig, backbone: Backbone) -> bool:
+    """Whether ``timestep`` lies in the guidance interval (Kynkäänniemi et al. 2024): outside, one forward is enough."""
+    low, high = config.guidance_interval
+    return low <= timestep / (backbone.schedule.num_timesteps - 1) <= high
 
 
 def predict(

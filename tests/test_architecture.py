@@ -28,7 +28,9 @@ LAYERS = (
     "backbones",
     "hooks lora",
     "adapterfile codec engine latentstore",
-    "authors encoding methods sampling",
+    "authors encoding methods",
+    "plan",
+    "sampling",
     "footprint loop runfolder samplefolder",
     "training evaluation",
     "demo.floor demo.story scorepage ablation",
@@ -38,7 +40,7 @@ LAYERS = (
     "ablation.page",
     "commands commands._console commands._inner commands._options",
     "commands._models commands._stores commands._watchers",
-    "commands._training",
+    "commands._training commands._sampling",
     "commands.patch commands.train commands.sample commands.evaluate commands.inspect_gates",
     "commands.demo commands.ablate",
     "cli",
@@ -53,7 +55,7 @@ HOMES = {
     "cleanfid": {"features"},
     "matplotlib": {"canvas", "curves", "figures"},
     "jinja2": {"report"},
-    "diffusers": {"backbones.", "codec", "sampling", "objective", "commands.sample"},
+    "diffusers": {"backbones.", "codec", "sampling", "objective", "commands._sampling"},
     "huggingface_hub": {"backbones.", "codec"},
     "torch.distributed": {"parallel"},
     "torch.utils.tensorboard": {"commands._watchers"},
@@ -203,14 +205,14 @@ def test_cleanfid_has_one_door():
 
 
 def test_commands_ask_diffusers_for_its_version_alone():
-    tree = ast.parse(MODULES["commands.sample"].read_text())
+    tree = ast.parse(MODULES["commands._sampling"].read_text())
     attributes = {
         node.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "diffusers"
     }
     assert attributes <= {"__version__"}
-    assert not [other for other in IMPORTS["commands.sample"][1] if other.startswith("diffusers.")]
+    assert not [other for other in IMPORTS["commands._sampling"][1] if other.startswith("diffusers.")]
 
 
 def test_heavy_libraries_are_imported_where_they_are_used():

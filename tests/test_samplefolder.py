@@ -1,6 +1,7 @@
 """The folder of samples: which files, what continues it, what is refused, and what --force may remove."""
 
 import errno
+import hashlib
 import json
 import os
 
@@ -10,7 +11,8 @@ from PIL import Image
 
 from dmp_cli.config import SampleConfig
 from dmp_cli.errors import ConfigError, DMPError
-from dmp_cli.samplefolder import SampleFolder, encode_png
+from dmp_cli.plan import Plan
+from dmp_cli.samplefolder import Part, SampleFolder, encode_png
 from dmp_cli.sampling import chunks
 
 ABOUT = {"sample": {"seed": 0, "steps": 5, "classes": [0, 1]}, "patch": "abc"}
@@ -39,8 +41,9 @@ def filled(tmp_path):
 
 
 def test_exactly_these_files(filled):
-    filled.draw_grid(CONFIG, rows=2, columns=3)
-    assert names_in(filled.path) == [*(f"{index:06d}.png" for index in range(7)), "grid.png", "samples.json"]
+    filled.draw_grid(Plan(CONFIG), rows=2, columns=3)
+    images = [f"{index:06d}.png" for index in range(7)]
+    assert names_in(filled.path) == [".lock", *images, "SHA256SUMS", "grid.png", "samples.json"]
     about = json.loads((filled.path / "samples.json").read_text())
     assert about == {"num_images": 7, "made": ABOUT, "origin": ORIGIN}
     assert filled.recorded() == about
@@ -82,7 +85,7 @@ def test_the_same_settings_continue(filled):
     for number in (7, 3, 12):
         again, moved = claim(filled.path, num_images=number)
         assert moved == []
-        assert len(names_in(filled.path)) == 8
+        assert len(names_in(filled.path)) == 10
     assert again.recorded()["num_images"] == 12
 
 
@@ -111,7 +114,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
 
 
 def test_force_removes_only_its_own_files(filled):
-    filled.draw_grid(CONFIG, rows=1, columns=1)
+    filled.draw_grid(Plan(CONFIG), rows=1, columns=1)
     filled.write({1_000_000: pixels_of(0)})
     mine = ["000001-copy.png", "000001.jpg", "00001.png", "grid.png.bak", "notes.txt", "sub"]
     for name in mine[:-1]:
@@ -121,7 +124,7 @@ def test_force_removes_only_its_own_files(filled):
     other = {**ABOUT, "patch": None}
     _, moved = claim(filled.path, other, origin={"device": "cuda"}, num_images=2, force=True)
     assert moved == []
-    assert names_in(filled.path) == sorted([*mine, "samples.json"])
+    assert names_in(filled.path) == sorted([*mine, ".lock", "samples.json"])
     assert names_in(filled.path / "sub") == ["000001.png"]
     assert filled.recorded() == {"num_images": 2, "made": other, "origin": {"device": "cuda"}}
 
@@ -139,9 +142,15 @@ def test_no_record(tmp_path):
 
 
 def test_half_written_images_are_removed(filled):
-    (filled.path / ".000003.png.partial").write_bytes(b"half")
+    for name in (".000003.png.partial", ".000012.png.partial", ".samples.npz.partial"):
+        (filled.path / name).write_bytes(b"half")
     claim(filled.path)
-    assert ".000003.png.partial" not in names_in(filled.path)
+    halves = [name for name in names_in(filled.path) if name.endswith("partial")]
+    assert halves == [".000003.png.partial", ".000012.png.partial"]  # another part may be writing them
+    filled.remove_halves(Part(1, 2), batch_size=3)  # images 3 to 5, 9 to 11, ...
+    assert [name for name in names_in(filled.path) if name.endswith("partial")] == [".000012.png.partial"]
+    filled.remove_halves(Part(), batch_size=3)
+    assert not [name for name in names_in(filled.path) if name.endswith("partial")]
 
 
 def test_a_full_disk_leaves_no_half_image(filled, monkeypatch):
@@ -151,18 +160,94 @@ def test_a_full_disk_leaves_no_half_image(filled, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DMPError, match=r"cannot write .*/000009\.png: no space left on the disk"):
         filled.write({9: pixels_of(9)})
-    assert len(names_in(filled.path)) == 8
+    assert len(names_in(filled.path)) == 10
 
 
 def test_the_grid_shows_the_first_images(filled):
-    path = filled.draw_grid(CONFIG, rows=2, columns=2)
+    path = filled.draw_grid(Plan(CONFIG), rows=2, columns=2)
     small = np.asarray(Image.open(path).convert("RGB"))
     assert path == filled.path / "grid.png"
     for index in (3, 4):  # the fifth image is not on it
         filled.image_path(index).write_bytes(encode_png(255 - pixels_of(index)))
-    changed = np.asarray(Image.open(filled.draw_grid(CONFIG, rows=2, columns=2)).convert("RGB"))
+    changed = np.asarray(Image.open(filled.draw_grid(Plan(CONFIG), rows=2, columns=2)).convert("RGB"))
     assert changed.shape == small.shape
     rows, columns = np.nonzero((changed != small).any(-1))
     assert rows.min() > small.shape[0] / 2 - 8
     assert columns.min() > small.shape[1] / 2 - 8
     assert len(rows) > 0
+
+
+def test_sums_are_those_of_sha256sum(filled):
+    lines = (filled.path / "SHA256SUMS").read_text().splitlines()
+    for line, index in zip(lines, range(7), strict=True):
+        data = filled.image_path(index).read_bytes()
+        assert line == f"{hashlib.sha256(data).hexdigest()}  {index:06d}.png"
+    assert filled.verify(7) == []
+
+
+def test_what_is_not_as_it_was_written_is_named(filled):
+    filled.image_path(1).unlink()
+    Image.fromarray(pixels_of(50)).save(filled.image_path(3))
+    Image.fromarray(pixels_of(51)).save(filled.path / "000007.png")
+    Image.fromarray(pixels_of(51)).save(filled.path / "mine.png")
+    assert filled.verify(7) == [
+        "000001.png is missing",
+        "000003.png was changed",
+        "000007.png is not of these samples",
+        "mine.png is not of these samples",
+    ]
+    assert filled.verify(1) == ["000007.png is not of these samples", "mine.png is not of these samples"]
+
+
+def test_an_image_without_its_sum_is_written_again(filled):
+    sums = filled.path / "SHA256SUMS"
+    whole = sums.read_text()
+    sums.write_text(whole[:-20])  # a kill in the middle of the last line
+    Image.fromarray(pixels_of(50)).save(filled.image_path(6))  # and nobody knows what this is
+    assert filled.missing(chunks(CONFIG), num_images=7) == [range(6, 9)]
+    filled.write({6: pixels_of(6)})
+    assert filled.verify(7) == []
+    assert np.array_equal(np.asarray(Image.open(filled.image_path(6))), pixels_of(6))
+    filled.write({7: pixels_of(7)})
+    assert filled.verify(8) == []
+
+
+def test_parts_share_the_chunks_and_keep_sums_of_their_own(tmp_path):
+    folder, _ = claim(tmp_path / "out")
+    plan = [range(start, start + 3) for start in range(0, 9, 3)]
+    parts = [Part(number, 2) for number in range(2)]
+    assert [part.of(plan) for part in parts] == [[range(3), range(6, 9)], [range(3, 6)]]
+    for part in parts:
+        with folder.writer(part) as write:
+            for chunk in part.of(plan):
+                write({index: pixels_of(index) for index in chunk})
+    assert {name for name in names_in(folder.path) if "SUMS" in name} == {"SHA256SUMS.1-of-2", "SHA256SUMS.2-of-2"}
+    assert folder.missing(plan, num_images=9) == []
+    assert folder.verify(9) == []
+
+
+def test_errors_of_the_writer_come_up(filled, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DMPError, match="no space left"), filled.writer() as write:  # noqa: PT012
+        for index in range(8, 14):
+            write({index: pixels_of(index)})
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(7) % 2])
+def test_npz_is_that_of_numpy(filled, labels):
+    path = filled.write_npz(7, labels)
+    with np.load(path) as found:
+        assert sorted(found) == ["arr_0"] if labels is None else ["arr_0", "arr_1"]
+        assert found["arr_0"].dtype == np.uint8
+        assert np.array_equal(found["arr_0"], np.stack([pixels_of(index) for index in range(7)]))
+        assert labels is None or np.array_equal(found["arr_1"], labels)
+    assert names_in(filled.path)[-1] == "samples.npz"
+
+
+def test_the_plan_is_kept_as_the_longest(filled):
+    for text, kept in (("a\n", "a\n"), ("a\nb\n", "a\nb\n"), ("a\n", "a\nb\n")):
+        filled.write_plan(text)
+        assert (filled.path / "plan.jsonl").read_text() == kept

@@ -10,7 +10,8 @@ from dmp_cli.codec import Codec, PixelCodec
 from dmp_cli.config import CodecRecord, SampleConfig, ScheduleConfig
 from dmp_cli.engine import attach
 from dmp_cli.errors import ConfigError, DivergedError
-from dmp_cli.sampling import build_scheduler, chunks, denoise, label_of, predict, resolve, sample, to_uint8
+from dmp_cli.plan import Plan
+from dmp_cli.sampling import build_scheduler, chunks, denoise, predict, resolve, sample, to_uint8
 from tests.builders import filled_patch, tiny_dit, zero_patch
 
 SIDE = 4
@@ -348,8 +349,8 @@ def test_classes_are_taken_in_turn(backbone):
     images = draw(watch, backbone, num_images=7, classes=(3, 1, 1), steps=2)
     assert [image.label for image in images.values()] == [3, 1, 1, 3, 1, 1, 3]
     assert watch.conditions == [[3, 1, 1, 3]] * 2 + [[1, 1, 3, 1]] * 2
-    assert label_of(8, SampleConfig(classes=(5, 6, 7))) == 7
-    assert label_of(8, SampleConfig()) is None
+    assert Plan(SampleConfig(classes=(5, 6, 7))).item(8).label == 7
+    assert Plan(SampleConfig()).item(8).label is None
 
 
 def test_a_backbone_without_classes():

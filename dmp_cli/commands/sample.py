@@ -7,15 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__
-from ..config import GuidedChannels, Prompt, SampleConfig, Sampler
+from ..config import GuidedChannels, PlanLine, Prompt, SampleConfig, Sampler
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
 from ._options import setting
-
-_DEFAULT_CHUNK = 16
-_TEXT_GUIDANCE = 7.5  # as the pipelines of Stable Diffusion
+from ._sampling import DEFAULT_CHUNK, run_sample
 
 
 @opt.with_options(opt.patched, opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -55,18 +52,40 @@ def sample(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Images in one fixed chunk.", show_default=f"{_DEFAULT_CHUNK}, at most -n"),
+        typer.Option("--batch-size", help="Images in one fixed chunk.", show_default=f"{DEFAULT_CHUNK}, at most -n"),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="JSON lines, one an image: its class or prompt, seed, guidance.", metavar="FILE"),
+    ] = None,
+    balanced: Annotated[
+        bool | None, typer.Option("--balanced", help="Refuse -n that does not give each class as many images.")
+    ] = None,
+    guidance_interval: Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-interval", metavar="LOW,HIGH", help="Guide only in this share of the schedule; 1: pure noise."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="K/N", help="Draw the K-th of N parts, for job arrays.")
+    ] = None,
+    npz: Annotated[bool, typer.Option("--npz", help="Write samples.npz too, as ADM's evaluation reads it.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Draw nothing; check every image by its SHA-256.")] = False,
     grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLS", help="Layout of grid.png.")] = "4x4",
     force: opt.Force = False,
 ) -> None:
     """Draw images. Run again to continue, with a larger -n to draw more: what is there stays as it is."""
     printer, options = Printer(ctx.params), ctx.params
     rows, columns = _parse_grid(grid)
-    said = _read_prompts(prompt, prompts)
-    if said is not None and num_images is None:
-        options = {**options, "num_images": len(said)}
-    wanted = opt.configure(SampleConfig, {**options, "classes": _parse_classes(classes), "prompts": said})
+    part = _parse_shard(shard)
+    if part != (0, 1) and force:
+        raise ConfigError("--force with --shard: each part would remove what the others have drawn")
+    said, lines = _read_prompts(prompt, prompts), _read_plan(plan, [classes, prompt, prompts])
+    if num_images is None and (said or lines):
+        options = {**options, "num_images": len(said or lines or ())}
+    given = {"classes": _parse_classes(classes), "prompts": said, "guidance_interval": _parse_span(guidance_interval)}
+    wanted = opt.configure(SampleConfig, {**options, **given, "plan": None})
     patch, bare_name = options["patch"], options["backbone"] or options["checkpoint"]
     folder = output or _default_output(patch or adapter, bare_name, bare=no_patch)
     if adapter is not None and (patch is not None or no_patch or strength is not None):
@@ -79,94 +98,7 @@ def sample(
         named = {"adapter": adapter and str(adapter), "output": str(folder)}
         printer.plan({"sample": wanted.model_dump(mode="json"), "patch": patch and str(patch), **named})
         return
-    _draw(wanted, folder, options, printer, rows=rows, columns=columns)
-
-
-def _draw(
-    wanted: SampleConfig, path: Path, options: dict[str, Any], printer: Printer, *, rows: int, columns: int
-) -> None:
-    from ..devices import pick_device
-    from ..samplefolder import SampleFolder
-    from ..sampling import chunks, resolve
-    from ..sampling import sample as draw
-    from ._models import load_adapted, load_bare, load_patched
-
-    device = pick_device(options["device"] or "auto")
-    if options["adapter"]:
-        loaded = load_adapted(options["adapter"], options, device)
-    else:
-        loaded = load_patched(options["patch"], options, device) if options["patch"] else load_bare(options, device)
-    bare = options["no_patch"] or options["patch"] is None
-    folder = SampleFolder(path)
-    filled = _fill_in(wanted, options, loaded.backbone, folder.recorded() if not options["force"] else None)
-    config = resolve(filled, loaded.backbone)
-    about = _about(config, loaded, options, bare=bare)
-    origin = _origin(loaded, options, device)
-    moved = folder.open(about, origin=origin, num_images=config.num_images, force=options["force"])
-    if moved:
-        printer.warn(
-            f"{path} was begun with another {', '.join(moved)}: new pixels may differ from a straight run by a level"
-        )
-    todo = folder.missing(chunks(config), num_images=config.num_images)
-    denoiser = loaded.backbone.eval() if bare else loaded.denoiser
-    if bare and loaded.record is not None:
-        loaded.denoiser.detach()  # type: ignore[operator]
-    done = config.num_images - sum(1 for chunk in todo for i in chunk if i < config.num_images)
-    with printer.progress("sample", config.num_images, done=done) as advance:
-        for images in draw(denoiser, backbone=loaded.backbone, codec=loaded.codec, config=config, todo=todo):
-            folder.write({image.index: image.pixels for image in images})
-            done += len(images)
-            advance(done, "")
-    grid = folder.draw_grid(config, rows=rows, columns=columns)
-    printer.say(f"wrote {config.num_images} images to {path}, {grid.name} among them")
-    printer.result({"output": str(path), "num_images": config.num_images, "grid": str(grid), "drawn_chunks": len(todo)})
-
-
-def _fill_in(
-    wanted: SampleConfig, options: dict[str, Any], backbone: Any, recorded: dict[str, Any] | None
-) -> SampleConfig:
-    """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    changes: dict[str, Any] = {}
-    if options["guidance"] is None:
-        changes["guidance"] = 1.0 if not backbone.has_null else _TEXT_GUIDANCE if backbone.takes_text else 1.5
-    if options["guidance_channels"] is None:
-        changes["guidance_channels"] = "3" if backbone.family == "dit" and backbone.sample_shape[0] == 4 else "all"
-    if options["batch_size"] is None:
-        earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
-        changes["batch_size"] = earlier or min(_DEFAULT_CHUNK, wanted.num_images)
-    return wanted.model_copy(update=changes)
-
-
-def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: bool) -> dict[str, Any]:
-    """All that fixes the samples."""
-    from ..adapterfile import TENSORS
-    from ..codec import image_size
-    from ..files import sha256_of
-
-    return {
-        "sample": config.model_dump(mode="json", exclude={"num_images"}),
-        "patch": None if bare else sha256_of(options["patch"]),
-        "adapter": sha256_of(options["adapter"] / TENSORS) if options["adapter"] else None,
-        "backbone": loaded.backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
-        "schedule": loaded.backbone.schedule.model_dump(),
-        "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),
-        "image_size": image_size(loaded.codec, loaded.backbone),
-        "text": loaded.backbone.captions.encoder.record.digest if loaded.backbone.takes_text else None,
-    }
-
-
-def _origin(loaded: Any, options: dict[str, Any], device: Any) -> dict[str, Any]:
-    """Where and with what they were made."""
-    import diffusers
-    import torch
-
-    return {
-        "device": device.type,
-        "versions": {"dmp": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__},
-        "patch_file": options["patch"] and options["patch"].name,
-        "backbone": loaded.backbone.record.source,
-        "codec": loaded.codec.record.source,
-    }
+    run_sample(wanted, lines, folder, options, printer, part=part, grid=(rows, columns))
 
 
 def _parse_classes(text: str | None) -> tuple[int, ...] | None:
@@ -176,6 +108,36 @@ def _parse_classes(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--classes {text}: give class indices such as 207,360, or all") from None
+
+
+def _parse_shard(text: str | None) -> tuple[int, int]:
+    """K/N, from 1, to the number of the part, from 0, and of all parts."""
+    if text is None:
+        return 0, 1
+    number, _, total = text.partition("/")
+    if not (number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total)):
+        raise ConfigError(f"--shard {text}: give the part and their number, such as 3/8")
+    return int(number) - 1, int(total)
+
+
+def _parse_span(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--guidance-interval {text}: give two shares of the schedule, such as 0.1,0.9") from None
+    return low, high
+
+
+def _read_plan(path: Path | None, others: list[Any]) -> tuple[PlanLine, ...] | None:
+    if path is None:
+        return None
+    if any(other is not None for other in others):
+        raise ConfigError("--plan says classes and prompts itself: leave out --classes, --prompt and --prompts")
+    from ..plan import read_plan
+
+    return read_plan(path)
 
 
 def _read_prompts(text: str | None, path: Path | None) -> tuple[Prompt, ...] | None:

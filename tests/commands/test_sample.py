@@ -28,7 +28,8 @@ QUICK = ["--steps", "5", "--device", "cpu", "-q"]
 
 
 def names(count: int) -> set[str]:
-    return {f"{index:06d}.png" for index in range(count)} | {"grid.png", "samples.json"}
+    about = {".lock", "SHA256SUMS", "grid.png", "plan.jsonl", "samples.json"}
+    return {f"{index:06d}.png" for index in range(count)} | about
 
 
 def pixels(folder: Path, count: int) -> np.ndarray:
