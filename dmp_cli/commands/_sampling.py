@@ -38,9 +38,6 @@ def run_sample(
     from ..parallel import find_world
     from ..samplefolder import Part, SampleFolder
 
-    if options["verify"]:
-        _verify(SampleFolder(path), options["num_images"], printer)
-        return
     world = find_world()
     device = pick_device(world.own_device(options["device"] or "auto"))
     if not world.is_first:
@@ -155,7 +152,11 @@ def check(folder: SampleFolder, count: int) -> None:
         )
 
 
-def _verify(folder: SampleFolder, asked: int | None, printer: Printer) -> None:
+def run_verify(path: Path, asked: int | None, printer: Printer) -> None:
+    """Check the images 0..n-1 of a folder by their sums; None: as many as it was begun for."""
+    from ..samplefolder import SampleFolder
+
+    folder = SampleFolder(path)
     recorded = folder.recorded()
     if recorded is None:
         raise DataError(f"{folder.path} holds no samples of this tool", hint="Give the folder with -o.")

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
 from ._options import setting
-from ._sampling import DEFAULT_CHUNK, run_sample
+from ._sampling import DEFAULT_CHUNK, run_sample, run_verify
 
 
 @opt.with_options(opt.patched, opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -79,6 +79,8 @@ def sample(
     printer, options = Printer(ctx.params), ctx.params
     rows, columns = _parse_grid(grid)
     part = _parse_shard(shard)
+    if balanced and plan is not None:
+        raise ConfigError("--balanced is about classes taken in turn; a --plan says the class of each image")
     if part != (0, 1) and force:
         raise ConfigError("--force with --shard: each part would remove what the others have drawn")
     said, lines = _read_prompts(prompt, prompts), _read_plan(plan, [classes, prompt, prompts])
@@ -90,6 +92,9 @@ def sample(
     folder = output or _default_output(patch or adapter, bare_name, bare=no_patch)
     if adapter is not None and (patch is not None or no_patch or strength is not None):
         raise ConfigError("--adapter goes without a patch: leave out --patch, --no-patch and --strength")
+    if verify and (output or patch or adapter or bare_name):
+        run_verify(folder, num_images, printer)
+        return
     if patch is None and bare_name is None:
         if adapter is not None:
             raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
