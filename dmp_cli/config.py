@@ -150,6 +150,19 @@ class PatchRecord(Frozen):
     training: dict[str, Any] | None = None  # None: never trained
 
 
+class TableRecord(Frozen):
+    """The header of a baked table of mixtures, as written by ``table``."""
+
+    format_version: int = 1
+    timesteps: tuple[int, ...]  # of row s of every tensor
+    blocks: tuple[str, ...]  # block i's module, by its public name
+    position: Position
+    strength: float
+    dense: bool  # mixtures.i, or weights.i and prompts.i
+    backbone: BackboneRecord
+    patch: str  # SHA-256 of the patch file
+
+
 class AdapterRecord(Frozen):
     """Whose adapter it is: ``dmp.json`` beside peft's files, as written and read by ``adapterfile``."""
 

@@ -28,7 +28,7 @@ LAYERS = (
     "backbones",
     "hooks lora",
     "adapterfile codec engine latentstore",
-    "authors encoding methods",
+    "authors encoding methods table",
     "plan",
     "sampling",
     "footprint loop runfolder samplefolder",

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import PatchConfig, PatchRecord
+from ..config import PatchConfig, PatchRecord, SampleConfig, Sampler
 from ..errors import ConfigError
 from . import _options as opt
 from ._console import Printer
+from ._options import setting
 
 
 @opt.with_options(opt.variant, opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -22,6 +23,13 @@ def patch(
         Path | None,
         typer.Option("--from", help="Import a training checkpoint of the paper's authors.", show_default=False),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Bake this patch for a sampler's timesteps: a table without a gate, to -o."),
+    ] = None,
+    sampler: Annotated[Sampler | None, setting(SampleConfig, "sampler", "Whose timesteps --export bakes.")] = None,
+    steps: Annotated[int | None, setting(SampleConfig, "steps", "Denoising steps --export bakes.")] = None,
+    dense: Annotated[bool, typer.Option("--dense", help="Bake the products of weights and prompts.")] = False,
     force: opt.Force = False,
 ) -> None:
     """Make a zero patch (it changes nothing until trained) and print how large it is.
@@ -35,6 +43,9 @@ def patch(
         return
     if from_ is not None:
         _import(from_, output, ctx.params, printer, force=force)
+        return
+    if export is not None:
+        _export(export, output, ctx.params, printer)
         return
     patch_config = opt.configure(PatchConfig, ctx.params)
     if ctx.params["dry_run"]:
@@ -93,6 +104,42 @@ def _import(source: Path, output: Path | None, options: dict[str, Any], printer:
     made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
     save_patch(output, made)
     _print_sizes(loaded.backbone, made, options, printer, path=output)
+
+
+def _export(source: Path, output: Path | None, options: dict[str, Any], printer: Printer) -> None:
+    """Bake the patch in ``source`` into a table for the timesteps of --sampler and --steps."""
+    wanted = opt.configure(SampleConfig, options)
+    output = output or source.with_suffix(".table.safetensors")
+    if options["dry_run"]:
+        plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": options["dense"]}
+        printer.plan({**plan, "output": str(output)})
+        return
+    from ..files import refuse_existing
+    from ..sampling import build_scheduler, resolve
+    from ..table import bake, describe, save_table
+    from ._models import load_patched
+
+    refuse_existing(output, force=options["force"])
+    loaded = load_patched(source, {**options, "force_backbone": False}, _device(options))
+    backbone = loaded.backbone
+    config = wanted.model_copy(update={"guidance_channels": "all", "plan": "any"})
+    resolve(config, backbone)
+    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=False)
+    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    tensors = bake(loaded.denoiser, timesteps, dense=options["dense"])  # type: ignore[arg-type]
+    record = describe(loaded.denoiser, timesteps, patch_file=source, dense=options["dense"])  # type: ignore[arg-type]
+    digest = save_table(output, tensors, record)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
+    printer.say(
+        f"wrote {output}: {len(timesteps)} timesteps of {wanted.sampler}, {len(record.blocks)} blocks, {size:.1f} MB"
+    )
+    printer.result({"output": str(output), "timesteps": timesteps, "blocks": list(record.blocks), "sha256": digest})
+
+
+def _device(options: dict[str, Any]) -> Any:
+    from ..devices import pick_device
+
+    return pick_device(options["device"] or "cpu")
 
 
 def _count(config: PatchConfig, options: dict[str, Any], printer: Printer) -> None:
