@@ -16,7 +16,7 @@ from dmp_cli.table import bake
 from tests.builders import call_of, filled_patch, tiny_dit
 from tests.pipelines import tiny_plain_unet
 
-STRENGTH = {"dit": 0.5, "unet": 40.0}  # the tiny U-Net hardly answers to less
+STRENGTH = {"dit": 0.5, "unet": 40.0}  # weights of 1/N hardly move the tiny U-Net
 TIMESTEPS = [999, 500, 3]
 BACKBONES: dict[str, Callable[[], Backbone]] = {"dit": tiny_dit, "unet": lambda: as_backbone(tiny_plain_unet())}
 
@@ -44,7 +44,8 @@ def add_by_hand(backbone: Backbone, tensors: dict[str, torch.Tensor], step: int)
 @pytest.mark.parametrize("variant", [{}, {"gate": "none"}, {"gate": "constant", "depth": 1}])
 def test_adding_it_by_hand_is_the_patch(family: str, dense: bool, variant: dict[str, Any]) -> None:
     backbone = BACKBONES[family]()
-    patched = attach(backbone, filled_patch(backbone, **variant), strength=STRENGTH[family])
+    strength = 0.5 if variant.get("gate") == "none" else STRENGTH[family]
+    patched = attach(backbone, filled_patch(backbone, **variant), strength=strength)
     x, _, labels = call_of(backbone)
     tensors = bake(patched, TIMESTEPS, dense=dense)
     for step, timestep in enumerate(TIMESTEPS):
