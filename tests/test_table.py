@@ -44,7 +44,7 @@ def add_by_hand(backbone: Backbone, tensors: dict[str, torch.Tensor], step: int)
 @pytest.mark.parametrize("variant", [{}, {"gate": "none"}, {"gate": "constant", "depth": 1}])
 def test_adding_it_by_hand_is_the_patch(family: str, dense: bool, variant: dict[str, Any]) -> None:
     backbone = BACKBONES[family]()
-    strength = 0.5 if variant.get("gate") == "none" else STRENGTH[family]
+    strength = 4.0 if (family, variant.get("gate")) == ("unet", "none") else STRENGTH[family]
     patched = attach(backbone, filled_patch(backbone, **variant), strength=strength)
     x, _, labels = call_of(backbone)
     tensors = bake(patched, TIMESTEPS, dense=dense)
