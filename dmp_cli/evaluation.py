@@ -161,6 +161,7 @@ def _row(scored: _Scored, *, base: _Scored) -> Row:
             spread=_spread(draws.values),
             difference=None if differences is None else float(differences[0]),
             difference_spread=None if differences is None else _spread(differences),
+            interval=None if differences is None else _interval(differences),
             subset_size=draws.subset_size,
             subset_std=draws.subset_std,
         )
@@ -180,6 +181,17 @@ def _spread(values: np.ndarray) -> float | None:
     if len(resampled) < 2 or not np.isfinite(resampled).all():  # not finite: kid subsets of two or three images
         return None
     return float(resampled.std(ddof=1))
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float] | None:
+    """difference -+ t * standard error, with Student's t for the few resamples that the error was told from."""
+    from scipy.stats import t
+
+    spread = _spread(differences)
+    if spread is None:
+        return None
+    reach = float(t.ppf(0.975, df=len(differences) - 2)) * spread
+    return float(differences[0]) - reach, float(differences[0]) + reach
 
 
 def _made(path: Path) -> dict[str, Any] | None:

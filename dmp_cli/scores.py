@@ -18,8 +18,14 @@ class Score(Frozen):
     spread: float | None  # None: without resamples
     difference: float | None  # to the first folder; None: this is the first
     difference_spread: float | None  # image k of both folders resampled together, where they hold equally many
+    interval: tuple[float, float] | None = None  # 95 %, of the difference; None: no spread, or the first folder
     subset_size: int | None = None  # kid: images in a subset
     subset_std: float | None = None  # kid: standard deviation over the subsets
+
+    @property
+    def excludes_zero(self) -> bool | None:
+        """Whether the interval of the difference lies on one side of zero; None: there is no interval."""
+        return None if self.interval is None else self.interval[0] > 0 or self.interval[1] < 0
 
 
 class Row(Frozen):
@@ -48,7 +54,11 @@ class Evaluation(Frozen):
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, for ``report.json``."""
-        return self.model_dump(mode="json")
+        content = self.model_dump(mode="json")
+        for row, written in zip(self.rows, content["rows"], strict=True):
+            for metric, score in row.scores.items():
+                written["scores"][metric]["excludes_zero"] = score.excludes_zero
+        return content
 
 
 def table_of(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
@@ -68,7 +78,29 @@ def render_markdown(evaluation: Evaluation) -> str:
 
 def notes_of(evaluation: Evaluation) -> list[str]:
     """What a reader must know of the numbers: what a spread is, and every warning, in sentences."""
-    return [_about_spreads(evaluation), *(f"Warning: {warning}" for warning in evaluation.warnings)]
+    warnings = (f"Warning: {warning}" for warning in evaluation.warnings)
+    return [_about_spreads(evaluation), *verdicts_of(evaluation), *warnings]
+
+
+def verdicts_of(evaluation: Evaluation) -> list[str]:
+    """A sentence for each difference that has an interval: whether it excludes zero."""
+    return [
+        _verdict(metric, score, of=row.samples, base=evaluation.rows[0].samples)
+        for row in evaluation.rows[1:]
+        for metric, score in row.scores.items()
+        if score.interval is not None
+    ]
+
+
+def _verdict(metric: str, score: Score, *, of: str, base: str) -> str:
+    assert score.interval is not None
+    assert score.difference is not None
+    low, high = (f"{end:+.3g}" for end in score.interval)
+    span = f"the 95 % interval of the difference, {low} to {high},"
+    if not score.excludes_zero:
+        return f"{metric.upper()} of {of}: {span} holds zero, so it is not shown to differ from {base}."
+    word = "lower (better)" if score.difference < 0 else "higher (worse)"
+    return f"{metric.upper()} of {of} is {word} than that of {base}: {span} excludes zero."
 
 
 def _cells(row: Row, metrics: list[str]) -> list[str]:
@@ -116,6 +148,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
         f"- Features: {evaluation.features}, {evaluation.features_width} wide, {evaluation.features_digest}",
         f"- Versions: {versions}",
     ]
+    notes += [f"- {verdict}" for verdict in verdicts_of(evaluation)]
     return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
 
 

@@ -33,7 +33,7 @@ def bake(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: bool = Fa
         raise ConfigError("this patch's gate reads the conditioning; a table over timesteps cannot hold it")
     with torch.inference_mode():
         at = torch.tensor(list(timesteps), device=patched.backbone.device)
-        weights = patch.spread(patched.gating(at).weights * patched.strength)
+        weights = [own * patched.strength for own in patch.spread(patched.gating(at).weights)]
         if patch.grid is not None:
             weights = [own.permute(0, 2, 3, 1) for own in weights]  # (S, 1, H, W) -> (S, H, W, 1)
         weights = [own.expand(len(at), *own.shape[1:]).float().cpu() for own in weights]
