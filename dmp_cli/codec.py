@@ -104,7 +104,13 @@ class VAECodec(Codec):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        return self.vae.decode(latents / self.scale + self.shift).sample
+        try:
+            return self.vae.decode(latents / self.scale + self.shift).sample
+        except torch.cuda.OutOfMemoryError:
+            if len(latents) == 1:
+                raise
+        half = len(latents) // 2  # outside of the handler, which would hold the memory that was too much
+        return torch.cat([self.decode(part) for part in (latents[:half], latents[half:])])
 
 
 def load_codec(

@@ -266,6 +266,7 @@ class SampleConfig(Frozen):
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # share of the schedule, 1 pure noise, in which it is guided
     strength: float = 1.0
     batch_size: int = Field(16, ge=1)  # images in one fixed chunk of consecutive indices
+    compile: bool = False  # by torch.compile
     dtype: Dtype = "fp32"
 
     @model_validator(mode="after")

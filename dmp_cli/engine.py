@@ -33,6 +33,8 @@ class PatchedBackbone(nn.Module):
         super().__init__()
         self.backbone, self.patch = backbone, patch
         self._link = Link(patch, strength)
+        self._weights_at: dict[int, list[Tensor]] = {}  # timestep -> each block's gate weights, see at()
+        self._weights_stamp: tuple[tuple[int, int], ...] = ()
         self._required_grad = {name: p.requires_grad for name, p in backbone.named_parameters()}
         self._was_training = {name: module.training for name, module in backbone.named_modules()}
         backbone.requires_grad_(False)
@@ -103,6 +105,28 @@ class PatchedBackbone(nn.Module):
             yield
         finally:
             self._link.offset = None
+
+    @contextlib.contextmanager
+    def at(self, timestep: int) -> Iterator[None]:
+        """Inside, every row of a forward is at ``timestep``: its gate weights are computed once for all batches.
+
+        Without effect where the gate reads the class too. Changed gate weights are noticed.
+        """
+        if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
+            yield
+            return
+        stamp = tuple((id(parameter), parameter._version) for parameter in self.patch.parameters())
+        if stamp != self._weights_stamp:
+            self._weights_at, self._weights_stamp = {}, stamp
+        if timestep not in self._weights_at:
+            with torch.inference_mode(False), torch.no_grad():  # such that any later forward may use them
+                vector = torch.tensor([timestep], device=self.backbone.device)
+                self._weights_at[timestep] = self.patch.spread(self.gating(vector).weights)
+        self._link.fixed = self._weights_at[timestep]
+        try:
+            yield
+        finally:
+            self._link.fixed = None
 
     def detach(self) -> Backbone:
         """Remove the hooks and give the backbone back as it was before :func:`attach`. Once detached, does nothing."""

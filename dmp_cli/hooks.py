@@ -26,6 +26,7 @@ class Link:
         self.strength = strength
         self.enabled = True
         self.offset: Callable[[Tensor], Tensor] | None = None  # noise on the gate's logits, of one training forward
+        self.fixed: list[Tensor] | None = None  # each block's weights, where the caller knows the timestep of all rows
 
 
 class AddMixture:
@@ -107,7 +108,9 @@ class ReadGate:
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
         if not (self.link.enabled and self.mixtures):
             return
-        offset = self.link.offset and self.link.offset(output)
-        weights = self.link.patch.spread(self.link.patch(output, offset=offset).weights)
+        weights = self.link.fixed
+        if weights is None:
+            offset = self.link.offset and self.link.offset(output)
+            weights = self.link.patch.spread(self.link.patch(output, offset=offset).weights)
         for mixture, own_weights, prompts in zip(self.mixtures, weights, self.link.patch.prompts, strict=True):
             mixture.weights, mixture.prompts = own_weights, prompts

@@ -6,7 +6,8 @@ when only part of it is asked for, so that the bytes of an image depend on no in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from .backbones.base import Backbone
 from .codec import Codec
 from .config import SampleConfig, ScheduleConfig
 from .devices import autocast
+from .engine import PatchedBackbone
 from .errors import ConfigError, DivergedError
 from .objective import noise_betas
 from .plan import Item, Plan
@@ -102,8 +104,9 @@ def sample(
     says which image is which; None: as ``config`` does.
     """
     plan = plan or Plan(config)
+    call = torch.compile(denoiser, dynamic=False) if config.compile else denoiser
     for indices in chunks(config) if todo is None else todo:
-        latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips, plan=plan)
+        latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips, plan=plan, call=call)
         decoded = codec.decode(latents)
         _check_finite(decoded, indices)
         images = to_uint8(decoded)
@@ -135,8 +138,9 @@ def denoise(
     config: SampleConfig,
     clips: bool,
     plan: Plan | None = None,
+    call: Callable[..., Tensor] | None = None,
 ) -> Tensor:
-    """Latents (B, C, H, W) of the images ``indices``, from noise to x_0."""
+    """Latents (B, C, H, W) of the images ``indices``, from noise to x_0; ``call`` is the denoiser, perhaps compiled."""
     device, plan = backbone.device, plan or Plan(config)
     items = [plan.item(index) for index in indices]
     scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
@@ -145,8 +149,10 @@ def denoise(
     x = torch.cat(starts).to(device)
     for step, timestep in enumerate(scheduler.timesteps):
         guidance = scales if _is_guided(int(timestep), config, backbone) else torch.ones_like(scales)
-        with autocast(device, config.dtype):
-            output = predict(denoiser, x, int(timestep), condition, backbone=backbone, config=config, guidance=guidance)
+        with _gates_at(denoiser, int(timestep)), autocast(device, config.dtype):
+            output = predict(
+                call or denoiser, x, int(timestep), condition, backbone=backbone, config=config, guidance=guidance
+            )
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # only it adds noise, and only it knows what to do with a learned variance
             extra["generator"] = [
@@ -160,6 +166,11 @@ def denoise(
     return x
 
 
+def _gates_at(denoiser: nn.Module, timestep: int) -> contextlib.AbstractContextManager[None]:
+    """All images of a step share its timestep, so that a patch's gate weights need computing once for all chunks."""
+    return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
+
+
 def _is_guided(timestep: int, config: SampleConfig, backbone: Backbone) -> bool:
     """Whether ``timestep`` lies in the guidance interval (Kynkäänniemi et al. 2024): outside, one forward is enough."""
     low, high = config.guidance_interval
@@ -167,7 +178,7 @@ def _is_guided(timestep: int, config: SampleConfig, backbone: Backbone) -> bool:
 
 
 def predict(
-    denoiser: nn.Module,
+    denoiser: Callable[..., Tensor],
     x: Tensor,
     timestep: int,
     condition: Tensor | None,

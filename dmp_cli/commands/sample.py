@@ -67,6 +67,7 @@ def sample(
             "--guidance-interval", metavar="LOW,HIGH", help="Guide only in this share of the schedule; 1: pure noise."
         ),
     ] = None,
+    compile: Annotated[bool | None, typer.Option("--compile", help="Compile the denoiser.")] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="K/N", help="Draw the K-th of N parts, for job arrays.")
     ] = None,
