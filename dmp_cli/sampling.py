@@ -151,7 +151,13 @@ def denoise(
         guidance = scales if _is_guided(int(timestep), config, backbone) else torch.ones_like(scales)
         with _gates_at(denoiser, int(timestep)), autocast(device, config.dtype):
             output = predict(
-                call or denoiser, x, int(timestep), condition, backbone=backbone, config=config, guidance=guidance
+                denoiser if call is None else call,
+                x,
+                int(timestep),
+                condition,
+                backbone=backbone,
+                config=config,
+                guidance=guidance,
             )
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # only it adds noise, and only it knows what to do with a learned variance
