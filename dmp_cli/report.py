@@ -1,12 +1,18 @@
-"""Numbers and pictures -> one self-contained HTML page: no script, no network, no font of its own."""
+"""Numbers and pictures -> one self-contained HTML page: no network, no font of its own.
+
+Where pictures have sliders, one script moves them, named by its hash in the page's policy; without it, or where a
+reader does not run scripts, every picture is still there.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What may stand in a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
@@ -54,6 +60,32 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two pictures of one size on top of each other; a slider says how much of ``after`` is seen."""
+
+    before: Picture
+    after: Picture
+    names: tuple[str, str]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.before.size() == self.after.size(), "they lie on top of each other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """Pictures of one size, one of them seen at a time; a slider over ``what`` says which."""
+
+    pictures: Sequence[Picture]
+    names: Sequence[str]  # of each, such as its timestep
+    what: str
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        assert len(self.pictures) == len(self.names) > 0, "one name a picture"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """One heading and what stands under it, in the order of the fields. `Backticks` in paragraphs set code."""
 
@@ -61,7 +93,14 @@ class Section:
     paragraphs: Sequence[str] = ()
     table: Table | None = None
     pictures: Sequence[Picture] = ()
+    comparisons: Sequence[Comparison] = ()
+    frames: Sequence[Frames] = ()
     commands: str | None = None
+
+    @property
+    def slides(self) -> bool:
+        """Whether it has a slider."""
+        return bool(self.comparisons or self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +124,14 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(page=page) + "\n"
+    script = _script() if any(section.slides for section in page.sections) else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(page=page, script=script, digest=digest) + "\n"
+
+
+def _script() -> str:
+    """What moves the sliders, as it stands between its tags."""
+    return (resources.files(__package__) / "templates" / "sliders.js").read_text(encoding="utf-8")
 
 
 def _is_number(cell: str) -> bool:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .decoding import decode
+from .errors import MetricError
 from .figures import image_grid
 from .measurement import find_samples
-from .report import Page, Picture, Section, Table
+from .report import Comparison, Frames, Page, Picture, Section, Table
 from .scores import Evaluation, Row, notes_of, table_of
 
+_FRAMES = 16  # timesteps whose gates are shown
+_MAP = 96  # pixels of a gate's map, about
 _SHOWN = 10  # images of each folder
 _MADE = ("sampler", "steps", "guidance", "seed", "strength")  # what is worth a column, of samples.json
 
 
-def build_page(evaluation: Evaluation) -> Page:
-    """The content of ``report.html``. Reads the first images of each folder again."""
-    sections = [_scores(evaluation), _pictures(evaluation)]
+def build_page(evaluation: Evaluation, *, gates: Section | None = None) -> Page:
+    """The content of ``report.html``. Reads the first images of each folder again. ``gates``: what to say of them."""
+    sections = [_scores(evaluation), _pictures(evaluation), *_comparisons(evaluation), *([gates] if gates else [])]
     made = _made(evaluation)
     fingerprint = evaluation.reference_provenance.fingerprint or "unknown"
     return Page(
@@ -57,6 +61,73 @@ def _pictures(evaluation: Evaluation) -> Section:
         paragraphs=["Where two folders were drawn with one seed, a column shows the same noise through both."],
         pictures=[Picture(png=png, alt=alt, wide=True)],
     )
+
+
+def _comparisons(evaluation: Evaluation) -> list[Section]:
+    """The base under every other folder whose images come from the same noise, with a slider between."""
+    base, *others = evaluation.rows
+    shown = [
+        _comparison(base, row)
+        for row in others
+        if row.made and base.made and _noise_of(row.made) == _noise_of(base.made)
+    ]
+    if not shown:
+        return []
+    words = "The same noise, through the base and through the other: move the slider, by mouse, finger or arrow keys."
+    return [Section(heading="Before and after", paragraphs=[words], comparisons=shown)]
+
+
+def _noise_of(made: dict[str, Any]) -> Any:
+    """What fixes the noise and what is drawn from it, of a samples.json."""
+    sample = (made.get("made") or {}).get("sample") or {}
+    return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "steps")]
+
+
+def _comparison(base: Row, other: Row) -> Comparison:
+    names = (Path(base.samples).name, Path(other.samples).name)
+    sets = [_first_images(Path(row.samples)) for row in (base, other)]
+    count = min(map(len, sets))
+    pictures = [
+        Picture(png=image_grid(images[:count], rows=1, columns=count), alt=f"{count} images of {name}")
+        for images, name in zip(sets, names, strict=True)
+    ]
+    return Comparison(before=pictures[0], after=pictures[1], names=names)
+
+
+def gates_section(path: Path) -> Section:
+    """Gate maps over timesteps, with a slider, from the ``gates.npz`` that ``dmp inspect-gates`` wrote.
+
+    Raises:
+        MetricError: there is no such file, or it cannot be read.
+    """
+    try:
+        with np.load(path / "gates.npz", allow_pickle=False) as found:
+            weights, timesteps = found["weights"], found["timesteps"]  # (T, L, N), (T,)
+    except (OSError, ValueError, KeyError) as error:
+        raise MetricError(
+            f"cannot read the gates in {path}: {error}", hint="Give the folder of dmp inspect-gates."
+        ) from error
+    chosen = np.linspace(0, len(timesteps) - 1, min(_FRAMES, len(timesteps))).round().astype(int)
+    low, high = float(weights[chosen].min()), float(weights[chosen].max())
+    levels = (weights[chosen] - low) / max(high - low, 1e-12)  # one scale for all
+    side = math.isqrt(weights.shape[2])
+    shape = (side, side) if side * side == weights.shape[2] else (1, weights.shape[2])
+    pictures = []
+    for level, place in zip(levels, chosen, strict=True):
+        maps = [_shade(block.reshape(shape)) for block in level]
+        heads = [f"block {index}" for index in range(len(maps))]
+        png = image_grid(maps, rows=1, columns=len(maps), heads=heads)
+        pictures.append(Picture(png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timesteps[place]}"))
+    frames = Frames(pictures=pictures, names=[str(timesteps[place]) for place in chosen], what="Timestep")
+    words = f"One map a block, a prompt a place in the image, light is strong; one scale, {low:.2g} to {high:.2g}."
+    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
+
+
+def _shade(levels: np.ndarray) -> np.ndarray:
+    """0..1 (H, W) to grey (H, W, 3), each prompt as a square of pixels."""
+    grey = (255 * levels).round().astype(np.uint8)
+    size = max(1, _MAP // max(levels.shape))
+    return np.repeat(np.repeat(np.stack([grey] * 3, axis=-1), size, axis=0), size, axis=1)
 
 
 def _first_images(path: Path) -> list[np.ndarray]:

@@ -44,6 +44,9 @@ def evaluate(
     kid_subsets: Annotated[int | None, setting(EvalConfig, "kid_subsets", "Subsets that KID averages over.")] = None,
     kid_subset_size: Annotated[int | None, setting(EvalConfig, "kid_subset_size", "Images in each of them.")] = None,
     batch_size: Annotated[int | None, setting(EvalConfig, "batch_size", "Images at a time.")] = None,
+    gates: Annotated[
+        Path | None, typer.Option("--gates", help="A folder of dmp inspect-gates, to show on the page.")
+    ] = None,
     force: opt.Force = False,
 ) -> None:
     """Score samples. The first folder is the base that the others are compared with."""
@@ -69,15 +72,16 @@ def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: P
     from ..devices import pick_device
     from ..evaluation import evaluate as score
     from ..report import render
-    from ..scorepage import build_page
+    from ..scorepage import build_page, gates_section
     from ..scores import render_markdown, table_of
 
     files.refuse_existing(folder / "report.json", force=options["force"])
+    gates = gates_section(options["gates"]) if options["gates"] else None
     evaluation = score(config, device=str(pick_device(options["device"] or "auto")), log=printer.note)
     report = evaluation.to_json()
     files.write_json(folder / "report.json", report)
     files.write_text(folder / "report.md", render_markdown(evaluation))
-    files.write_text(folder / "report.html", render(build_page(evaluation)))
+    files.write_text(folder / "report.html", render(build_page(evaluation, gates=gates)))
     columns, rows = table_of(evaluation)
     printer.table(f"Scores against {config.reference}", columns, rows)
     for warning in evaluation.warnings:
