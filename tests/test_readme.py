@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 METHOD = (ROOT / "docs" / "method.md").read_text()
 ABLATIONS = (ROOT / "docs" / "ablations.md").read_text()
+SCORES = (ROOT / "docs" / "scores.md").read_text()
+GATES = (ROOT / "docs" / "gates.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -42,7 +44,7 @@ def rows_of_the_paper() -> list[str]:
     return [command.replace("$B", backbone) for command in commands(METHOD)]
 
 
-@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper(), *commands(ABLATIONS), *commands(TRAINING)])
+@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper(), *commands(ABLATIONS), *commands(TRAINING), *commands(SCORES), *commands(GATES)])
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command.replace("$SLURM_ARRAY_TASK_ID", "3")
     if command == "dmp train --resume -o runs/photos":
