@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__, signals
-from .commands import ablate, demo, evaluate, inspect_gates, patch, sample, train
+from .commands import ablate, convert, demo, evaluate, inspect_gates, patch, sample, train
 from .errors import DMPError
 
 
@@ -51,6 +51,7 @@ app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("eval")(evaluate.evaluate)
 app.command("inspect-gates")(inspect_gates.inspect_gates)
+app.command("convert")(convert.convert)
 app.command("ablate")(ablate.ablate)
 app.command("demo")(demo.demo)
 

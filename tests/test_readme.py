@@ -44,7 +44,10 @@ def rows_of_the_paper() -> list[str]:
     return [command.replace("$B", backbone) for command in commands(METHOD)]
 
 
-@pytest.mark.parametrize("command", [*commands(), *rows_of_the_paper(), *commands(ABLATIONS), *commands(TRAINING), *commands(SCORES), *commands(GATES)])
+@pytest.mark.parametrize(
+    "command",
+    [*commands(), *rows_of_the_paper(), *commands(ABLATIONS), *commands(TRAINING), *commands(SCORES), *commands(GATES)],
+)
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command.replace("$SLURM_ARRAY_TASK_ID", "3")
     if command == "dmp train --resume -o runs/photos":
@@ -57,7 +60,7 @@ def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: 
 
 def test_every_command_is_shown() -> None:
     shown = {command.split()[1] for command in commands()} | {"demo"}
-    assert shown == {"patch", "train", "sample", "eval", "inspect-gates", "ablate", "demo"}
+    assert shown == {"patch", "train", "sample", "eval", "inspect-gates", "convert", "ablate", "demo"}
 
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,15 +44,14 @@ def check_early(options: dict[str, Any], config: PatchConfig | None) -> Backbone
     return backbone
 
 
-def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
-    """The backbone that --backbone and --checkpoint name, and its codec."""
+def load_backbone_alone(options: dict[str, Any], device: torch.device) -> Backbone:
+    """The backbone that --backbone and --checkpoint name."""
     from ..backbones import load_backbone
-    from ..codec import load_codec
 
     name = options.get("backbone") or options.get("checkpoint")
     if name is None:
         raise ConfigError("no backbone given", hint="Name one with --backbone, for example --backbone dit-b2.")
-    backbone = load_backbone(
+    return load_backbone(
         str(name),
         checkpoint=options.get("checkpoint"),
         num_classes=options.get("num_classes"),
@@ -62,6 +61,13 @@ def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
         download=options.get("download", False),
         device=device,
     )
+
+
+def load_bare(options: dict[str, Any], device: torch.device) -> Loaded:
+    """The backbone that --backbone and --checkpoint name, and its codec."""
+    from ..codec import load_codec
+
+    backbone = load_backbone_alone(options, device)
     codec = load_codec(options.get("vae"), backbone, download=options.get("download", False))
     fit_image_size(options.get("image_size"), backbone, codec)
     return Loaded(backbone, codec, backbone, None)
