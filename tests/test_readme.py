@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,10 +14,12 @@ from typer.testing import CliRunner
 
 from dmp_cli.backbones import load_backbone
 from dmp_cli.cli import app
+from dmp_cli.codec import load_codec
 from dmp_cli.config import CodecRecord, PatchConfig
-from dmp_cli.engine import create_patch
+from dmp_cli.engine import attach, create_patch
 from dmp_cli.patchfile import save_patch
-from tests.pipelines import write_stock_pipeline
+from tests.builders import diffusers_dit
+from tests.pipelines import tiny_vae, write_stock_pipeline
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -70,7 +73,7 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         for prompt in patch.prompts:
             prompt.normal_()
     save_patch(Path("patch.safetensors"), patch)
-    code, _ = blocks("python")
+    code, _, _ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     prediction, bare = names["prediction"], names["bare"]
@@ -90,7 +93,7 @@ def test_its_python_with_a_stock_pipeline_runs(tmp_path: Path, monkeypatch: pyte
         for prompt in patch.prompts:
             prompt.normal_()
     save_patch(Path("sd.safetensors"), patch)
-    _, code = blocks("python")
+    _, code, _ = blocks("python")
     names: dict[str, Any] = {}
     torch.manual_seed(0)
     exec(code, names)
@@ -100,6 +103,41 @@ def test_its_python_with_a_stock_pipeline_runs(tmp_path: Path, monkeypatch: pyte
     detached = names["pipe"]("a red fox", num_inference_steps=20).images[0]
     assert detached.tobytes() == bare.tobytes()
     assert names["image"].tobytes() != bare.tobytes()
+
+
+def test_its_python_with_a_baked_table_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import DDIMScheduler, DiTPipeline
+
+    monkeypatch.chdir(tmp_path)
+    stock = diffusers_dit(
+        in_channels=4, out_channels=8, num_embeds_ada_norm=1000
+    )  # its pipeline calls the null class 1000
+    pipe = DiTPipeline(transformer=stock, vae=tiny_vae(), scheduler=DDIMScheduler())
+    pipe.save_pretrained("dit-imagenet")
+    backbone = load_backbone("dit-imagenet/transformer", trained_with="diffusers")
+    codec = load_codec("dit-imagenet", backbone).record
+    patch = create_patch(backbone, PatchConfig(), codec=codec, image_size=16)
+    with torch.no_grad():
+        for prompt in patch.prompts:
+            prompt.normal_(std=5)
+    save_patch(Path("imagenet.safetensors"), patch)
+    (command,) = re.findall(r"`(dmp patch --export imagenet.*?)`", README.replace("\n", " "))
+    result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--json"])
+    assert result.exit_code == 0, result.stderr
+    timesteps = json.loads(result.stdout)["timesteps"]
+    *_, code = blocks("python")
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(code, names)
+    torch.manual_seed(0)
+    bare = pipe(class_labels=[2], num_inference_steps=50).images[0]
+    assert names["image"].tobytes() != bare.tobytes()
+    x, at = torch.randn(2, 4, 8, 8), torch.full((2,), timesteps[7])
+    labels = torch.tensor([1, 3])
+    with torch.no_grad():
+        found = names["pipe"].transformer(x, timestep=at, class_labels=labels).sample
+        expected = attach(backbone, patch)(x, at, labels)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
