@@ -191,6 +191,12 @@ def test_every_image_once_an_epoch_whoever_reads(counts: list[int], processes: i
         assert [index for _, index in stream[:count]] != [index for _, index in stream[count : 2 * count]]
 
 
+def test_each_epoch_mixes_its_windows_anew() -> None:
+    order = Order(20, batch_size=20, seed=0, spans=np.array([0, 20]))
+    first, second = ([index for _, index in order.places(epoch)] for epoch in range(2))
+    assert first != second
+
+
 def test_reading_stays_within_a_window_of_shards() -> None:
     spans = np.arange(0, 401, 10)  # forty shards of ten
     shown = [index for _, index in Order(400, batch_size=400, seed=0, spans=spans).places(0)]
