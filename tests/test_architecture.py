@@ -17,7 +17,7 @@ LAYERS = (
     "captions config files parallel randomness signals torchscript canvas mosaic report",
     "prefetch",
     "checkpoints curves devices distances gates decoding objective presets promptfile prompts runstate demo.classifier",
-    "balance draws guards imagesource order pace figures patchfile statistics text demo",
+    "balance draws gatecompare guards imagesource order pace figures patchfile statistics text demo",
     "loading shards",
     "images",
     "scores data features demo.make_data backbones.base",

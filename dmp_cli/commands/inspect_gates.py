@@ -24,6 +24,10 @@ def inspect_gates(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder.", show_default="gates/NAME")
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="Another patch of the same backbone: how far are their gates apart?"),
+    ] = None,
     force: opt.Force = False,
 ) -> None:
     """Draw and measure the gates of a patch. Needs the backbone's timestep embedder, no GPU and no images."""
@@ -40,6 +44,7 @@ def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer
     from ..engine import attach
     from ..figures import draw_block, draw_gates
     from ..files import refuse_existing, write_bytes
+    from ..gatecompare import split_variance, write_comparison
     from ..gates import study
     from ..patchfile import load_patch
     from ._models import load_backbone_of
@@ -48,8 +53,12 @@ def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer
     patch = load_patch(path)
     backbone = load_backbone_of(patch, options, pick_device(options["device"] or "cpu"))
     weights, timesteps = weights_over_time(attach(backbone, patch, force=options["force_backbone"]))
-    found = study(weights, timesteps=timesteps)
+    found, gap = study(weights, timesteps=timesteps), _gap(weights, options)
     found.save(folder)
+    variance = split_variance(weights)
+    apart = None
+    if gap is not None:
+        apart = write_comparison(folder, gap, timesteps, names=(str(path), str(options["compare"])))
     # Only prompts that are added lie on the image.
     grid = square_grid(weights.shape[2]) if patch.config.position == "add" else None
     write_bytes(folder / "gates.png", draw_gates(weights, timesteps, title=f"Gate weights of {path.name}", grid=grid))
@@ -59,8 +68,41 @@ def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer
             write_bytes(folder / f"block-{block:02d}.png", picture)
             advance(block + 1, "")
     printer.table(f"Gates of {path.name}", list(found.COLUMNS), found.rows())
+    if apart is not None:
+        _say_apart(apart, printer)
+    if variance is not None:
+        printer.say(
+            f"of the gate's variance {variance.timestep:.0%} is the timestep's, {variance.depth:.0%} the depth's, "
+            f"{variance.both:.0%} of both together"
+        )
     printer.say(f"wrote {folder}: gates.png, a picture per block, gates.npz, gates.csv, summary.json")
-    printer.result({"output": str(folder), **found.to_json()})
+    shares = None if variance is None else variance._asdict()
+    printer.result({"output": str(folder), **found.to_json(), "variance": shares, "comparison": apart})
+
+
+def _gap(weights: np.ndarray, options: dict[str, Any]) -> np.ndarray | None:
+    """How far the gates of --compare are from ``weights`` (T, L, N), as (T, L); None: there is none to compare."""
+    if options["compare"] is None:
+        return None
+    from ..devices import pick_device
+    from ..engine import attach
+    from ..gatecompare import divergence
+    from ..patchfile import load_patch
+    from ._models import load_backbone_of
+
+    other = load_patch(options["compare"])
+    backbone = load_backbone_of(other, options, pick_device(options["device"] or "cpu"))
+    theirs, _ = weights_over_time(attach(backbone, other, force=options["force_backbone"]))
+    return divergence(weights, theirs)
+
+
+def _say_apart(content: dict[str, Any], printer: Printer) -> None:
+    rows = [
+        [str(b["block"]), f"{b['mean']:.4f}", f"{b['largest']:.4f}", str(b["largest_at_timestep"])]
+        for b in content["blocks"]
+    ]
+    names = " and ".join(content["patches"])
+    printer.table(f"Divergence of {names}, nats", ["block", "mean", "largest", "at timestep"], rows)
 
 
 def weights_over_time(patched: PatchedBackbone) -> tuple[np.ndarray, np.ndarray]:

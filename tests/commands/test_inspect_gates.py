@@ -65,3 +65,21 @@ def test_refusals(run: Run, patch: Path, tmp_path: Path) -> None:
     assert "exists already" in run("inspect-gates", "--patch", patch, "-o", "g", code=1).stderr
     run("inspect-gates", "--patch", patch, "-o", "g", "-q", "--force")
     assert files_in(tmp_path / "g") == FILES
+
+
+def test_two_patches_are_held_against_each_other(run: Run, patch: Path, backbone: list[str], images: Path) -> None:
+    train = ["train", *backbone, "--data", images, "--steps", 3, "--batch-size", 4, "--gate-lr", 0.3, "-q"]
+    run(*train, "--seed", 5, "-o", "other")
+    options = ["inspect-gates", "--patch", patch, "--compare", "other/patch.safetensors"]
+    result = parse(run(*options, "-o", "g", "--json"))
+    assert files_in(Path("g")) == FILES | {"comparison.json"}
+    assert result["comparison"] == json.loads(Path("g", "comparison.json").read_text())
+    assert result["comparison"]["patches"] == [str(patch), "other/patch.safetensors"]
+    assert all(0 < block["mean"] <= block["largest"] < 0.7 for block in result["comparison"]["blocks"])
+    assert sum(result["variance"].values()) == pytest.approx(1)
+    same = parse(run("inspect-gates", "--patch", patch, "--compare", patch, "-o", "same", "--json"))
+    assert same["comparison"]["mean"] == 0
+    run(*train, "--depth", 1, "-o", "shallow")
+    shallow = ["--compare", "shallow/patch.safetensors", "-o", "refused"]
+    assert "of other sizes" in run("inspect-gates", "--patch", patch, *shallow, code=1).stderr
+    assert not Path("refused").exists()
