@@ -59,12 +59,18 @@ def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    with _beside(path) as partial, open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path to write to; it takes the name ``path`` when the block ends without an error, else it is removed."""
     partial = path.parent / f".{path.name}{PARTIAL}"
     try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         os.replace(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -92,18 +98,10 @@ def append_text(path: Path, text: str) -> None:
 def staged_file(path: Path) -> Iterator[Path]:
     """A path to write to, at any length; it takes the name ``path`` when the block ends without an error."""
     path = Path(path)
-    partial = path.parent / f".{path.name}{PARTIAL}"
-    try:
+    with _beside(path) as partial:
         yield partial
         _sync_file(partial)
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
-        raise
+    _sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
