@@ -53,7 +53,8 @@ class World:
             torch.cuda.set_device(device)
         try:
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=_PATIENCE)
+            if not dist.is_initialized():  # an earlier context of this process has left it open
+                dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=_PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise DMPError(
                 f"the {self.size} processes of this run cannot find each other: {str(error).splitlines()[0]}",
@@ -190,6 +191,12 @@ def find_world() -> World:
     if not 0 <= world.rank < size:
         raise ConfigError(f"RANK {world.rank} and WORLD_SIZE {size} do not go together")
     return world
+
+
+def refuse_many(command: str) -> None:
+    """Raise ConfigError when ``command``, which runs alone, was started in several processes."""
+    if find_world().size > 1:
+        raise ConfigError(f"{command} runs in one process", hint="Start it without torchrun or srun.")
 
 
 def _meet_in_slurm() -> None:

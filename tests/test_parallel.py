@@ -15,7 +15,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from dmp_cli.cli import app
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import PatchConfig, TrainConfig
 from dmp_cli.data import Batch
@@ -93,6 +95,8 @@ def work(rank: int, folder: str, port: int) -> None:
                 refused.append(f"{type(error).__mro__[1].__name__} {error.silent} {error.message}")
         assert world.tell(lambda: f"said by {rank}") == "said by 0"
         assert world.gather(torch.tensor([[rank, 7]])).tolist() == [[0, 7], [1, 7]]
+        with world.connected(CPU):  # a second time in one process, as a script that trains and samples does
+            assert world.gather(torch.tensor([rank])).tolist() == [0, 1]
         Path(folder, f"refused-{rank}").write_text("\n".join(refused))
     leave(0)
 
@@ -253,6 +257,21 @@ def test_one_task_of_an_array_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PROCID": "0", "STEP_NUM_TASKS": "1", "ARRAY_TASK_ID": "3"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert find_world().size == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["demo"], ["ablate", "table2", "--backbone", "digits"], ["eval", "--samples", "a", "--reference", "b"]]
+)
+def test_what_runs_alone_is_refused_in_many(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "runs in one process" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_nobody_meets(monkeypatch: pytest.MonkeyPatch) -> None:

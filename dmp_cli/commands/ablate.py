@@ -104,6 +104,9 @@ def ablate(
             printer.say(command)
         printer.result({"commands": commands})
         return
+    from ..parallel import refuse_many
+
+    refuse_many("dmp ablate")
     owned = AblationFolder(plan, inputs)
     owned.claim(force=force)
     if data is None and not plan.data.exists():

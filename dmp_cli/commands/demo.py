@@ -40,6 +40,9 @@ def demo(
             printer.say(in_shell(command))
         printer.result({"commands": [in_shell(command) for command in commands]})
         return
+    from ..parallel import refuse_many
+
+    refuse_many("dmp demo")
     _tell(story, commands, printer, dmp=ctx.find_root().command, force=force)
 
 

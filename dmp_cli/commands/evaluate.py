@@ -64,6 +64,9 @@ def evaluate(
     if options["dry_run"]:
         printer.plan({"eval": wanted.model_dump(mode="json"), "output": str(folder)})
         return
+    from ..parallel import refuse_many
+
+    refuse_many("dmp eval")
     _score(wanted, folder, options, printer)
 
 
