@@ -183,7 +183,7 @@ def batches(
             new = {index: message for index, message in samples.problems if index not in bad}
             bad.update(new)
             if samples.faults:
-                raise DataError(samples.faults[0], hint="Run the same command again: what is damaged is made anew.")
+                raise DataError(samples.faults[0], hint="Go on with --resume: what is damaged is made anew.")
             check_bad(list(bad.values()), images, max_bad=max_bad)
             assert samples.values is not None
             yield Batch(

@@ -106,7 +106,7 @@ def fill(
             try:
                 with FileLock(store.locks / f"{number:05d}", timeout=0):
                     idle = False
-                    if not store.file(number).exists():
+                    if not store.is_there(number):
                         done = store.held()
                         for count in _make(store, number, reader=reader, codec=codec, device=device, stop=stop):
                             yield done + count

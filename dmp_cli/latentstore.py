@@ -8,6 +8,7 @@ n images, K values of an image at each place of its (H, W) latent grid, F flips:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zlib
@@ -48,8 +49,8 @@ class StoreRecord(Frozen):
 
     @property
     def key(self) -> str:
-        """SHA-256 over everything above, as hex."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 over everything above but the data's name, as hex: moved or renamed data are the same."""
+        return hashlib.sha256(self.model_dump_json(exclude={"data"}).encode()).hexdigest()
 
     @property
     def num_files(self) -> int:
@@ -121,17 +122,17 @@ class LatentStore:
         return sum(len(self.record.span(n)) for n in range(self.record.num_files) if self.file(n).name in numbers)
 
     def missing(self) -> list[int]:
-        """Numbers of the files that are not there, or not whole; the latter are removed."""
-        return [number for number in range(self.record.num_files) if not self._is_there(number)]
+        """Numbers of the files that are not there, or not whole."""
+        return [number for number in range(self.record.num_files) if not self.is_there(number)]
 
-    def _is_there(self, number: int) -> bool:
+    def is_there(self, number: int) -> bool:
+        """Whether file ``number`` is there, and its size, header and shapes are right."""
         path = self.file(number)
         if not path.exists():
             return False
         try:
             _OpenFile(path, self.record, number)
         except Damaged:
-            path.unlink(missing_ok=True)
             return False
         return True
 
@@ -159,7 +160,8 @@ class LatentStore:
     def drop(self, number: int) -> None:
         """Remove file ``number``, to be made anew."""
         self._open.pop(number, None)
-        self.file(number).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that cannot be written it stays, and is refused again
+            self.file(number).unlink(missing_ok=True)
 
     def read(self, index: int, *, mirrored: bool) -> np.ndarray:
         """(K, H, W) of image ``index``.
@@ -226,5 +228,7 @@ def _differences(manifest: Path, record: StoreRecord) -> list[str]:
             f"{manifest} cannot be read: {error}", hint="Remove the folder to have it made anew."
         ) from None
     words = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
-    fields = [name for name in StoreRecord.model_fields if getattr(there, name) != getattr(record, name)]
+    fields = [
+        name for name in StoreRecord.model_fields if name != "data" and getattr(there, name) != getattr(record, name)
+    ]
     return [words.get(name) or f"{name} {getattr(there, name)}, not {getattr(record, name)}" for name in fields]

@@ -55,11 +55,13 @@ class Prefetch(Generic[T]):
                     break
         except BaseException as problem:
             error = problem
-        finally:
+        try:
             close = getattr(self._source, "close", None)
             if close is not None:
                 close()
-            self._offer((False, error))
+        except BaseException as problem:  # or whoever waits for the next item would wait for ever
+            error = error or problem
+        self._offer((False, error))
 
     def _offer(self, entry: tuple[bool, Any]) -> bool:
         """Hand an entry over; False when nobody wants it any more."""

@@ -85,7 +85,7 @@ def _steps(
 ) -> Iterator[Progress]:
     config, alone = loop.config, loop.world.size == 1
     meter = Meter(config, loop.device, done=loop.step)
-    for inputs in meter.waiting(feed):
+    for inputs in _saving(meter.waiting(feed), recorder):
         try:
             terms = loop.advance(inputs, stop=None if alone else stop())
             told = loop.guard.check()
@@ -107,6 +107,17 @@ def _steps(
         yield Progress(loop.step, terms, line, inputs.batch.bad, saved)
         if number is not None and not last:
             raise StoppedError(f"stopped after step {loop.step}; saved, continue with --resume", signal_number=number)
+
+
+def _saving(inputs: Iterator[Inputs], recorder: _Recorder) -> Iterator[Inputs]:
+    """``inputs``; where reading them fails, such as at too many bad images, what was learnt until then is saved."""
+    begun = recorder.loop.step
+    try:
+        yield from inputs
+    except DMPError:
+        if recorder.loop.step > begun:
+            recorder.save()
+        raise
 
 
 def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) -> Iterator[Inputs]:

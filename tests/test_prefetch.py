@@ -60,3 +60,29 @@ def test_leaving_early_closes_the_source_in_its_thread() -> None:
         assert next(iter(ahead)) == 0
     assert closed == ["prefetch"]
     assert threading.active_count() == before
+
+
+class Unclosable:
+    """Ends after one item, and cannot be closed."""
+
+    def __init__(self) -> None:
+        self.left = [1]
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if not self.left:
+            raise StopIteration
+        return self.left.pop()
+
+    def close(self) -> None:
+        raise KeyError("closing")
+
+
+def test_an_error_in_closing_comes_up() -> None:
+    with Prefetch(Unclosable()) as ahead:
+        items = iter(ahead)
+        assert next(items) == 1
+        with pytest.raises(KeyError, match="closing"):
+            next(items)

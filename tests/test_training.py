@@ -12,10 +12,11 @@ import torch
 
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import TrainConfig
-from dmp_cli.errors import DMPError, StoppedError
-from dmp_cli.images import find_images
+from dmp_cli.errors import DataError, DMPError, StoppedError
+from dmp_cli.images import FolderImages, find_images
 from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import Trainee, prepare
+from dmp_cli.order import Order
 from dmp_cli.runfolder import RunFolder
 from dmp_cli.runstate import list_states
 from dmp_cli.signals import StopRequest
@@ -106,3 +107,30 @@ def test_leaving_early_leaves_nothing_running(tmp_path: Path) -> None:
     next(steps)
     steps.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_when_reading_fails_what_was_learnt_is_saved(tmp_path: Path) -> None:
+    trainee, how = ready(tmp_path, steps=50, max_bad=0)
+    config, seen = how["config"], []
+
+    def go_on() -> None:
+        for event in train(trainee, **how):
+            seen.append(event.step)
+
+    source = how["images"]
+    late = Order(len(source), batch_size=4, seed=config.seed).places(1)[0][1]  # first met in the second step
+    target = Path(source.name(late))
+    original = FolderImages.read
+
+    def failing(self: FolderImages, index: int) -> bytes:
+        if self.name(index) == str(target):
+            target.write_bytes(b"gone")
+        return original(self, index)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FolderImages, "read", failing)
+        with pytest.raises(DataError, match="at most 0 may be bad"):
+            go_on()
+    saved = [path.name for path in list_states(tmp_path / "run" / "checkpoints")]
+    assert seen == [1]
+    assert saved == ["step-00000001"]

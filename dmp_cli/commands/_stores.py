@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import StoppedError
+from ..errors import DataError, StoppedError
 from ._console import Printer
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def fill_store(
     request: StopRequest,
 ) -> None:
     """Encode what the store lacks."""
+    from ..data import Damaged
     from ..encoding import fill, outdated
 
     store.claim()
@@ -63,11 +64,20 @@ def fill_store(
     def stop() -> None:
         if request.number is not None:
             raise StoppedError(
-                "stopped while encoding; what is encoded is kept, and the same command goes on",
+                "stopped while encoding; what is encoded is kept, continue with --resume",
                 signal_number=request.number,
             )
 
     trainee.codec.to(device)
     with printer.progress("encode", record.count, done=store.held()) as advance:
-        for done in fill(store, images=images, codec=trainee.codec, device=device, max_bad=config.max_bad, stop=stop):
-            advance(done, "")
+        try:
+            options: dict[str, Any] = {
+                "codec": trainee.codec,
+                "device": device,
+                "max_bad": config.max_bad,
+                "stop": stop,
+            }
+            for done in fill(store, images=images, **options):
+                advance(done, "")
+        except Damaged as error:  # while it is being made: another process, or a failing disk
+            raise DataError(str(error), hint="Go on with --resume: what is damaged is made anew.") from error

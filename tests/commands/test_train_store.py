@@ -70,6 +70,23 @@ def test_a_pixel_store_changes_no_bit(run: Run, backbone: list[str], images: Pat
     assert len(stores()) == 1
 
 
+def test_its_folder_is_remembered_and_moved_data_are_the_same(run: Run, common: list[object]) -> None:
+    run(*common, "--steps", 2, "--store-dir", "kept", "-o", "out", "-q")
+    assert "encoding" not in run("train", "--resume", "-o", "out", "--steps", 3).stderr
+    assert stores() == []
+    Path("photos").rename("pictures")
+    said = run(
+        *[word if word != "photos" else "pictures" for word in common],
+        "--steps",
+        1,
+        "--store-dir",
+        "kept",
+        "-o",
+        "again",
+    ).stderr
+    assert "encoding" not in said
+
+
 def test_damage_is_named_and_mended_by_the_next_run(run: Run, common: list[object]) -> None:
     run(*common, "--steps", 5, "-o", "whole", "-q")
     file = stores()[0] / "00000.safetensors"
@@ -77,7 +94,7 @@ def test_damage_is_named_and_mended_by_the_next_run(run: Run, common: list[objec
     file.write_bytes(original[:-8] + bytes([original[-8] ^ 1]) + original[-7:])
     said = run(*common, "--steps", 20, "-o", "out", code=1).stderr
     assert "00000.safetensors is damaged: image" in said
-    assert "Run the same command again" in said
+    assert "Go on with --resume" in said
     assert "Traceback" not in said
     run(*common, "--steps", 5, "-o", "again", "-q")
     assert file.read_bytes() == original
