@@ -37,11 +37,6 @@ class Batch:
     bad: list[str]  # a message for each unreadable file met for the first time
     captions: list[str] | None = None  # one an image, where they were asked for
 
-    @property
-    def images(self) -> Tensor:
-        """Pixels as a codec wants them, float32 in [-1, 1]."""
-        return as_floats(self.values)
-
 
 def as_floats(pixels: Tensor) -> Tensor:
     """uint8 0..255 to float32 -1..1."""

@@ -54,7 +54,7 @@ def describe(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: boo
         count=len(images),
         shape=shape,
         dtype=dtype,
-        rows=rows_per_file(shape, dtype),
+        rows=rows_per_file(shape, dtype, count=len(images)),
     )
 
 

@@ -25,7 +25,6 @@ class Seen(NamedTuple):
 
     bad_in_a_row: int  # steps whose loss or gradient was not finite
     still_in_a_row: int  # steps whose gradients were all exactly zero
-    bad: int  # all of the first since the start
     interrupted: int  # processes that met Ctrl-C
     ended: int  # processes that met SIGTERM
 
@@ -38,14 +37,13 @@ class Guard:
         self._lag = _LAG if device.type == "cuda" else 0
         self._counts = torch.zeros(len(Seen._fields), device=device)
         self._late: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
-        self._one = torch.ones((), device=device)
 
     def count(self, *, finite: Tensor, largest: Tensor, signals: Tensor, step: int) -> None:
-        """Take note of ``step`` (1-based): whether it was ``finite``, its ``largest`` gradient, ``signals`` (2,)."""
+        """Take note of ``step`` (1-based): whether ``finite``, the ``largest`` gradient of the images, ``signals``."""
         bad = 1 - finite.float()
         still = (largest == 0).float() * finite
-        in_a_row = (self._counts[:2] + self._one) * torch.stack([bad, still])
-        self._counts = torch.cat([in_a_row, (self._counts[2] + bad)[None], signals])
+        in_a_row = (self._counts[:2] + 1) * torch.stack([bad, still])
+        self._counts = torch.cat([in_a_row, signals])
         self._late.append((step, *self._copy()))
 
     def _copy(self) -> tuple[Tensor, torch.cuda.Event | None]:
@@ -67,7 +65,7 @@ class Guard:
         return self._judge(*self._late.popleft())
 
     def finish(self) -> None:
-        """Like :meth:`check` for what has not been read yet; to be called at the end."""
+        """Like :meth:`check` for all that has not been read yet; to be called after the last step."""
         while self._late:
             self._judge(*self._late.popleft())
 

@@ -27,6 +27,7 @@ from .errors import ConfigError, DataError
 
 _MANIFEST = "manifest.json"
 _FILE_BYTES = 64 << 20  # about; what a kill can lose of each process' work
+_FILES, _FEWEST = 32, 16  # files that several processes should find, and images that a file should hold at least
 _HEADER, _SUM = "dmp.latents", "dmp.crc32"
 _LOCKS = ".locks"
 
@@ -65,9 +66,10 @@ class StoreRecord(Frozen):
         return range(number * self.rows, min((number + 1) * self.rows, self.count))
 
 
-def rows_per_file(shape: Sequence[int], dtype: str) -> int:
-    """How many images of this shape make a file of about 64 MiB."""
-    return max(1, _FILE_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
+def rows_per_file(shape: Sequence[int], dtype: str, *, count: int) -> int:
+    """How many images of this shape make a file: about 64 MiB, or less where that leaves few files to share out."""
+    large = _FILE_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return max(1, min(large, max(_FEWEST, -(-count // _FILES))))
 
 
 class LatentStore:

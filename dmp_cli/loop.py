@@ -105,8 +105,10 @@ class TrainingLoop:
             done = self._denoise(inputs, labels, slice(first, min(first + each, count)))
             terms = {name: terms[name] + done[name] for name in _TERMS}
         signals = self._reduce(terms, stop)
-        terms |= self._balance(draws, labels)
-        self._apply(terms, signals)
+        arrived = self._norms()  # from the images alone: a balance loss moves the gate whatever the backbone does
+        balance = self._balance(draws, labels)
+        terms |= balance
+        self._apply(terms, signals, arrived=arrived, final=self._norms() if balance else arrived)
         self.step += 1
         self._average()
         return terms
@@ -188,12 +190,18 @@ class TrainingLoop:
         use = measure_use(gating.weights.detach())
         return {"importance": balance.importance.detach(), "load": balance.load.detach(), **use._asdict()}
 
-    def _apply(self, terms: Terms, signals: Tensor) -> None:
-        """The optimizer's step; one with a loss or gradient that is not finite changes nothing and is counted."""
+    def _norms(self) -> Tensor:
+        """The norm of each gradient that is there."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        finite = (norms.isfinite().all() & terms["loss"].isfinite()).float()
-        self.guard.count(finite=finite, largest=norms.max(), signals=signals, step=self.step + 1)
+        return torch.stack(torch._foreach_norm(gradients))
+
+    def _apply(self, terms: Terms, signals: Tensor, *, arrived: Tensor, final: Tensor) -> None:
+        """The optimizer's step; one with a loss or gradient that is not finite changes nothing and is counted.
+
+        ``final`` are the gradients' norms, ``arrived`` those before the balance losses.
+        """
+        finite = (final.isfinite().all() & terms["loss"].isfinite()).float()
+        self.guard.count(finite=finite, largest=arrived.max(), signals=signals, step=self.step + 1)
         terms["skipped"] = 1 - finite
         if self.scaler.is_enabled():
             # It finds the same gradients not finite, skips the step and lowers its scale.

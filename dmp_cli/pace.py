@@ -32,8 +32,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 class Meter:
     """Means over the steps since the last log line, and what the run costs."""
 
-    def __init__(self, config: TrainConfig, device: torch.device, *, done: int) -> None:
-        self.config, self.device, self.done = config, device, done
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
         self._clear()
 
     def _clear(self) -> None:
@@ -57,7 +57,6 @@ class Meter:
         for name, value in terms.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
         self.steps += 1
-        self.done += 1
 
     def read(self, *, step: int, lr: float) -> dict[str, Any]:
         """A line of the log; this alone waits for the device."""
@@ -72,7 +71,7 @@ class Meter:
             "images_per_second": round(self.steps * self.config.batch_size / seconds, 2),
             "data_wait": round(self.waited / seconds, 4),  # share of the time
             "memory_gib": round(memory_in_use(self.device) / 2**30, 3),
-            "seconds_left": round((self.config.steps - self.done) * seconds / self.steps),
+            "seconds_left": round((self.config.steps - step) * seconds / self.steps),
         }
         self._clear()
         return line

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What may differ when a run is continued; everything else would make it another run.
 _FREE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
-    *("store_dir", "half_frozen", "shard_backbone"),
+    *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
 }
 
 
@@ -132,7 +132,7 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
-    unsaid = {*_FREE, "gradient_checkpointing"} - {"data", "steps"}  # nothing of it is in what is learnt
+    unsaid = _FREE - {"data", "steps"}  # nothing of it is in what is learnt
     if config.method != "lora":
         unsaid |= {"lora_rank", "lora_targets"}
     fields = config.model_dump(mode="json", exclude=unsaid)

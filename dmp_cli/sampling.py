@@ -54,19 +54,20 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
     if guided and not backbone.has_null:
         raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
-    if config.balanced and config.num_images % len(classes or config.prompts or (0,)):
-        kinds = len(classes or config.prompts or ())
+    kinds = len(classes or config.prompts or ())
+    if config.balanced and kinds and config.num_images % kinds:
         raise ConfigError(
             f"--balanced: {config.num_images} images are no multiple of {kinds}",
             hint=f"Give -n {(config.num_images // kinds + 1) * kinds}.",
         )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has {backbone.sample_shape[0]}")
-    _check_steps(config, backbone.schedule.num_timesteps)
+    check_steps(config, backbone.schedule.num_timesteps)
     return config.model_copy(update={"classes": classes})
 
 
-def _check_steps(config: SampleConfig, num_timesteps: int) -> None:
+def check_steps(config: SampleConfig, num_timesteps: int) -> None:
+    """Raise ConfigError for steps that the sampler cannot take over ``num_timesteps``."""
     # DPM++ works on one timestep more than it takes steps; two that are the same divide by zero.
     limit = num_timesteps - 1 if config.sampler == "dpm++" else num_timesteps
     if config.steps > limit:

@@ -84,11 +84,13 @@ def _steps(
     loop: TrainingLoop, feed: Prefetch[Inputs], recorder: _Recorder, stop: Callable[[], int | None]
 ) -> Iterator[Progress]:
     config, alone = loop.config, loop.world.size == 1
-    meter = Meter(config, loop.device, done=loop.step)
+    meter = Meter(config, loop.device)
     for inputs in _saving(meter.waiting(feed), recorder):
         try:
             terms = loop.advance(inputs, stop=None if alone else stop())
             told = loop.guard.check()
+            if loop.step == config.steps:
+                loop.guard.finish()
         except DMPError:
             recorder.save()
             raise
@@ -100,8 +102,6 @@ def _steps(
         if loop.step % config.log_every == 0 or last:
             line = meter.read(step=loop.step, lr=learning_rate(config, loop.step - 1))
             recorder.log(line)
-        if last:
-            loop.guard.finish()
         if saved:
             recorder.save()
         yield Progress(loop.step, terms, line, inputs.batch.bad, saved)

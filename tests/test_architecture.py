@@ -39,6 +39,7 @@ LAYERS = (
     "ablation.table ablation.folder",
     "ablation.page",
     "commands commands._console commands._inner commands._options",
+    "commands._together",
     "commands._models commands._stores commands._watchers",
     "commands._training commands._sampling",
     "commands.patch commands.convert commands.train commands.sample commands.evaluate commands.inspect_gates",

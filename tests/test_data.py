@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from dmp_cli import randomness
-from dmp_cli.data import Batch, LiveReader, batches
+from dmp_cli.data import Batch, LiveReader, as_floats, batches
 from dmp_cli.decoding import center_crop
 from dmp_cli.errors import DataError
 from dmp_cli.images import FolderImages, find_images
@@ -55,7 +55,7 @@ def run(source: ImageSource, *, stop: int, start: int = 0, workers: int = 0, **o
 def assert_same(some: list[Batch], others: list[Batch]) -> None:
     assert [batch.step for batch in some] == [batch.step for batch in others]
     for one, other in zip(some, others, strict=True):
-        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.values, other.values)
         assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.indices, other.indices)
 
@@ -64,14 +64,14 @@ def test_batches_hold_the_images_their_indices_name(tmp_path):
     result = run(find_images(make(tmp_path)), stop=5)
     mirrored = 0
     for step, batch in enumerate(result):
-        assert (batch.step, batch.images.shape, batch.images.dtype, batch.bad) == (
+        assert (batch.step, as_floats(batch.values).shape, as_floats(batch.values).dtype, batch.bad) == (
             step,
             (3, 3, 4, 4),
             torch.float32,
             [],
         )
         assert (batch.labels.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
-        assert batch.images.is_contiguous()
+        assert as_floats(batch.values).is_contiguous()
         for k in range(3):
             epoch, offset = divmod(step * 3 + k, 7)
             index = int(randomness.permutation("epoch", 7, seed=5, step=epoch)[offset])
@@ -79,10 +79,10 @@ def test_batches_hold_the_images_their_indices_name(tmp_path):
             mirrored += flipped
             pixels = picture(index)[:, ::-1] if flipped else picture(index)
             assert (int(batch.indices[k]), int(batch.labels[k])) == (index, 0 if index < 3 else 1)
-            assert np.allclose(batch.images[k].permute(1, 2, 0), pixels / 255 * 2 - 1, atol=1e-6)
+            assert np.allclose(as_floats(batch.values)[k].permute(1, 2, 0), pixels / 255 * 2 - 1, atol=1e-6)
     assert 0 < mirrored < 15
-    assert max(float(batch.images.max()) for batch in run(_two_tones(tmp_path / "t"), stop=1)) == 1
-    assert min(float(batch.images.min()) for batch in run(_two_tones(tmp_path / "t"), stop=1)) == -1
+    assert max(float(as_floats(batch.values).max()) for batch in run(_two_tones(tmp_path / "t"), stop=1)) == 1
+    assert min(float(as_floats(batch.values).min()) for batch in run(_two_tones(tmp_path / "t"), stop=1)) == -1
 
 
 def _two_tones(folder: Path) -> ImageSource:
@@ -93,8 +93,8 @@ def _two_tones(folder: Path) -> ImageSource:
 
 def test_without_flip_and_in_grey(tmp_path):
     batch = run(_two_tones(tmp_path / "t"), stop=1, flip=False, channels=1)[0]
-    assert batch.images.tolist() == [[[[-1, 1, -1, 1]] * 4]] * 3
-    assert run(_two_tones(tmp_path / "t"), stop=1, flip=False)[0].images.is_contiguous()
+    assert as_floats(batch.values).tolist() == [[[[-1, 1, -1, 1]] * 4]] * 3
+    assert run(_two_tones(tmp_path / "t"), stop=1, flip=False)[0].values.is_contiguous()
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(7, 3), (3, 7), (1, 4), (6, 3)])
@@ -149,7 +149,7 @@ def test_unreadable_images_are_replaced_by_the_next_and_reported_once(tmp_path):
     assert all((label == 1) == (index > 2) for b in result for label, index in zip(b.labels, b.indices, strict=True))
     for k, index in enumerate(shown[:21]):  # mirrored by the index that is shown
         mirror = float(randomness.uniform("flip", seed=5, step=k // 7, indices=[instead.get(index, index)])) < 0.5
-        left = result[k // 3].images[k % 3, :, :, -1 if mirror else 0]
+        left = as_floats(result[k // 3].values)[k % 3, :, :, -1 if mirror else 0]
         assert np.allclose(left.T, picture(instead.get(index, index))[:, 0] / 255 * 2 - 1, atol=1e-6)
     messages = [message for batch in result for message in batch.bad]
     assert sorted(messages) == [

@@ -96,13 +96,13 @@ def test_bytes_kept_with_recomputed_blocks() -> None:
     assert kept / full <= 0.06
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_compiled_step_is_one_graph(checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("extra", [{}, {"gradient_checkpointing": True}, {"gate_noise": True}])
+def test_a_compiled_step_is_one_graph(extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     graphs, compile = Graphs(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda module, **how: compile(module, backend=graphs, fullgraph=True, **how))
     results = []
     for compiled in (True, False):
-        options = {"compile": compiled, "gradient_checkpointing": checkpointing, "batch_size": 4, "lr": 0.01}
+        options = {"compile": compiled, "batch_size": 4, "lr": 0.01, **extra}
         config = build(TrainConfig, data=Path("unused"), **options)
         trainee = prepare(config, backbone=tiny_dit(depth=2), codec=PixelCodec(3), patch_config=PatchConfig())
         with arranged(trainee, config, World(), CPU):

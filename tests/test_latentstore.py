@@ -22,7 +22,7 @@ from dmp_cli.data import Damaged, LiveReader, as_floats
 from dmp_cli.encoding import default_folder, describe, fill, outdated, pays
 from dmp_cli.errors import ConfigError, DataError, DMPError, StoppedError
 from dmp_cli.images import find_images
-from dmp_cli.latentstore import LatentStore
+from dmp_cli.latentstore import LatentStore, rows_per_file
 from tests.builders import tiny_dit, write_images
 from tests.pipelines import tiny_vae
 
@@ -323,3 +323,9 @@ def test_where_it_saves_work(data: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not pays(images, PixelCodec(3), tiny_dit(input_size=16))
     monkeypatch.setattr("dmp_cli.data.KEPT_BYTES", COUNT * 3 * 16 * 16 - 1)
     assert pays(images, PixelCodec(3), tiny_dit(input_size=16))
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 16), (100, 16), (1000, 32), (70_000, 1024), (10**6, 1024)])
+def test_there_are_files_for_many_processes_to_make(count: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmp_cli.latentstore._FILE_BYTES", 64 << 20)
+    assert rows_per_file((2, 8, 32, 32), "float32", count=count) == rows  # Stable Diffusion's VAE at 256 px

@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from .base import Backbone
 from .dit import DiT, positions
 
+_CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 _TOP = {
     "x_embedder.proj": "pos_embed.proj",
     "final_layer.adaLN_modulation.1": "proj_out_1",
@@ -36,16 +37,18 @@ def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
     """Write the folder that ``DiTTransformer2DModel.from_pretrained`` loads; what to know of it, in words.
 
     Raises:
-        ConfigError: no DiT, or one that diffusers cannot express: without a null class, or of another MLP width.
+        ConfigError: no DiT, or one that diffusers cannot express: without a null class, or of another MLP width; or
+            ``path`` holds other things.
     """
     if not isinstance(backbone, DiT):
         raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
     _check(backbone)
     config, tensors = _config_of(backbone), _rename(backbone)
+    if path.exists():  # to be replaced: nothing but a folder of these two files is
+        _remove(path)
     with files.staged_folder(path) as folder:
-        files.write_json(folder / "config.json", config)
-        data = files.safetensors_bytes(tensors, {"format": "pt"})
-        files.write_bytes(folder / "diffusion_pytorch_model.safetensors", data)
+        files.write_json(folder / _CONFIG, config)
+        files.write_bytes(folder / _WEIGHTS, files.safetensors_bytes(tensors, {"format": "pt"}))
     if backbone.config.freq_shift == 1:
         return []
     return [
@@ -61,6 +64,14 @@ def write_meta(path: Path, backbone: Backbone) -> None:
     buffer = io.BytesIO()
     torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}, buffer)
     files.write_bytes(path, buffer.getvalue())
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir() or any(inner.name not in (_CONFIG, _WEIGHTS) for inner in path.iterdir()):
+        raise ConfigError(f"{path} holds other things than a converted DiT", hint="Give another place with -o.")
+    for inner in path.iterdir():
+        inner.unlink()
+    path.rmdir()
 
 
 def _check(backbone: DiT) -> None:

@@ -9,6 +9,7 @@ from .. import __version__
 from ..config import PlanLine, SampleConfig
 from ..errors import DataError
 from ._console import Printer
+from ._together import together
 
 if TYPE_CHECKING:
     from ..plan import Plan
@@ -34,15 +35,9 @@ def run_sample(
 
     ``part`` is the number of ``--shard`` (from 0) and how many there are; the processes of one share a part.
     """
-    from ..devices import pick_device
-    from ..parallel import find_world
     from ..samplefolder import Part, SampleFolder
 
-    world = find_world()
-    device = pick_device(world.own_device(options["device"] or "auto"))
-    if not world.is_first:
-        printer.quiet, printer.as_json = True, False
-    with world.connected(device), world.speaking():
+    with together(options, printer) as (world, device):
         own = Part(part[0] * world.size + world.rank, part[1] * world.size)
         drawing = _Drawing(wanted, lines, SampleFolder(path), options, printer, device, own)
         world.tell(drawing.claim)

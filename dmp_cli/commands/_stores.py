@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import DataError, StoppedError
 from ._console import Printer
@@ -69,15 +69,10 @@ def fill_store(
             )
 
     trainee.codec.to(device)
+    codec, max_bad = trainee.codec, config.max_bad
     with printer.progress("encode", record.count, done=store.held()) as advance:
         try:
-            options: dict[str, Any] = {
-                "codec": trainee.codec,
-                "device": device,
-                "max_bad": config.max_bad,
-                "stop": stop,
-            }
-            for done in fill(store, images=images, **options):
+            for done in fill(store, images=images, codec=codec, device=device, max_bad=max_bad, stop=stop):
                 advance(done, "")
         except Damaged as error:  # while it is being made: another process, or a failing disk
             raise DataError(str(error), hint="Go on with --resume: what is damaged is made anew.") from error

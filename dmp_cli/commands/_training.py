@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import PatchConfig, Prompt, TrainConfig
 from ._console import Printer
+from ._together import together
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +41,7 @@ def run_train(
     run: RunFolder, config: TrainConfig, patch_config: PatchConfig | None, options: dict[str, Any], printer: Printer
 ) -> None:
     """Train as ``config`` says, as one of the processes that were started together."""
-    from ..devices import pick_device
-    from ..parallel import find_world
-
-    world = find_world()
-    device = pick_device(world.own_device(options.get("device", "auto")))
-    if not world.is_first:
-        printer.quiet, printer.as_json = True, False
-    with world.connected(device), world.speaking():
+    with together(options, printer) as (world, device):
         job = _Job(world, device, run, config, patch_config, options, printer)
         job.train(job.begin())
 

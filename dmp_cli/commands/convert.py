@@ -29,8 +29,6 @@ def convert(
     if options["dry_run"]:
         printer.plan({"backbone": name and str(name), "output": str(output), "as": kind})
         return
-    import shutil
-
     from ..backbones.dit_export import write_diffusers, write_meta
     from ..devices import pick_device
     from ..files import refuse_existing
@@ -42,8 +40,6 @@ def convert(
     if kind == "meta":
         write_meta(output, backbone)
     else:
-        if force and (output / "config.json").exists():
-            shutil.rmtree(output)
         remarks = write_diffusers(output, backbone)
     for remark in remarks:
         printer.warn(remark)

@@ -114,17 +114,17 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
         plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": options["dense"]}
         printer.plan({**plan, "output": str(output)})
         return
+    from ..devices import pick_device
     from ..files import refuse_existing
-    from ..sampling import build_scheduler, resolve
+    from ..sampling import build_scheduler, check_steps
     from ..table import bake, describe, save_table
     from ._models import load_patched
 
     refuse_existing(output, force=options["force"])
-    loaded = load_patched(source, {**options, "force_backbone": False}, _device(options))
+    loaded = load_patched(source, options, pick_device(options["device"] or "cpu"))
     backbone = loaded.backbone
-    config = wanted.model_copy(update={"guidance_channels": "all", "plan": "any"})
-    resolve(config, backbone)
-    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=False)
+    check_steps(wanted, backbone.schedule.num_timesteps)
+    scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
     timesteps = [int(timestep) for timestep in scheduler.timesteps]
     tensors = bake(loaded.denoiser, timesteps, dense=options["dense"])  # type: ignore[arg-type]
     record = describe(loaded.denoiser, timesteps, patch_file=source, dense=options["dense"])  # type: ignore[arg-type]
@@ -134,12 +134,6 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
         f"wrote {output}: {len(timesteps)} timesteps of {wanted.sampler}, {len(record.blocks)} blocks, {size:.1f} MB"
     )
     printer.result({"output": str(output), "timesteps": timesteps, "blocks": list(record.blocks), "sha256": digest})
-
-
-def _device(options: dict[str, Any]) -> Any:
-    from ..devices import pick_device
-
-    return pick_device(options["device"] or "cpu")
 
 
 def _count(config: PatchConfig, options: dict[str, Any], printer: Printer) -> None:

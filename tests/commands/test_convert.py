@@ -102,3 +102,7 @@ def test_what_is_there_is_kept_unless_forced(run: Run, tmp_path: Path) -> None:
         assert "exists already" in run("convert", "--backbone", source, "-o", output, code=1).stderr
         run("convert", "--backbone", source, "-o", output, "--force")
     assert files_in(Path("folder")) == FILES
+    Path("folder", "notes.txt").write_text("mine")
+    said = run("convert", "--backbone", source, "-o", "folder", "--force", code=1).stderr
+    assert "holds other things than a converted DiT" in said
+    assert files_in(Path("folder")) == FILES | {"notes.txt"}

@@ -1,0 +1,28 @@
+"""Being one of several processes: what commands that share their work do before anything else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ._console import Printer
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..parallel import World
+
+
+@contextlib.contextmanager
+def together(options: dict[str, Any], printer: Printer) -> Iterator[tuple[World, torch.device]]:
+    """The processes this one was started with, connected, and its own device; all but the first keep quiet."""
+    from ..devices import pick_device
+    from ..parallel import find_world
+
+    world = find_world()
+    device = pick_device(world.own_device(options.get("device") or "auto"))
+    if not world.is_first:
+        printer.quiet, printer.as_json = True, False
+    with world.connected(device), world.speaking():
+        yield world, device
