@@ -136,7 +136,7 @@ def load_codec(
             raise ConfigError(f"--vae none: the backbone has {channels} channels; pixels have 1 or 3")
         codec: Codec = PixelCodec(channels)
     else:
-        codec = _load_vae(choice, download=download, device=backbone.device)
+        codec = load_vae(choice, download=download, device=backbone.device)
         _check_channels(codec, channels, choice)
     if record is not None and (record.kind, record.digest) != (codec.record.kind, codec.record.digest):
         raise ConfigError(
@@ -151,7 +151,8 @@ def image_size(codec: Codec, backbone: Backbone) -> int:
     return backbone.sample_shape[1] * codec.factor
 
 
-def _load_vae(source: str, *, download: bool, device: torch.device) -> VAECodec:
+def load_vae(source: str, *, download: bool = False, device: torch.device | str = "cpu") -> VAECodec:
+    """A VAE by folder, pipeline folder or hub id. Raises CheckpointError for one that is not there or unreadable."""
     path = Path(source)
     folder = path / "vae" if (path / "vae" / "config.json").exists() else path
     if not folder.exists() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):

@@ -43,6 +43,12 @@ def as_floats(pixels: Tensor) -> Tensor:
     return pixels.float().div_(127.5).sub_(1)
 
 
+def to_uint8(images: Tensor) -> np.ndarray:
+    """[-1, 1] floats (B, C, H, W) -> uint8 (B, H, W, C): clipped, rounded to the nearest level."""
+    levels = (images.float().clamp(-1, 1) + 1) * 127.5
+    return levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image, or the lack of one, as it travels from a worker: problems are values, so that no traceback does."""

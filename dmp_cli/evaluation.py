@@ -1,12 +1,14 @@
 """Scores of folders of samples against a reference: score, spread, and paired difference to the first folder.
 
-Letters: n images, d features, R = 1 + resamples: row 0 is the plain score, the others come from bootstrap resamples.
+Letters: n images, d features, R = 1 + draws: row 0 is the score, the others come from bootstrap resamples, or from
+parts of the images, whose mean it then is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,28 +18,24 @@ import torch
 
 from . import __version__
 from .config import EvalConfig
-from .distances import fit_gaussian, frechet_distance, kernel_distances, resampling_counts
+from .distances import fit_gaussian, resampling_counts
 from .errors import MetricError
 from .features import Extractor, load_extractor
 from .measurement import Log, find_samples, measure, read_beside, silent
+from .metrics import Draws, Setting, check, compute, features_of
+from .reference import check_record, check_width, find_reference
 from .scores import Evaluation, Row, Score
-from .statistics import Provenance, Statistics, load_statistics, save_statistics
+from .statistics import Provenance, Statistics
 
 _SLOW_WIDTH = 512  # above it, one resample of the Frechet distance takes seconds
-
-
-@dataclass(frozen=True)
-class _Draws:
-    values: np.ndarray  # (R,)
-    subset_size: int | None = None
-    subset_std: float | None = None
 
 
 @dataclass(frozen=True)
 class _Scored:
     samples: Path
     provenance: Provenance
-    draws: dict[str, _Draws]
+    draws: dict[str, Draws]
+    made: dict[str, Any] | None  # its samples.json
 
 
 def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> Evaluation:
@@ -45,20 +43,24 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
 
     Raises MetricError, and DataError for folders without images, before the first long computation where it can.
     """
-    extractor = load_extractor(config.features, inception_weights=config.inception_weights, device=device)
+    given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
+    extractor = load_extractor(config.features, **given, device=device)
+    for metric in config.metrics:
+        check(metric, extractor)
     for path in config.samples:  # a misspelt last folder should not be found out after an hour
         find_samples(path)
         _made(path)
-    reference = _reference(config, extractor, log)
+    reference = find_reference(config, extractor, log)
     scored = [_score(path, config, extractor, reference, log) for path in config.samples]
     return Evaluation(
-        rows=tuple(_row(one, base=scored[0]) for one in scored),
+        rows=tuple(_row(one, base=scored[0], repeats=config.repeats) for one in scored),
         reference=str(config.reference),
         reference_provenance=reference.provenance,
         features=extractor.name,
         features_digest=extractor.digest,
         features_width=reference.width,
         bootstrap=config.bootstrap,
+        repeats=config.repeats,
         seed=config.seed,
         warnings=tuple(dict.fromkeys(_warnings(config, scored, reference))),
         versions=_versions(),
@@ -71,97 +73,62 @@ def _versions() -> dict[str, str]:
     return {"dmp": __version__, "torch": torch.__version__, "clean-fid": version("clean-fid")}
 
 
-# --- the reference -------------------------------------------------------------------------------------------------
-
-
-def _reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statistics:
-    path = config.reference
-    if path.suffix == ".npz":
-        if config.save_stats is not None:
-            raise MetricError(f"{path}: statistics already, so there is nothing to save at {config.save_stats}")
-        reference = load_statistics(path)
-        _check_network(reference, extractor, path)
-    else:
-        log(f"{path}: measuring the reference")
-        reference = measure(path, extractor, batch_size=config.batch_size, log=log)
-        if config.save_stats is not None:
-            save_statistics(config.save_stats, reference)
-    if "kid" in config.metrics and reference.features is None:
-        raise MetricError(f"{path}: holds no features, and kid needs them", hint="Score fid alone, or give the images.")
-    return reference
-
-
-def _check_network(reference: Statistics, extractor: Extractor, path: Path) -> None:
-    known = reference.provenance
-    if known.digest not in (None, extractor.digest):
-        raise MetricError(
-            f"{path}: statistics in features {known.features} ({known.digest}), "
-            f"and scores are asked for in {extractor.name} ({extractor.digest})",
-            hint="Measure the reference again, or score with its features.",
-        )
-    if extractor.width is not None:
-        _check_width(reference, extractor.width, path=path, of=f"features {extractor.name}")
-
-
-def _check_width(reference: Statistics, width: int, *, path: Path, of: str) -> None:
-    if reference.width != width:
-        raise MetricError(f"{path}: statistics of {reference.width} features, and {of} has {width}")
-
-
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
 def _score(path: Path, config: EvalConfig, extractor: Extractor, reference: Statistics, log: Log) -> _Scored:
+    made = _made(path)
+    check_record(config, reference.provenance, path, made)
     log(f"{path}: measuring")
     samples = measure(path, extractor, batch_size=config.batch_size, log=log)
-    _check_width(reference, samples.width, path=config.reference, of=str(path))
-    features, resamples = _features(samples), config.bootstrap if config.bootstrap > 1 else 0
-    drawn = resampling_counts(len(features), resamples=resamples, seed=config.seed)
-    counts = np.concatenate([np.ones((1, len(features)), np.int64), drawn])  # (R, n)
-    if resamples and samples.width > _SLOW_WIDTH:
-        log(f"{path}: {resamples} resamples for the spread")
-    draws: dict[str, _Draws] = {
-        metric: _METRICS[metric](samples, reference, counts, config) for metric in dict.fromkeys(config.metrics)
-    }
-    return _Scored(path, samples.provenance, draws)
+    check_width(reference, samples.width, path=config.reference, of=str(path))
+    if config.bootstrap > 1 and samples.width > _SLOW_WIDTH:
+        log(f"{path}: {config.repeats or config.bootstrap} times, for the spread")
+    spread = _repeat if config.repeats else _resample
+    return _Scored(path, samples.provenance, spread(samples, reference, Setting(config, extractor)), made)
 
 
-def _features(statistics: Statistics) -> np.ndarray:
-    assert statistics.features is not None
-    return statistics.features
+def _resample(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Draws]:
+    """Every score as it is and in each bootstrap resample."""
+    config, count = setting.config, len(features_of(samples))
+    resamples = config.bootstrap if config.bootstrap > 1 else 0
+    drawn = resampling_counts(count, resamples=resamples, seed=config.seed)
+    counts = np.concatenate([np.ones((1, count), np.int64), drawn])  # (R, n)
+    found: dict[str, Draws] = {}
+    for metric in dict.fromkeys(config.metrics):
+        found |= compute(metric, samples, reference, counts, setting)
+    return found
 
 
-def _fid(samples: Statistics, reference: Statistics, counts: np.ndarray, config: EvalConfig) -> _Draws:
-    values = [frechet_distance(samples.gaussian, reference=reference.gaussian)]
-    for row in counts[1:]:
-        drawn = fit_gaussian(_features(samples), counts=row)
-        values.append(frechet_distance(drawn, reference=reference.gaussian))
-    return _Draws(np.array(values))
+def _repeat(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Draws]:
+    """Every score of each of ``repeats`` parts of consecutive images, and in front of them their mean."""
+    config, features = setting.config, features_of(samples)
+    size = len(features) // config.repeats
+    if size < 2:
+        raise MetricError(f"--repeats {config.repeats}: there are only {len(features)} images")
+    once = config.model_copy(update={"bootstrap": 0})
+    parts: list[dict[str, Draws]] = []
+    for first in range(0, size * config.repeats, size):
+        rows = features[first : first + size]
+        part = Statistics(fit_gaussian(rows), rows, samples.provenance)
+        parts.append(_resample(part, reference, Setting(once, setting.extractor)))
+    found = {}
+    for name, draws in parts[0].items():
+        values = np.array([part[name].values[0] for part in parts])
+        found[name] = Draws(np.array([values.mean(), *values]), draws.subset_size)
+    return found
 
 
-def _kid(samples: Statistics, reference: Statistics, counts: np.ndarray, config: EvalConfig) -> _Draws:
-    features, against = _features(samples), _features(reference)
-    size = min(config.kid_subset_size, len(features), len(against))
-    per_subset = kernel_distances(
-        features, reference=against, counts=counts, subsets=config.kid_subsets, subset_size=size, seed=config.seed
-    )  # (R, S)
-    std = float(per_subset[0].std(ddof=1)) if config.kid_subsets > 1 else None
-    return _Draws(per_subset.mean(1), size, std)
-
-
-_METRICS: dict[str, Callable[[Statistics, Statistics, np.ndarray, EvalConfig], _Draws]] = {"fid": _fid, "kid": _kid}
-
-
-def _row(scored: _Scored, *, base: _Scored) -> Row:
+def _row(scored: _Scored, *, base: _Scored, repeats: int) -> Row:
     scores = {}
-    for metric, draws in scored.draws.items():
-        differences = None if scored is base else draws.values - base.draws[metric].values  # (R,)
-        scores[metric] = Score(
+    for name, draws in scored.draws.items():
+        differences = None if scored is base else draws.values - base.draws[name].values  # (R,)
+        scores[name] = Score(
             value=float(draws.values[0]),
-            spread=_spread(draws.values),
+            spread=_spread(draws.values, repeats=repeats),
             difference=None if differences is None else float(differences[0]),
-            difference_spread=None if differences is None else _spread(differences),
-            interval=None if differences is None else _interval(differences),
+            difference_spread=None if differences is None else _spread(differences, repeats=repeats),
+            interval=None if differences is None else _interval(differences, repeats=repeats),
             subset_size=draws.subset_size,
             subset_std=draws.subset_std,
         )
@@ -172,22 +139,23 @@ def _row(scored: _Scored, *, base: _Scored) -> Row:
         count=count,
         provenance=scored.provenance,
         scores=scores,
-        made=_made(scored.samples),
+        made=scored.made,
     )
 
 
-def _spread(values: np.ndarray) -> float | None:
-    resampled = values[1:]
-    if len(resampled) < 2 or not np.isfinite(resampled).all():  # not finite: kid subsets of two or three images
+def _spread(values: np.ndarray, *, repeats: int = 0) -> float | None:
+    """The standard error of ``values[0]``: of a score, from its resamples; of a mean, from the repeats it is over."""
+    drawn = values[1:]
+    if len(drawn) < 2 or not np.isfinite(drawn).all():  # not finite: kid subsets of two or three images
         return None
-    return float(resampled.std(ddof=1))
+    return float(drawn.std(ddof=1)) / math.sqrt(repeats or 1)
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float] | None:
-    """difference -+ t * standard error, with Student's t for the few resamples that the error was told from."""
+def _interval(differences: np.ndarray, *, repeats: int = 0) -> tuple[float, float] | None:
+    """difference -+ t * standard error, with Student's t for the few draws that the error was told from."""
     from scipy.stats import t
 
-    spread = _spread(differences)
+    spread = _spread(differences, repeats=repeats)
     if spread is None:
         return None
     reach = float(t.ppf(0.975, df=len(differences) - 2)) * spread
@@ -210,10 +178,14 @@ def _made(path: Path) -> dict[str, Any] | None:
 
 def _warnings(config: EvalConfig, scored: list[_Scored], reference: Statistics) -> Iterator[str]:
     yield from _reference_warnings(config, reference)
-    if config.bootstrap == 1:
+    if config.bootstrap == 1 and not config.repeats:
         yield "one resample has no spread; give --bootstrap 0 or at least 2"
+    if config.repeats == 1:
+        yield "one repeat has no spread; give at least --repeats 2"
     if len({one.provenance.count for one in scored}) > 1 and "fid" in config.metrics:
         yield "the folders hold different numbers of images, and FID falls with more: compare equal numbers only"
+    if "prc" in config.metrics and config.bootstrap > 1 and not config.repeats:
+        yield "recall has no spread by resampling: an image drawn twice is its own neighbour; --repeats gives it one"
     for one in scored:
         yield from _row_warnings(config, one, reference)
 
@@ -230,7 +202,10 @@ def _reference_warnings(config: EvalConfig, reference: Statistics) -> Iterator[s
 
 def _row_warnings(config: EvalConfig, scored: _Scored, reference: Statistics) -> Iterator[str]:
     if "fid" in config.metrics:
-        yield from _too_few(scored.samples, scored.provenance.count, reference.width)
+        count = scored.provenance.count or 0
+        yield from _too_few(scored.samples, count // (config.repeats or 1), reference.width)
+        if config.repeats and count % config.repeats:
+            yield f"{scored.samples}: the last {count % config.repeats} images are in none of {config.repeats} parts"
     size = scored.draws["kid"].subset_size if "kid" in scored.draws else None
     if size is not None and size < config.kid_subset_size:
         yield f"{scored.samples}: KID over subsets of {size} images, not {config.kid_subset_size}: there are no more"

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ import torch
 from .errors import MetricError
 from .files import sha256_of
 from .torchscript import open_torchscript
+from .vision import load_vision, square_resize
 
 INCEPTION_NAME = "inception-2015-12-05.pt"
 INCEPTION_BYTES = 95_607_719
 INCEPTION_DIGEST = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # SHA-256
 INCEPTION_WIDTH = 2048
 MAX_PIXEL_FEATURES = 4096
+_CLEAN = "clean-fid, bicubic to 299"
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -37,12 +40,14 @@ class Extractor:
     ``prepare`` and ``embed`` are the two halves of a call, so that the first can run in threads beside the second.
     """
 
-    name: str  # inception, pixels, digits, or the file's name
-    width: int | None  # d; None for pixels, where it depends on the images
+    name: str  # inception, clip, dinov2, pixels, digits, or the file's name
+    width: int | None  # d; None where only the images tell
     digest: str  # SHA-256 of the weights, or "pixels"
     prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False)  # one image -> the network's input, float32
     network: Network = field(repr=False)  # (B, ...) -> (B, d)
     device: str = "cpu"
+    resize: str = "none"  # how images are brought to the network's size, in words
+    classify: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)  # (n, d) -> logits (n, c)
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         return self.embed([self.prepare(image) for image in images])
@@ -64,11 +69,14 @@ class Extractor:
         return features
 
 
-def load_extractor(name: str, *, inception_weights: Path | None = None, device: str = "cpu") -> Extractor:
-    """The extractor ``inception``, ``pixels`` or ``digits``, or one from the TorchScript file at ``name``.
+def load_extractor(
+    name: str, *, inception_weights: Path | None = None, feature_weights: Path | None = None, device: str = "cpu"
+) -> Extractor:
+    """The extractor ``inception``, ``clip``, ``dinov2``, ``pixels`` or ``digits``, or of the TorchScript file ``name``.
 
     Args:
         inception_weights: the file; None: $DMP_INCEPTION, then the user cache. Nothing is ever downloaded.
+        feature_weights: the folder of transformers that ``clip`` and ``dinov2`` need.
         device: where the network runs, such as "cpu" or "cuda:1".
 
     A TorchScript file must map float32 (B, 3, 299, 299) in [0, 255], resized as clean-fid does, to (B, d).
@@ -76,6 +84,10 @@ def load_extractor(name: str, *, inception_weights: Path | None = None, device: 
     """
     if name == "inception":
         return _inception(find_inception(inception_weights), device)
+    if name in ("clip", "dinov2"):
+        vision = load_vision(name, feature_weights, device=device)
+        resize = "bicubic to 224, central square"
+        return Extractor(name, vision.width, vision.digest, square_resize, vision.network, device, resize)
     if name == "pixels":
         return Extractor(name, None, name, _as_grid, _flatten)
     if name == "digits":
@@ -129,7 +141,17 @@ def _inception(path: Path, device: str) -> Extractor:
     with _folder_for_cleanfid(path) as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit")  # DeprecationWarning or FutureWarning
         network = InceptionV3W(str(folder), download=False).eval().to(device)
-    return Extractor("inception", INCEPTION_WIDTH, INCEPTION_DIGEST, _clean_resize(), network, device)
+    classify = _classifier(network)
+    return Extractor("inception", INCEPTION_WIDTH, INCEPTION_DIGEST, _clean_resize(), network, device, _CLEAN, classify)
+
+
+def _classifier(network: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The network's last layer without its bias, as the Inception score was first computed, and is."""
+    try:
+        weight = network.base.output.weight.detach().float().cpu()  # (1008, 2048)
+    except AttributeError:
+        return None
+    return lambda features: (torch.from_numpy(features) @ weight.T).numpy()
 
 
 @contextlib.contextmanager
@@ -182,8 +204,8 @@ def _as_grey(image: np.ndarray) -> np.ndarray:
 def _from_file(path: Path, device: str) -> Extractor:
     if not path.is_file():
         raise MetricError(
-            f"--features {path}: neither inception, pixels, digits nor an existing TorchScript file",
-            hint="Give one of the three names, or the path of a TorchScript file.",
+            f"--features {path}: neither inception, clip, dinov2, pixels, digits nor an existing TorchScript file",
+            hint="Give one of the names, or the path of a TorchScript file.",
         )
     network = open_torchscript(path, device=device)
     try:
@@ -193,4 +215,4 @@ def _from_file(path: Path, device: str) -> Extractor:
         raise MetricError(f"{path}: its network does not take images (B, 3, 299, 299)") from error
     if len(shape) != 2:
         raise MetricError(f"{path}: its network gives {shape} for one image, not (1, features)")
-    return Extractor(path.name, shape[1], sha256_of(path), _clean_resize(), network, device)
+    return Extractor(path.name, shape[1], sha256_of(path), _clean_resize(), network, device, _CLEAN)

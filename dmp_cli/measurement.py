@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
+from PIL import Image
 
-from .decoding import decode
+from .codec import Codec
+from .data import as_floats, to_uint8
+from .decoding import center_crop, decode
 from .distances import fit_gaussian
 from .errors import DataError, MetricError
 from .features import Extractor
@@ -36,15 +40,46 @@ def silent(message: str) -> None:
     """The log of who does not want one."""
 
 
-def measure(path: Path, extractor: Extractor, *, batch_size: int, log: Log = silent) -> Statistics:
+@dataclass(frozen=True)
+class View:
+    """How images are changed before they are measured, as a reference is to be like the samples."""
+
+    crop: int | None = None  # pixels of the central square; None: not cut
+    codec: Codec | None = None  # encode and decode again, with the posterior's mean
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        """Its central square, as training cuts it."""
+        return image if self.crop is None else center_crop(image, image_size=self.crop)
+
+    def through_codec(self, images: list[np.ndarray], device: str) -> list[np.ndarray]:
+        """uint8 (H, W, 3) images as the codec gives them back. Raises MetricError for sizes that it cannot take."""
+        if self.codec is None:
+            return images
+        factor = self.codec.factor
+        if odd := [image.shape for image in images if image.shape[0] % factor or image.shape[1] % factor]:
+            raise MetricError(f"an image of {odd[0][1]}x{odd[0][0]} pixels: the VAE takes multiples of {factor}")
+        return [self._through(image, self.codec, device) for image in images]
+
+    @staticmethod
+    def _through(image: np.ndarray, codec: Codec, device: str) -> np.ndarray:
+        pixels = as_floats(torch.tensor(image, device=device).permute(2, 0, 1)[None])
+        measured = codec.measure(pixels)
+        noise = torch.zeros_like(measured.chunk(2, dim=1)[0]) if codec.has_posterior else None
+        return to_uint8(codec.decode(codec.draw(measured, noise=noise)))[0]
+
+
+def measure(
+    path: Path, extractor: Extractor, *, batch_size: int, view: View | None = None, log: Log = silent
+) -> Statistics:
     """The statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
 
     Raises what :func:`find_samples` does, and MetricError when any image cannot be read, as scores over a smaller set
     would not be comparable, and when the images do not fit the extractor.
     """
-    source, indices = find_samples(path)
+    (source, indices), view = find_samples(path), view or View()
     try:
-        batches, sizes = zip(*_batches(source, indices, extractor, batch_size=batch_size, log=log), strict=True)
+        measured = _batches(source, indices, extractor, view, batch_size=batch_size, log=log)
+        batches, sizes = zip(*measured, strict=True)
     except DataError as error:
         raise _unreadable(source, indices, error) from error
     except MetricError as error:
@@ -57,6 +92,9 @@ def measure(path: Path, extractor: Extractor, *, batch_size: int, log: Log = sil
         source=Path(path).name,
         fingerprint=source.fingerprint,
         image_sizes=tuple(sorted(set().union(*sizes))),
+        resize=extractor.resize,
+        crop=view.crop,
+        codec=view.codec and view.codec.record.digest,
     )
     return Statistics(fit_gaussian(features), features, provenance)
 
@@ -87,18 +125,19 @@ def read_beside(path: Path, name: str) -> bytes | None:
 class _Prepared:
     name: str
     size: tuple[int, int]  # width, height in pixels
-    array: np.ndarray  # the network's input
+    array: np.ndarray  # the network's input; with a codec before it, pixels
 
 
 def _batches(
-    source: ImageSource, indices: list[int], extractor: Extractor, *, batch_size: int, log: Log
+    source: ImageSource, indices: list[int], extractor: Extractor, view: View, *, batch_size: int, log: Log
 ) -> Iterator[tuple[np.ndarray, set[tuple[int, int]]]]:
     """Per batch the features (B, d) and the sizes of the images."""
 
     def prepare(index: int) -> _Prepared:
         name = source.name(index)
-        image = decode(source.read(index), channels=3, name=name)
-        return _Prepared(name, image.size, extractor.prepare(np.asarray(image)))
+        image = view.cut(decode(source.read(index), channels=3, name=name))
+        pixels = np.asarray(image)
+        return _Prepared(name, image.size, pixels if view.codec else extractor.prepare(pixels))
 
     batch: list[_Prepared] = []
     first: _Prepared | None = None
@@ -108,7 +147,10 @@ def _batches(
             raise _of_two_sizes(extractor, first, prepared)
         batch.append(prepared)
         if len(batch) == batch_size or done == len(indices):
-            yield extractor.embed([one.array for one in batch]), {one.size for one in batch}
+            arrays = [one.array for one in batch]
+            if view.codec:
+                arrays = [extractor.prepare(image) for image in view.through_codec(arrays, extractor.device)]
+            yield extractor.embed(arrays), {one.size for one in batch}
             batch = []
         if done % _LOG_EVERY == 0:
             log(f"{source.path}: {done:,} of {len(indices):,} images")

@@ -19,6 +19,7 @@ from . import randomness
 from .backbones.base import Backbone
 from .codec import Codec
 from .config import SampleConfig, ScheduleConfig
+from .data import to_uint8
 from .devices import autocast
 from .engine import PatchedBackbone
 from .errors import ConfigError, DivergedError
@@ -236,9 +237,3 @@ def _check_finite(images: Tensor, indices: range) -> None:
             f"image {broken[0]} is not finite: the denoiser overflowed",
             hint="Sample with --dtype fp32 or bf16, with less --guidance, or with another patch.",
         )
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """[-1, 1] floats (B, C, H, W) -> uint8 (B, H, W, C): clipped, rounded to the nearest level."""
-    levels = (images.float().clamp(-1, 1) + 1) * 127.5
-    return levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -12,8 +12,9 @@ from .decoding import decode
 from .errors import MetricError
 from .figures import image_grid
 from .measurement import find_samples
+from .metrics import HIGHER_IS_BETTER, title_of
 from .report import Comparison, Frames, Page, Picture, Section, Table
-from .scores import Evaluation, Row, notes_of, table_of
+from .scores import Evaluation, Row, direction_of, notes_of, table_of
 
 _FRAMES = 16  # timesteps whose gates are shown
 _MAP = 96  # pixels of a gate's map, about
@@ -28,7 +29,7 @@ def build_page(evaluation: Evaluation, *, gates: Section | None = None) -> Page:
     fingerprint = evaluation.reference_provenance.fingerprint or "unknown"
     return Page(
         title="Scores",
-        lead=f"{len(evaluation.rows)} folders of samples against {evaluation.reference}. Lower is better.",
+        lead=f"{len(evaluation.rows)} folders of samples against {evaluation.reference}. {direction_of(evaluation)}",
         sections=[*sections, made] if made else sections,
         provenance={
             "Reference": f"{evaluation.reference}, fingerprint {fingerprint}",
@@ -41,11 +42,13 @@ def build_page(evaluation: Evaluation, *, gates: Section | None = None) -> Page:
 def _scores(evaluation: Evaluation) -> Section:
     columns, rows = table_of(evaluation)
     rows[0] = [cell if cell != "base" else "–" for cell in rows[0]]  # a column of numbers is set to the right
-    metrics = list(evaluation.rows[0].scores)
-    lowest = [min(range(len(rows)), key=lambda i: evaluation.rows[i].scores[metric].value) for metric in metrics]
-    best = frozenset((row, columns.index(metric.upper())) for row, metric in zip(lowest, metrics, strict=True))
+    best = set()
+    for name in evaluation.rows[0].scores:
+        sign = -1 if name in HIGHER_IS_BETTER else 1
+        values = [sign * row.scores[name].value for row in evaluation.rows]
+        best.add((values.index(min(values)), columns.index(title_of(name, evaluation.features))))
     caption = "Every folder against the reference; differences are to the first folder."
-    table = Table(columns=columns, rows=rows, caption=caption, best=best)
+    table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)
 
 

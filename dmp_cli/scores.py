@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .config import Frozen
+from .metrics import HIGHER_IS_BETTER, title_of
 from .statistics import Provenance
 
 _MOST_DECIMALS = 5
@@ -48,6 +49,7 @@ class Evaluation(Frozen):
     features_digest: str
     features_width: int
     bootstrap: int
+    repeats: int = 0
     seed: int
     warnings: tuple[str, ...]
     versions: dict[str, str]
@@ -63,9 +65,9 @@ class Evaluation(Frozen):
 
 def table_of(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Column titles and one row of text per folder, base first; every column but the first holds numbers."""
-    metrics = list(evaluation.rows[0].scores)
-    titles = [title for metric in metrics for title in (metric.upper(), f"Δ {metric.upper()}")]
-    return ["samples", "images", *titles], [_cells(row, metrics) for row in evaluation.rows]
+    names = [title_of(score, evaluation.features) for score in evaluation.rows[0].scores]
+    titles = [title for name in names for title in (name, f"Δ {name}")]
+    return ["samples", "images", *titles], [_cells(row, evaluation.repeats) for row in evaluation.rows]
 
 
 def render_markdown(evaluation: Evaluation) -> str:
@@ -85,28 +87,28 @@ def notes_of(evaluation: Evaluation) -> list[str]:
 def verdicts_of(evaluation: Evaluation) -> list[str]:
     """A sentence for each difference that has an interval: whether it excludes zero."""
     return [
-        _verdict(metric, score, of=row.samples, base=evaluation.rows[0].samples)
+        _verdict(title_of(name, evaluation.features), score, of=row.samples, base=evaluation.rows[0].samples)
         for row in evaluation.rows[1:]
-        for metric, score in row.scores.items()
+        for name, score in row.scores.items()
         if score.interval is not None
     ]
 
 
-def _verdict(metric: str, score: Score, *, of: str, base: str) -> str:
+def _verdict(title: str, score: Score, *, of: str, base: str) -> str:
     assert score.interval is not None
     assert score.difference is not None
     low, high = (f"{end:+.3g}" for end in score.interval)
     span = f"the 95 % interval of the difference, {low} to {high},"
     if not score.excludes_zero:
-        return f"{metric.upper()} of {of}: {span} holds zero, so it is not shown to differ from {base}."
-    word = "lower (better)" if score.difference < 0 else "higher (worse)"
-    return f"{metric.upper()} of {of} is {word} than that of {base}: {span} excludes zero."
+        return f"{title} of {of}: {span} holds zero, so it is not shown to differ from {base}."
+    better = (score.difference > 0) == (title.lower() in HIGHER_IS_BETTER)
+    word = f"{'lower' if score.difference < 0 else 'higher'} ({'better' if better else 'worse'})"
+    return f"{title} of {of} is {word} than that of {base}: {span} excludes zero."
 
 
-def _cells(row: Row, metrics: list[str]) -> list[str]:
-    cells = [row.samples, f"{row.count:,}"]
-    for metric in metrics:
-        score = row.scores[metric]
+def _cells(row: Row, repeats: int) -> list[str]:
+    cells = [row.samples, f"{repeats} x {row.count // repeats:,}" if repeats else f"{row.count:,}"]
+    for score in row.scores.values():
         cells += [plus_minus(score.value, score.spread) + _subset(score), _difference(score)]
     return cells
 
@@ -142,7 +144,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     count = "an unknown number of" if known.count is None else f"{known.count:,}"
     versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
     notes = [
-        "Lower is better. " + _about_spreads(evaluation),
+        f"{direction_of(evaluation)} {_about_spreads(evaluation)}",
         "",
         f"- Reference: {evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}",
         f"- Features: {evaluation.features}, {evaluation.features_width} wide, {evaluation.features_digest}",
@@ -152,7 +154,22 @@ def _notes(evaluation: Evaluation) -> list[str]:
     return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
 
 
+def direction_of(evaluation: Evaluation) -> str:
+    """Which of the scores are better low, and which high, in a sentence."""
+    scores = evaluation.rows[0].scores
+    high = [title_of(name, evaluation.features) for name in scores if name in HIGHER_IS_BETTER]
+    low = [title_of(name, evaluation.features) for name in scores if name not in HIGHER_IS_BETTER]
+    if not high:
+        return "Lower is better."
+    return f"Higher is better for {', '.join(high)}" + (f", lower for {', '.join(low)}." if low else ".")
+
+
 def _about_spreads(evaluation: Evaluation) -> str:
+    if evaluation.repeats > 1:
+        return (
+            f"A score is the mean over {evaluation.repeats} parts of consecutive images, each scored by itself; ± is "
+            "its standard error, Δ the difference to the first row, part by part."
+        )
     if evaluation.bootstrap < 2:
         return "No spreads were asked for."
     return (

@@ -30,7 +30,10 @@ class Provenance(Frozen):
     count: int | None = None  # n
     source: str | None = None  # name of the folder or zip
     fingerprint: str | None = None  # SHA-256 over names and sizes of the image files
-    image_sizes: tuple[tuple[int, int], ...] = ()  # distinct (width, height) in pixels, sorted
+    image_sizes: tuple[tuple[int, int], ...] = ()  # distinct (width, height) in pixels, sorted; after cutting
+    resize: str | None = None  # how the extractor brings them to its own size
+    crop: int | None = None  # pixels of the central squares they were cut to; None: not cut
+    codec: str | None = None  # SHA-256 of the VAE they went through; None: through none
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,11 @@ def load_statistics(path: Path) -> Statistics:
     mean, covariance = content["mu"], content["sigma"]
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not _finite(mean) or not _finite(covariance):
         raise MetricError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no finite mean and covariance")
+    features = content.get("features") if own else None
+    if features is not None and len(features) != provenance.count:
+        raise MetricError(f"{path}: {len(features)} features, and {provenance.count} images by its own record")
     gaussian = Gaussian(mean.astype(np.float64), covariance.astype(np.float64))
-    return Statistics(gaussian, content.get("features") if own else None, provenance)
+    return Statistics(gaussian, features, provenance)
 
 
 def _checked_provenance(path: Path, content: dict[str, np.ndarray]) -> Provenance:

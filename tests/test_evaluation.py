@@ -104,6 +104,45 @@ def test_spreads_are_standard_deviations_over_shared_resamples(folders: dict[str
     assert far.difference_spread == pytest.approx((by_hand[1] - by_hand[0]).std(ddof=1), rel=1e-8)
 
 
+def test_repeats_score_parts_of_consecutive_images(folders: dict[str, Path]) -> None:
+    config = _config([folders["near"], folders["far"]], folders["reference"], repeats=3)
+    reference = fit_gaussian(_features(60, seed=0))
+    by_hand = np.array(
+        [
+            [frechet_distance(fit_gaussian(f[k : k + 13]), reference=reference) for k in (0, 13, 26)]
+            for f in (_features(40, seed=1), _features(40, seed=2, low=128))
+        ]
+    )
+    found = evaluate(config)
+    near, far = (row.scores["fid"] for row in found.rows)
+    assert near.value == pytest.approx(by_hand[0].mean(), rel=1e-9)
+    assert near.spread == pytest.approx(by_hand[0].std(ddof=1) / 3**0.5, rel=1e-8)
+    gap = by_hand[1] - by_hand[0]
+    assert far.difference == pytest.approx(gap.mean(), rel=1e-9)
+    reach = 4.302653 * gap.std(ddof=1) / 3**0.5  # Student's t, two degrees of freedom, 97.5 %
+    assert far.interval == pytest.approx((gap.mean() - reach, gap.mean() + reach), rel=1e-5)
+    assert any("the last 1 images are in none of 3 parts" in warning for warning in found.warnings)
+    assert [row[1] for row in table_of(found)[1]] == ["3 x 13", "3 x 13"]
+    assert "mean over 3 parts" in render_markdown(found)
+
+
+def test_more_repeats_than_pairs_of_images_are_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(MetricError, match="there are only 40 images"):
+        evaluate(_config([folders["near"]], folders["reference"], repeats=21))
+
+
+def test_all_metrics_in_one_table_say_which_way_is_better(folders: dict[str, Path]) -> None:
+    config = _config([folders["near"], folders["far"]], folders["reference"], metrics=("fid", "prc"), bootstrap=3)
+    found = evaluate(config)
+    assert table_of(found)[0] == ["samples", "images", "FID", "Δ FID", "Precision", "Δ Precision", "Recall", "Δ Recall"]
+    text = render_markdown(found)
+    assert "Higher is better for Precision, Recall, lower for FID." in text
+    assert found.rows[0].scores["precision"].spread is not None
+    assert found.rows[0].scores["recall"].spread is None
+    assert any("recall has no spread by resampling" in warning for warning in found.warnings)
+    assert evaluate(config.model_copy(update={"repeats": 2})).rows[0].scores["recall"].spread is not None
+
+
 def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(folders: dict[str, Path]) -> None:
     def text(seed: int) -> str:
         config = _config([folders["near"]], folders["reference"], metrics=("fid", "kid"), bootstrap=3, seed=seed)

@@ -34,6 +34,7 @@ class StandIn(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = Layers()
+        self.output = nn.Linear(2048, 7)
 
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor:
         return self.layers((x - 128) / 128)
@@ -88,6 +89,14 @@ def test_inception_reads_clean_resized_images_of_any_size(trusted: Path) -> None
     with torch.inference_mode():
         expected = torch.jit.load(str(trusted)).layers((batch - 128) / 128).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_inception_classifies_by_its_last_layer_without_the_bias(trusted: Path) -> None:
+    classify = load_extractor("inception", inception_weights=trusted).classify
+    assert classify is not None
+    found = np.random.default_rng(0).normal(size=(3, 2048)).astype(np.float32)
+    weight = torch.jit.load(str(trusted)).output.weight.detach().numpy()
+    np.testing.assert_allclose(classify(found), found @ weight.T, rtol=1e-4, atol=1e-5)
 
 
 def test_inception_weights_may_have_any_name_and_come_from_the_environment(
@@ -194,7 +203,7 @@ def test_a_torchscript_file_is_called_with_resized_images(tmp_path: Path) -> Non
 
 
 def test_a_name_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(MetricError, match="neither inception, pixels, digits nor"):
+    with pytest.raises(MetricError, match="neither inception, clip, dinov2, pixels, digits nor"):
         load_extractor(str(tmp_path / "clip"))
 
 

@@ -8,10 +8,11 @@ from torch import nn
 from dmp_cli import randomness
 from dmp_cli.codec import Codec, PixelCodec
 from dmp_cli.config import CodecRecord, SampleConfig, ScheduleConfig
+from dmp_cli.data import to_uint8
 from dmp_cli.engine import attach
 from dmp_cli.errors import ConfigError, DivergedError
 from dmp_cli.plan import Plan
-from dmp_cli.sampling import build_scheduler, chunks, denoise, predict, resolve, sample, to_uint8
+from dmp_cli.sampling import build_scheduler, chunks, denoise, predict, resolve, sample
 from tests.builders import filled_patch, tiny_dit, zero_patch
 
 SIDE = 4

@@ -29,18 +29,40 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The report's folder.", show_default=str(_DEFAULT_OUTPUT))
     ] = None,
-    metrics: Annotated[str | None, setting(EvalConfig, "metrics", "fid, kid or both: fid,kid.")] = None,
+    metrics: Annotated[
+        str | None,
+        setting(
+            EvalConfig, "metrics", "Of fid, kid, is (Inception score) and prc (precision, recall), such as fid,kid."
+        ),
+    ] = None,
     features: Annotated[
-        str | None, setting(EvalConfig, "features", "inception, pixels, digits, or a TorchScript file.")
+        str | None, setting(EvalConfig, "features", "inception, clip, dinov2, pixels, digits, or a file.")
     ] = None,
     inception_weights: Annotated[
         Path | None,
         setting(EvalConfig, "inception_weights", "inception-2015-12-05.pt; else $DMP_INCEPTION, the cache."),
     ] = None,
+    feature_weights: Annotated[
+        Path | None, setting(EvalConfig, "feature_weights", "Folder of transformers, for clip and dinov2.")
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            "--crop",
+            metavar="PIXELS|none",
+            help="Cut the reference's central squares, as training does; none: take other sizes as they are.",
+        ),
+    ] = None,
+    reference_vae: Annotated[
+        str | None, setting(EvalConfig, "reference_vae", "A VAE that the reference's images go through first.")
+    ] = None,
     save_stats: Annotated[
         Path | None, setting(EvalConfig, "save_stats", "Keep the reference's statistics in this .npz.")
     ] = None,
     bootstrap: Annotated[int | None, setting(EvalConfig, "bootstrap", "Resamples behind each spread; 0: none.")] = None,
+    repeats: Annotated[
+        int | None, setting(EvalConfig, "repeats", "Parts of consecutive images, scored apart, instead of resamples.")
+    ] = None,
     kid_subsets: Annotated[int | None, setting(EvalConfig, "kid_subsets", "Subsets that KID averages over.")] = None,
     kid_subset_size: Annotated[int | None, setting(EvalConfig, "kid_subset_size", "Images in each of them.")] = None,
     batch_size: Annotated[int | None, setting(EvalConfig, "batch_size", "Images at a time.")] = None,
@@ -58,7 +80,7 @@ def evaluate(
     if options["dtype"] not in (None, "fp32"):
         raise ConfigError(f"--dtype {options['dtype']}: scores are computed in fp32, so that they can be compared")
     options["metrics"] = metrics and tuple(part.strip() for part in metrics.split(","))
-    options["samples"] = tuple(samples)
+    options["samples"], options["crop"] = tuple(samples), _parse_crop(crop)
     wanted = opt.configure(EvalConfig, options)
     folder = output or _DEFAULT_OUTPUT
     if options["dry_run"]:
@@ -68,6 +90,14 @@ def evaluate(
 
     refuse_many("dmp eval")
     _score(wanted, folder, options, printer)
+
+
+def _parse_crop(text: str | None) -> int | str | None:
+    if text is None or text == "none":
+        return text
+    if not text.isdigit() or not int(text):
+        raise ConfigError(f"--crop {text}: give pixels such as 256, or none")
+    return int(text)
 
 
 def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: Printer) -> None:
@@ -82,9 +112,9 @@ def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: P
     gates = gates_section(options["gates"]) if options["gates"] else None
     evaluation = score(config, device=str(pick_device(options["device"] or "auto")), log=printer.note)
     report = evaluation.to_json()
-    files.write_json(folder / "report.json", report)
     files.write_text(folder / "report.md", render_markdown(evaluation))
     files.write_text(folder / "report.html", render(build_page(evaluation, gates=gates)))
+    files.write_json(folder / "report.json", report)  # the last: where it is, the others are
     columns, rows = table_of(evaluation)
     printer.table(f"Scores against {config.reference}", columns, rows)
     for warning in evaluation.warnings:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.builders import write_images
 
@@ -83,6 +87,9 @@ def test_bad_input(run: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -
         (["--samples", a, "--reference", real, "--features", "nothing.pt"], "nothing.pt"),
         (["--samples", a, "--reference", real, "--metrics", "fidelity"], "--metrics"),
         (["--samples", a, "--reference", real, *pixels, "--dtype", "bf16"], "fp32"),
+        (["--samples", a, "--reference", real, *pixels, "--crop", "big"], "--crop big"),
+        (["--samples", a, "--reference", real, *pixels, "--metrics", "is"], "have none"),
+        (["--samples", a, "--reference", real, "--features", "clip"], "--feature-weights"),
     ]
     for options, message in cases:
         result = run("eval", *options, "-o", "out", code=1)
@@ -97,3 +104,58 @@ def test_an_existing_report_is_kept(run: Run, folders: tuple[Path, Path, Path]) 
     run(*common)
     assert "exists already" in run(*common, code=1).stderr
     run(*common, "--force")
+
+
+def test_killed_anywhere_it_leaves_whole_files_and_runs_again(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    real, a, b = folders
+    options = ["--samples", a, "--samples", b, "--reference", real, "--features", "pixels", "--save-stats", "real.npz"]
+    command = [sys.executable, "-m", "dmp_cli", "eval", *map(str, options), "--bootstrap", "4", "-q"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "-o", "straight"], cwd=tmp_path, env=environment, check=True)
+    expected = {name: (tmp_path / "straight" / name).read_bytes() for name in files_in(tmp_path / "straight")}
+    (tmp_path / "real.npz").unlink()
+    for name in ("report.html", "report.md", "report.json"):  # killed in front of each file that appears
+        killed = f"""
+import os, pathlib, sys
+from dmp_cli import files
+rename = os.replace
+def replace(source, target, **options):
+    if pathlib.Path(target).name == {name!r}:
+        os.kill(os.getpid(), 9)
+    rename(source, target, **options)
+os.replace = replace
+from dmp_cli.cli import main
+sys.argv = ["dmp", *{[*map(str, options), "--bootstrap", "4", "-q", "-o", "out"]!r}]
+sys.argv.insert(1, "eval")
+main()
+"""
+        done = subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, env=environment)
+        assert done.returncode == -9, name
+        whole = {inner for inner in files_in(tmp_path / "out") if not inner.endswith(".partial")}
+        assert whole < set(expected)
+        assert all((tmp_path / "out" / inner).read_bytes() == expected[inner] for inner in whole)
+    subprocess.run([*command, "-o", "out"], cwd=tmp_path, env=environment, check=True)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files_in(tmp_path / "out")} == expected
+
+
+def test_grey_references_are_read_and_broken_ones_named(
+    run: Run, folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    real, a, _ = folders
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for path in sorted(real.glob("*.png")):
+        Image.open(path).convert("L").save(grey / path.name)
+    colour = tmp_path / "colour"
+    colour.mkdir()
+    for path in sorted(grey.glob("*.png")):
+        Image.open(path).convert("RGB").save(colour / path.name)
+    common = ["eval", "--samples", a, "--features", "pixels", "--json"]
+    found = [
+        parse(run(*common, "--reference", folder, "-o", folder.name))["rows"][0]["scores"] for folder in (grey, colour)
+    ]
+    assert found[0] == found[1]
+    (grey / "0003.png").write_bytes((grey / "0003.png").read_bytes()[:40])
+    said = run(*common, "--reference", grey, "-o", "broken", code=1).stderr
+    assert "1 of 24 images cannot be read" in said
+    assert "0003.png" in said
