@@ -14,7 +14,7 @@ from dmp_cli.patchfile import load_patch, save_patch
 
 from .conftest import Run, files_in, parse
 
-FILES = {"gates.npz", "gates.csv", "gates.png", "summary.json", *(f"block-{i:02d}.png" for i in range(3))}
+FILES = {"gates.npz", "gates.csv", "gates.png", "usage.png", "summary.json", *(f"block-{i:02d}.png" for i in range(3))}
 
 
 def test_exact_files_and_weights(run: Run, patch: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_two_patches_are_held_against_each_other(run: Run, patch: Path, backbone
     run(*train, "--seed", 5, "-o", "other")
     options = ["inspect-gates", "--patch", patch, "--compare", "other/patch.safetensors"]
     result = parse(run(*options, "-o", "g", "--json"))
-    assert files_in(Path("g")) == FILES | {"comparison.json"}
+    assert files_in(Path("g")) == FILES | {"comparison.json", "comparison.png"}
     assert result["comparison"] == json.loads(Path("g", "comparison.json").read_text())
     assert result["comparison"]["patches"] == [str(patch), "other/patch.safetensors"]
     assert all(0 < block["mean"] <= block["largest"] < 0.7 for block in result["comparison"]["blocks"])
@@ -83,3 +83,23 @@ def test_two_patches_are_held_against_each_other(run: Run, patch: Path, backbone
     shallow = ["--compare", "shallow/patch.safetensors", "-o", "refused"]
     assert "of other sizes" in run("inspect-gates", "--patch", patch, *shallow, code=1).stderr
     assert not Path("refused").exists()
+
+
+def test_how_large_what_is_added_is_on_real_images(run: Run, patch: Path, images: Path) -> None:
+    result = parse(run("inspect-gates", "--patch", patch, "--data", images, "-n", 4, "-o", "g", "--json"))
+    assert files_in(Path("g")) == FILES | {"added.csv", "added.png"}
+    lines = Path("g", "added.csv").read_text().splitlines()
+    assert lines[0] == "block,timestep,added_norm,hidden_norm,ratio"
+    assert len(lines) == 1 + 3 * 21
+    assert [line.split(",")[1] for line in (lines[1], lines[21])] == ["0", "999"]
+    assert len(result["added"]["ratio"]) == 3
+    assert all(ratio > 0 for ratio in result["added"]["ratio"])
+    assert "does not exist" in run("inspect-gates", "--patch", patch, "--data", "none", "-o", "h", code=1).stderr
+    assert not Path("h").exists()
+
+
+def test_prepended_prompts_add_nothing(run: Run, backbone: list[str], images: Path) -> None:
+    run("patch", *backbone, "--position", "prepend", "--num-prompts", 4, "-o", "p.safetensors", "-q")
+    said = run("inspect-gates", "--patch", "p.safetensors", "--data", images, "-o", "g", code=1).stderr
+    assert "adds nothing to a hidden state" in said
+    assert not Path("g").exists()
