@@ -30,6 +30,7 @@ _SUMS = "SHA256SUMS"  # as sha256sum writes and checks it; of one of several par
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
 _IMAGE = re.compile(r"\d{6,}\.png")
 _HALF = re.compile(rf"\.(\d{{6,}})\.png{re.escape(files.PARTIAL)}")
+_MOVES = ("device", "versions")  # what may move a pixel by a level; other origins are only where things lay
 _BEHIND = 2  # chunks that may wait to be written
 _HASHERS = 4
 _LABEL = 24  # letters of a prompt under its image
@@ -89,7 +90,8 @@ class SampleFolder:
         before = self.recorded()
         moved: list[str] = []
         if before is not None and not force:
-            moved = sorted(key for key in origin if before.get("origin", {}).get(key) != origin[key])
+            known = before.get("origin", {})
+            moved = sorted(key for key in _MOVES if key in known and known[key] != origin.get(key))
             changed = sorted(key for key in about if before.get("made", {}).get(key) != about[key])
             if changed:
                 raise ConfigError(

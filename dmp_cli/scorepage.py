@@ -8,29 +8,48 @@ from typing import Any
 
 import numpy as np
 
+from .config import EvalConfig
+from .curves import draw_curves
 from .decoding import decode
 from .errors import MetricError
 from .figures import image_grid
 from .measurement import find_samples
 from .metrics import HIGHER_IS_BETTER, title_of
+from .recipe import commands_of
 from .report import Comparison, Frames, Page, Picture, Section, Table
 from .scores import Evaluation, Row, direction_of, notes_of, table_of
 
 _FRAMES = 16  # timesteps whose gates are shown
+_DEPTH_MAPS = {
+    "usage": "Entropy and effective prompts of the gate over timestep and block",
+    "added": "Norm of what is added, and its share of the hidden state's, over timestep and block",
+    "comparison": "Divergence from another patch's gate over timestep and block",
+}
 _MAP = 96  # pixels of a gate's map, about
 _SHOWN = 10  # images of each folder
 _MADE = ("sampler", "steps", "guidance", "seed", "strength")  # what is worth a column, of samples.json
 
 
-def build_page(evaluation: Evaluation, *, gates: Section | None = None) -> Page:
+Pictures = dict[str, list[np.ndarray]]  # folder -> its first images
+
+
+def build_page(evaluation: Evaluation, config: EvalConfig, *, gates: Section | None = None) -> Page:
     """The content of ``report.html``. Reads the first images of each folder again. ``gates``: what to say of them."""
-    sections = [_scores(evaluation), _pictures(evaluation), *_comparisons(evaluation), *([gates] if gates else [])]
-    made = _made(evaluation)
+    shown = {row.samples: _first_images(Path(row.samples)) for row in evaluation.rows}
+    sections = [
+        _scores(evaluation),
+        _pictures(evaluation, shown),
+        _comparisons(evaluation, shown),
+        _over_steps(evaluation),
+        gates,
+        _settings(evaluation),
+        _commands(evaluation, config),
+    ]
     fingerprint = evaluation.reference_provenance.fingerprint or "unknown"
     return Page(
         title="Scores",
         lead=f"{len(evaluation.rows)} folders of samples against {evaluation.reference}. {direction_of(evaluation)}",
-        sections=[*sections, made] if made else sections,
+        sections=[section for section in sections if section is not None],
         provenance={
             "Reference": f"{evaluation.reference}, fingerprint {fingerprint}",
             "Features": f"{evaluation.features}, {evaluation.features_width} wide, {evaluation.features_digest}",
@@ -52,11 +71,11 @@ def _scores(evaluation: Evaluation) -> Section:
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)
 
 
-def _pictures(evaluation: Evaluation) -> Section:
-    folders = [(row.samples, _first_images(Path(row.samples))) for row in evaluation.rows]
-    columns = min(len(images) for _, images in folders)
-    images = [image for _, shown in folders for image in shown[:columns]]
-    names = [Path(name).name for name, _ in folders]
+def _pictures(evaluation: Evaluation, shown: Pictures) -> Section:
+    folders = [row.samples for row in evaluation.rows]
+    columns = min(len(shown[folder]) for folder in folders)
+    images = [image for folder in folders for image in shown[folder][:columns]]
+    names = [Path(folder).name for folder in folders]
     png = image_grid(images, rows=len(folders), columns=columns, labels=names)
     alt = f"{columns} images of each of {', '.join(names)}, a row per folder"
     return Section(
@@ -66,18 +85,54 @@ def _pictures(evaluation: Evaluation) -> Section:
     )
 
 
-def _comparisons(evaluation: Evaluation) -> list[Section]:
+def _comparisons(evaluation: Evaluation, shown: Pictures) -> Section | None:
     """The base under every other folder whose images come from the same noise, with a slider between."""
     base, *others = evaluation.rows
-    shown = [
-        _comparison(base, row)
+    pairs = [
+        _comparison(base, row, shown)
         for row in others
         if row.made and base.made and _noise_of(row.made) == _noise_of(base.made)
     ]
-    if not shown:
-        return []
+    if not pairs:
+        return None
     words = "The same noise, through the base and through the other: move the slider, by mouse, finger or arrow keys."
-    return [Section(heading="Before and after", paragraphs=[words], comparisons=shown)]
+    return Section(heading="Before and after", paragraphs=[words], comparisons=pairs)
+
+
+def _over_steps(evaluation: Evaluation) -> Section | None:
+    """Scores of checkpoints of one training over its steps, where two folders or more come from one; base at 0."""
+    found: dict[str, list[tuple[int, Row]]] = {}
+    for row in evaluation.rows:
+        trained = ((row.made or {}).get("origin") or {}).get("trained")
+        if isinstance(trained, dict):
+            found.setdefault(f"{trained.get('method')}, seed {trained.get('seed')}", []).append((trained["steps"], row))
+    lines = {name: sorted(rows, key=lambda one: one[0]) for name, rows in found.items()}
+    lines = {name: rows for name, rows in lines.items() if len({steps for steps, _ in rows}) > 1}
+    if not lines:
+        return None
+    base = evaluation.rows[0]
+    from_base = _is_bare(base)
+    pictures = []
+    for score in base.scores:
+        title = title_of(score, evaluation.features)
+        series = {}
+        for name, rows in lines.items():
+            points = [(0, base), *rows] if from_base else rows
+            series[name] = ([steps for steps, _ in points], [row.scores[score].value for _, row in points])
+        spoken = "; ".join(
+            f"{name}: " + ", ".join(f"{y:.4g} at step {x:,}" for x, y in zip(*line, strict=True))
+            for name, line in series.items()
+        )
+        png = draw_curves(series, xlabel="training step", ylabel=title)
+        pictures.append(Picture(png=png, alt=f"{title} over training steps. {spoken}", caption=title))
+    words = "Each point is a folder of samples from one checkpoint" + (", the base at step 0." if from_base else ".")
+    return Section(heading="Over training steps", paragraphs=[words], pictures=pictures)
+
+
+def _is_bare(row: Row) -> bool:
+    """Whether a folder says that its images come from a backbone without a patch or adapter."""
+    made = (row.made or {}).get("made")
+    return isinstance(made, dict) and made.get("patch") is None and made.get("adapter") is None
 
 
 def _noise_of(made: dict[str, Any]) -> Any:
@@ -86,9 +141,9 @@ def _noise_of(made: dict[str, Any]) -> Any:
     return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "steps")]
 
 
-def _comparison(base: Row, other: Row) -> Comparison:
+def _comparison(base: Row, other: Row, shown: Pictures) -> Comparison:
     names = (Path(base.samples).name, Path(other.samples).name)
-    sets = [_first_images(Path(row.samples)) for row in (base, other)]
+    sets = [shown[row.samples] for row in (base, other)]
     count = min(map(len, sets))
     pictures = [
         Picture(png=image_grid(images[:count], rows=1, columns=count), alt=f"{count} images of {name}")
@@ -122,8 +177,13 @@ def gates_section(path: Path) -> Section:
         png = image_grid(maps, rows=1, columns=len(maps), heads=heads)
         pictures.append(Picture(png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timesteps[place]}"))
     frames = Frames(pictures=pictures, names=[str(timesteps[place]) for place in chosen], what="Timestep")
+    others = [
+        Picture(png=(path / f"{name}.png").read_bytes(), alt=alt, wide=True)
+        for name, alt in _DEPTH_MAPS.items()
+        if (path / f"{name}.png").is_file()
+    ]
     words = f"One map a block, a prompt a place in the image, light is strong; one scale, {low:.2g} to {high:.2g}."
-    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
+    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames], pictures=others)
 
 
 def _shade(levels: np.ndarray) -> np.ndarray:
@@ -139,12 +199,19 @@ def _first_images(path: Path) -> list[np.ndarray]:
     return [np.asarray(decode(source.read(i), channels=3, name=source.name(i))) for i in chosen]
 
 
-def _made(evaluation: Evaluation) -> Section | None:
+def _settings(evaluation: Evaluation) -> Section | None:
     rows = [[row.samples, *(_setting(row, key) for key in _MADE)] for row in evaluation.rows if row.made]
     if not rows:
         return None
     table = Table(columns=["samples", *_MADE], rows=rows, caption="From each folder's samples.json")
     return Section(heading="How the samples were made", table=table)
+
+
+def _commands(evaluation: Evaluation, config: EvalConfig) -> Section:
+    words = (
+        "These draw the same images again, each in its folder, and score them. Give a patch that has moved by its path."
+    )
+    return Section(heading="The commands", paragraphs=[words], commands=commands_of(evaluation, config))
 
 
 def _setting(row: Row, key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,13 @@ def evaluation(tmp_path: Path) -> Evaluation:
     return evaluate(EvalConfig(samples=(a, b), reference=real, features="pixels", bootstrap=4))
 
 
+def config_of(evaluation: Evaluation) -> EvalConfig:
+    folders = tuple(Path(row.samples) for row in evaluation.rows)
+    return EvalConfig(samples=folders, reference=Path(evaluation.reference), features="pixels", bootstrap=4)
+
+
 def test_the_page_says_what_the_table_says(evaluation: Evaluation) -> None:
-    page = render(build_page(evaluation))
+    page = render(build_page(evaluation, config_of(evaluation)))
     columns, rows = table_of(evaluation)
     for text in (*columns, *(cell for row in rows for cell in row if cell != "base"), "ddim", "Warning: "):
         assert text in page
@@ -35,7 +41,7 @@ def test_the_page_says_what_the_table_says(evaluation: Evaluation) -> None:
 
 
 def test_the_lowest_score_is_marked(evaluation: Evaluation) -> None:
-    table = build_page(evaluation).sections[0].table
+    table = build_page(evaluation, config_of(evaluation)).sections[0].table
     assert table is not None
     values = [row.scores["fid"].value for row in evaluation.rows]
     assert table.best == {(values.index(min(values)), table.columns.index("FID"))}
@@ -43,7 +49,31 @@ def test_the_lowest_score_is_marked(evaluation: Evaluation) -> None:
 
 def test_folders_that_do_not_say_how_they_were_made(evaluation: Evaluation) -> None:
     unknown = evaluation.model_copy(update={"rows": evaluation.rows[1:]})
-    assert [section.heading for section in build_page(unknown).sections] == [
+    assert [section.heading for section in build_page(unknown, config_of(evaluation)).sections] == [
         "Scores",
         "The first images of each folder",
+        "The commands",
     ]
+
+
+def test_scores_over_training_steps(evaluation: Evaluation) -> None:
+    base, other = evaluation.rows
+
+    def made(steps: int | None) -> dict[str, Any]:
+        trained = None if steps is None else {"steps": steps, "method": "dmp", "seed": 0}
+        return {"made": {"patch": steps and "0"}, "origin": {"trained": trained}}
+
+    def said(*steps: int | None) -> list[str]:
+        rows = [other.model_copy(update={"made": made(count)}) for count in steps]
+        rows[0] = base.model_copy(update={"made": made(steps[0])})
+        found = evaluation.model_copy(update={"rows": tuple(rows)})
+        sections = build_page(found, config_of(evaluation)).sections
+        chart = [section for section in sections if section.heading == "Over training steps"]
+        return [picture.alt for section in chart for picture in section.pictures]
+
+    low, high = base.scores["fid"].value, other.scores["fid"].value
+    points = f"{low:.4g} at step 0, {high:.4g} at step 10, {high:.4g} at step 30"
+    assert said(None, 30, 10) == [f"FID over training steps. dmp, seed 0: {points}"]
+    assert said(None, 30) == []
+    assert said(None, 30, 30) == []
+    assert "at step 0," not in said(10, 30)[0]

@@ -77,7 +77,7 @@ class _Drawing:
         self.plan: Plan = Plan(self.config, lines)
         self.plan.check(loaded.backbone)
         self.chunks = chunks(self.config)
-        self.origin = _origin(loaded, options, device)
+        self.origin = _origin(loaded, options, device, bare=self.bare)
 
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
@@ -194,7 +194,15 @@ def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: 
     }
 
 
-def _origin(loaded: Any, options: dict[str, Any], device: Any) -> dict[str, Any]:
+def _trained(record: Any) -> dict[str, Any] | None:
+    """How far a patch's training has come, for scores over steps; None: it says nothing."""
+    if record is None or not record.training:
+        return None
+    told = record.training
+    return {"steps": told.get("steps_done", 0), "method": told.get("method"), "seed": told.get("seed")}
+
+
+def _origin(loaded: Any, options: dict[str, Any], device: Any, *, bare: bool) -> dict[str, Any]:
     """Where and with what they were made."""
     import diffusers
     import torch
@@ -202,7 +210,8 @@ def _origin(loaded: Any, options: dict[str, Any], device: Any) -> dict[str, Any]
     return {
         "device": device.type,
         "versions": {"dmp": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__},
-        "patch_file": options["patch"] and options["patch"].name,
+        "patch_file": options["patch"] and str(options["patch"]),
+        "trained": None if bare else _trained(loaded.record),
         "backbone": loaded.backbone.record.source,
         "codec": loaded.codec.record.source,
     }

@@ -113,7 +113,7 @@ def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: P
     evaluation = score(config, device=str(pick_device(options["device"] or "auto")), log=printer.note)
     report = evaluation.to_json()
     files.write_text(folder / "report.md", render_markdown(evaluation))
-    files.write_text(folder / "report.html", render(build_page(evaluation, gates=gates)))
+    files.write_text(folder / "report.html", render(build_page(evaluation, config, gates=gates)))
     files.write_json(folder / "report.json", report)  # the last: where it is, the others are
     columns, rows = table_of(evaluation)
     printer.table(f"Scores against {config.reference}", columns, rows)
