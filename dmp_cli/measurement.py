@@ -25,6 +25,8 @@ from .distances import fit_gaussian
 from .errors import DataError, MetricError
 from .features import Extractor
 from .images import ImageSource, find_images
+from .sampletars import SampleTars
+from .shards import ShardImages
 from .statistics import Provenance, Statistics
 
 _THREADS = min(8, os.cpu_count() or 1)  # decoding and resizing, beside the network
@@ -105,7 +107,13 @@ def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
     The preview ``grid.png`` that ``dmp sample`` writes next to ``samples.json`` is none. Raises DataError when there
     are no images, MetricError when there is only one.
     """
-    source = find_images(path)
+    source: ImageSource
+    if path.is_dir() and (tars := SampleTars(path, plan=path, lock=path).paths()):
+        if beside := sum(inner.stem.isdigit() and inner.suffix == ".png" for inner in path.iterdir()):
+            raise MetricError(f"{path}: {beside} images are in no tar yet", hint="Run its dmp sample again to the end.")
+        source = ShardImages(path, tars)
+    else:
+        source = find_images(path)
     grid = f"{source.path}/grid.png" if read_beside(source.path, "samples.json") is not None else None
     indices = [index for index in range(len(source)) if source.name(index) != grid]
     if len(indices) < 2:

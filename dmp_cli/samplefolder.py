@@ -20,6 +20,7 @@ from PIL import Image
 
 from . import files
 from .errors import ConfigError
+from .sampletars import GROUP, SampleTars
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -50,8 +51,10 @@ class Part(NamedTuple):
 class SampleFolder:
     """Paths and files of one set of samples. Any number of processes may fill it, each its own :class:`Part`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tar: bool = False) -> None:
         self.path = Path(path)
+        self._tars = SampleTars(self.path, plan=self.path / _PLAN, lock=self.path / _LOCK)
+        self.tar = tar or bool(self._tars.paths())  # whether images end up in tars
 
     def recorded(self) -> dict[str, Any] | None:
         """What samples.json says; None when there is none.
@@ -110,7 +113,12 @@ class SampleFolder:
 
     def _clear(self) -> None:
         images = [path for path in self.path.glob("*.png") if _IMAGE.fullmatch(path.name)]
-        for path in [*images, *self.path.glob(f"{_SUMS}*"), *(self.path / name for name in _OTHERS)]:
+        for path in [
+            *images,
+            *self._tars.paths(),
+            *self.path.glob(f"{_SUMS}*"),
+            *(self.path / name for name in _OTHERS),
+        ]:
             path.unlink(missing_ok=True)
         files.remove_partials(self.path)
 
@@ -136,8 +144,29 @@ class SampleFolder:
 
     def missing(self, chunks: list[range], *, num_images: int) -> list[range]:
         """The chunks of which not every image below ``num_images`` is there, its sum recorded."""
-        there = self.sums().keys() & {path.name for path in self.path.glob("*.png")}
+        there = self.sums().keys() & self._there()
         return [c for c in chunks if not all(self.image_path(i).name in there for i in c if i < num_images)]
+
+    def _there(self) -> set[str]:
+        """Names of the images that are there; beside the tars first, as from there they move into them."""
+        beside = {path.name for path in self.path.glob("*.png") if path.name != _GRID}
+        return beside | self._tars.names()
+
+    def read(self, index: int) -> bytes:
+        """The PNG of image ``index``, wherever it lies. Raises DataError when it is not there."""
+        try:
+            return self.image_path(index).read_bytes()
+        except FileNotFoundError:
+            return self._tars.read(index)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Image ``index``, uint8 (H, W, C)."""
+        return np.atleast_3d(np.asarray(Image.open(io.BytesIO(self.read(index)))))
+
+    def pack(self, num_images: int) -> None:
+        """Put what lies beside the tars into them, if this folder has tars and their images are complete."""
+        if self.tar:
+            self._tars.pack(range(-(-num_images // GROUP)), count=num_images)
 
     def remove_halves(self, part: Part, *, batch_size: int) -> None:
         """Remove what a kill left half-written of this part's images; those of others may be being written."""
@@ -154,11 +183,19 @@ class SampleFolder:
         """
         name = _SUMS if part is None or part.total == 1 else f"{_SUMS}.{part.number + 1}-of-{part.total}"
         known = self.sums()
+        known = {image: sums for image, sums in known.items() if image in self._there()}
+        count = int((self.recorded() or {}).get("num_images", 0))
+
+        def store(images: Mapping[int, np.ndarray]) -> None:
+            self._write(images, self.path / name, known)
+            if self.tar:
+                self._tars.pack({index // GROUP for index in images}, count=count)
+
         with ThreadPoolExecutor(1) as pool:
             pending: deque[Future[None]] = deque()
 
             def write(images: Mapping[int, np.ndarray]) -> None:
-                pending.append(pool.submit(self._write, dict(images), self.path / name, known))
+                pending.append(pool.submit(store, dict(images)))
                 while len(pending) > _BEHIND:
                     pending.popleft().result()
 
@@ -168,14 +205,15 @@ class SampleFolder:
 
     def write(self, images: Mapping[int, np.ndarray]) -> None:
         """Write images, uint8 (H, W, C) by index, as PNGs, and their sums."""
-        self._write(images, self.path / _SUMS, self.sums())
+        there = self._there()
+        self._write(images, self.path / _SUMS, {name: sums for name, sums in self.sums().items() if name in there})
 
     def _write(self, images: Mapping[int, np.ndarray], sums: Path, known: dict[str, set[str]]) -> None:
-        """Those that are there, as they were written, stay; what a kill left without a sum is written again."""
+        """Those that are there, their sum ``known``, stay; what a kill left without a sum is written again."""
         new = {
             self.image_path(index).name: encode_png(pixels)
             for index, pixels in images.items()
-            if not (self.image_path(index).exists() and self.image_path(index).name in known)
+            if self.image_path(index).name not in known
         }
         files.write_many(self.path, new)
         if not new:
@@ -186,14 +224,15 @@ class SampleFolder:
     def verify(self, num_images: int) -> list[str]:
         """What is wrong with the images 0..n-1, in words: missing, changed since they were written, or foreign."""
         known, names = self.sums(), [self.image_path(index).name for index in range(num_images)]
-        there = {path.name for path in self.path.glob("*.png") if path.name != _GRID}
+        there = self._there()
 
         def judge(name: str) -> str | None:
             if name not in there:
                 return f"{name} is missing"
             if name not in known:
                 return f"{name} has no recorded sum"
-            return None if files.sha256_of(self.path / name) in known[name] else f"{name} was changed"
+            digest = hashlib.sha256(self.read(int(name.removesuffix(".png")))).hexdigest()
+            return None if digest in known[name] else f"{name} was changed"
 
         with ThreadPoolExecutor(_HASHERS) as hashers:
             wrong = [said for said in hashers.map(judge, names) if said is not None]
@@ -203,13 +242,13 @@ class SampleFolder:
     def write_npz(self, num_images: int, labels: np.ndarray | None) -> Path:
         """All images as ``arr_0`` (N, H, W, C) uint8, classes as ``arr_1``: ADM's evaluation format, one at a time."""
         path = self.path / _NPZ
-        first = np.atleast_3d(np.asarray(Image.open(self.image_path(0))))
+        first = self.pixels(0)
         with files.staged_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             with archive.open("arr_0.npy", "w", force_zip64=True) as entry:
                 header = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *first.shape)}
                 np.lib.format.write_array_header_1_0(entry, header)
                 for index in range(num_images):
-                    entry.write(np.asarray(Image.open(self.image_path(index))).tobytes())
+                    entry.write(self.pixels(index).tobytes())
             if labels is not None:
                 with archive.open("arr_1.npy", "w") as entry:
                     np.lib.format.write_array(entry, labels)
@@ -220,7 +259,7 @@ class SampleFolder:
         from .mosaic import image_grid
 
         indices = range(min(plan.config.num_images, rows * columns))
-        images = [np.atleast_3d(np.asarray(Image.open(self.image_path(index)))) for index in indices]
+        images = [self.pixels(index) for index in indices]
         labels = []
         for index in indices:
             item = plan.item(index)

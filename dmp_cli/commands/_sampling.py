@@ -39,7 +39,7 @@ def run_sample(
 
     with together(options, printer) as (world, device):
         own = Part(part[0] * world.size + world.rank, part[1] * world.size)
-        drawing = _Drawing(wanted, lines, SampleFolder(path), options, printer, device, own)
+        drawing = _Drawing(wanted, lines, SampleFolder(path, tar=options["tar"]), options, printer, device, own)
         world.tell(drawing.claim)
         drawn = drawing.draw()
         world.wait()
@@ -122,6 +122,7 @@ class _Drawing:
             self.printer.say(f"this part of {path} is drawn; {len(left)} of {len(self.chunks)} chunks are yet to come")
             self.printer.result({**result, "grid": None, "missing_chunks": len(left)})
             return
+        self.folder.pack(count)
         check(self.folder, count)
         shown = self.folder.draw_grid(self.plan, rows=grid[0], columns=grid[1])
         if self.options["npz"]:

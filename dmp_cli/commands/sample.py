@@ -72,6 +72,9 @@ def sample(
         str | None, typer.Option("--shard", metavar="K/N", help="Draw the K-th of N parts, for job arrays.")
     ] = None,
     npz: Annotated[bool, typer.Option("--npz", help="Write samples.npz too, as ADM's evaluation reads it.")] = False,
+    tar: Annotated[
+        bool, typer.Option("--tar", help="Keep the images in tar files of 1,000, as a webdataset, not one file each.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Draw nothing; check every image by its SHA-256.")] = False,
     grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLS", help="Layout of grid.png.")] = "4x4",
     force: opt.Force = False,

@@ -1,0 +1,116 @@
+"""Samples kept in tar files instead of one file each: a webdataset of ``NNNNNN.png`` and its class or caption."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from . import files
+from .errors import DataError
+
+GROUP = 1000  # images in one tar: group k holds those from k * GROUP on
+_TAR = re.compile(r"samples-(\d{5,})\.tar")
+
+
+class SampleTars:
+    """The tars in one folder of samples. An image lies in a tar, or beside it until its group is complete."""
+
+    def __init__(self, path: Path, *, plan: Path, lock: Path) -> None:
+        self.path, self._plan, self._lock = path, plan, lock
+        self._listed: dict[Path, tuple[tuple[int, int], frozenset[str]]] = {}
+
+    def paths(self) -> list[Path]:
+        """The tars that are there, in the order of their images."""
+        return sorted(path for path in self.path.glob("samples-*.tar") if _TAR.fullmatch(path.name))
+
+    def names(self) -> set[str]:
+        """Names of the images in all tars. Raises DataError for one that cannot be read."""
+        return set().union(*(self._names_in(path) for path in self.paths()))
+
+    def read(self, index: int) -> bytes:
+        """The file of image ``index``. Raises DataError when it is in no tar."""
+        path = self._tar_of(index // GROUP)
+        try:
+            with tarfile.open(path) as archive:
+                member = archive.extractfile(f"{index:06d}.png")
+                assert member is not None
+                return member.read()
+        except (OSError, KeyError, tarfile.TarError) as error:
+            raise DataError(f"cannot read {index:06d}.png in {path}: {error}") from error
+
+    def pack(self, groups: Iterable[int], *, count: int) -> None:
+        """Put the images of ``groups`` into their tars, where all of a group below ``count`` are there.
+
+        Whole or not at all: until a tar has appeared, its images stay beside it. Any process may do it at any time.
+        """
+        for group in groups:
+            members = range(group * GROUP, min((group + 1) * GROUP, count))
+            if all(self._beside(index).exists() for index in members) or self._tar_of(group).exists():
+                with FileLock(self._lock):
+                    self._pack(group, members)
+
+    def _pack(self, group: int, members: range) -> None:
+        packed = self._names_in(self._tar_of(group)) if self._tar_of(group).exists() else frozenset()
+        beside = [index for index in members if self._beside(index).exists()]
+        if not beside or not all(self._beside(i).exists() or self._beside(i).name in packed for i in members):
+            return
+        old = self._contents(self._tar_of(group)) if packed else {}
+        notes = self._notes(members)
+        with files.staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
+            for index in members:
+                name = self._beside(index).name
+                _add(archive, name, self._beside(index).read_bytes() if index in beside else old[name])
+                for suffix, text in notes.get(index, {}).items():
+                    _add(archive, f"{index:06d}.{suffix}", text.encode())
+        for index in beside:
+            self._beside(index).unlink(missing_ok=True)
+
+    def _notes(self, members: range) -> dict[int, dict[str, str]]:
+        """What the plan says of images, by the suffix under which a webdataset keeps it."""
+        found: dict[int, dict[str, str]] = {}
+        for line in self._plan.read_text(encoding="utf-8").splitlines():
+            item = json.loads(line)
+            if item["index"] in members:
+                said = {"cls": item.get("class"), "txt": item.get("prompt")}
+                found[item["index"]] = {suffix: str(value) for suffix, value in said.items() if value is not None}
+        return found
+
+    def _names_in(self, path: Path) -> frozenset[str]:
+        try:
+            status = path.stat()
+            stamp = (status.st_mtime_ns, status.st_size)
+            if self._listed.get(path, (None,))[0] != stamp:
+                with tarfile.open(path) as archive:
+                    names = frozenset(name for name in archive.getnames() if name.endswith(".png"))
+                self._listed[path] = stamp, names
+            return self._listed[path][1]
+        except (OSError, tarfile.TarError) as error:
+            raise DataError(
+                f"cannot read {path}: {error}", hint="Remove it and run again: its images are drawn anew."
+            ) from error
+
+    def _contents(self, path: Path) -> Mapping[str, bytes]:
+        with tarfile.open(path) as archive:
+            return {
+                member.name: inner.read()
+                for member in archive
+                if member.name.endswith(".png") and (inner := archive.extractfile(member)) is not None
+            }
+
+    def _beside(self, index: int) -> Path:
+        return self.path / f"{index:06d}.png"
+
+    def _tar_of(self, group: int) -> Path:
+        return self.path / f"samples-{group:05d}.tar"
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)  # no time and no owner: the same images are the same tar
+    entry.size, entry.mode = len(data), 0o644
+    archive.addfile(entry, io.BytesIO(data))
