@@ -1,4 +1,4 @@
-"""Print every ratio with its target: ``python -m benchmarks [engine|training] [--quick]``. Takes some minutes."""
+"""Print every ratio with its target: ``python -m benchmarks [engine|training|sampling] [--quick]``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dmp_cli.methods import prepare
 from dmp_cli.patchfile import save_patch
 from dmp_cli.prompts import add_mixture
 
-from . import training
+from . import sampling, training
 from .paired import Row, ratios, summary
 
 BATCH = 4
@@ -125,21 +125,23 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
-    parser.add_argument("part", nargs="?", choices=["engine", "training"], help="one table alone")
+    parser.add_argument("part", nargs="?", choices=["engine", "training", "sampling"], help="one table alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    if given.part != "training":
+    if given.part in (None, "engine"):
         show(f"{machine}, one thread, float32, batch {BATCH}", engine(quick=given.quick))
-    if given.part != "engine":
+    if given.part in (None, "training"):
         setting = training.cpu(quick=given.quick)
         show(f"{machine}, one thread, {setting.backbone}, float32, batch {setting.batch}", training.table(setting))
-    if given.part != "engine" and torch.cuda.is_available():
+    if given.part in (None, "training") and torch.cuda.is_available():
         setting = training.gpu(quick=given.quick)
         show(
             f"{torch.cuda.get_device_name()}, {setting.backbone}, bf16, batch {setting.batch}", training.table(setting)
         )
+    if given.part in (None, "sampling"):
+        show(f"{machine}, one thread, float32", sampling.table(quick=given.quick))
 
 
 def engine(*, quick: bool) -> Iterator[Row]:
