@@ -20,7 +20,7 @@ from . import __version__
 from .config import EvalConfig
 from .distances import fit_gaussian, resampling_counts
 from .errors import MetricError
-from .features import Extractor, load_extractor
+from .features import load_extractor
 from .measurement import Log, find_samples, measure, read_beside, silent
 from .metrics import Draws, Setting, check, compute, features_of
 from .reference import check_record, check_width, find_reference
@@ -47,11 +47,17 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
     extractor = load_extractor(config.features, **given, device=device)
     for metric in config.metrics:
         check(metric, extractor)
+    records: list[dict[str, Any] | None] = []
     for path in config.samples:  # a misspelt last folder should not be found out after an hour
         find_samples(path)
-        _made(path)
+        records.append(_made(path))
     reference = find_reference(config, extractor, log)
-    scored = [_score(path, config, extractor, reference, log) for path in config.samples]
+    for path, made in zip(config.samples, records, strict=True):
+        check_record(config, reference.provenance, path, made)
+    scored = [
+        _score(path, made, Setting(config, extractor), reference, log)
+        for path, made in zip(config.samples, records, strict=True)
+    ]
     return Evaluation(
         rows=tuple(_row(one, base=scored[0], repeats=config.repeats) for one in scored),
         reference=str(config.reference),
@@ -63,29 +69,33 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         repeats=config.repeats,
         seed=config.seed,
         warnings=tuple(dict.fromkeys(_warnings(config, scored, reference))),
-        versions=_versions(),
+        versions=_versions(config),
     )
 
 
-def _versions() -> dict[str, str]:
+def _versions(config: EvalConfig) -> dict[str, str]:
     from importlib.metadata import version
 
-    return {"dmp": __version__, "torch": torch.__version__, "clean-fid": version("clean-fid")}
+    used = ["clean-fid"]
+    if {"is", "prc"} & set(config.metrics):
+        used.append("torch-fidelity")
+    if config.features in ("clip", "dinov2"):
+        used.append("transformers")
+    return {"dmp": __version__, "torch": torch.__version__, **{name: version(name) for name in used}}
 
 
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def _score(path: Path, config: EvalConfig, extractor: Extractor, reference: Statistics, log: Log) -> _Scored:
-    made = _made(path)
-    check_record(config, reference.provenance, path, made)
+def _score(path: Path, made: dict[str, Any] | None, setting: Setting, reference: Statistics, log: Log) -> _Scored:
     log(f"{path}: measuring")
-    samples = measure(path, extractor, batch_size=config.batch_size, log=log)
+    config = setting.config
+    samples = measure(path, setting.extractor, batch_size=config.batch_size, log=log)
     check_width(reference, samples.width, path=config.reference, of=str(path))
     if config.bootstrap > 1 and samples.width > _SLOW_WIDTH:
         log(f"{path}: {config.repeats or config.bootstrap} times, for the spread")
     spread = _repeat if config.repeats else _resample
-    return _Scored(path, samples.provenance, spread(samples, reference, Setting(config, extractor)), made)
+    return _Scored(path, samples.provenance, spread(samples, reference, setting), made)
 
 
 def _resample(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Draws]:

@@ -137,6 +137,7 @@ def test_all_metrics_in_one_table_say_which_way_is_better(folders: dict[str, Pat
     assert table_of(found)[0] == ["samples", "images", "FID", "Δ FID", "Precision", "Δ Precision", "Recall", "Δ Recall"]
     text = render_markdown(found)
     assert "Higher is better for Precision, Recall, lower for FID." in text
+    assert set(found.versions) == {"dmp", "torch", "clean-fid", "torch-fidelity"}
     assert found.rows[0].scores["precision"].spread is not None
     assert found.rows[0].scores["recall"].spread is None
     assert any("recall has no spread by resampling" in warning for warning in found.warnings)

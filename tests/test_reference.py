@@ -73,6 +73,17 @@ def test_saved_statistics_are_held_against_the_samples_record(samples: Path, wid
         evaluate(config(samples, tmp_path / "cut.npz", crop=8))
 
 
+def test_every_folder_is_held_against_it_before_the_first_is_measured(
+    samples: Path, wide: Path, tmp_path: Path
+) -> None:
+    other = folder_of(tmp_path / "other", size=(8, 8), seed=3, record={"image_size": 16})
+    said: list[str] = []
+    options: dict[str, Any] = {"features": "pixels", "bootstrap": 0, "crop": 8}
+    with pytest.raises(MetricError, match="other of 16x16"):
+        evaluate(EvalConfig(samples=(samples, other), reference=wide, **options), log=said.append)
+    assert said == [f"{wide}: measuring the reference"]
+
+
 def test_a_reference_can_go_through_a_vae(tmp_path: Path) -> None:
     vae = tiny_vae()
     vae.save_pretrained(tmp_path / "vae")
