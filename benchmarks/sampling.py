@@ -27,7 +27,7 @@ from .paired import Row, ratios, seconds_of, summary
 
 IMAGES, STEPS = 8, 5
 MANY, FEW = 50_000, 500
-SCORED, MEASURED, BATCH = 10_000, 192, 32
+SCORED, MEASURED, BATCH = 10_000, 96, 32
 
 
 def commands(folder: Path, *, rounds: int) -> Iterator[Row]:

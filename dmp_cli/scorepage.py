@@ -60,7 +60,8 @@ def build_page(evaluation: Evaluation, config: EvalConfig, *, gates: Section | N
 
 def _scores(evaluation: Evaluation) -> Section:
     columns, rows = table_of(evaluation)
-    rows[0] = [cell if cell != "base" else "–" for cell in rows[0]]  # a column of numbers is set to the right
+    # A column of numbers is set to the right; the first column is a name, which may be "base" too.
+    rows[0] = [rows[0][0], *(cell if cell != "base" else "–" for cell in rows[0][1:])]
     best = set()
     for name in evaluation.rows[0].scores:
         sign = -1 if name in HIGHER_IS_BETTER else 1

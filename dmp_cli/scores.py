@@ -107,7 +107,7 @@ def _verdict(title: str, score: Score, *, of: str, base: str) -> str:
 
 
 def _cells(row: Row, repeats: int) -> list[str]:
-    cells = [row.samples, f"{repeats} x {row.count // repeats:,}" if repeats else f"{row.count:,}"]
+    cells = [row.samples, f"{repeats}\u00a0×\u00a0{row.count // repeats:,}" if repeats else f"{row.count:,}"]
     for score in row.scores.values():
         cells += [plus_minus(score.value, score.spread) + _subset(score), _difference(score)]
     return cells

@@ -122,7 +122,7 @@ def test_repeats_score_parts_of_consecutive_images(folders: dict[str, Path]) -> 
     reach = 4.302653 * gap.std(ddof=1) / 3**0.5  # Student's t, two degrees of freedom, 97.5 %
     assert far.interval == pytest.approx((gap.mean() - reach, gap.mean() + reach), rel=1e-5)
     assert any("the last 1 images are in none of 3 parts" in warning for warning in found.warnings)
-    assert [row[1] for row in table_of(found)[1]] == ["3 x 13", "3 x 13"]
+    assert [row[1] for row in table_of(found)[1]] == ["3\u00a0×\u00a013", "3\u00a0×\u00a013"]
     assert "mean over 3 parts" in render_markdown(found)
 
 

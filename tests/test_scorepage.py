@@ -47,6 +47,17 @@ def test_the_lowest_score_is_marked(evaluation: Evaluation) -> None:
     assert table.best == {(values.index(min(values)), table.columns.index("FID"))}
 
 
+def test_a_folder_called_base_keeps_its_name(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = evaluation.rows[0].model_copy(update={"samples": str(Path(evaluation.rows[0].samples).rename("base"))})
+    found = evaluation.model_copy(update={"rows": (named, evaluation.rows[1])})
+    table = build_page(found, config_of(found)).sections[0].table
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["base", evaluation.rows[1].samples]
+
+
 def test_folders_that_do_not_say_how_they_were_made(evaluation: Evaluation) -> None:
     unknown = evaluation.model_copy(update={"rows": evaluation.rows[1:]})
     assert [section.heading for section in build_page(unknown, config_of(evaluation)).sections] == [
