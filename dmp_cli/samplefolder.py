@@ -113,12 +113,8 @@ class SampleFolder:
 
     def _clear(self) -> None:
         images = [path for path in self.path.glob("*.png") if _IMAGE.fullmatch(path.name)]
-        for path in [
-            *images,
-            *self._tars.paths(),
-            *self.path.glob(f"{_SUMS}*"),
-            *(self.path / name for name in _OTHERS),
-        ]:
+        others = [*self._tars.paths(), *self.path.glob(f"{_SUMS}*"), *(self.path / name for name in _OTHERS)]
+        for path in [*images, *others]:
             path.unlink(missing_ok=True)
         files.remove_partials(self.path)
 
@@ -182,8 +178,8 @@ class SampleFolder:
         Errors come up at a later call, or when the context is left; then everything is on the disk.
         """
         name = _SUMS if part is None or part.total == 1 else f"{_SUMS}.{part.number + 1}-of-{part.total}"
-        known = self.sums()
-        known = {image: sums for image, sums in known.items() if image in self._there()}
+        there = self._there()
+        known = {image: sums for image, sums in self.sums().items() if image in there}
         count = int((self.recorded() or {}).get("num_images", 0))
 
         def store(images: Mapping[int, np.ndarray]) -> None:

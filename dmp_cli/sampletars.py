@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,6 +15,7 @@ from . import files
 from .errors import DataError
 
 GROUP = 1000  # images in one tar: group k holds those from k * GROUP on
+Places = dict[str, tuple[int, int]]  # name of an image -> where its bytes begin in the tar, and how many they are
 _TAR = re.compile(r"samples-(\d{5,})\.tar")
 
 
@@ -23,7 +24,7 @@ class SampleTars:
 
     def __init__(self, path: Path, *, plan: Path, lock: Path) -> None:
         self.path, self._plan, self._lock = path, plan, lock
-        self._listed: dict[Path, tuple[tuple[int, int], frozenset[str]]] = {}
+        self._listed: dict[Path, tuple[tuple[int, int], Places]] = {}
 
     def paths(self) -> list[Path]:
         """The tars that are there, in the order of their images."""
@@ -31,18 +32,18 @@ class SampleTars:
 
     def names(self) -> set[str]:
         """Names of the images in all tars. Raises DataError for one that cannot be read."""
-        return set().union(*(self._names_in(path) for path in self.paths()))
+        return set().union(*(self._places(path) for path in self.paths()))
 
     def read(self, index: int) -> bytes:
         """The file of image ``index``. Raises DataError when it is in no tar."""
         path = self._tar_of(index // GROUP)
-        try:
-            with tarfile.open(path) as archive:
-                member = archive.extractfile(f"{index:06d}.png")
-                assert member is not None
-                return member.read()
-        except (OSError, KeyError, tarfile.TarError) as error:
-            raise DataError(f"cannot read {index:06d}.png in {path}: {error}") from error
+        name = f"{index:06d}.png"
+        place = self._places(path).get(name)
+        if place is None:
+            raise DataError(f"there is no {name} in {path}")
+        with path.open("rb") as file:  # a tar read by names would be searched from its beginning each time
+            file.seek(place[0])
+            return file.read(place[1])
 
     def pack(self, groups: Iterable[int], *, count: int) -> None:
         """Put the images of ``groups`` into their tars, where all of a group below ``count`` are there.
@@ -56,16 +57,15 @@ class SampleTars:
                     self._pack(group, members)
 
     def _pack(self, group: int, members: range) -> None:
-        packed = self._names_in(self._tar_of(group)) if self._tar_of(group).exists() else frozenset()
+        packed = self._places(self._tar_of(group)) if self._tar_of(group).exists() else {}
         beside = [index for index in members if self._beside(index).exists()]
         if not beside or not all(self._beside(i).exists() or self._beside(i).name in packed for i in members):
             return
-        old = self._contents(self._tar_of(group)) if packed else {}
         notes = self._notes(members)
         with files.staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
             for index in members:
-                name = self._beside(index).name
-                _add(archive, name, self._beside(index).read_bytes() if index in beside else old[name])
+                path = self._beside(index)
+                _add(archive, path.name, path.read_bytes() if path.exists() else self.read(index))
                 for suffix, text in notes.get(index, {}).items():
                     _add(archive, f"{index:06d}.{suffix}", text.encode())
         for index in beside:
@@ -81,27 +81,20 @@ class SampleTars:
                 found[item["index"]] = {suffix: str(value) for suffix, value in said.items() if value is not None}
         return found
 
-    def _names_in(self, path: Path) -> frozenset[str]:
+    def _places(self, path: Path) -> Places:
+        """The images in a tar. Raises DataError for one that cannot be read."""
         try:
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
             if self._listed.get(path, (None,))[0] != stamp:
                 with tarfile.open(path) as archive:
-                    names = frozenset(name for name in archive.getnames() if name.endswith(".png"))
-                self._listed[path] = stamp, names
+                    images = [member for member in archive if member.name.endswith(".png")]
+                self._listed[path] = stamp, {member.name: (member.offset_data, member.size) for member in images}
             return self._listed[path][1]
         except (OSError, tarfile.TarError) as error:
             raise DataError(
                 f"cannot read {path}: {error}", hint="Remove it and run again: its images are drawn anew."
             ) from error
-
-    def _contents(self, path: Path) -> Mapping[str, bytes]:
-        with tarfile.open(path) as archive:
-            return {
-                member.name: inner.read()
-                for member in archive
-                if member.name.endswith(".png") and (inner := archive.extractfile(member)) is not None
-            }
 
     def _beside(self, index: int) -> Path:
         return self.path / f"{index:06d}.png"
