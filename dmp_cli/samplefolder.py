@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ABOUT, _PLAN, _GRID, _NPZ, _LOCK = "samples.json", "plan.jsonl", "grid.png", "samples.npz", ".lock"
 _OTHERS = (_ABOUT, _PLAN, _GRID, _NPZ)
 _SUMS = "SHA256SUMS"  # as sha256sum writes and checks it; of one of several parts with its number behind
+_MARK = "# samples made as "  # sha256sum passes over comments
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
 _IMAGE = re.compile(r"\d{6,}\.png")
 _HALF = re.compile(rf"\.(\d{{6,}})\.png{re.escape(files.PARTIAL)}")
@@ -132,11 +133,20 @@ class SampleFolder:
     def sums(self) -> dict[str, set[str]]:
         """Name of an image -> the SHA-256 it was written with; several where parts made it twice."""
         found: dict[str, set[str]] = {}
+        mark = self._mark()
         for path in self.path.glob(f"{_SUMS}*"):
-            for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+            lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+            if lines and lines[0].startswith(_MARK) and lines[0] != mark:
+                continue  # of samples made otherwise, whose files came among these
+            for line in lines:
                 if match := _SUM_LINE.fullmatch(line):  # a kill may have cut the last one short
                     found.setdefault(match[2], set()).add(match[1])
         return found
+
+    def _mark(self) -> str:
+        """The comment at the head of the sums: a digest of how these samples are made."""
+        made = (self.recorded() or {}).get("made")
+        return _MARK + hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
     def missing(self, chunks: list[range], *, num_images: int) -> list[range]:
         """The chunks of which not every image below ``num_images`` is there, its sum recorded."""
@@ -214,8 +224,9 @@ class SampleFolder:
         files.write_many(self.path, new)
         if not new:
             return
+        head = [] if sums.exists() else [self._mark() + "\n"]
         lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in new.items()]
-        files.append_text(sums, "".join(lines))
+        files.append_text(sums, "".join(head + lines))
 
     def verify(self, num_images: int) -> list[str]:
         """What is wrong with the images 0..n-1, in words: missing, changed since they were written, or foreign."""

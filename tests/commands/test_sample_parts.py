@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def test_two_processes_of_torchrun(run: Run, common: list[Any], straight: dict[s
     assert [process.returncode for process in processes] == [0, 0], said
     assert images_in("two") == straight
     sums = {path.name: path.read_text().splitlines() for path in Path("two").glob("SHA256SUMS*")}
-    assert {name: len(lines) for name, lines in sums.items()} == {"SHA256SUMS.1-of-2": 16, "SHA256SUMS.2-of-2": 14}
+    assert {name: len(lines) for name, lines in sums.items()} == {"SHA256SUMS.1-of-2": 17, "SHA256SUMS.2-of-2": 15}
 
 
 @pytest.mark.slow
@@ -170,3 +171,18 @@ def test_a_plan_gives_its_images_again(run: Run, patch: Path, straight: dict[str
 def test_bad_options(run: Run, common: list[Any], options: list[str], message: str) -> None:
     assert message in run(*common, *options, "-o", "out", code=1).stderr
     assert not Path("out").exists()
+
+
+def test_a_folder_mixed_from_two_plans_is_found_and_mended(
+    run: Run, common: list[Any], straight: dict[str, bytes], tmp_path: Path
+) -> None:
+    run(*common, "--shard", "1/2", "-o", "one")
+    run(*common, "--seed", 9, "--shard", "2/2", "-o", "other")
+    for path in [*Path("other").glob("*.png"), Path("other/SHA256SUMS.2-of-2")]:
+        shutil.copy(path, Path("one") / path.name)
+    said = run("sample", "--verify", "-o", "one", code=1).stderr
+    assert "has no recorded sum" in said
+    run(*common, "-o", "one")
+    images = {name: data for name, data in straight.items() if name[:6].isdigit()}
+    assert {name: Path("one", name).read_bytes() for name in images} == images
+    run("sample", "--verify", "-o", "one")
