@@ -11,6 +11,7 @@ from .canvas import FAINT, HEAD, INK, SMALL, TEXT, Box, add_axes, hide_spines, n
 
 _MAP = (2.3, 2.6)  # inches
 _STEP = 3.7
+_NARROWEST = 7.4  # such that titles fit
 
 
 def draw_depth_maps(panels: Mapping[str, np.ndarray], timesteps: np.ndarray, *, title: str) -> bytes:
@@ -20,7 +21,7 @@ def draw_depth_maps(panels: Mapping[str, np.ndarray], timesteps: np.ndarray, *, 
     """
     order = np.argsort(np.asarray(timesteps))
     steps = np.asarray(timesteps)[order]
-    figure = new_figure(0.6 + _STEP * len(panels), 3.9)
+    figure = new_figure(max(0.6 + _STEP * len(panels), _NARROWEST), 3.9)
     figure.text(
         0.12 / figure.get_figwidth(), 0.94, title, fontsize=HEAD, fontweight="bold", color=INK, parse_math=False
     )

@@ -34,7 +34,7 @@ _IMAGE = re.compile(r"\d{6,}\.png")
 _HALF = re.compile(rf"\.(\d{{6,}})\.png{re.escape(files.PARTIAL)}")
 _MOVES = ("device", "versions")  # what may move a pixel by a level; other origins are only where things lay
 _BEHIND = 2  # chunks that may wait to be written
-_HASHERS = 4
+_HASHERS, _AT_ONCE = 4, 500  # images that one takes at a time
 _LABEL = 24  # letters of a prompt under its image
 
 
@@ -241,8 +241,13 @@ class SampleFolder:
             digest = hashlib.sha256(self.read(int(name.removesuffix(".png")))).hexdigest()
             return None if digest in known[name] else f"{name} was changed"
 
+        def judge_all(some: list[str]) -> list[str]:
+            return [said for name in some if (said := judge(name)) is not None]
+
+        # A future for every image would hold more memory than all else.
+        groups = [names[first : first + _AT_ONCE] for first in range(0, len(names), _AT_ONCE)]
         with ThreadPoolExecutor(_HASHERS) as hashers:
-            wrong = [said for said in hashers.map(judge, names) if said is not None]
+            wrong = [said for found in hashers.map(judge_all, groups) for said in found]
         foreign = sorted(name for name in there if not _IMAGE.fullmatch(name) or name not in known)
         return wrong + [f"{name} is not of these samples" for name in foreign if name not in names]
 

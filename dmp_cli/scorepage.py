@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ _MADE = ("sampler", "steps", "guidance", "seed", "strength")  # what is worth a 
 Pictures = dict[str, list[np.ndarray]]  # folder -> its first images
 
 
-def build_page(evaluation: Evaluation, config: EvalConfig, *, gates: Section | None = None) -> Page:
+def build_page(evaluation: Evaluation, config: EvalConfig, *, gates: Sequence[Section] = ()) -> Page:
     """The content of ``report.html``. Reads the first images of each folder again. ``gates``: what to say of them."""
     shown = {row.samples: _first_images(Path(row.samples)) for row in evaluation.rows}
     sections = [
@@ -41,7 +42,7 @@ def build_page(evaluation: Evaluation, config: EvalConfig, *, gates: Section | N
         _pictures(evaluation, shown),
         _comparisons(evaluation, shown),
         _over_steps(evaluation),
-        gates,
+        *gates,
         _settings(evaluation),
         _commands(evaluation, config),
     ]
@@ -153,12 +154,24 @@ def _comparison(base: Row, other: Row, shown: Pictures) -> Comparison:
     return Comparison(before=pictures[0], after=pictures[1], names=names)
 
 
-def gates_section(path: Path) -> Section:
-    """Gate maps over timesteps, with a slider, from the ``gates.npz`` that ``dmp inspect-gates`` wrote.
+def gates_sections(path: Path) -> list[Section]:
+    """What ``dmp inspect-gates`` wrote into a folder: maps over timesteps, and what it drew over timestep and depth.
 
     Raises:
-        MetricError: there is no such file, or it cannot be read.
+        MetricError: there is no ``gates.npz``, or it cannot be read.
     """
+    drawn = [
+        Picture(png=(path / f"{name}.png").read_bytes(), alt=alt, wide=True)
+        for name, alt in _DEPTH_MAPS.items()
+        if (path / f"{name}.png").is_file()
+    ]
+    words = "Noise is at the top of each map, the image at its bottom; blocks from shallow to deep."
+    depth = Section(heading="Gates over depth", paragraphs=[words], pictures=drawn)
+    return [_over_timesteps(path), *([depth] if drawn else [])]
+
+
+def _over_timesteps(path: Path) -> Section:
+    """Gate maps over timesteps, with a slider, from ``gates.npz``."""
     try:
         with np.load(path / "gates.npz", allow_pickle=False) as found:
             weights, timesteps = found["weights"], found["timesteps"]  # (T, L, N), (T,)
@@ -178,13 +191,8 @@ def gates_section(path: Path) -> Section:
         png = image_grid(maps, rows=1, columns=len(maps), heads=heads)
         pictures.append(Picture(png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timesteps[place]}"))
     frames = Frames(pictures=pictures, names=[str(timesteps[place]) for place in chosen], what="Timestep")
-    others = [
-        Picture(png=(path / f"{name}.png").read_bytes(), alt=alt, wide=True)
-        for name, alt in _DEPTH_MAPS.items()
-        if (path / f"{name}.png").is_file()
-    ]
     words = f"One map a block, a prompt a place in the image, light is strong; one scale, {low:.2g} to {high:.2g}."
-    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames], pictures=others)
+    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
 
 
 def _shade(levels: np.ndarray) -> np.ndarray:

@@ -105,11 +105,11 @@ def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: P
     from ..devices import pick_device
     from ..evaluation import evaluate as score
     from ..report import render
-    from ..scorepage import build_page, gates_section
+    from ..scorepage import build_page, gates_sections
     from ..scores import render_markdown, table_of
 
     files.refuse_existing(folder / "report.json", force=options["force"])
-    gates = gates_section(options["gates"]) if options["gates"] else None
+    gates = gates_sections(options["gates"]) if options["gates"] else []
     evaluation = score(config, device=str(pick_device(options["device"] or "auto")), log=printer.note)
     report = evaluation.to_json()
     files.write_text(folder / "report.md", render_markdown(evaluation))

@@ -67,7 +67,7 @@ def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer
     apart = None
     if gap is not None:
         apart = write_comparison(folder, gap, timesteps, names=(str(path), str(options["compare"])))
-        names = f"{path.name} and {options['compare'].name}"
+        names = " and ".join("/".join(Path(one).parts[-2:]) for one in (path, options["compare"]))
         write_bytes(
             folder / "comparison.png",
             draw_depth_maps({"divergence, nats": gap}, timesteps, title=f"How far apart: {names}"),
