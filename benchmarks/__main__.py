@@ -19,7 +19,8 @@ from dmp_cli.backbones import build_backbone
 from dmp_cli.backbones.dit import DiT
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
-from dmp_cli.engine import attach, backbone_digest, create_patch
+from dmp_cli.engine import attach, create_patch
+from dmp_cli.fit import backbone_digest
 from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
 from dmp_cli.patchfile import save_patch

@@ -40,18 +40,8 @@ SCORED, MEASURED, BATCH = 10_000, 96, 32
 def commands(folder: Path, *, rounds: int) -> Iterator[Row]:
     """The whole ``dmp sample``, patched and bare, and the bare network's calls alone: a DiT-S/2 over 32x32 pixels."""
     backbone = _small(folder / "s2.pt")
-    _type(
-        "patch",
-        "--backbone",
-        folder / "s2.pt",
-        "--num-classes",
-        10,
-        "--vae",
-        "none",
-        "-o",
-        folder / "p.safetensors",
-        "-q",
-    )
+    sizes = ["--num-classes", 10, "--vae", "none"]
+    _type("patch", "--backbone", folder / "s2.pt", *sizes, "-o", folder / "p.safetensors", "-q")
     options = ["-n", IMAGES, "--batch-size", IMAGES, "--sampler", "ddim", "--steps", STEPS, "--device", "cpu"]
     options += ["--guidance", 1.5, "--force", "-q"]
     x, label = torch.randn(2 * IMAGES, *backbone.sample_shape), torch.zeros(2 * IMAGES, dtype=torch.long)

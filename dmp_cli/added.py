@@ -19,8 +19,9 @@ from .backbones.base import Backbone
 from .codec import Codec, image_size
 from .data import as_floats
 from .decoding import center_crop, decode
-from .engine import PatchedBackbone, prompted_blocks
+from .engine import PatchedBackbone
 from .errors import DataError, PatchError
+from .fit import prompted_blocks
 from .imagesource import ImageSource
 from .objective import Schedule
 

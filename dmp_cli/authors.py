@@ -15,8 +15,9 @@ from .backbones import dit_weights
 from .backbones.base import Backbone
 from .checkpoints import NOISE_NAME, PATCH_NAMES, Weights, read_weights
 from .config import BackboneHints, CodecRecord, PatchConfig
-from .engine import backbone_digest, create_patch
+from .engine import create_patch
 from .errors import CheckpointError, ConfigError
+from .fit import backbone_digest
 from .prompts import Patch
 
 

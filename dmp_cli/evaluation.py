@@ -19,14 +19,17 @@ import torch
 from . import __version__
 from .config import EvalConfig
 from .distances import fit_gaussian, resampling_counts
-from .errors import MetricError
+from .errors import DataError, MetricError
 from .features import load_extractor
 from .measurement import Log, find_samples, measure, read_beside, silent
 from .metrics import Draws, Setting, check, compute, features_of
 from .reference import check_record, check_width, find_reference
+from .samplefolder import SampleFolder
+from .samplerecord import read_record
 from .scores import Evaluation, Row, Score
 from .statistics import Provenance, Statistics
 
+_SHOWN = 3  # damaged images named in an error
 _SLOW_WIDTH = 512  # above it, one resample of the Frechet distance takes seconds
 
 
@@ -51,6 +54,7 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
     for path in config.samples:  # a misspelt last folder should not be found out after an hour
         find_samples(path)
         records.append(_made(path))
+        _check_whole(path, read_record(records[-1]).num_images)
     reference = find_reference(config, extractor, log)
     for path, made in zip(config.samples, records, strict=True):
         check_record(config, reference.provenance, path, made)
@@ -71,6 +75,22 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         warnings=tuple(dict.fromkeys(_warnings(config, scored, reference))),
         versions=_versions(config),
     )
+
+
+def _check_whole(path: Path, count: int | None) -> None:
+    """Raise MetricError where a folder of ``dmp sample`` is not as it was written: cut short, changed, or added to."""
+    folder = SampleFolder(path)
+    if count is None or not path.is_dir() or not folder.sums():
+        return
+    try:
+        wrong = folder.verify(count)
+    except DataError as error:
+        raise MetricError(error.message, hint=error.hint) from error
+    if wrong:
+        raise MetricError(
+            f"{len(wrong)} images of {path} are not as they were drawn: {'; '.join(wrong[:_SHOWN])}",
+            hint="Run its dmp sample again, which draws what is missing; or score a copy without samples.json.",
+        )
 
 
 def _versions(config: EvalConfig) -> dict[str, str]:

@@ -25,7 +25,7 @@ from .distances import fit_gaussian
 from .errors import DataError, MetricError
 from .features import Extractor
 from .images import ImageSource, find_images
-from .sampletars import SampleTars
+from .sampletars import tars_in
 from .shards import ShardImages
 from .statistics import Provenance, Statistics
 
@@ -53,17 +53,12 @@ class View:
         """Its central square, as training cuts it."""
         return image if self.crop is None else center_crop(image, image_size=self.crop)
 
-    def through_codec(self, images: list[np.ndarray], device: str) -> list[np.ndarray]:
-        """uint8 (H, W, 3) images as the codec gives them back. Raises MetricError for sizes that it cannot take."""
-        if self.codec is None:
-            return images
-        factor = self.codec.factor
-        if odd := [image.shape for image in images if image.shape[0] % factor or image.shape[1] % factor]:
-            raise MetricError(f"an image of {odd[0][1]}x{odd[0][0]} pixels: the VAE takes multiples of {factor}")
-        return [self._through(image, self.codec, device) for image in images]
-
     @staticmethod
-    def _through(image: np.ndarray, codec: Codec, device: str) -> np.ndarray:
+    def through(codec: Codec, image: np.ndarray, device: str) -> np.ndarray:
+        """A uint8 (H, W, 3) image as the codec gives it back. Raises MetricError for a size that it cannot take."""
+        height, width = image.shape[:2]
+        if height % codec.factor or width % codec.factor:
+            raise MetricError(f"an image of {width}x{height} pixels: the VAE takes multiples of {codec.factor}")
         pixels = as_floats(torch.tensor(image, device=device).permute(2, 0, 1)[None])
         measured = codec.measure(pixels)
         noise = torch.zeros_like(measured.chunk(2, dim=1)[0]) if codec.has_posterior else None
@@ -108,7 +103,7 @@ def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
     are no images, MetricError when there is only one.
     """
     source: ImageSource
-    if path.is_dir() and (tars := SampleTars(path, plan=path, lock=path).paths()):
+    if path.is_dir() and (tars := tars_in(path)):
         if beside := sum(inner.stem.isdigit() and inner.suffix == ".png" for inner in path.iterdir()):
             raise MetricError(f"{path}: {beside} images are in no tar yet", hint="Run its dmp sample again to the end.")
         source = ShardImages(path, tars)
@@ -157,7 +152,8 @@ def _batches(
         if len(batch) == batch_size or done == len(indices):
             arrays = [one.array for one in batch]
             if view.codec:
-                arrays = [extractor.prepare(image) for image in view.through_codec(arrays, extractor.device)]
+                decoded = (view.through(view.codec, image, extractor.device) for image in arrays)
+                arrays = [extractor.prepare(image) for image in decoded]
             yield extractor.embed(arrays), {one.size for one in batch}
             batch = []
         if done % _LOG_EVERY == 0:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from .config import EvalConfig, SampleConfig
+from .samplerecord import SampleRecord, read_record
 from .scores import Evaluation, Row
 
 _PLAIN = ("seed", "sampler", "steps", "guidance", "guidance_channels", "strength", "batch_size", "dtype")
@@ -16,7 +16,7 @@ _PLAIN = ("seed", "sampler", "steps", "guidance", "guidance_channels", "strength
 def commands_of(evaluation: Evaluation, config: EvalConfig) -> str:
     """One command a line: each folder of samples that says how it was made, then the evaluation."""
     sampled = [line for row in evaluation.rows if (line := sample_command(row)) is not None]
-    return "\n".join([*sampled, _join(_evaluation(config))])
+    return "\n".join([*sampled, shlex.join(_evaluation(config))])
 
 
 def sample_command(row: Row) -> str | None:
@@ -24,24 +24,21 @@ def sample_command(row: Row) -> str | None:
 
     Prompts and plans are taken from the ``plan.jsonl`` beside the images, which says all that they did.
     """
-    record = row.made or {}
-    made, origin = record.get("made"), record.get("origin")
-    if not isinstance(made, dict) or not isinstance(origin, dict) or not isinstance(made.get("sample"), dict):
+    record = read_record(row.made)
+    if not record.sample or not record.origin:
         return None
-    return _join(_sampling(made, origin, count=record.get("num_images", row.count), folder=Path(row.samples)))
+    return shlex.join(_sampling(record, count=record.num_images or row.count, folder=Path(row.samples)))
 
 
-def _sampling(made: dict[str, Any], origin: dict[str, Any], *, count: int, folder: Path) -> Iterator[str]:
-    sample, patch = made["sample"], origin.get("patch_file")
+def _sampling(record: SampleRecord, *, count: int, folder: Path) -> Iterator[str]:
+    sample, given = record.sample, dict(record.origin.get("given") or {})
     yield from ("dmp", "sample")
-    if patch is not None:
-        yield from ("--patch", patch)
-        if made.get("patch") is None:
-            yield "--no-patch"
-    else:
-        yield from ("--backbone", str(origin.get("backbone")))
-    if made.get("adapter") is not None:
-        yield from ("--adapter", "ADAPTER")
+    if not given:  # as folders of earlier versions are
+        given = {"backbone": record.origin.get("backbone")}
+    for name, value in given.items():
+        yield from (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
+    if record.is_bare and "patch" in given:
+        yield "--no-patch"
     yield from ("-n", str(count))
     for name in _PLAIN:
         always = name in ("guidance", "guidance_channels", "batch_size")  # their defaults are the backbone's, and -n's
@@ -70,7 +67,3 @@ def _evaluation(config: EvalConfig) -> Iterator[str]:
             continue
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         yield from (f"--{name.replace('_', '-')}", text)
-
-
-def _join(words: Iterator[str]) -> str:
-    return shlex.join(words)

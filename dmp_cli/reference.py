@@ -10,6 +10,7 @@ from .errors import MetricError
 from .features import Extractor
 from .measurement import Log, View, measure
 from .metrics import needs_features
+from .samplerecord import read_record
 from .statistics import Provenance, Statistics, load_statistics, save_statistics
 
 
@@ -50,10 +51,8 @@ def check_record(config: EvalConfig, reference: Provenance, samples: Path, made:
         MetricError: images of another size, which another resize would have brought to the network's, or images that
             went through another VAE.
     """
-    record = (made or {}).get("made")
-    if not isinstance(record, dict):
-        return
-    size, codec = record.get("image_size"), (record.get("codec") or {}).get("digest")
+    record = read_record(made).made
+    size, codec = record.get("image_size"), dict(record.get("codec") or {}).get("digest")
     if reference.codec is not None and codec is not None and reference.codec != codec:
         raise MetricError(
             f"{config.reference}: its images went through the VAE {reference.codec[:12]}, those of {samples} come from "
@@ -77,7 +76,12 @@ def _view(config: EvalConfig, extractor: Extractor) -> View:
         return View(crop)
     from .codec import load_vae
 
-    return View(crop, load_vae(config.reference_vae, device=extractor.device))
+    vae = load_vae(config.reference_vae, device=extractor.device)
+    if vae.image_channels != 3:
+        raise MetricError(
+            f"--reference-vae {config.reference_vae} is for images of {vae.image_channels} channels, not 3"
+        )
+    return View(crop, vae)
 
 
 def _refuse_options(config: EvalConfig) -> None:

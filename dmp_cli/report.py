@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What may stand in a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
 _NUMBER = re.compile(r"[-+−±≈~<>]?\s*\d[\d,.]*(e[-+]?\d+)?(\s*±\s*\d[\d.]*)?\s*([%×]|[a-zA-Z]{1,3})?|[-–—]?|n/a")
 
@@ -46,7 +46,7 @@ class Picture:
     wide: bool = False
 
     def __post_init__(self) -> None:
-        assert self.png.startswith(_PNG_SIGNATURE), "pictures are PNG"
+        assert self.png.startswith(PNG_SIGNATURE), "pictures are PNG"
 
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""

@@ -55,7 +55,12 @@ class SampleFolder:
     def __init__(self, path: Path, *, tar: bool = False) -> None:
         self.path = Path(path)
         self._tars = SampleTars(self.path, plan=self.path / _PLAN, lock=self.path / _LOCK)
-        self.tar = tar or bool(self._tars.paths())  # whether images end up in tars
+        self._tar = tar
+
+    @property
+    def packs(self) -> bool:
+        """Whether images end up in tars: as asked for, or as those that are there did."""
+        return self._tar or bool(self._tars.paths())
 
     def recorded(self) -> dict[str, Any] | None:
         """What samples.json says; None when there is none.
@@ -171,7 +176,7 @@ class SampleFolder:
 
     def pack(self, num_images: int) -> None:
         """Put what lies beside the tars into them, if this folder has tars and their images are complete."""
-        if self.tar:
+        if self.packs:
             self._tars.pack(range(-(-num_images // GROUP)), count=num_images)
 
     def remove_halves(self, part: Part, *, batch_size: int) -> None:
@@ -194,7 +199,7 @@ class SampleFolder:
 
         def store(images: Mapping[int, np.ndarray]) -> None:
             self._write(images, self.path / name, known)
-            if self.tar:
+            if self.packs:
                 self._tars.pack({index // GROUP for index in images}, count=count)
 
         with ThreadPoolExecutor(1) as pool:

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,6 +19,11 @@ Places = dict[str, tuple[int, int]]  # name of an image -> where its bytes begin
 _TAR = re.compile(r"samples-(\d{5,})\.tar")
 
 
+def tars_in(path: Path) -> list[Path]:
+    """The tars of a folder of samples, in the order of their images."""
+    return sorted(inner for inner in path.glob("samples-*.tar") if _TAR.fullmatch(inner.name))
+
+
 class SampleTars:
     """The tars in one folder of samples. An image lies in a tar, or beside it until its group is complete."""
 
@@ -28,7 +33,7 @@ class SampleTars:
 
     def paths(self) -> list[Path]:
         """The tars that are there, in the order of their images."""
-        return sorted(path for path in self.path.glob("samples-*.tar") if _TAR.fullmatch(path.name))
+        return tars_in(self.path)
 
     def names(self) -> set[str]:
         """Names of the images in all tars. Raises DataError for one that cannot be read."""
@@ -56,11 +61,13 @@ class SampleTars:
                 with FileLock(self._lock):
                     self._pack(group, members)
 
-    def _pack(self, group: int, members: range) -> None:
+    def _pack(self, group: int, members: Sequence[int]) -> None:
         packed = self._places(self._tar_of(group)) if self._tar_of(group).exists() else {}
         beside = [index for index in members if self._beside(index).exists()]
         if not beside or not all(self._beside(i).exists() or self._beside(i).name in packed for i in members):
             return
+        # Images beyond those that were asked for this time stay.
+        members = sorted({*members, *(int(name.removesuffix(".png")) for name in packed)})
         notes = self._notes(members)
         with files.staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
             for index in members:
@@ -71,7 +78,7 @@ class SampleTars:
         for index in beside:
             self._beside(index).unlink(missing_ok=True)
 
-    def _notes(self, members: range) -> dict[int, dict[str, str]]:
+    def _notes(self, members: Sequence[int]) -> dict[int, dict[str, str]]:
         """What the plan says of images, by the suffix under which a webdataset keeps it."""
         found: dict[int, dict[str, str]] = {}
         for line in self._plan.read_text(encoding="utf-8").splitlines():

@@ -17,7 +17,8 @@ from .figures import image_grid
 from .measurement import find_samples
 from .metrics import HIGHER_IS_BETTER, title_of
 from .recipe import commands_of
-from .report import Comparison, Frames, Page, Picture, Section, Table
+from .report import PNG_SIGNATURE, Comparison, Frames, Page, Picture, Section, Table
+from .samplerecord import read_record
 from .scores import Evaluation, Row, direction_of, notes_of, table_of
 
 _FRAMES = 16  # timesteps whose gates are shown
@@ -29,8 +30,6 @@ _DEPTH_MAPS = {
 _MAP = 96  # pixels of a gate's map, about
 _SHOWN = 10  # images of each folder
 _MADE = ("sampler", "steps", "guidance", "seed", "strength")  # what is worth a column, of samples.json
-
-
 Pictures = dict[str, list[np.ndarray]]  # folder -> its first images
 
 
@@ -104,22 +103,26 @@ def _comparisons(evaluation: Evaluation, shown: Pictures) -> Section | None:
 def _over_steps(evaluation: Evaluation) -> Section | None:
     """Scores of checkpoints of one training over its steps, where two folders or more come from one; base at 0."""
     found: dict[str, list[tuple[int, Row]]] = {}
+    names: dict[str, str] = {}
     for row in evaluation.rows:
-        trained = ((row.made or {}).get("origin") or {}).get("trained")
-        if isinstance(trained, dict):
-            found.setdefault(f"{trained.get('method')}, seed {trained.get('seed')}", []).append((trained["steps"], row))
-    lines = {name: sorted(rows, key=lambda one: one[0]) for name, rows in found.items()}
-    lines = {name: rows for name, rows in lines.items() if len({steps for steps, _ in rows}) > 1}
+        trained = read_record(row.made).origin.get("trained")
+        if isinstance(trained, dict) and {"steps", "training", "name"} <= trained.keys():
+            found.setdefault(trained["training"], []).append((trained["steps"], row))
+            names[trained["training"]] = trained["name"]
+    lines = {key: sorted(rows, key=lambda one: one[0]) for key, rows in found.items()}
+    lines = {key: rows for key, rows in lines.items() if len({steps for steps, _ in rows}) > 1}
     if not lines:
         return None
     base = evaluation.rows[0]
-    from_base = _is_bare(base)
+    from_base = read_record(base.made).is_bare
     pictures = []
     for score in base.scores:
         title = title_of(score, evaluation.features)
         series = {}
-        for name, rows in lines.items():
+        for number, (key, rows) in enumerate(lines.items(), start=1):
             points = [(0, base), *rows] if from_base else rows
+            alike = [names[other] for other in lines].count(names[key]) > 1
+            name = f"{names[key]} ({number})" if alike else names[key]
             series[name] = ([steps for steps, _ in points], [row.scores[score].value for _, row in points])
         spoken = "; ".join(
             f"{name}: " + ", ".join(f"{y:.4g} at step {x:,}" for x, y in zip(*line, strict=True))
@@ -131,15 +134,9 @@ def _over_steps(evaluation: Evaluation) -> Section | None:
     return Section(heading="Over training steps", paragraphs=[words], pictures=pictures)
 
 
-def _is_bare(row: Row) -> bool:
-    """Whether a folder says that its images come from a backbone without a patch or adapter."""
-    made = (row.made or {}).get("made")
-    return isinstance(made, dict) and made.get("patch") is None and made.get("adapter") is None
-
-
 def _noise_of(made: dict[str, Any]) -> Any:
     """What fixes the noise and what is drawn from it, of a samples.json."""
-    sample = (made.get("made") or {}).get("sample") or {}
+    sample = read_record(made).sample
     return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "steps")]
 
 
@@ -161,13 +158,20 @@ def gates_sections(path: Path) -> list[Section]:
         MetricError: there is no ``gates.npz``, or it cannot be read.
     """
     drawn = [
-        Picture(png=(path / f"{name}.png").read_bytes(), alt=alt, wide=True)
+        Picture(png=_png(path / f"{name}.png"), alt=alt, wide=True)
         for name, alt in _DEPTH_MAPS.items()
         if (path / f"{name}.png").is_file()
     ]
     words = "Noise is at the top of each map, the image at its bottom; blocks from shallow to deep."
     depth = Section(heading="Gates over depth", paragraphs=[words], pictures=drawn)
     return [_over_timesteps(path), *([depth] if drawn else [])]
+
+
+def _png(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.startswith(PNG_SIGNATURE):
+        raise MetricError(f"{path} is no PNG", hint="Run dmp inspect-gates again, with --force.")
+    return data
 
 
 def _over_timesteps(path: Path) -> Section:
@@ -224,5 +228,4 @@ def _commands(evaluation: Evaluation, config: EvalConfig) -> Section:
 
 
 def _setting(row: Row, key: str) -> str:
-    sample: dict[str, Any] = ((row.made or {}).get("made") or {}).get("sample") or {}
-    return str(sample.get(key, ""))
+    return str(read_record(row.made).sample.get(key, ""))

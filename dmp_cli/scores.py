@@ -87,21 +87,23 @@ def notes_of(evaluation: Evaluation) -> list[str]:
 def verdicts_of(evaluation: Evaluation) -> list[str]:
     """A sentence for each difference that has an interval: whether it excludes zero."""
     return [
-        _verdict(title_of(name, evaluation.features), score, of=row.samples, base=evaluation.rows[0].samples)
+        _verdict(
+            name, score, title=title_of(name, evaluation.features), of=row.samples, base=evaluation.rows[0].samples
+        )
         for row in evaluation.rows[1:]
         for name, score in row.scores.items()
         if score.interval is not None
     ]
 
 
-def _verdict(title: str, score: Score, *, of: str, base: str) -> str:
+def _verdict(name: str, score: Score, *, title: str, of: str, base: str) -> str:
     assert score.interval is not None
     assert score.difference is not None
     low, high = (f"{end:+.3g}" for end in score.interval)
     span = f"the 95 % interval of the difference, {low} to {high},"
     if not score.excludes_zero:
         return f"{title} of {of}: {span} holds zero, so it is not shown to differ from {base}."
-    better = (score.difference > 0) == (title.lower() in HIGHER_IS_BETTER)
+    better = (score.difference > 0) == (name in HIGHER_IS_BETTER)
     word = f"{'lower' if score.difference < 0 else 'higher'} ({'better' if better else 'worse'})"
     return f"{title} of {of} is {word} than that of {base}: {span} excludes zero."
 

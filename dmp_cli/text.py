@@ -1,4 +1,4 @@
-"""Captions -> what a text backbone reads, through transformers, of which this is the only importer.
+"""Captions -> what a text backbone reads, through transformers.
 
 A caption travels as its index in a table, as a class does, so that loss, sampling and dropout need not know the
 difference. Letters: B batch, S tokens of a caption, E width of a token's state.
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .checkpoints import digest_tensors
 from .config import TextRecord
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError
+from .pretrained import reason_of, transformers_for
 
 _KEPT_BYTES = 1 << 30  # of encoded captions
 _T5_LENGTH = 120  # tokens, as PixArt-alpha was trained with
@@ -106,30 +107,20 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
     """
     folder = Path(folder)
     kind = _kind_of(folder)
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(
-            "a backbone that reads text needs transformers", hint="pip install 'dmp-cli[text]'"
-        ) from error
-    drawn = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()  # it would draw over ours
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder / "tokenizer", local_files_only=True, trust_remote_code=False
-        )
-        model, report = getattr(transformers, "CLIPTextModel" if kind == "clip" else "T5EncoderModel").from_pretrained(
-            folder / "text_encoder", local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
-    except Exception as error:  # transformers reports damage as OSError, ValueError, KeyError, SafetensorError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"the tokenizer and text encoder of {folder} cannot be read: {reason}",
-            hint="Give the pipeline's whole folder, as save_pretrained wrote it.",
-        ) from error
-    finally:
-        if drawn:
-            transformers.utils.logging.enable_progress_bar()
+    with transformers_for("a backbone that reads text needs") as transformers:
+        encoder = getattr(transformers, "CLIPTextModel" if kind == "clip" else "T5EncoderModel")
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder / "tokenizer", local_files_only=True, trust_remote_code=False
+            )
+            model, report = encoder.from_pretrained(
+                folder / "text_encoder", local_files_only=True, output_loading_info=True, dtype=torch.float32
+            )
+        except Exception as error:
+            raise CheckpointError(
+                f"the tokenizer and text encoder of {folder} cannot be read: {reason_of(error)}",
+                hint="Give the pipeline's whole folder, as save_pretrained wrote it.",
+            ) from error
     _check_loaded(report, folder)
     model = model.to(device).eval().requires_grad_(False)
     return CaptionTable(TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(folder), digest=_digest(model))))

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .errors import ConfigError, MetricError
+from .errors import MetricError
 from .files import sha256_of
+from .pretrained import reason_of, transformers_for
 
 _SIDE = 224
 _MODELS = {"clip": "CLIPVisionModelWithProjection", "dinov2": "Dinov2Model"}
@@ -51,22 +52,13 @@ def load_vision(name: str, folder: Path | None, *, device: str) -> Vision:
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
         raise MetricError(f"no weights in safetensors in {folder}", hint=hint)
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(f"features {name} need transformers", hint="pip install 'dmp-cli[text]'") from error
-    drawn = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()  # it would draw over ours
-    try:
-        model, report = getattr(transformers, _MODELS[name]).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except Exception as error:  # damage is reported as OSError, ValueError, KeyError, SafetensorError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MetricError(f"the weights in {folder} cannot be read: {reason}", hint=hint) from error
-    finally:
-        if drawn:
-            transformers.utils.logging.enable_progress_bar()
+    with transformers_for(f"features {name} need") as transformers:
+        try:
+            model, report = getattr(transformers, _MODELS[name]).from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            )
+        except Exception as error:
+            raise MetricError(f"the weights in {folder} cannot be read: {reason_of(error)}", hint=hint) from error
     if lacking := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
         raise MetricError(f"{folder} holds no {name} image encoder: it lacks {', '.join(lacking[:3])}", hint=hint)
     width = model.config.projection_dim if name == "clip" else model.config.hidden_size

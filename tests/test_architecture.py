@@ -14,11 +14,11 @@ ROOT = Path(dmp_cli.__file__).parent
 # Lowest first. A module imports from layers below its own and never from its own.
 LAYERS = (
     "errors grids packed",
-    "captions config files parallel randomness signals torchscript canvas mosaic report",
+    "captions config files parallel randomness signals torchscript canvas mosaic pretrained report",
     "prefetch",
     "checkpoints curves devices distances gates decoding objective presets promptfile prompts runstate demo.classifier",
     "balance draws gatecompare guards imagesource order pace figures patchfile statistics text demo",
-    "depthmaps sampletars vision",
+    "depthmaps samplerecord sampletars vision",
     "loading shards",
     "images",
     "data features demo.make_data backbones.base",
@@ -28,7 +28,7 @@ LAYERS = (
     "backbones.names",
     "backbones.sources",
     "backbones",
-    "hooks lora",
+    "hooks lora fit",
     "adapterfile codec engine latentstore",
     "added authors encoding measurement methods table",
     "plan reference",
@@ -66,7 +66,7 @@ HOMES = {
     "sklearn": {"demo.make_data"},
     "pickle": {"checkpoints"},
     "peft": {"lora"},
-    "transformers": {"text", "vision"},
+    "transformers": {"pretrained"},
     "torch_fidelity": {"metrics"},
     "accelerate": set(),  # torchrun and torch.distributed do its part
     "click": set(),  # typer brings its own

@@ -8,8 +8,9 @@ from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, SampleConfig, TrainConfig
 from dmp_cli.data import Batch
 from dmp_cli.devices import autocast, pick_device
-from dmp_cli.engine import attach, backbone_digest
+from dmp_cli.engine import attach
 from dmp_cli.errors import ConfigError
+from dmp_cli.fit import backbone_digest
 from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare
 from dmp_cli.sampling import resolve, sample

@@ -7,8 +7,9 @@ import torch
 
 from dmp_cli.backbones import build_backbone
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig
-from dmp_cli.engine import attach, backbone_digest, create_patch
+from dmp_cli.engine import attach, create_patch
 from dmp_cli.errors import ConfigError, PatchError
+from dmp_cli.fit import backbone_digest
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
 
 VARIANTS = [{}, {"scope": "uniform"}, {"gate": "constant"}, {"gate": "none"}, {"depth": 2}, {"depth": 0}]

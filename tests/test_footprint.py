@@ -16,8 +16,9 @@ from dmp_cli.codec import PixelCodec
 from dmp_cli.config import PatchConfig, TrainConfig, build
 from dmp_cli.data import Batch
 from dmp_cli.devices import autocast
-from dmp_cli.engine import attach, backbone_digest
+from dmp_cli.engine import attach
 from dmp_cli.errors import ConfigError
+from dmp_cli.fit import backbone_digest
 from dmp_cli.footprint import arranged, channels_last, half_weights, recomputed
 from dmp_cli.loop import TrainingLoop
 from dmp_cli.methods import prepare

@@ -15,8 +15,8 @@ from dmp_cli.adapterfile import load_adapter, save_adapter
 from dmp_cli.checkpoints import digest_tensors
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, TrainConfig
-from dmp_cli.engine import backbone_digest
 from dmp_cli.errors import CheckpointError, ConfigError
+from dmp_cli.fit import backbone_digest
 from dmp_cli.lora import create_adapter, find_layers
 from dmp_cli.methods import prepare
 from tests.builders import call_of, tiny_dit

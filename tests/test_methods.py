@@ -8,8 +8,9 @@ import torch
 from dmp_cli.backbones import load_backbone
 from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, PatchConfig, TrainConfig
-from dmp_cli.engine import PatchedBackbone, backbone_digest
+from dmp_cli.engine import PatchedBackbone
 from dmp_cli.errors import ConfigError
+from dmp_cli.fit import backbone_digest
 from dmp_cli.methods import prepare
 from dmp_cli.patchfile import load_patch
 from tests.builders import call_of, tiny_dit

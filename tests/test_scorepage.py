@@ -71,7 +71,7 @@ def test_scores_over_training_steps(evaluation: Evaluation) -> None:
     base, other = evaluation.rows
 
     def made(steps: int | None) -> dict[str, Any]:
-        trained = None if steps is None else {"steps": steps, "method": "dmp", "seed": 0}
+        trained = None if steps is None else {"steps": steps % 100, "training": str(steps // 100), "name": "dmp"}
         return {"made": {"patch": steps and "0"}, "origin": {"trained": trained}}
 
     def said(*steps: int | None) -> list[str]:
@@ -84,7 +84,9 @@ def test_scores_over_training_steps(evaluation: Evaluation) -> None:
 
     low, high = base.scores["fid"].value, other.scores["fid"].value
     points = f"{low:.4g} at step 0, {high:.4g} at step 10, {high:.4g} at step 30"
-    assert said(None, 30, 10) == [f"FID over training steps. dmp, seed 0: {points}"]
+    assert said(None, 30, 10) == [f"FID over training steps. dmp: {points}"]
     assert said(None, 30) == []
     assert said(None, 30, 30) == []
     assert "at step 0," not in said(10, 30)[0]
+    assert said(None, 10, 130) == []  # of two trainings
+    assert [line.count("dmp (") for line in said(None, 10, 20, 110, 120)] == [2]

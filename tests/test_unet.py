@@ -16,8 +16,9 @@ from dmp_cli import attach, load_patch, save_patch
 from dmp_cli.backbones import as_backbone, build_backbone, load_backbone, reload_backbone
 from dmp_cli.backbones.wrapped import sizes_of
 from dmp_cli.config import PatchConfig, ScheduleConfig
-from dmp_cli.engine import backbone_digest, create_patch
+from dmp_cli.engine import create_patch
 from dmp_cli.errors import CheckpointError, ConfigError, PatchError
+from dmp_cli.fit import backbone_digest
 from tests.builders import PIXELS, filled_patch, zero_patch
 from tests.pipelines import tiny_plain_unet, tiny_unet, write_scheduler
 

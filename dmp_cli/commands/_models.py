@@ -35,7 +35,7 @@ def check_early(options: dict[str, Any], config: PatchConfig | None) -> Backbone
         ConfigError: a variant that it cannot have, said before a weight is read.
     """
     from ..backbones import peek_backbone
-    from ..engine import check_variant
+    from ..fit import check_variant
 
     name, checkpoint = options.get("backbone"), options.get("checkpoint")
     backbone = peek_backbone(str(name or checkpoint), checkpoint) if name or checkpoint else None

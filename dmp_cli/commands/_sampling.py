@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
 DEFAULT_CHUNK = 16
 _TEXT_GUIDANCE = 7.5  # as the pipelines of Stable Diffusion
+# Options that say which network it is, in the order in which one types them.
+_GIVEN = (
+    *("patch", "adapter", "backbone", "checkpoint", "vae", "download", "force_backbone"),
+    *("image_size", "num_classes", "num_heads", "trained_with", "schedule"),
+)
+_NOT_THE_TRAINING = {"steps", "steps_done", "data", "dmp"}  # of its record: how far it went, and where things lay
 _SHOWN = 5  # damaged images named in an error
 
 
@@ -195,12 +203,22 @@ def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: 
     }
 
 
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 def _trained(record: Any) -> dict[str, Any] | None:
-    """How far a patch's training has come, for scores over steps; None: it says nothing."""
+    """Which training a patch comes from, and how far that had come, for scores over steps; None: it does not say."""
     if record is None or not record.training:
         return None
-    told = record.training
-    return {"steps": told.get("steps_done", 0), "method": told.get("method"), "seed": told.get("seed")}
+    told = {key: value for key, value in record.training.items() if key not in _NOT_THE_TRAINING}
+    content = json.dumps([told, record.config.model_dump(mode="json")], sort_keys=True)
+    name = f"{told.get('method')}, seed {told.get('seed')}" + (", averaged" if "average" in told else "")
+    return {
+        "steps": record.training.get("steps_done", 0),
+        "training": hashlib.sha256(content.encode()).hexdigest(),
+        "name": name,
+    }
 
 
 def _origin(loaded: Any, options: dict[str, Any], device: Any, *, bare: bool) -> dict[str, Any]:
@@ -211,7 +229,7 @@ def _origin(loaded: Any, options: dict[str, Any], device: Any, *, bare: bool) ->
     return {
         "device": device.type,
         "versions": {"dmp": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__},
-        "patch_file": options["patch"] and str(options["patch"]),
+        "given": {name: _plain(options[name]) for name in _GIVEN if options[name] not in (None, False)},
         "trained": None if bare else _trained(loaded.record),
         "backbone": loaded.backbone.record.source,
         "codec": loaded.codec.record.source,

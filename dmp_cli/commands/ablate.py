@@ -248,7 +248,7 @@ def _check_options(arm: Arm, backbone: Backbone | None) -> None:
             raise ConfigError(f"--method {arm.method} trains no patch, so {', '.join(sorted(own))} says nothing to it")
         config = opt.configure(PatchConfig, options)
         if backbone is not None and arm.method in _PATCHED:
-            from ..engine import check_variant
+            from ..fit import check_variant
 
             check_variant(backbone, config)
     except ConfigError as error:

@@ -159,3 +159,22 @@ def test_grey_references_are_read_and_broken_ones_named(
     said = run(*common, "--reference", grey, "-o", "broken", code=1).stderr
     assert "1 of 24 images cannot be read" in said
     assert "0003.png" in said
+
+
+def test_samples_that_are_not_as_they_were_drawn_are_not_scored(run: Run, patch: Path, images: Path) -> None:
+    run("sample", "--patch", patch, "-n", 6, "--sampler", "ddim", "--steps", 3, "-o", "s", "-q")
+    score = ["eval", "--samples", "s", "--reference", images, "--features", "pixels"]
+    run(*score, "-o", "sound", "-q")
+    image = Path("s/000002.png")
+    before = image.read_bytes()
+    image.write_bytes(Path("s/000001.png").read_bytes())
+    assert "000002.png was changed" in run(*score, "-o", "x", code=1).stderr
+    image.unlink()
+    assert "000002.png is missing" in run(*score, "-o", "x", code=1).stderr
+    image.write_bytes(before)
+    Path("s/000099.png").write_bytes(before)
+    assert "000099.png is not of these samples" in run(*score, "-o", "x", code=1).stderr
+    Path("s/000099.png").unlink()
+    Path("s/samples.json").write_text('{"made": "by hand", "origin": 3, "num_images": "six"}')
+    run(*score, "-o", "by-hand", "-q")  # what another tool wrote is no record of ours
+    assert not Path("x").exists()

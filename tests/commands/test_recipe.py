@@ -47,3 +47,14 @@ def test_a_folder_that_does_not_say_has_no_command(run: Run, images: Path) -> No
     config = EvalConfig(samples=(images,), reference=images, features="pixels", bootstrap=0)
     words = ["--samples", str(images), "--reference", str(images), "--features", "pixels", "--bootstrap", "0"]
     assert commands_of(evaluate(config), config) == shlex.join(["dmp", "eval", *words])
+
+
+def test_a_bare_backbone_is_named_as_it_was(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    run("sample", *backbone, "-n", 4, "--sampler", "ddim", "--steps", 3, "-o", "bare", "-q")
+    config = EvalConfig(samples=(Path("bare"),), reference=images, features="pixels", bootstrap=0)
+    words = shlex.split(commands_of(evaluate(config), config).splitlines()[0])
+    words[words.index("-o") + 1] = "again"
+    run(*words[1:], "-q")
+    for index in range(4):
+        name = f"{index:06d}.png"
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "bare" / name).read_bytes()

@@ -48,8 +48,9 @@ def test_exact_files_and_what_they_say(run: Run, patch: Path, tmp_path: Path) ->
     assert about["num_images"] == 6
     assert about["made"]["sample"]["classes"] == [0, 1, 2, 3]
     assert about["made"]["sample"]["guidance"] == 1.5
-    assert about["origin"]["patch_file"] == str(patch)
-    assert about["origin"]["trained"] == {"steps": 3, "method": "dmp", "seed": 0}
+    assert about["origin"]["given"] == {"patch": str(patch)}
+    assert about["origin"]["trained"]["steps"] == 3
+    assert about["origin"]["trained"]["name"] == "dmp, seed 0"
     assert Image.open(tmp_path / "s" / "000000.png").size == (8, 8)
 
 

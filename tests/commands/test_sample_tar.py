@@ -72,6 +72,18 @@ def test_a_larger_n_goes_on_in_the_last_tar(run: Run, patch: Path, tmp_path: Pat
     assert files_in(tmp_path / "grown") == files_in(tmp_path / "straight")
 
 
+def test_a_smaller_n_takes_nothing_out_of_a_tar(run: Run, patch: Path, tmp_path: Path) -> None:
+    run(*common_of(patch), "-n", 9, "--tar", "-o", "s")
+    before = (tmp_path / "s" / "samples-00001.tar").read_bytes()
+    # as a kill between the tar's appearing and the removal of what is in it leaves it
+    (tmp_path / "s" / "000005.png").write_bytes(images_in(tmp_path / "s")["000005.png"])
+    run(*common_of(patch), "-n", 7, "-o", "s")
+    assert (tmp_path / "s" / "samples-00001.tar").read_bytes() == before
+    assert not (tmp_path / "s" / "000005.png").exists()
+    run(*common_of(patch), "-n", 4, "--force", "-o", "s")  # begun anew, and not asked for tars
+    assert files_in(tmp_path / "s") == OTHERS | {f"{index:06d}.png" for index in range(4)}
+
+
 def test_scored_like_single_files(run: Run, patch: Path, images: Path, tmp_path: Path) -> None:
     for name, extra in (("files", []), ("tars", ["--tar"])):
         run(*common_of(patch), "-n", 12, *extra, "-o", name)
