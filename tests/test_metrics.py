@@ -83,6 +83,11 @@ def test_the_inception_score_by_hand() -> None:
         scores.append(math.exp(np.mean([sum(p * np.log(p / part.mean(0))) for p in part])))
     assert scores_of("is", samples, samples)["is"].values == pytest.approx([np.mean(scores)], rel=1e-6)
     assert np.mean(scores) > 1.01
+    counts = np.concatenate([np.ones((1, 40), np.int64), resampling_counts(40, resamples=2, seed=0)])
+    found = scores_of("is", samples, samples, counts)["is"].values
+    by_hand = [scores_of("is", np.repeat(samples, row, axis=0), samples)["is"].values[0] for row in counts]
+    assert found == pytest.approx(by_hand, rel=1e-9)
+    assert len(set(found)) == 3
 
 
 def test_what_is_too_little_is_refused() -> None:

@@ -47,6 +47,23 @@ def test_the_lowest_score_is_marked(evaluation: Evaluation) -> None:
     assert table.best == {(values.index(min(values)), table.columns.index("FID"))}
 
 
+def test_the_highest_is_marked_where_higher_is_better(evaluation: Evaluation) -> None:
+    low, high = (
+        row.scores["fid"].model_copy(update={"value": value})
+        for row, value in zip(evaluation.rows, (0.2, 0.7), strict=True)
+    )
+    rows = tuple(
+        row.model_copy(update={"scores": {"precision": score}})
+        for row, score in zip(evaluation.rows, (low, high), strict=True)
+    )
+    found = evaluation.model_copy(update={"rows": rows})
+    page = build_page(found, config_of(found))
+    table = page.sections[0].table
+    assert table is not None
+    assert table.best == {(1, table.columns.index("Precision"))}
+    assert "Higher is better for Precision." in page.lead
+
+
 def test_a_folder_called_base_keeps_its_name(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

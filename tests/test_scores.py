@@ -10,13 +10,13 @@ from dmp_cli.scores import Evaluation, Row, Score, render_markdown, verdicts_of
 from dmp_cli.statistics import Provenance
 
 
-def evaluation_of(difference: float, interval: tuple[float, float] | None) -> Evaluation:
+def evaluation_of(difference: float, interval: tuple[float, float] | None, *, score: str = "fid") -> Evaluation:
     known = Provenance(count=100)
     base = Score(value=5.0, spread=0.1, difference=None, difference_spread=None)
     other = Score(value=5.0 + difference, spread=0.1, difference=difference, difference_spread=0.1, interval=interval)
     rows = tuple(
-        Row(samples=name, count=100, provenance=known, scores={"fid": score}, made=None)
-        for name, score in (("base", base), ("patched", other))
+        Row(samples=name, count=100, provenance=known, scores={score: found}, made=None)
+        for name, found in (("base", base), ("patched", other))
     )
     return Evaluation(
         rows=rows,
@@ -52,6 +52,13 @@ def test_it_says_plainly_whether_zero_is_excluded(
     base, other = evaluation.to_json()["rows"]
     assert base["scores"]["fid"]["excludes_zero"] is None
     assert other["scores"]["fid"]["excludes_zero"] is excludes
+
+
+def test_for_some_scores_higher_is_better() -> None:
+    (higher,) = verdicts_of(evaluation_of(0.4, (0.2, 0.6), score="recall"))
+    assert "Recall of patched is higher (better) than that of base: " in higher
+    (lower,) = verdicts_of(evaluation_of(-0.4, (-0.6, -0.2), score="is"))
+    assert "IS of patched is lower (worse) than that of base: " in lower
 
 
 def test_without_an_interval_nothing_is_said() -> None:

@@ -17,7 +17,9 @@ from dmp_cli.recipe import commands_of
 from .conftest import Run, parse
 
 
-@pytest.mark.parametrize("extra", [[], ["--classes", "2,0", "--guidance", 2.5, "--seed", 3], ["--plan", "given.jsonl"]])
+@pytest.mark.parametrize(
+    "extra", [["--guidance", 1], ["--classes", "2,0", "--guidance", 2.5, "--seed", 3], ["--plan", "given.jsonl"]]
+)
 def test_typed_again_they_give_the_same(run: Run, patch: Path, images: Path, tmp_path: Path, extra: list[str]) -> None:
     lines = [{"class": index % 4, "seed": index, "guidance": 1 + index / 4} for index in range(6)]
     (tmp_path / "given.jsonl").write_text("\n".join(map(json.dumps, lines)))
