@@ -12,9 +12,10 @@ import json
 import os
 import re
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,20 @@ class _Sample(NamedTuple):
     row: tuple[int, ...]  # offset and size of the image, of its caption, whether that is JSON, class; -1: there is none
 
 
+class _OpenShard:
+    """The number of an open file, closed when its last holder lets go.
+
+    Closing it any earlier would let a thread that is about to read find another file under the same number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
 class ShardImages(ImageSource):
     """The images of webdataset shards, shard after shard, in the order they lie there.
 
@@ -57,7 +72,8 @@ class ShardImages(ImageSource):
 
     def __init__(self, path: Path, shards: list[Path]) -> None:
         self.path, self._shards = Path(path), shards
-        self._opened: dict[int, BinaryIO] = {}
+        self._opened: dict[int, _OpenShard] = {}
+        self._lock = threading.Lock()
         digest = hashlib.sha256()
         names: list[str] = []
         tables: list[np.ndarray] = []  # a row a sample: a million of them as Python objects would take a gigabyte
@@ -113,19 +129,27 @@ class ShardImages(ImageSource):
         return int(np.searchsorted(self.spans, index, side="right")) - 1
 
     def _bytes(self, index: int, part: Part) -> bytes:
-        number = self._shard(index)
-        if number not in self._opened:
-            if len(self._opened) >= _OPEN:
-                self._opened.pop(next(iter(self._opened))).close()
-            self._opened[number] = open(self._shards[number], "rb")  # noqa: SIM115 (kept open)
+        shard = self._open(self._shard(index))
         # without a position of the file, which processes made by a fork, and threads, would share
-        data = os.pread(self._opened[number].fileno(), part.size, part.offset)
+        data = os.pread(shard.number, part.size, part.offset)
         if len(data) < part.size:
             raise ValueError("the shard is shorter than when it was listed")
         return data
 
+    def _open(self, number: int) -> _OpenShard:
+        """A shard, which stays open for as long as anybody holds it."""
+        with self._lock:
+            if number not in self._opened:
+                if len(self._opened) >= _OPEN:
+                    self._opened.pop(next(iter(self._opened)))
+                self._opened[number] = _OpenShard(self._shards[number])
+            return self._opened[number]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": {}}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_opened", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _opened={}, _lock=threading.Lock())
 
 
 def find_shards(path: Path) -> list[Path]:

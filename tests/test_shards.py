@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import re
 import shutil
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +225,33 @@ def test_batches_are_those_of_the_members(tmp_path: Path, workers: int) -> None:
             assert batch.labels[k] == index % 4
     (last,) = batches(source, reader, start_step=6, stop_step=7, captions=True, **how)
     assert torch.equal(last.indices, found[-1].indices)
+
+
+def shards_in(folder: Path) -> ShardImages:
+    return ShardImages(folder, find_shards(folder))
+
+
+def test_many_threads_read_their_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A file that one thread closes must not be another under the same number by the time that a second one reads it.
+    monkeypatch.setattr("dmp_cli.shards._OPEN", 2)
+    write_shards(tmp_path, [3, 3, 2])
+    expected = [shards_in(tmp_path).read(index) for index in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(300):
+            images = shards_in(tmp_path)
+            assert list(pool.map(images.read, [*range(8)] * 2)) == expected * 2
+
+
+def test_a_shard_stays_open_for_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmp_cli.shards._OPEN", 1)
+    write_shards(tmp_path, [3, 3, 2])
+    images = shards_in(tmp_path)
+    held = images._open(0)
+    other = images._open(1)
+    assert os.fstat(held.number).st_ino == (tmp_path / "train-000.tar").stat().st_ino
+    assert os.fstat(other.number).st_ino == (tmp_path / "train-001.tar").stat().st_ino
+    number = held.number
+    del held
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    assert pickle.loads(pickle.dumps(images)).read(0) == images.read(0)
