@@ -17,14 +17,14 @@ import torch
 
 from dmp_cli.backbones import build_backbone
 from dmp_cli.backbones.dit import DiT
-from dmp_cli.codec import PixelCodec
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
-from dmp_cli.engine import attach, create_patch
-from dmp_cli.fit import backbone_digest
-from dmp_cli.loop import TrainingLoop
-from dmp_cli.methods import prepare
-from dmp_cli.patchfile import save_patch
-from dmp_cli.prompts import add_mixture
+from dmp_cli.latents.codec import PixelCodec
+from dmp_cli.patching.attachment import attach, create_patch
+from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.file import save_patch
+from dmp_cli.patching.prompts import add_mixture
+from dmp_cli.training.loop import TrainingLoop
+from dmp_cli.training.methods import prepare
 
 from . import sampling, training
 from .paired import Row, ratios, summary

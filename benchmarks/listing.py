@@ -24,7 +24,7 @@ def fill(folder: Path, *, count: int, per_folder: int) -> None:
 
 def measure(folder: str) -> None:
     """Print seconds and peak memory of listing ``folder``; in a process of its own, as the peak never falls."""
-    from dmp_cli.images import find_images
+    from dmp_cli.data.folder import find_images
 
     before, start = _peak(), time.perf_counter()
     count = len(find_images(folder))

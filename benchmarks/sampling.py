@@ -18,10 +18,10 @@ from typer.main import get_command
 from dmp_cli.backbones.dit import DiT, DiTConfig
 from dmp_cli.backbones.dit_export import write_meta
 from dmp_cli.cli import app
-from dmp_cli.commands._inner import run_inside
-from dmp_cli.distances import fit_gaussian, frechet_distance, resampling_counts
-from dmp_cli.features import Extractor
-from dmp_cli.measurement import measure
+from dmp_cli.commands.in_process import run_inside
+from dmp_cli.evaluation.distances import fit_gaussian, frechet_distance, resampling_counts
+from dmp_cli.evaluation.extract import measure
+from dmp_cli.evaluation.features import Extractor
 
 from .paired import Row, ratios, seconds_of, summary
 

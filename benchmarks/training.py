@@ -24,14 +24,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dmp_cli.backbones import build_backbone
 from dmp_cli.backbones.base import Backbone
-from dmp_cli.codec import Codec, PixelCodec, VAECodec
 from dmp_cli.config import CodecRecord, TrainConfig
-from dmp_cli.data import Batch
-from dmp_cli.footprint import arranged, recomputed
-from dmp_cli.loop import TrainingLoop
-from dmp_cli.methods import prepare
-from dmp_cli.parallel import World, find_world, leave
-from dmp_cli.prompts import add_mixture
+from dmp_cli.data.batches import Batch
+from dmp_cli.latents.codec import Codec, PixelCodec, VAECodec
+from dmp_cli.patching.prompts import add_mixture
+from dmp_cli.runtime.distributed import World, find_world, leave
+from dmp_cli.training.loop import TrainingLoop
+from dmp_cli.training.memory import arranged, recomputed
+from dmp_cli.training.methods import prepare
 
 from .paired import Clock, Row, ratios, summary
 

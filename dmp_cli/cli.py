@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, signals
-from .commands import ablate, convert, demo, evaluate, inspect_gates, patch, sample, train
+from .commands import COMMANDS
 from .errors import DMPError
+from .runtime import end_on_sigterm
+from .version import __version__
 
 
 class _Group(TyperGroup):
@@ -22,7 +23,7 @@ class _Group(TyperGroup):
         return list(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
-        signals.end_on_sigterm()
+        end_on_sigterm()
         try:
             return super().invoke(ctx)
         except DMPError as error:
@@ -46,14 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Patch a frozen diffusion model with a mixture of prompts: train the patch, sample, score, look at its gates.",
 )
-app.command("patch")(patch.patch)
-app.command("train")(train.train)
-app.command("sample")(sample.sample)
-app.command("eval")(evaluate.evaluate)
-app.command("inspect-gates")(inspect_gates.inspect_gates)
-app.command("convert")(convert.convert)
-app.command("ablate")(ablate.ablate)
-app.command("demo")(demo.demo)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,8 +71,8 @@ def main() -> None:
     try:
         app(prog_name="dmp")
     except SystemExit as end:
-        if f"{__package__}.parallel" in sys.modules:
-            from .parallel import leave
+        if f"{__package__}.runtime.distributed" in sys.modules:
+            from .runtime import leave
 
             leave(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise

@@ -17,8 +17,8 @@ from torch import Tensor
 from dmp_cli.backbones.base import Backbone
 from dmp_cli.backbones.dit import DiT, DiTConfig
 from dmp_cli.config import CodecRecord, PatchConfig
-from dmp_cli.engine import create_patch
-from dmp_cli.prompts import Patch
+from dmp_cli.patching.attachment import create_patch
+from dmp_cli.patching.prompts import Patch
 
 TINY = {
     "input_size": 8,

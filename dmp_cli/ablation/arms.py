@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config import nearest
 from ..errors import ConfigError
-from ..presets import nearest
 
 _BALANCE = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))  # Table 4f beside the default (1, 1)
 _DECAYED = {"lr_schedule": "cosine", "ema": 0.999}

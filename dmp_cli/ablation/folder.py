@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import files
 from ..errors import ConfigError
+from ..storage import refuse_existing, remove_partials, write_json
 from .plan import Plan
 
 _PLACES = ("folder", "data", "reference", "backbone")  # where things lie; what they are is in the inputs
@@ -41,11 +41,11 @@ class AblationFolder:
             self._remove()
         earlier = self._read(self._about_file)
         if earlier is None:
-            files.refuse_existing(self.plan.folder, force=False)
+            refuse_existing(self.plan.folder, force=False)
         else:
             self._check_same({key: value for key, value in earlier.items() if key != _FREE})
-        files.write_json(self._about_file, {**self._about, _FREE: len(self.plan.seeds)})
-        files.remove_partials(self.plan.folder)
+        write_json(self._about_file, {**self._about, _FREE: len(self.plan.seeds)})
+        remove_partials(self.plan.folder)
 
     def _remove(self) -> None:
         own = self.plan.folder.resolve()
@@ -73,7 +73,7 @@ class AblationFolder:
             yield command, key in done
             if key not in done:
                 done.append(key)
-                files.write_json(self._done_file, done)
+                write_json(self._done_file, done)
 
     def _keys(self) -> list[str]:
         """The commands as they are wherever things lie."""

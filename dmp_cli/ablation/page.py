@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..curves import draw_curves
-from ..figures import image_grid
-from ..report import Page, Picture, Section, Table
+from ..report import Page, Picture, Section, Table, draw_curves, draw_image_grid
 from .plan import BASE, Plan
 from .table import notes_of, table_of
 
@@ -45,10 +43,12 @@ def draw_side_by_side(plan: Plan) -> bytes:
     folders = {BASE: plan.samples(BASE, seed)}
     folders |= {arm.title: plan.samples(arm.name, seed, plan.steps_of(arm)[-1]) for arm in plan.arms}
     images = [_read(folder / f"{index:06d}.png") for folder in folders.values() for index in range(count)]
-    return image_grid(images, rows=len(folders), columns=count, labels=list(folders))
+    return draw_image_grid(images, rows=len(folders), columns=count, labels=list(folders))
 
 
-def build_page(plan: Plan, report: dict[str, Any], *, commands: Sequence[str], pictures: dict[str, bytes]) -> Page:
+def build_ablation_page(
+    plan: Plan, report: dict[str, Any], *, commands: Sequence[str], pictures: dict[str, bytes]
+) -> Page:
     """The content of ``report.html``."""
     columns, rows = table_of(report)
     metrics = list(report["arms"][0]["scores"])

@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from ..scores import plus_minus
+from ..evaluation import plus_minus
 from .plan import BASE, Plan
 
 Scores = dict[tuple[str, int], dict[str, list[float]]]  # (base or arm, step) -> metric -> one value a seed

@@ -13,7 +13,7 @@ from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from ..text import CaptionTable
+    from .text import CaptionTable
 
 
 class Block(NamedTuple):
@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
             CheckpointError: nothing says where its text encoder is.
         """
         if self._captions is None:
-            from ..text import load_text
+            from .text import load_text
 
             if self.text_folder is None:
                 raise CheckpointError(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import files
 from ..errors import ConfigError
+from ..storage import safetensors_bytes, staged_folder, write_bytes, write_json
 from .base import Backbone
 from .dit import DiT, positions
 
@@ -46,9 +46,9 @@ def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
     config, tensors = _config_of(backbone), _rename(backbone)
     if path.exists():  # to be replaced: nothing but a folder of these two files is
         _remove(path)
-    with files.staged_folder(path) as folder:
-        files.write_json(folder / _CONFIG, config)
-        files.write_bytes(folder / _WEIGHTS, files.safetensors_bytes(tensors, {"format": "pt"}))
+    with staged_folder(path) as folder:
+        write_json(folder / _CONFIG, config)
+        write_bytes(folder / _WEIGHTS, safetensors_bytes(tensors, {"format": "pt"}))
     if backbone.config.freq_shift == 1:
         return []
     return [
@@ -63,7 +63,7 @@ def write_meta(path: Path, backbone: Backbone) -> None:
         raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
     buffer = io.BytesIO()
     torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}, buffer)
-    files.write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _remove(path: Path) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import Weights, load_strictly
-from ..config import BackboneHints
-from ..config import build as build_config
+from ..config import BackboneHints, build as build_config
 from ..errors import CheckpointError, ConfigError
+from ..storage import Weights, load_strictly
 from .dit import DiT, DiTConfig, positions, standard_heads
 
 _MARKS = {"x_embedder.proj.weight", "t_embedder.mlp.0.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight"}

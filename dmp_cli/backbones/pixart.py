@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import Weights
 from ..config import BackboneHints
+from ..storage import Weights
 from .base import Backbone, Block
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checkpoints import Weights
 from ..config import BackboneHints, ScheduleConfig, build
 from ..errors import CheckpointError
+from ..storage import Weights
 
 _KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}

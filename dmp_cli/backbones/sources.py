@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ..checkpoints import PICKLES, SAFETENSORS, Weights, read_weights
 from ..errors import CheckpointError, ConfigError
-from ..files import home_folder
+from ..storage import PICKLES, SAFETENSORS, Weights, home_folder, read_weights
 from .names import PUBLIC_HOMES, named_sizes, plain_name
 
 EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetensors"}

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import Weights, load_strictly
 from ..config import BackboneHints, GateInput
 from ..errors import CheckpointError
+from ..storage import Weights, load_strictly
 from .base import Backbone
 
 

@@ -9,16 +9,15 @@ import typer
 
 from ..config import GuidedChannels, PatchConfig, SampleConfig, Sampler, TrainConfig
 from ..errors import ConfigError
-from . import _options as opt
-from ._console import Printer
-from ._inner import in_shell, run_inside
-from ._options import setting
+from . import options as opt
+from .console import Printer
+from .in_process import in_shell, run_inside
+from .options import setting
 
 if TYPE_CHECKING:
-    from ..ablation.arms import Arm
-    from ..ablation.plan import Plan
-    from ..backbones.base import Backbone
-    from ._models import Loaded
+    from ..ablation import Arm, Plan
+    from ..backbones import Backbone
+    from ..pipeline import Loaded
 
 _TRAIN, _SAMPLE, _SCORE = "Training", "Sampling", "Scoring"
 _SHARED = ("batch_size", "micro_batch_size", "flip", "workers", "class_dropout", "save_every")
@@ -91,7 +90,7 @@ def ablate(
 
     Run it again to continue where it stopped: a finished arm is not done again.
     """
-    from ..ablation.folder import AblationFolder
+    from ..ablation import AblationFolder
 
     printer, options = Printer(ctx.params), dict(ctx.params)
     if data is None and options["backbone"] != "digits":
@@ -104,7 +103,7 @@ def ablate(
             printer.say(command)
         printer.result({"commands": commands})
         return
-    from ..parallel import refuse_many
+    from ..runtime import refuse_many
 
     refuse_many("dmp ablate")
     owned = AblationFolder(plan, inputs)
@@ -124,9 +123,8 @@ def ablate(
 
 def _plan(named: str, folder: Path, options: dict[str, Any]) -> tuple[Plan, dict[str, Any]]:
     """What the options ask for, and what of: looks at backbone and data, to say at once what cannot be."""
-    from ..ablation.arms import TABLES, read_arms
-    from ..ablation.plan import DIGITS, Plan, in_arguments
-    from ..presets import nearest
+    from ..ablation import DIGITS, TABLES, Plan, in_arguments, read_arms
+    from ..config import nearest
 
     known = (TrainConfig.model_fields.keys() | PatchConfig.model_fields.keys()) - _RESERVED
     if named in TABLES:
@@ -173,7 +171,7 @@ def _plan(named: str, folder: Path, options: dict[str, Any]) -> tuple[Plan, dict
 def _look(options: dict[str, Any]) -> tuple[Backbone, Loaded | None]:
     """The backbone, its weights unread where its folder or, for --dry-run, its name tells enough."""
     from ..backbones import build_backbone, is_size_name
-    from ._models import check_early
+    from ..pipeline import check_early
 
     seen = check_early(options, None)
     if seen is None and options["dry_run"] and is_size_name(options["backbone"] or ""):
@@ -187,16 +185,16 @@ def _look(options: dict[str, Any]) -> tuple[Backbone, Loaded | None]:
 def _load(options: dict[str, Any]) -> Loaded:
     import torch
 
-    from ._models import load_bare
+    from ..pipeline import load_bare
 
     return load_bare(options, torch.device("cpu"))
 
 
 def _inputs(plan: Plan, loaded: Loaded, options: dict[str, Any]) -> dict[str, Any]:
     """What is compared, by fingerprint and digest: nothing of it may change between two calls."""
-    from ..codec import image_size
-    from ..files import sha256_of
-    from ..images import find_images
+    from ..data import find_images
+    from ..latents import image_size
+    from ..storage import sha256_of
 
     backbone, prompts = loaded.backbone, options["prompts"]
     assert backbone.record is not None
@@ -219,9 +217,9 @@ def _inputs(plan: Plan, loaded: Loaded, options: dict[str, Any]) -> dict[str, An
 
 
 def _named_arms(named: str, backbone: Backbone) -> list[Arm]:
-    from ..ablation.arms import arms_of
+    from ..ablation import arms_of
     from ..config import CodecRecord
-    from ..engine import create_patch
+    from ..patching import create_patch
 
     patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=backbone.sample_shape[1])
     blocks = len(patch.hidden_shapes)
@@ -229,7 +227,7 @@ def _named_arms(named: str, backbone: Backbone) -> list[Arm]:
 
 
 def _named_backbone(options: dict[str, Any]) -> list[str]:
-    from ..ablation.plan import in_arguments
+    from ..ablation import in_arguments
 
     names = ("backbone", "checkpoint", "vae", "image_size", "num_classes", "num_heads", "trained_with", "schedule")
     given = {name: options[name] for name in (*names, "download") if options[name] not in (None, False)}
@@ -248,7 +246,7 @@ def _check_options(arm: Arm, backbone: Backbone | None) -> None:
             raise ConfigError(f"--method {arm.method} trains no patch, so {', '.join(sorted(own))} says nothing to it")
         config = opt.configure(PatchConfig, options)
         if backbone is not None and arm.method in _PATCHED:
-            from ..fit import check_variant
+            from ..patching import check_variant
 
             check_variant(backbone, config)
     except ConfigError as error:
@@ -257,20 +255,19 @@ def _check_options(arm: Arm, backbone: Backbone | None) -> None:
 
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:
-    from .. import files
-    from ..ablation.page import build_page, draw_pictures
-    from ..ablation.table import notes_of, render_markdown, report_of, table_of
+    from ..ablation import build_ablation_page, draw_pictures, notes_of, render_markdown, report_of, table_of
     from ..report import render
+    from ..storage import write_bytes, write_json, write_text
 
     report = report_of(plan)
     pictures = draw_pictures(plan, report)
-    page = render(build_page(plan, report, commands=commands, pictures=pictures))
+    page = render(build_ablation_page(plan, report, commands=commands, pictures=pictures))
     (plan.folder / "curves-near.png").unlink(missing_ok=True)  # of a part of the seeds, perhaps
     for name, png in pictures.items():
-        files.write_bytes(plan.folder / name, png)
-    files.write_text(plan.folder / "report.md", render_markdown(report))
-    files.write_text(plan.folder / "report.html", page)
-    files.write_json(plan.folder / "report.json", report)
+        write_bytes(plan.folder / name, png)
+    write_text(plan.folder / "report.md", render_markdown(report))
+    write_text(plan.folder / "report.html", page)
+    write_json(plan.folder / "report.json", report)
     columns, rows = table_of(report)
     printer.table("Ablation", columns, rows)
     for note in notes_of(report):

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from . import _options as opt
-from ._console import Printer
+from . import options as opt
+from .console import Printer
 
 
 @opt.with_options(opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -29,10 +29,10 @@ def convert(
     if options["dry_run"]:
         printer.plan({"backbone": name and str(name), "output": str(output), "as": kind})
         return
-    from ..backbones.dit_export import write_diffusers, write_meta
-    from ..devices import pick_device
-    from ..files import refuse_existing
-    from ._models import load_backbone_alone
+    from ..backbones import write_diffusers, write_meta
+    from ..pipeline import load_backbone_alone
+    from ..runtime import pick_device
+    from ..storage import refuse_existing
 
     refuse_existing(output, force=force)
     backbone = load_backbone_alone(options, pick_device("cpu"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import _options as opt
-from ._console import Printer
-from ._inner import in_shell, run_inside
+from . import options as opt
+from .console import Printer
+from .in_process import in_shell, run_inside
 
 if TYPE_CHECKING:
-    from ..demo.story import Story
+    from ..demo import Story
 
 _OUTPUT = Path("dmp-demo")
 
@@ -29,7 +29,7 @@ def demo(
 
     Takes about two minutes on two cores and needs no network. Run it again to continue where it was stopped.
     """
-    from ..demo.story import Story
+    from ..demo import Story
 
     printer = Printer(ctx.params)
     given = {"steps": steps, "num_images": num_images, "seed": ctx.params["seed"]}
@@ -40,7 +40,7 @@ def demo(
             printer.say(in_shell(command))
         printer.result({"commands": [in_shell(command) for command in commands]})
         return
-    from ..parallel import refuse_many
+    from ..runtime import refuse_many
 
     refuse_many("dmp demo")
     _tell(story, commands, printer, dmp=ctx.find_root().command, force=force)
@@ -49,10 +49,9 @@ def demo(
 def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any, force: bool) -> None:
     import torch
 
-    from ..demo import write_digits
-    from ..demo.page import build_page, draw_side_by_side
-    from ..files import remove_partials, write_bytes, write_text
+    from ..demo import build_demo_page, draw_side_by_side, write_digits
     from ..report import render
+    from ..storage import remove_partials, write_bytes, write_text
 
     _claim(story, force=force)
     remove_partials(story.folder)
@@ -67,7 +66,7 @@ def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any
             advance(done + 1, "")
     torch.set_num_threads(threads)
     write_bytes(story.side_by_side, draw_side_by_side(story))
-    page, summary = build_page(story, [in_shell(command) for command in commands])
+    page, summary = build_demo_page(story, [in_shell(command) for command in commands])
     write_text(story.page, render(page))
     printer.table(summary.title, summary.columns, summary.rows)
     for line in summary.remarks:
@@ -82,12 +81,12 @@ def _claim(story: Story, *, force: bool) -> None:
     import shutil
     from dataclasses import asdict
 
-    from .. import files
+    from ..storage import refuse_existing, write_json
 
     about_file = story.folder / "demo.json"
     about = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(story).items()}
     if force and about_file.exists():  # never what is no demo
         shutil.rmtree(story.folder, ignore_errors=True)
     if not (about_file.exists() and json.loads(about_file.read_text()) == about):
-        files.refuse_existing(story.folder, force=False)
-        files.write_json(about_file, about)
+        refuse_existing(story.folder, force=False)
+        write_json(about_file, about)

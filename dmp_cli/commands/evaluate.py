@@ -9,9 +9,9 @@ import typer
 
 from ..config import EvalConfig
 from ..errors import ConfigError
-from . import _options as opt
-from ._console import Printer
-from ._options import setting
+from . import options as opt
+from .console import Printer
+from .options import setting
 
 _DEFAULT_OUTPUT = Path("scores")
 
@@ -86,7 +86,7 @@ def evaluate(
     if options["dry_run"]:
         printer.plan({"eval": wanted.model_dump(mode="json"), "output": str(folder)})
         return
-    from ..parallel import refuse_many
+    from ..runtime import refuse_many
 
     refuse_many("dmp eval")
     _score(wanted, folder, options, printer)
@@ -101,21 +101,19 @@ def _parse_crop(text: str | None) -> int | str | None:
 
 
 def _score(config: EvalConfig, folder: Path, options: dict[str, Any], printer: Printer) -> None:
-    from .. import files
-    from ..devices import pick_device
-    from ..evaluation import evaluate as score
+    from ..evaluation import build_score_page, evaluate as score, gates_sections, render_scores, score_table
     from ..report import render
-    from ..scorepage import build_page, gates_sections
-    from ..scores import render_markdown, table_of
+    from ..runtime import pick_device
+    from ..storage import refuse_existing, write_json, write_text
 
-    files.refuse_existing(folder / "report.json", force=options["force"])
+    refuse_existing(folder / "report.json", force=options["force"])
     gates = gates_sections(options["gates"]) if options["gates"] else []
     evaluation = score(config, device=str(pick_device(options["device"] or "auto")), log=printer.note)
     report = evaluation.to_json()
-    files.write_text(folder / "report.md", render_markdown(evaluation))
-    files.write_text(folder / "report.html", render(build_page(evaluation, config, gates=gates)))
-    files.write_json(folder / "report.json", report)  # the last: where it is, the others are
-    columns, rows = table_of(evaluation)
+    write_text(folder / "report.md", render_scores(evaluation))
+    write_text(folder / "report.html", render(build_score_page(evaluation, config, gates=gates)))
+    write_json(folder / "report.json", report)  # the last: where it is, the others are
+    columns, rows = score_table(evaluation)
     printer.table(f"Scores against {config.reference}", columns, rows)
     for warning in evaluation.warnings:
         printer.warn(warning)

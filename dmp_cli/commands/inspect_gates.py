@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import _options as opt
-from ._console import Printer
-from ._models import require_patch
+from ..pipeline import require_patch
+from . import options as opt
+from .console import Printer
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..added import Added
-    from ..codec import Codec
-    from ..engine import PatchedBackbone
+    from ..analysis import Added
+    from ..latents import Codec
+    from ..patching import PatchedBackbone
 
 _TIMESTEPS = 21  # at which images are looked at
 
@@ -50,12 +50,9 @@ def inspect_gates(
 
 
 def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer) -> None:
-    from ..depthmaps import draw_depth_maps
-    from ..devices import pick_device
-    from ..figures import draw_block, draw_gates
-    from ..files import refuse_existing, write_bytes
-    from ..gatecompare import split_variance, write_comparison
-    from ..gates import study
+    from ..analysis import draw_block, draw_depth_maps, draw_gates, split_variance, study, write_comparison
+    from ..runtime import pick_device
+    from ..storage import refuse_existing, write_bytes
 
     refuse_existing(folder, force=options["force"])
     patched, codec = _load(path, options, pick_device(options["device"] or "cpu"))
@@ -105,9 +102,8 @@ def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer
 
 def _load(path: Path, options: dict[str, Any], device: torch.device) -> tuple[PatchedBackbone, Codec | None]:
     """The patch on its backbone, and its codec where images are to be looked at."""
-    from ..engine import attach
-    from ..patchfile import load_patch
-    from ._models import load_backbone_of, load_patched
+    from ..patching import attach, load_patch
+    from ..pipeline import load_backbone_of, load_patched
 
     if options["data"] is not None:
         loaded = load_patched(path, options, device)
@@ -121,8 +117,8 @@ def _added(patched: PatchedBackbone, codec: Codec, options: dict[str, Any]) -> A
     """How large what is added is, on images of --data, at timesteps from the first to the last."""
     import numpy as np
 
-    from ..added import encode_some, measure_added
-    from ..images import find_images
+    from ..analysis import encode_some, measure_added
+    from ..data import find_images
 
     images, seed = find_images(options["data"]), options["seed"] or 0
     backbone = patched.backbone
@@ -135,11 +131,10 @@ def _gap(weights: np.ndarray, options: dict[str, Any]) -> np.ndarray | None:
     """How far the gates of --compare are from ``weights`` (T, L, N), as (T, L); None: there is none to compare."""
     if options["compare"] is None:
         return None
-    from ..devices import pick_device
-    from ..engine import attach
-    from ..gatecompare import divergence
-    from ..patchfile import load_patch
-    from ._models import load_backbone_of
+    from ..analysis import divergence
+    from ..patching import attach, load_patch
+    from ..pipeline import load_backbone_of
+    from ..runtime import pick_device
 
     other = load_patch(options["compare"])
     backbone = load_backbone_of(other, options, pick_device(options["device"] or "cpu"))

@@ -9,9 +9,9 @@ import typer
 
 from ..config import PatchConfig, PatchRecord, SampleConfig, Sampler
 from ..errors import ConfigError
-from . import _options as opt
-from ._console import Printer
-from ._options import setting
+from . import options as opt
+from .console import Printer
+from .options import setting
 
 
 @opt.with_options(opt.variant, opt.backbone, opt.backbone_sizes, opt.everywhere)
@@ -53,7 +53,7 @@ def patch(
         printer.plan({**plan, "output": output and str(output)})
         return
     if output is not None:
-        from ..files import refuse_existing
+        from ..storage import refuse_existing
 
         refuse_existing(output, force=force)
         _write(output, patch_config, ctx.params, printer)
@@ -62,11 +62,10 @@ def patch(
 
 
 def _write(output: Path, config: PatchConfig, options: dict[str, Any], printer: Printer) -> None:
-    from ..codec import image_size
-    from ..devices import pick_device
-    from ..engine import create_patch
-    from ..patchfile import save_patch
-    from ._models import check_early, load_bare
+    from ..latents import image_size
+    from ..patching import create_patch, save_patch
+    from ..pipeline import check_early, load_bare
+    from ..runtime import pick_device
 
     check_early(options, config)
     loaded = load_bare(options, pick_device(options["device"] or "cpu"))
@@ -90,12 +89,11 @@ def _import(source: Path, output: Path | None, options: dict[str, Any], printer:
         backbone = options["backbone"] or str(options["checkpoint"])
         printer.plan({"from": str(source), "backbone": backbone, "output": str(output)})
         return
-    from ..authors import import_patch, read_authors
-    from ..codec import image_size
-    from ..devices import pick_device
-    from ..files import refuse_existing
-    from ..patchfile import save_patch
-    from ._models import load_bare
+    from ..latents import image_size
+    from ..patching import import_patch, read_authors, save_patch
+    from ..pipeline import load_bare
+    from ..runtime import pick_device
+    from ..storage import refuse_existing
 
     refuse_existing(output, force=force)
     read_authors(source)  # says what a wrong file lacks before its tensors are held against a backbone's
@@ -114,11 +112,11 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
         plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": options["dense"]}
         printer.plan({**plan, "output": str(output)})
         return
-    from ..devices import pick_device
-    from ..files import refuse_existing
+    from ..patching import bake_table, describe_table, save_table
+    from ..pipeline import load_patched
+    from ..runtime import pick_device
     from ..sampling import build_scheduler, check_steps
-    from ..table import bake, describe, save_table
-    from ._models import load_patched
+    from ..storage import refuse_existing
 
     refuse_existing(output, force=options["force"])
     loaded = load_patched(source, options, pick_device(options["device"] or "cpu"))
@@ -126,8 +124,8 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
     check_steps(wanted, backbone.schedule.num_timesteps)
     scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
     timesteps = [int(timestep) for timestep in scheduler.timesteps]
-    tensors = bake(loaded.denoiser, timesteps, dense=options["dense"])  # type: ignore[arg-type]
-    record = describe(loaded.denoiser, timesteps, patch_file=source, dense=options["dense"])  # type: ignore[arg-type]
+    tensors = bake_table(loaded.denoiser, timesteps, dense=options["dense"])  # type: ignore[arg-type]
+    record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=options["dense"])  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
     printer.say(
@@ -139,8 +137,8 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
 def _count(config: PatchConfig, options: dict[str, Any], printer: Printer) -> None:
     from ..backbones import build_backbone, is_size_name
     from ..config import CodecRecord
-    from ..engine import create_patch
-    from ._models import load_bare
+    from ..patching import create_patch
+    from ..pipeline import load_bare
 
     name = options["backbone"]
     if name is not None and options["checkpoint"] is None and is_size_name(name):
@@ -188,15 +186,15 @@ def _print_sizes(backbone: Any, made: Any, options: dict[str, Any], printer: Pri
 
 
 def _print_info(path: Path, printer: Printer) -> None:
-    from ..patchfile import read_record
+    from ..patching import read_record
 
     record = read_record(path)
-    for line in describe(record):
+    for line in describe_table(record):
         printer.say(line)
     printer.result(record.model_dump(mode="json"))
 
 
-def describe(record: PatchRecord) -> list[str]:
+def describe_table(record: PatchRecord) -> list[str]:
     """A patch's header in words."""
     backbone, shapes = record.backbone, record.hidden_shapes
     size = " x ".join(map(str, shapes[0])) if shapes else "0"

@@ -1,82 +1,9 @@
-"""The embedded digits: 1,797 real 8x8 grey images, and a small classifier to score pictures of digits with.
+"""The embedded digits and backbone, and the story that ``dmp demo`` tells with them.
 
-Source and licence are in ``README.md`` beside this file. Importing this package imports numpy and no torch.
+In: a folder and a budget. Out: the commands to run, then one page to look at.
+Start reading at ``story``; ``digits`` holds the images.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import io
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from ..errors import DataError
-from ..files import refuse_existing, staged_folder
-
-if TYPE_CHECKING:
-    from .classifier import DigitClassifier
-
-NUM_CLASSES = 10
-IMAGE_SIZE = 8  # pixels
-MAX_INK = 16  # the source counts the inked pixels of a 4x4 cell: 0..16
-DIGITS_FILE = Path(__file__).with_name("digits.npz")
-
-
-def grey_from_ink(ink: np.ndarray) -> np.ndarray:
-    """Ink 0..16 as grey 0..255, uint8: round(255 * ink / 16), half up. White strokes on black, as in the source."""
-    return ((ink.astype(np.int64) * 255 + MAX_INK // 2) // MAX_INK).astype(np.uint8)
-
-
-def ink_from_grey(grey: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`grey_from_ink`; any other grey goes to the nearest ink, uint8 in 0..16."""
-    return ((grey.astype(np.int64) * MAX_INK + 127) // 255).astype(np.uint8)
-
-
-def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """All digits, in the source's order.
-
-    Returns images (1797, 8, 8), uint8 grey in 0..255 by :func:`grey_from_ink`, and labels (1797,), int64 in 0..9.
-    Raises DataError when the package's own file is missing or damaged.
-    """
-    try:
-        with np.load(DIGITS_FILE, allow_pickle=False) as stored:
-            ink, labels = stored["images"], stored["labels"]
-    except Exception as error:  # numpy raises a different type for every way a zip can be broken
-        raise DataError(f"{DIGITS_FILE}: cannot read the embedded digits", hint="Install dmp-cli again.") from error
-    return grey_from_ink(ink), labels.astype(np.int64)
-
-
-def write_digits(folder: Path) -> int:
-    """Write every digit as an 8-bit grey PNG, ``folder/LABEL/NNNN.png`` with NNNN its index; returns how many.
-
-    The folder appears whole or not at all. Raises ConfigError when it exists and is not empty.
-    """
-    folder = Path(folder)
-    refuse_existing(folder, force=False)
-    images, labels = load_digits()
-    with staged_folder(folder) as staged:
-        for label in range(NUM_CLASSES):
-            (staged / str(label)).mkdir()
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            (staged / str(label) / f"{index:04d}.png").write_bytes(_png(image))
-    return len(images)
-
-
-def load_classifier() -> DigitClassifier:
-    """The digit classifier whose 64 features the Frechet distance uses, in eval mode, on the CPU.
-
-    It maps float32 grey values in [0, 255], (B, 1, 8, 8), to features (B, 64); ``.logits`` gives (B, 10).
-    Raises CheckpointError when the package's own file is missing or damaged.
-    """
-    from .classifier import read_classifier
-
-    return read_classifier()
-
-
-def _png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import randomness
-from ..distances import fit_gaussian, frechet_distance
-from ..features import load_extractor
-from . import load_digits
+from ..evaluation import fit_gaussian, frechet_distance, load_extractor
+from ..runtime import randomness
+from .digits import load_digits
 
 _SPLITS = 20
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import randomness
-from ..files import write_bytes
-from . import DIGITS_FILE, load_digits
-from .classifier import CLASSIFIER_FILE, DigitClassifier
+from ..evaluation import CLASSIFIER_FILE, DigitClassifier
+from ..runtime import randomness
+from ..storage import write_bytes
+from .digits import DIGITS_FILE, load_digits
 
 NUM_HELD_OUT = 450
 _SEED = 0

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..figures import draw_curves, image_grid
-from ..report import Page, Picture, Section, Table
+from ..report import Page, Picture, Section, Table, draw_curves, draw_image_grid
+from ..version import __version__
 from .floor import measure_floor
 from .story import BASE, METHODS, Story
 
@@ -30,7 +29,7 @@ class Summary:
     best: int  # row of the lowest score
 
 
-def build_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
+def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
     """The page, and its table for the terminal."""
     report = json.loads((story.scores / "report.json").read_text())
     summary = summarise(story, report)
@@ -116,7 +115,7 @@ def draw_side_by_side(story: Story) -> bytes:
     images, labels = [], list(story.sets().values())
     for name in story.sets():
         images += [_read(story.samples(name) / f"{index:06d}.png") for index in range(_PER_ROW)]
-    return image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels)
+    return draw_image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels)
 
 
 def _pictures(story: Story) -> Section:

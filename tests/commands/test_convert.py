@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from dmp_cli.backbones import load_backbone, save_backbone
+from dmp_cli.backbones import load_backbone
+from dmp_cli.backbones.native_file import save_backbone
 from dmp_cli.config import CodecRecord
+from tests.backbones.pipelines import tiny_plain_unet
 from tests.builders import call_of, diffusers_dit, tiny_dit, write_meta_checkpoint
-from tests.pipelines import tiny_plain_unet
 
 from .conftest import Run, files_in, parse
 

@@ -117,7 +117,6 @@ def test_killed_anywhere_it_leaves_whole_files_and_runs_again(folders: tuple[Pat
     for name in ("report.html", "report.md", "report.json"):  # killed in front of each file that appears
         killed = f"""
 import os, pathlib, sys
-from dmp_cli import files
 rename = os.replace
 def replace(source, target, **options):
     if pathlib.Path(target).name == {name!r}:

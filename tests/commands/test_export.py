@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dmp_cli.patchfile import read_record
+from dmp_cli.patching.file import read_record
 
 from .conftest import Run, parse
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dmp_cli.backbones import load_backbone
-from dmp_cli.patchfile import load_patch, save_patch
+from dmp_cli.patching.file import load_patch, save_patch
 
 from .conftest import Run, files_in, parse
 

@@ -12,8 +12,8 @@ import torch
 
 from dmp_cli.backbones import load_backbone
 from dmp_cli.config import PatchConfig
-from dmp_cli.engine import attach
-from dmp_cli.patchfile import load_patch
+from dmp_cli.patching.attachment import attach
+from dmp_cli.patching.file import load_patch
 from tests.builders import authors_patch, call_of, tiny_dit, write_authors_checkpoint
 
 from .conftest import Run, files_in, parse

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dmp_cli.config import EvalConfig
-from dmp_cli.evaluation import evaluate
-from dmp_cli.recipe import commands_of
+from dmp_cli.evaluation.reproduce import commands_of
+from dmp_cli.evaluation.scoring import evaluate
 
 from .conftest import Run, parse
 

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from dmp_cli.backbones import load_backbone
-from dmp_cli.engine import attach
 from dmp_cli.errors import PatchError
-from dmp_cli.patchfile import load_patch, save_patch
+from dmp_cli.patching.attachment import attach
+from dmp_cli.patching.file import load_patch, save_patch
 from tests.builders import tiny_dit, write_meta_checkpoint
 
 from .conftest import Run, files_in, parse

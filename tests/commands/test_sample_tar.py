@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dmp_cli import sampletars
-from dmp_cli.images import find_images
+from dmp_cli.data.folder import find_images
+from dmp_cli.sampling import tars as sampletars
 
 from .conftest import Run, files_in, parse
 
@@ -25,8 +25,8 @@ OTHERS = {"grid.png", "samples.json", "plan.jsonl", "SHA256SUMS", ".lock"}
 @pytest.fixture(autouse=True)
 def small_tars(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tars of five images."""
-    monkeypatch.setattr("dmp_cli.sampletars.GROUP", 5)
-    monkeypatch.setattr("dmp_cli.samplefolder.GROUP", 5)
+    monkeypatch.setattr("dmp_cli.sampling.tars.GROUP", 5)
+    monkeypatch.setattr("dmp_cli.sampling.folder.GROUP", 5)
 
 
 def common_of(patch: Path) -> list[str]:
@@ -118,8 +118,8 @@ def test_two_shards_under_kills_end_with_the_same_tars(run: Run, patch: Path, tm
     run(*common_of(patch), "-n", 30, "--tar", "-o", "straight")
     script = """
 import sys
-from dmp_cli import samplefolder, sampletars
-samplefolder.GROUP = sampletars.GROUP = 5
+from dmp_cli.sampling import folder, tars
+folder.GROUP = tars.GROUP = 5
 from dmp_cli.cli import main
 main()
 """

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dmp_cli import attach, load_patch
+from tests.backbones.pipelines import tiny_pixart, tiny_unet, write_captioned, write_pipeline
 from tests.builders import write_images
 from tests.commands.conftest import Run, files_in, parse
-from tests.pipelines import tiny_pixart, tiny_unet, write_captioned, write_pipeline
 
 MAKERS = {"unet": (tiny_unet, "clip", 32), "pixart": (tiny_pixart, "t5", 16)}  # denoiser, text encoder, pixels
 
@@ -214,7 +214,7 @@ def test_bad_input(run: Run, captioned: Path, tmp_path: Path) -> None:
 
 
 def test_another_text_encoder_is_refused(run: Run, captioned: Path, tmp_path: Path) -> None:
-    from tests.text_builders import write_clip
+    from tests.backbones.text_encoders import write_clip
 
     pipeline = write_pipeline(tmp_path / "pipeline", tiny_unet())
     patch = train(run, pipeline, captioned, "run") / "patch.safetensors"
@@ -230,7 +230,7 @@ def test_counts_without_weights(run: Run) -> None:
 
 
 def test_a_plain_unet_in_pixel_space(run: Run, tmp_path: Path) -> None:
-    from tests.pipelines import tiny_plain_unet, write_scheduler
+    from tests.backbones.pipelines import tiny_plain_unet, write_scheduler
 
     tiny_plain_unet().save_pretrained(tmp_path / "church")
     write_scheduler(tmp_path / "church", beta_schedule="linear", beta_start=0.0001, beta_end=0.02)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from dmp_cli.backbones import load_backbone
-from dmp_cli.patchfile import load_patch
+from dmp_cli.patching.file import load_patch
 from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 
 from .conftest import Run, files_in, parse

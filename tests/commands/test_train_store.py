@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.backbones.pipelines import tiny_vae
 from tests.builders import tiny_dit, write_images, write_meta_checkpoint
-from tests.pipelines import tiny_vae
 
 from .conftest import Run, files_in
 

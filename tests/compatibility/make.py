@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tests.backbones.pipelines import tiny_plain_unet, tiny_vae, write_scheduler
 from tests.builders import tiny_dit, write_meta_checkpoint
-from tests.pipelines import tiny_plain_unet, tiny_vae, write_scheduler
 
 DIGITS = ("--backbone", "digits")
 LATENT = ("--backbone", "tiny.pt", "--num-classes", "4", "--num-heads", "2", "--vae", "vae")
@@ -44,7 +44,7 @@ def dmp(*arguments: str) -> None:
 
 def write_inputs() -> None:
     """Twenty digits, eight colour pictures, a tiny latent DiT, its VAE and a tiny U-Net."""
-    from dmp_cli.demo import load_digits
+    from dmp_cli.demo.digits import load_digits
 
     grey, labels = load_digits()
     for label in range(10):

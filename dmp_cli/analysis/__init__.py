@@ -1,0 +1,9 @@
+"""What a patch does: its gate over timesteps and depth, and the size of what it adds.
+
+In: gate weights and patched backbones. Out: numbers in CSV and JSON, and PNG bytes.
+Start reading at ``gate_weights`` (``study``), then ``heatmaps``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

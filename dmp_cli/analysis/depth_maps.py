@@ -1,0 +1,45 @@
+"""Numbers over timesteps and depth -> pictures, as PNG bytes. Letters: T timesteps, L blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..report import FAINT, HEAD, INK, SMALL, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
+
+_MAP = (2.3, 2.6)  # inches
+_STEP = 3.7
+_NARROWEST = 7.4  # such that titles fit
+
+
+def draw_depth_maps(panels: Mapping[str, np.ndarray], timesteps: np.ndarray, *, title: str) -> bytes:
+    """Each of ``panels``, name -> (T, L), as a map of block (across) and timestep (up, noise on top), side by side.
+
+    Each has a colour bar of its own, from its lowest to its highest value; ``timesteps`` (T,) is in any order.
+    """
+    order = np.argsort(np.asarray(timesteps))
+    steps = np.asarray(timesteps)[order]
+    figure = new_figure(max(0.6 + _STEP * len(panels), _NARROWEST), 3.9)
+    figure.text(
+        0.12 / figure.get_figwidth(), 0.94, title, fontsize=HEAD, fontweight="bold", color=INK, parse_math=False
+    )
+    for place, (name, values) in enumerate(panels.items()):
+        left = 0.65 + place * _STEP
+        axes = add_axes(figure, Box(left, 0.75, *_MAP))
+        image = axes.imshow(values[order], aspect="auto", origin="lower", cmap="viridis", interpolation="nearest")
+        axes.set_title(name, loc="left", fontsize=TEXT, color=INK, parse_math=False)
+        blocks = np.unique(np.linspace(0, values.shape[1] - 1, min(values.shape[1], 7)).round().astype(int))
+        rows = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
+        axes.set_xticks(blocks, [str(block) for block in blocks])
+        axes.set_yticks(rows, [str(steps[row]) for row in rows])
+        axes.tick_params(labelsize=SMALL, length=2, width=0.5, colors=FAINT)
+        axes.set_xlabel("block", fontsize=SMALL, color=FAINT)
+        if place == 0:
+            axes.set_ylabel("image  ←  timestep  →  noise", fontsize=SMALL, color=FAINT)
+        hide_spines(axes, ("top", "right", "bottom", "left"))
+        bar: Any = figure.colorbar(image, cax=add_axes(figure, Box(left + _MAP[0] + 0.1, 0.75, 0.1, _MAP[1])))
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5, colors=FAINT)
+    return png_bytes(figure)

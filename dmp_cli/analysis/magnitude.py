@@ -1,0 +1,143 @@
+"""How large what a patch adds is beside the hidden state it is added to. Letters: T timesteps, L blocks, B images."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone
+from ..data import ImageSource, as_floats, center_crop, decode
+from ..diffusion import Schedule
+from ..errors import DataError, PatchError
+from ..latents import Codec, image_size
+from ..patching import PatchedBackbone, prompted_blocks
+from ..runtime import randomness
+from ..storage import write_text
+
+
+@dataclass(frozen=True)
+class Added:
+    """Norms at the input of every prompted block, over all places and channels, means over the images."""
+
+    timesteps: np.ndarray  # (T,)
+    added: np.ndarray  # (T, L), of gate weights times prompts
+    hidden: np.ndarray  # (T, L), of the hidden state they are added to
+    ratio: np.ndarray  # (T, L), mean of each image's own ratio
+
+    def to_json(self) -> dict[str, Any]:
+        """The mean ratio of each block, over the timesteps, and what it is."""
+        return {
+            "ratio": [float(ratio) for ratio in self.ratio.mean(0)],
+            "definition": "norm of gate weights times prompts / norm of the hidden state at the block's input, on real "
+            "images, mean over images and timesteps",
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``added.csv``: a line a block and timestep."""
+        buffer = io.StringIO()
+        table = csv.writer(buffer, lineterminator="\n")
+        table.writerow(["block", "timestep", "added_norm", "hidden_norm", "ratio"])
+        for block in range(self.ratio.shape[1]):
+            for row, timestep in enumerate(self.timesteps):
+                numbers = (self.added[row, block], self.hidden[row, block], self.ratio[row, block])
+                table.writerow([block, int(timestep), *(f"{number:.7g}" for number in numbers)])
+        write_text(folder / "added.csv", buffer.getvalue())
+
+
+def encode_some(
+    images: ImageSource, *, backbone: Backbone, codec: Codec, count: int, seed: int
+) -> tuple[Tensor, Tensor | None]:
+    """Latents (B, C, H, W) of up to ``count`` images spread evenly over a data set, and their condition (B,).
+
+    The condition is the images' classes or captions; where the data set has none, the null condition, or class 0.
+
+    Raises:
+        DataError: an image that cannot be read, or more classes than the backbone knows.
+    """
+    indices = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)).tolist()
+    side = image_size(codec, backbone)
+    pixels = []
+    for index in indices:
+        picture = decode(images.read(index), channels=codec.image_channels, name=images.name(index))
+        cut = np.array(center_crop(picture, image_size=side))
+        pixels.append(torch.from_numpy(cut.reshape(side, side, codec.image_channels)).permute(2, 0, 1))
+    noise = None
+    if codec.has_posterior:
+        noise = randomness.normal("added-posterior", backbone.sample_shape, seed=seed, indices=indices)
+        noise = noise.to(backbone.device)
+    x0 = codec.encode(as_floats(torch.stack(pixels).to(backbone.device)), noise=noise)
+    return x0, _condition(images, indices, backbone)
+
+
+def _condition(images: ImageSource, indices: list[int], backbone: Backbone) -> Tensor | None:
+    if backbone.takes_text:
+        captions = [images.caption(index) if images.captioned[index] else "" for index in indices]
+        return backbone.captions.indices(captions)
+    if not backbone.num_classes:
+        return None
+    if not images.classes and backbone.has_null:
+        return backbone.null_condition(len(indices))
+    if len(images.classes) > backbone.num_classes:
+        raise DataError(
+            f"{images.path} has {len(images.classes)} classes, and the backbone knows {backbone.num_classes}"
+        )
+    return torch.from_numpy(images.labels[indices]).to(backbone.device)
+
+
+@torch.inference_mode()
+def measure_added(
+    patched: PatchedBackbone, x0: Tensor, *, condition: Tensor | None, timesteps: Sequence[int], seed: int
+) -> Added:
+    """Send latents ``x0`` (B, C, H, W), noised to each of ``timesteps``, through the patched backbone.
+
+    Raises:
+        PatchError: prompts that are prepended are added to nothing; nor is there anything where no block has prompts.
+    """
+    if patched.patch.config.position == "prepend" or not patched.patch.hidden_shapes:
+        raise PatchError("this patch adds nothing to a hidden state: its prompts are prepended, or it has none")
+    schedule = Schedule(patched.backbone.schedule, device=x0.device)
+    shape = tuple(x0.shape[1:])
+    noise = randomness.normal("added", shape, seed=seed, indices=list(range(len(x0)))).to(x0.device)
+    rows = []
+    with _norms(patched) as seen:
+        for timestep in timesteps:
+            seen.clear()
+            at = torch.full((len(x0),), timestep, device=x0.device)
+            patched(schedule.add_noise(x0, noise=noise, timesteps=at), at, condition)
+            rows.append(torch.stack([torch.stack(pair) for pair in seen]).double().cpu().numpy())  # (L, 2, B)
+    norms = np.stack(rows)  # (T, L, 2, B)
+    added, hidden = norms[:, :, 0], norms[:, :, 1]
+    return Added(np.asarray(timesteps), added.mean(-1), hidden.mean(-1), (added / hidden).mean(-1))
+
+
+@contextlib.contextmanager
+def _norms(patched: PatchedBackbone) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Per forward, for each prompted block in turn: the norms (B,) of what is added and of what it is added to."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    before: list[Tensor] = []
+    take = type(patched.backbone).take_hidden
+
+    def keep(module: Any, args: Any, kwargs: Any) -> None:
+        before.append(take(args, kwargs).float())
+
+    def compare(module: Any, args: Any, kwargs: Any) -> None:
+        hidden = before.pop()
+        added = take(args, kwargs).float() - hidden
+        seen.append((added.flatten(1).norm(dim=1), hidden.flatten(1).norm(dim=1)))
+
+    with contextlib.ExitStack() as hooks:
+        for block in prompted_blocks(patched.backbone.list_blocks(), patched.patch.config):
+            # The one runs before the patch's own hook, the other after it.
+            for hook, first in ((keep, True), (compare, False)):
+                handle = block.module.register_forward_pre_hook(hook, with_kwargs=True, prepend=first)
+                hooks.callback(handle.remove)
+        yield seen

@@ -1,0 +1,84 @@
+"""Backbones of a known shape without their weights: for counting, for training from scratch, for early checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import BackboneHints, build
+from ..errors import CheckpointError, ConfigError
+from ..storage import Weights, peek_config, read_weights
+from . import dit_weights
+from .base import Backbone
+from .families import FAMILIES, recognise
+from .names import Known, named_sizes
+from .native_file import read_header
+from .sources import EMBEDDED
+
+
+def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
+    """The backbone of a diffusers folder or a name, on ``meta``, its weights unread; None where only they tell.
+
+    So it is for every DiT: a name such as dit-b2 says neither the size of the images nor the classes.
+    """
+    path = Path(name) if checkpoint is None else Path(checkpoint)
+    config = peek_config(path) if path.is_dir() else None
+    weights = Weights({}, {}, config, path)
+    for key, family in FAMILIES.items():
+        if config is not None and key != "dit" and family.recognises(weights):
+            with torch.device("meta"):
+                return family.build_empty(family.read_sizes(weights, BackboneHints()), source=path)
+    named = named_sizes(name) if config is None else None
+    return build_backbone(name) if named is not None and named.family != "dit" else None
+
+
+def is_size_name(name: str) -> bool:
+    """Whether ``name`` alone gives a backbone's sizes: dit-s2 … dit-xl8, sd-v1.5, or a ``.json`` file of sizes."""
+    return named_sizes(name) is not None or name.endswith(".json")
+
+
+def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbone:
+    """A backbone of a known shape without its weights: on ``meta`` for counting, else for training from scratch.
+
+    ``name`` is a registry name, a ``.json`` file of sizes, or a weight file; ``changes`` replace single sizes
+    (``num_classes``, ``input_size``, ``in_channels``) where they are not None.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    known = _known_sizes(name)
+    if known.family != "dit":
+        side = given.pop("input_size", None)
+        if given:
+            raise ConfigError(f"--{min(given).replace('_', '-')}: the sizes of {name} are fixed")
+        with torch.device(device):
+            backbone: Backbone = FAMILIES[known.family].build_empty(known.sizes)
+        if side is not None:
+            backbone.resize(side)
+        return backbone
+    if "num_classes" in given:
+        given["null_row"] = given["num_classes"] > 1
+    sizes = build(dit_weights.DiTConfig, **{**known.sizes, **given}).model_dump()
+    with torch.device(device):
+        return dit_weights.build_empty(sizes)
+
+
+def _known_sizes(name: str) -> Known:
+    named = named_sizes(name)
+    if named is not None:
+        return named
+    path = EMBEDDED.get(name, Path(name))
+    if path.suffix == ".json" and path.exists():
+        try:
+            return Known(
+                "dit", build(dit_weights.DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump()
+            )
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is no JSON file of sizes: {error}") from error
+    weights = read_weights(path)
+    own = read_header(weights, families=FAMILIES)
+    if own is not None:
+        return Known(own.family, own.sizes)
+    family = recognise(weights)
+    return Known(family, FAMILIES[family].read_sizes(weights, BackboneHints(trained_with="meta")))

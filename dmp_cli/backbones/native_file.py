@@ -1,0 +1,72 @@
+"""Backbones in this tool's own files: one safetensors file whose header says all that loading them needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..config import CodecRecord, ScheduleConfig
+from ..errors import CheckpointError
+from ..storage import Weights, safetensors_bytes, write_bytes
+from .base import Backbone
+
+_METADATA = "dmp.backbone"
+
+
+class OwnHeader(NamedTuple):
+    """What a file says of its backbone."""
+
+    family: str
+    sizes: dict[str, Any]
+    schedule: ScheduleConfig
+    codec: CodecRecord | None
+    text_folder: Path | None
+    side: int | None  # of the samples it was trained on, where it takes any; None: its own
+
+
+def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
+    """Write a backbone as one safetensors file that needs no option to be loaded again, whole or not at all."""
+    about = {
+        "family": backbone.family,
+        "sizes": backbone.sizes,
+        "schedule": backbone.schedule.model_dump(),
+        "codec": codec.model_dump(),
+        "text_folder": backbone.text_folder and str(backbone.text_folder),
+        "side": backbone.sample_shape[1] if backbone.any_size else None,
+        "training": training,
+    }
+    metadata = {"format": "pt", _METADATA: json.dumps(about)}
+    write_bytes(Path(path), safetensors_bytes(backbone.state_dict(), metadata))
+
+
+def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | None:
+    """What a file of :func:`save_backbone` says of itself, read and checked; None for any other file."""
+    if _METADATA not in weights.metadata:
+        return None
+    try:
+        about = json.loads(weights.metadata[_METADATA])
+        if about["family"] not in families:
+            raise ValueError(f"family {about['family']}")
+        return OwnHeader(
+            family=about["family"],
+            sizes=dict(about["sizes"]),
+            schedule=ScheduleConfig(**about["schedule"]),
+            codec=CodecRecord(**about["codec"]) if about.get("codec") else None,
+            text_folder=Path(about["text_folder"]) if about.get("text_folder") else None,
+            side=int(about["side"]) if about.get("side") else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error
+
+
+def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | None, Path | None]:
+    """The codec that goes with the weights, and the folder of their text encoder; None: nothing says so."""
+    if own is not None:
+        return own.codec, own.text_folder
+    if weights.pipeline is None:
+        return None, None
+    pipeline = weights.pipeline.resolve()  # what is kept in files must be found from any folder
+    has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
+    return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None

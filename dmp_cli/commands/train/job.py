@@ -1,0 +1,197 @@
+"""What ``dmp train`` does once its options are understood, in one process or in each of many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...config import PatchConfig, Prompt, TrainConfig
+from ..console import Printer
+from ..processes import together
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...data import ImageSource
+    from ...latents import LatentStore
+    from ...pipeline import Loaded
+    from ...runtime import World
+    from ...training import RunFolder, RunState, Trainee
+    from .watchers import Watchers
+
+# What says how a command runs, not what it makes: a continued run takes it anew.
+_PASSING = (
+    "resume",
+    "force",
+    "json",
+    "verbose",
+    "quiet",
+    "dry_run",
+    "config",
+    "output",
+    "device",
+    "download",
+    "tensorboard",
+)
+
+
+def run_train(
+    run: RunFolder, config: TrainConfig, patch_config: PatchConfig | None, options: dict[str, Any], printer: Printer
+) -> None:
+    """Train as ``config`` says, as one of the processes that were started together."""
+    with together(options, printer) as (world, device):
+        job = _Job(world, device, run, config, patch_config, options, printer)
+        job.train(job.begin())
+
+
+class _Job:
+    """One process' part of a run: everything is checked before the first file is written."""
+
+    def __init__(
+        self,
+        world: World,
+        device: torch.device,
+        run: RunFolder,
+        config: TrainConfig,
+        patch_config: PatchConfig | None,
+        options: dict[str, Any],
+        printer: Printer,
+    ) -> None:
+        from ...training import prepare
+        from .latent_store import find_store
+        from .watchers import tensorboard_writer
+
+        self.world, self.device, self.run, self.config = world, device, run, config
+        self.options, self.printer = options, printer
+        self.writer = tensorboard_writer() if options["tensorboard"] and world.is_first else None
+        world.share(config.batch_size)
+        if config.shard_backbone:
+            world.check_spread()
+        self.images = self._find_images(patch_config)
+        self.loaded = self._load()
+        self.trainee = prepare(
+            config, backbone=self.loaded.backbone, codec=self.loaded.codec, patch_config=patch_config
+        )
+        self.store: LatentStore | None = find_store(self.images, self.trainee, config)
+        self.settings = _settings(config, patch_config, self.loaded, options)
+        self.settings["images"] = {"fingerprint": self.images.fingerprint, "count": len(self.images)}
+
+    def _find_images(self, patch_config: PatchConfig | None) -> ImageSource:
+        from ...data import find_images
+        from ...pipeline import check_early
+        from ...training import check_captions, check_noise
+
+        images = find_images(self.config.data)
+        if patch_config is not None:
+            check_noise(self.config, patch_config)
+        early = check_early(self.options, patch_config)
+        if early is not None:
+            check_captions(images, early)
+        return images
+
+    def _load(self) -> Loaded:
+        import torch
+
+        from ...pipeline import build_fresh, load_bare
+        from ...training import check_conditions
+
+        # where the weights are to be spread over the devices, none of them ever holds all
+        device = torch.device("cpu") if self.config.shard_backbone else self.device
+        if self.config.method == "scratch":
+            classes = len(self.images.classes)
+            loaded = build_fresh(self.options, device, data_classes=classes, seed=self.config.seed)
+        else:
+            loaded = load_bare(self.options, device)
+        check_conditions(self.images, loaded.backbone)
+        return loaded
+
+    def begin(self) -> RunState | None:
+        """Claim the run's folder; the state to go on from, None: from the start. The same in every process."""
+        world, resume = self.world, self.options["resume"]
+        world.agree({name: value for name, value in self.settings.items() if name != "options"})
+        world.tell(lambda: self.run.open(self.settings, resume=resume, force=self.options["force"]))
+        state = world.tell(lambda: self.run.load_state(warn=self.printer.warn) if resume else None)
+        if state is not None:
+            self.printer.note(f"continuing {self.run.path} after step {state.step}")
+        count = sum(parameter.numel() for parameter in self.trainee.learnt.values())
+        self.printer.note(
+            f"{self.config.method}: {count:,} parameters learnt, {len(self.images):,} images, {self.device}, "
+            + self.config.dtype
+            + (f", {world.size} processes" if world.size > 1 else "")
+        )
+        return state
+
+    def train(self, state: RunState | None) -> None:
+        """Fill the latent store, train, and say what was written."""
+        from ...runtime import StopRequest
+        from ...training import train
+        from .latent_store import fill_store
+        from .watchers import Watchers
+
+        config, printer = self.config, self.printer
+        with StopRequest() as request:
+            if self.store is not None:
+                fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
+            events = self.writer and self.writer(str(self.run.path / "tensorboard"))
+            watchers = Watchers(self.run, self.trainee, config, printer, writer=events, world=self.world)
+            watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
+            steps = train(
+                self.trainee,
+                images=self.images,
+                config=config,
+                run=self.run,
+                state=state,
+                stop=lambda: request.number,
+                store=self.store,
+                world=self.world,
+                device=self.device,
+            )
+            with printer.progress("train", config.steps, done=state.step if state else 0) as advance:
+                for event in steps:
+                    watchers.see(event)
+                    advance(event.step, watchers.remark)
+        if self.world.is_first:
+            _report(self.run, self.trainee, config, watchers, printer)
+
+
+def _settings(
+    config: TrainConfig, patch_config: PatchConfig | None, loaded: Any, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The resolved config.json: what was asked for, and what it came to."""
+    record = loaded.backbone.record
+    return {
+        "options": {key: _absolute(key, value) for key, value in options.items() if key not in _PASSING},
+        "train": config.model_dump(mode="json"),
+        "patch": patch_config and patch_config.model_dump(),
+        "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
+        "codec": loaded.codec.record.model_dump(exclude={"source"}),
+    }
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """A path as it can be found from any folder; everything else as it is."""
+    if key == "lora_targets":  # a layer's name, even where a file is called the same
+        return value
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
+        return str(Path(value).resolve())
+    return value
+
+
+def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
+    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
+
+
+def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
+    written = run.learnt_file(trainee)
+    printer.say(f"wrote {written}" + (f" and {run.learnt_file(trainee, ema=True).name}" if config.ema else ""))
+    if watchers.bad:
+        printer.warn(f"{watchers.bad} unreadable images were skipped")
+    printer.result(
+        {
+            "output": str(written),
+            "run": str(run.path),
+            "steps": config.steps,
+            "skipped_images": watchers.bad,
+            "last": watchers.last_line,
+        }
+    )

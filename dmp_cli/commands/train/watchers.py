@@ -1,0 +1,89 @@
+"""What else happens as a run goes on: bad images named, TensorBoard, a sample grid every so often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...config import Prompt, SampleConfig, TrainConfig
+from ...errors import ConfigError
+from ..console import Printer
+
+if TYPE_CHECKING:
+    from ...runtime import World
+    from ...training import Progress, RunFolder, Trainee
+
+_GRID = SampleConfig(num_images=16, batch_size=16, steps=50)
+
+
+class Watchers:
+    """What else happens as a run goes on: bad images named, curves, sample grids."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        trainee: Trainee,
+        config: TrainConfig,
+        printer: Printer,
+        *,
+        writer: Any | None,
+        world: World,
+    ) -> None:
+        self.run, self.trainee, self.config, self.printer = run, trainee, config, printer
+        self.world, self.bad = world, 0
+        self.prompts: tuple[Prompt, ...] | None = None  # what sample grids show, for a backbone that reads text
+        self.remark = ""
+        self.last_line: dict[str, Any] = {}
+        self.writer = writer  # TensorBoard's; None: not asked for
+
+    def see(self, event: Progress) -> None:
+        """Take note of one step."""
+        for message in event.bad:
+            self.bad += 1
+            self.printer.warn(f"skipped: {message}")
+            if self.world.is_first:
+                self.run.log({"step": event.step, "skipped": message})
+        if event.line is not None:
+            self.last_line = event.line
+            self.remark = f"loss {event.line['loss']:.4f}  {event.line['images_per_second']:.1f} images/s"
+            if event.line["skipped_steps"]:
+                self.printer.warn(
+                    f"{event.line['skipped_steps']} of the last steps skipped: loss or gradients not finite"
+                )
+            if self.writer is not None:
+                for name, value in event.line.items():
+                    self.writer.add_scalar(name, value, event.step)
+                self.writer.flush()
+        # where the weights are spread over the processes, all of them have to draw
+        draws = self.world.is_first or self.config.shard_backbone
+        if draws and self.config.sample_every and event.step % self.config.sample_every == 0:
+            self._draw(event.step)
+
+    def _draw(self, step: int) -> None:
+        from ...report import draw_image_grid
+        from ...sampling import resolve, sample
+        from ...storage import write_bytes
+
+        backbone = self.trainee.backbone
+        changes: dict[str, Any] = {
+            "guidance": 1.5 if backbone.has_null else 1.0,
+            "seed": self.config.seed,
+            "prompts": self.prompts,
+        }
+        changes["dtype"] = self.config.dtype  # frozen weights may be kept in it
+        config = _GRID.model_copy(update=changes)
+        (images,) = sample(
+            self.trainee.denoiser, backbone=backbone, codec=self.trainee.codec, config=resolve(config, backbone)
+        )
+        if not self.world.is_first:
+            return
+        grid = draw_image_grid([image.pixels for image in images], rows=4, columns=4)
+        write_bytes(self.run.samples / f"step-{step:08d}.png", grid)
+
+
+def tensorboard_writer() -> Any:
+    """TensorBoard's writer class. Raises ConfigError when TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("--tensorboard needs TensorBoard", hint="pip install 'dmp-cli[tensorboard]'") from error
+    return SummaryWriter

@@ -1,0 +1,92 @@
+"""Decoding image files to 8-bit pictures, whatever is wrong with them said by name, and cutting out their squares."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError
+
+_STRIP = 64  # length to width
+CROP = "adm-center"  # how center_crop cuts, in the records of files that hold what it gave
+
+# Named one by one: among Pillow's other formats are some that start a foreign program (EPS runs Ghostscript).
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
+def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
+    """Decode one image file to 8 bits, grey (``channels`` 1, mode L) or colour (3, mode RGB).
+
+    EXIF rotation is applied, transparency is laid over white, of an animation the first frame is taken. Grey pixels of
+    16 bits become round(v / 257); 32-bit integers count as 16-bit ones and must lie in 0...65535; of 16-bit colour
+    Pillow keeps the high byte. Float pixels are refused: their range is unknown. Whatever is wrong with the file
+    (cut short, no image, too many pixels) raises DataError with ``name``.
+    """
+    assert channels in (1, 3)
+    with naming(name):
+        if not data:
+            raise ValueError("the file is empty")
+        image = _in_colours(ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=_FORMATS)))
+        return image if len(image.mode) == channels else image.convert("L" if channels == 1 else "RGB")
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    """Any mode to L or RGB."""
+    if image.mode.startswith("I"):
+        return _narrow(image)
+    if image.mode == "F":
+        raise ValueError("float pixels have no agreed range; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+# v8 = round(v16 / 257): 0 -> 0, 65535 -> 255; Pillow's own conversion clips everything above 255
+def _narrow(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64)  # (H, W)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ValueError("integer pixels outside 0...65535 have no agreed range; save it with 8 or 16 bits")
+    narrow = ((wide + 128) // 257).astype(np.uint8)
+    transparent = image.info.get("transparency")  # the one grey value that a PNG may declare transparent
+    if isinstance(transparent, int):
+        narrow[wide == transparent] = 255
+    return Image.fromarray(narrow)
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a file into a DataError that names it."""
+    try:
+        yield
+    except (DataError, MemoryError):  # too little memory says nothing about the file
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"cannot read {name}: not an image of a known format") from error
+    except Exception as error:  # of any type: damaged bytes make Pillow's readers fail in every possible way
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise DataError(f"cannot read {name}: {reason}") from error
+
+
+def center_crop(image: Image.Image, *, image_size: int) -> Image.Image:
+    """The central square of a picture, ``image_size`` pixels wide, as ADM and DiT cut it (their ``center_crop_arr``).
+
+    Halved by BOX while the shorter side is at least twice ``image_size``, then BICUBIC. A picture of exactly that size
+    comes back bit for bit. Ours: a strip longer than 64 times its width loses its ends first, to spare the memory.
+    """
+    longest = _STRIP * min(image.size)
+    image = _central(image, width=min(image.width, longest), height=min(image.height, longest))
+    while min(image.size) >= 2 * image_size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = image_size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    return _central(image, width=image_size, height=image_size)
+
+
+def _central(image: Image.Image, *, width: int, height: int) -> Image.Image:
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

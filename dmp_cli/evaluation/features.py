@@ -1,0 +1,138 @@
+"""Images to feature vectors: the networks that scores are computed in.
+
+Letters: B images in a batch, H x W pixels, d features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import MetricError
+from ..storage import open_torchscript, sha256_of
+from . import inception
+from .digit_classifier import CLASSIFIER_FILE, NUM_FEATURES, load_classifier
+from .image_encoders import load_vision, square_resize
+
+MAX_PIXEL_FEATURES = 4096
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A feature network: called with images (H, W, 3), uint8, of their original sizes, it gives float32 (B, d).
+
+    ``prepare`` and ``embed`` are the two halves of a call, so that the first can run in threads beside the second.
+    """
+
+    name: str  # inception, clip, dinov2, pixels, digits, or the file's name
+    width: int | None  # d; None where only the images tell
+    digest: str  # SHA-256 of the weights, or "pixels"
+    prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False)  # one image -> the network's input, float32
+    network: Network = field(repr=False)  # (B, ...) -> (B, d)
+    device: str = "cpu"
+    resize: str = "none"  # how images are brought to the network's size, in words
+    classify: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)  # (n, d) -> logits (n, c)
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return self.embed([self.prepare(image) for image in images])
+
+    def embed(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Features (B, d) of prepared images. Raises MetricError when they do not fit the network or are not finite."""
+        shapes = sorted({array.shape for array in prepared})
+        if len(shapes) > 1:
+            raise MetricError(
+                f"features {self.name} need images of one size, and here are {shapes[0]} and {shapes[1]}",
+                hint="Resize the images, or use --features inception, which resizes them itself.",
+            )
+        with torch.inference_mode():
+            features = self.network(torch.from_numpy(np.stack(prepared)).to(self.device)).float().cpu().numpy()
+        if features.ndim != 2 or self.width not in (None, features.shape[1]):
+            raise MetricError(f"features {self.name} came out as {features.shape}, not (images, {self.width or 'd'})")
+        if not np.isfinite(features).all():
+            raise MetricError(f"features {self.name} are not finite for some images")
+        return features
+
+
+def load_extractor(
+    name: str, *, inception_weights: Path | None = None, feature_weights: Path | None = None, device: str = "cpu"
+) -> Extractor:
+    """The extractor ``inception``, ``clip``, ``dinov2``, ``pixels`` or ``digits``, or of the TorchScript file ``name``.
+
+    Args:
+        inception_weights: the file; None: $DMP_INCEPTION, then the user cache. Nothing is ever downloaded.
+        feature_weights: the folder of transformers that ``clip`` and ``dinov2`` need.
+        device: where the network runs, such as "cpu" or "cuda:1".
+
+    A TorchScript file must map float32 (B, 3, 299, 299) in [0, 255], resized as clean-fid does, to (B, d).
+    Raises MetricError when weights are missing, damaged, of another digest, or would touch files.
+    """
+    if name == "inception":
+        network = inception.open_inception(inception.find_inception(inception_weights), device=device)
+        classify = inception.inception_classifier(network)
+        made_of = (
+            inception.INCEPTION_WIDTH,
+            inception.INCEPTION_DIGEST,
+            inception.clean_resize(),
+            network,
+            device,
+            inception.CLEAN_RESIZE,
+            classify,
+        )
+        return Extractor(name, *made_of)
+    if name in ("clip", "dinov2"):
+        vision = load_vision(name, feature_weights, device=device)
+        resize = "bicubic to 224, central square"
+        return Extractor(name, vision.width, vision.digest, square_resize, vision.network, device, resize)
+    if name == "pixels":
+        return Extractor(name, None, name, _as_grid, _flatten)
+    if name == "digits":
+        return _digits(device)
+    return _from_file(Path(name), device)
+
+
+def _as_grid(image: np.ndarray) -> np.ndarray:
+    if image.size > MAX_PIXEL_FEATURES:
+        raise MetricError(
+            f"features pixels are for small images: {image.shape} gives {image.size} features, "
+            f"and {MAX_PIXEL_FEATURES} are the limit",
+            hint="Use --features inception.",
+        )
+    return image.astype(np.float32) / 255  # (H, W, 3)
+
+
+def _flatten(images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1)  # (B, H*W*3)
+
+
+def _digits(device: str) -> Extractor:
+    classifier = load_classifier().to(device)
+    return Extractor("digits", NUM_FEATURES, sha256_of(CLASSIFIER_FILE), _as_grey, classifier, device)
+
+
+def _as_grey(image: np.ndarray) -> np.ndarray:
+    return image.mean(2, dtype=np.float32)[None]  # (1, H, W), 0..255
+
+
+def _from_file(path: Path, device: str) -> Extractor:
+    if not path.is_file():
+        raise MetricError(
+            f"--features {path}: neither inception, clip, dinov2, pixels, digits nor an existing TorchScript file",
+            hint="Give one of the names, or the path of a TorchScript file.",
+        )
+    network = open_torchscript(path, device=device)
+    try:
+        with torch.inference_mode():
+            shape = tuple(network(torch.zeros(1, 3, 299, 299, device=device)).shape)
+    except (RuntimeError, AttributeError) as error:
+        raise MetricError(f"{path}: its network does not take images (B, 3, 299, 299)") from error
+    if len(shape) != 2:
+        raise MetricError(f"{path}: its network gives {shape} for one image, not (1, features)")
+    return Extractor(
+        path.name, shape[1], sha256_of(path), inception.clean_resize(), network, device, inception.CLEAN_RESIZE
+    )

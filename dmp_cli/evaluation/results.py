@@ -1,0 +1,180 @@
+"""The scores of an evaluation as a record, and as a Markdown table: a row per folder of samples, base first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..config import Frozen
+from .metrics import HIGHER_IS_BETTER, title_of
+from .statistics import Provenance
+
+_MOST_DECIMALS = 5
+
+
+class Score(Frozen):
+    """One metric of one folder. A spread is the standard error over which images were drawn, the reference held."""
+
+    value: float
+    spread: float | None  # None: without resamples
+    difference: float | None  # to the first folder; None: this is the first
+    difference_spread: float | None  # image k of both folders resampled together, where they hold equally many
+    interval: tuple[float, float] | None = None  # 95 %, of the difference; None: no spread, or the first folder
+    subset_size: int | None = None  # kid: images in a subset
+    subset_std: float | None = None  # kid: standard deviation over the subsets
+
+    @property
+    def excludes_zero(self) -> bool | None:
+        """Whether the interval of the difference lies on one side of zero; None: there is no interval."""
+        return None if self.interval is None else self.interval[0] > 0 or self.interval[1] < 0
+
+
+class Row(Frozen):
+    """One folder of samples."""
+
+    samples: str
+    count: int
+    provenance: Provenance
+    scores: dict[str, Score]
+    made: dict[str, Any] | None  # the folder's samples.json: how the images were made; None: it has none
+
+
+class Evaluation(Frozen):
+    """All rows in the given order, the first is the base; what they were scored against, in what, by which versions."""
+
+    rows: tuple[Row, ...]
+    reference: str
+    reference_provenance: Provenance
+    features: str
+    features_digest: str
+    features_width: int
+    bootstrap: int
+    repeats: int = 0
+    seed: int
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers, for ``report.json``."""
+        content = self.model_dump(mode="json")
+        for row, written in zip(self.rows, content["rows"], strict=True):
+            for metric, score in row.scores.items():
+                written["scores"][metric]["excludes_zero"] = score.excludes_zero
+        return content
+
+
+def score_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Column titles and one row of text per folder, base first; every column but the first holds numbers."""
+    names = [title_of(score, evaluation.features) for score in evaluation.rows[0].scores]
+    titles = [title for name in names for title in (name, f"Δ {name}")]
+    return ["samples", "images", *titles], [_cells(row, evaluation.repeats) for row in evaluation.rows]
+
+
+def render_scores(evaluation: Evaluation) -> str:
+    """The text of ``report.md``: the table, and under it the reference, the features and all warnings."""
+    columns, rows = score_table(evaluation)
+    align = ["---", *["---:"] * (len(columns) - 1)]
+    table = [_line(cells) for cells in (columns, align, *rows)]
+    return "\n".join(["# Scores", "", *table, "", *_notes(evaluation)]) + "\n"
+
+
+def notes_of(evaluation: Evaluation) -> list[str]:
+    """What a reader must know of the numbers: what a spread is, and every warning, in sentences."""
+    warnings = (f"Warning: {warning}" for warning in evaluation.warnings)
+    return [_about_spreads(evaluation), *verdicts_of(evaluation), *warnings]
+
+
+def verdicts_of(evaluation: Evaluation) -> list[str]:
+    """A sentence for each difference that has an interval: whether it excludes zero."""
+    return [
+        _verdict(
+            name, score, title=title_of(name, evaluation.features), of=row.samples, base=evaluation.rows[0].samples
+        )
+        for row in evaluation.rows[1:]
+        for name, score in row.scores.items()
+        if score.interval is not None
+    ]
+
+
+def _verdict(name: str, score: Score, *, title: str, of: str, base: str) -> str:
+    assert score.interval is not None
+    assert score.difference is not None
+    low, high = (f"{end:+.3g}" for end in score.interval)
+    span = f"the 95 % interval of the difference, {low} to {high},"
+    if not score.excludes_zero:
+        return f"{title} of {of}: {span} holds zero, so it is not shown to differ from {base}."
+    better = (score.difference > 0) == (name in HIGHER_IS_BETTER)
+    word = f"{'lower' if score.difference < 0 else 'higher'} ({'better' if better else 'worse'})"
+    return f"{title} of {of} is {word} than that of {base}: {span} excludes zero."
+
+
+def _cells(row: Row, repeats: int) -> list[str]:
+    cells = [row.samples, f"{repeats}\u00a0×\u00a0{row.count // repeats:,}" if repeats else f"{row.count:,}"]
+    for score in row.scores.values():
+        cells += [plus_minus(score.value, score.spread) + _subset(score), _difference(score)]
+    return cells
+
+
+def _difference(score: Score) -> str:
+    if score.difference is None:
+        return "base"
+    return plus_minus(score.difference, score.difference_spread, signed=True)
+
+
+def _subset(score: Score) -> str:
+    return "" if score.subset_size is None else f" (m = {score.subset_size})"
+
+
+def plus_minus(value: float, spread: float | None, *, signed: bool = False) -> str:
+    """``value ± spread`` to two significant digits of the spread; without one, to four of the value."""
+    sign = "+" if signed else ""
+    if not spread:
+        return f"{value:{sign}.4g}" + ("" if spread is None else " ± 0")
+    decimals = max(0, 1 - math.floor(math.log10(spread)))
+    if decimals > _MOST_DECIMALS:
+        return f"{value:{sign}.2e} ± {spread:.1e}"
+    rounded = round(value, decimals) + 0.0  # no minus in front of a zero
+    return f"{rounded:{sign}.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    known = evaluation.reference_provenance
+    count = "an unknown number of" if known.count is None else f"{known.count:,}"
+    versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
+    notes = [
+        f"{direction_of(evaluation)} {_about_spreads(evaluation)}",
+        "",
+        f"- Reference: {evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}",
+        f"- Features: {evaluation.features}, {evaluation.features_width} wide, {evaluation.features_digest}",
+        f"- Versions: {versions}",
+    ]
+    notes += [f"- {verdict}" for verdict in verdicts_of(evaluation)]
+    return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
+
+
+def direction_of(evaluation: Evaluation) -> str:
+    """Which of the scores are better low, and which high, in a sentence."""
+    scores = evaluation.rows[0].scores
+    high = [title_of(name, evaluation.features) for name in scores if name in HIGHER_IS_BETTER]
+    low = [title_of(name, evaluation.features) for name in scores if name not in HIGHER_IS_BETTER]
+    if not high:
+        return "Lower is better."
+    return f"Higher is better for {', '.join(high)}" + (f", lower for {', '.join(low)}." if low else ".")
+
+
+def _about_spreads(evaluation: Evaluation) -> str:
+    if evaluation.repeats > 1:
+        return (
+            f"A score is the mean over {evaluation.repeats} parts of consecutive images, each scored by itself; ± is "
+            "its standard error, Δ the difference to the first row, part by part."
+        )
+    if evaluation.bootstrap < 2:
+        return "No spreads were asked for."
+    return (
+        f"± is the standard error over {evaluation.bootstrap} resamples of the samples, the reference held fixed; "
+        "Δ is the difference to the first row, resampled in pairs where the folders hold equally many images."
+    )

@@ -1,0 +1,9 @@
+from .codec import Codec as Codec, image_size as image_size, load_codec as load_codec, load_vae as load_vae
+from .fill import (
+    default_store_folder as default_store_folder,
+    describe_store as describe_store,
+    encode_missing as encode_missing,
+    outdated_stores as outdated_stores,
+    pays_off as pays_off,
+)
+from .store import LatentStore as LatentStore

@@ -1,0 +1,183 @@
+"""Filling a latent store: every image decoded, cropped and encoded once, by as many processes as there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from ..backbones import Backbone
+from ..config import build
+from ..data import CROP, ImageSource, LiveReader, as_floats, check_bad, fits_in_memory
+from ..errors import ConfigError, DataError, DMPError
+from ..storage import home_folder
+from .codec import Codec, image_size
+from .store import LatentStore, StoreRecord, rows_per_file
+
+_CHUNK = 8  # images encoded together, always the same ones: the bytes do not depend on who encodes them
+_WAIT = 0.2  # seconds between two looks at what others are making
+_READERS = 4  # threads that decode image files
+
+
+def pays_off(images: ImageSource, codec: Codec, backbone: Backbone) -> bool:
+    """Whether a store saves work: with a VAE always, in pixel space where the images are too many to keep in memory."""
+    size = image_size(codec, backbone)
+    return codec.record.kind != "pixel" or not fits_in_memory(images, image_size=size, channels=codec.image_channels)
+
+
+def describe_store(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: bool) -> StoreRecord:
+    """The record of the store of these images for this codec."""
+    size, pixel = image_size(codec, backbone), codec.record.kind == "pixel"
+    channels, side = codec.image_channels, size // codec.factor
+    values = channels if pixel else backbone.sample_shape[0] * (2 if codec.has_posterior else 1)
+    shape = (1 if pixel or not flip else 2, values, side, side)  # mirroring pixels is free and exact
+    dtype = "uint8" if pixel else "float32"
+    return StoreRecord(
+        codec=codec.record.kind,
+        codec_digest=codec.record.digest,
+        image_size=size,
+        channels=channels,
+        crop=CROP,
+        data=images.path.name,
+        fingerprint=images.fingerprint,
+        count=len(images),
+        shape=shape,
+        dtype=dtype,
+        rows=rows_per_file(shape, dtype, count=len(images)),
+    )
+
+
+def default_store_folder(record: StoreRecord) -> Path:
+    """``$DMP_HOME/latents/DATA-KEY``: one folder for each data set as it is now, codec and image size."""
+    return home_folder() / "latents" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', record.data)}-{record.key[:12]}"
+
+
+def outdated_stores(record: StoreRecord) -> list[Path]:
+    """Default folders of stores of the same data set, codec and size, made before the data changed."""
+    found = []
+    for manifest in sorted((home_folder() / "latents").glob("*/manifest.json")):
+        try:
+            other = build(StoreRecord, **json.loads(manifest.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, ConfigError):
+            continue
+        changed = {"fingerprint": record.fingerprint, "count": record.count}
+        if other != record and other.model_copy(update=changed) == record:
+            found.append(manifest.parent)
+    return found
+
+
+def encode_missing(
+    store: LatentStore,
+    *,
+    images: ImageSource,
+    codec: Codec,
+    device: torch.device,
+    max_bad: int,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[int]:
+    """Make the files that are missing; yields how many images are done, after each chunk of this process'.
+
+    Any number of processes may do this at once, for one store: each file is made by one of them, and what a killed one
+    was making is taken over. Returns when the store is complete, whoever completed it.
+
+    Raises:
+        DMPError: the disk has no room for it.
+        DataError: more than ``max_bad`` images are unreadable.
+    """
+    size, channels = store.record.image_size, store.record.channels
+    reader = LiveReader(images, image_size=size, channels=channels, keeps=False)
+    _drop_mended(store, reader)
+    check_room(store)
+    while missing := store.missing():
+        idle = True
+        for number in missing:
+            stop()
+            try:
+                with FileLock(store.locks / f"{number:05d}", timeout=0):
+                    idle = False
+                    if not store.is_there(number):
+                        done = store.held()
+                        for count in _make(store, number, reader=reader, codec=codec, device=device, stop=stop):
+                            yield done + count
+            except Timeout:
+                continue  # another process is making it
+        if idle:  # only what others are making is left: wait until one of them has finished, or died
+            time.sleep(_WAIT)
+    check_bad(list(store.problems().values()), images, max_bad=max_bad)
+
+
+def _drop_mended(store: LatentStore, reader: LiveReader) -> None:
+    """Remove files with an image that could not be read then and can be now, so that they are made anew."""
+    for number in set(range(store.record.num_files)) - set(store.missing()):
+        if any(isinstance(_try_read(reader, index), np.ndarray) for index in store.problems_of(number)):
+            store.drop(number)
+
+
+def _try_read(reader: LiveReader, index: int) -> np.ndarray | str:
+    """Pixels (C, H, W), or why there are none."""
+    try:
+        return reader.read(index, mirrored=False)
+    except DataError as error:
+        return error.message
+
+
+def check_room(store: LatentStore) -> None:
+    """Raise DMPError when the disk has no room for what is missing of the store."""
+    record = store.record
+    needed = sum(len(record.span(number)) for number in store.missing()) * record.row_bytes
+    free = shutil.disk_usage(store.path).free
+    if needed > free:
+        raise DMPError(
+            f"the latent store in {store.path} needs {needed / 1e9:.2f} GB more, and the disk has {free / 1e9:.2f} GB",
+            hint="Give a folder on a larger disk with --store-dir, or encode live with --no-latent-store.",
+        )
+
+
+def _make(
+    store: LatentStore, number: int, *, reader: LiveReader, codec: Codec, device: torch.device, stop: Callable[[], None]
+) -> Iterator[int]:
+    span = store.record.span(number)
+    rows = np.zeros((len(span), *store.record.shape), store.record.dtype)
+    problems: dict[int, str] = {}
+    for part, pixels in _decoded(reader, span):
+        stop()
+        good = [index for index, found in zip(part, pixels, strict=True) if isinstance(found, np.ndarray)]
+        problems |= {i: found for i, found in zip(part, pixels, strict=True) if isinstance(found, str)}
+        if good:
+            stacked = np.stack([found for found in pixels if isinstance(found, np.ndarray)])  # (b, C, H, W)
+            rows[[index - span.start for index in good]] = _measure(stacked, store.record, codec, device)
+        yield part[-1] + 1 - span.start
+    store.write(number, rows, problems)
+
+
+def _measure(pixels: np.ndarray, record: StoreRecord, codec: Codec, device: torch.device) -> np.ndarray:
+    """(b, F, K, H, W) of uint8 pixels (b, C, H, W), as they are and mirrored."""
+    if record.codec == "pixel":
+        return pixels[:, None]
+    images = as_floats(torch.from_numpy(pixels).to(device))
+    views = [images, images.flip(-1)][: record.shape[0]]
+    return torch.stack([codec.measure(view) for view in views], dim=1).cpu().numpy()
+
+
+def _decoded(reader: LiveReader, span: range) -> Iterator[tuple[Sequence[int], list[np.ndarray | str]]]:
+    """Chunks of consecutive images: indices, and pixels or why there are none. Decoded ahead, in threads."""
+
+    chunks = [span[start : start + _CHUNK] for start in range(0, len(span), _CHUNK)]
+    with ThreadPoolExecutor(_READERS) as readers:
+        ahead: deque[tuple[range, list[Future[np.ndarray | str]]]] = deque()
+        for chunk in chunks:
+            ahead.append((chunk, [readers.submit(_try_read, reader, index) for index in chunk]))
+            if len(ahead) > 2:
+                part, pixels = ahead.popleft()
+                yield part, [found.result() for found in pixels]
+        for part, pixels in ahead:
+            yield part, [found.result() for found in pixels]

@@ -1,0 +1,236 @@
+"""The latent store: what a codec makes of every image of a data set, kept so that it is made once.
+
+A folder with ``manifest.json``, which says what it was made from, and files of a fixed number of consecutive images
+each. A file appears whole or not at all, so that several processes can fill one store, and a killed one is no harm.
+
+n images, K values of an image at each place of its (H, W) latent grid, F flips: 2 where mirrored images are shown too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+
+from ..config import Frozen, build
+from ..data import Damaged
+from ..errors import ConfigError, DataError
+from ..storage import PARTIAL, make_folder, safetensors_bytes, write_bytes, write_json
+
+_MANIFEST = "manifest.json"
+_FILE_BYTES = 64 << 20  # about; what a kill can lose of each process' work
+_FILES, _FEWEST = 32, 16  # files that several processes should find, and images that a file should hold at least
+_HEADER, _SUM = "dmp.latents", "dmp.crc32"
+_LOCKS = ".locks"
+
+
+class StoreRecord(Frozen):
+    """What a store holds, and what of: ``manifest.json``."""
+
+    format_version: int = 1
+    codec: str  # pixel, vae or tiny-vae
+    codec_digest: str | None  # SHA-256 of its weights; None for pixels
+    image_size: int  # pixels
+    channels: int  # of the images
+    crop: str  # how squares were cut
+    data: str  # name of the data's folder or file
+    fingerprint: str  # of the data
+    count: int  # n
+    shape: tuple[int, ...]  # of one image: (F, K, H, W)
+    dtype: str  # uint8 or float32
+    rows: int  # images in a file; the last has what is left
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything above but the data's name, as hex: moved or renamed data are the same."""
+        return hashlib.sha256(self.model_dump_json(exclude={"data"}).encode()).hexdigest()
+
+    @property
+    def num_files(self) -> int:
+        return -(-self.count // self.rows)
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def span(self, number: int) -> range:
+        """The images in file ``number``."""
+        return range(number * self.rows, min((number + 1) * self.rows, self.count))
+
+
+def rows_per_file(shape: Sequence[int], dtype: str, *, count: int) -> int:
+    """How many images of this shape make a file: about 64 MiB, or less where that leaves few files to share out."""
+    large = _FILE_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return max(1, min(large, max(_FEWEST, -(-count // _FILES))))
+
+
+class LatentStore:
+    """One store. Small to send to worker processes: files are opened, memory-mapped, on first use in each."""
+
+    def __init__(self, path: Path, record: StoreRecord) -> None:
+        self.path, self.record = Path(path), record
+        self._open: dict[int, _OpenFile] = {}
+
+    def check(self) -> None:
+        """Write nothing, but see whether the folder may be, or become, this store.
+
+        Raises:
+            ConfigError: it holds a store of something else, or other things; it says what differs.
+        """
+        if self.path.exists() and not all(_belongs(inner.name) for inner in self.path.iterdir()):
+            raise ConfigError(f"{self.path} holds other things", hint="Give an empty folder with --store-dir.")
+        manifest = self.path / _MANIFEST
+        differing = _differences(manifest, self.record) if manifest.exists() else []
+        if differing:
+            raise ConfigError(
+                f"{self.path} is a latent store of something else: {'; '.join(differing)}",
+                hint="Give another folder with --store-dir, or remove this one, to have it made anew.",
+            )
+
+    def claim(self) -> None:
+        """Make the folder, or :meth:`check` the one that is there. Any number of processes may do so at once.
+
+        Raises:
+            ConfigError: as of :meth:`check`.
+            DMPError: it cannot be written.
+        """
+        self.check()
+        make_folder(self.locks)
+        with FileLock(self.locks / "manifest"):
+            if not (self.path / _MANIFEST).exists():
+                write_json(self.path / _MANIFEST, self.record.model_dump(mode="json"))
+        self.check()
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks that processes hold while they write; it stays, as one may be about to take one."""
+        return self.path / _LOCKS
+
+    def file(self, number: int) -> Path:
+        """Where the file ``number`` is, or will be."""
+        return self.path / f"{number:05d}.safetensors"
+
+    def held(self) -> int:
+        """How many images the files that are there hold."""
+        numbers = {path.name for path in self.path.glob("*.safetensors")}
+        return sum(len(self.record.span(n)) for n in range(self.record.num_files) if self.file(n).name in numbers)
+
+    def missing(self) -> list[int]:
+        """Numbers of the files that are not there, or not whole."""
+        return [number for number in range(self.record.num_files) if not self.is_there(number)]
+
+    def is_there(self, number: int) -> bool:
+        """Whether file ``number`` is there, and its size, header and shapes are right."""
+        path = self.file(number)
+        if not path.exists():
+            return False
+        try:
+            _OpenFile(path, self.record, number)
+        except Damaged:
+            return False
+        return True
+
+    def write(self, number: int, rows: np.ndarray, problems: dict[int, str]) -> None:
+        """Write file ``number``: ``rows`` (k, F, K, H, W), and why images (by index) of it could not be read."""
+        from torch import from_numpy
+
+        sums = np.array([[zlib.crc32(flip.data) for flip in row] for row in rows], np.int64)  # (k, F)
+        header = json.dumps({"key": self.record.key, "number": number, "problems": problems})
+        metadata = {_HEADER: header, _SUM: str(zlib.crc32(header.encode()))}
+        data = safetensors_bytes({"rows": from_numpy(rows), "crc32": from_numpy(sums)}, metadata)
+        write_bytes(self.file(number), data)
+
+    def problems(self) -> dict[int, str]:
+        """Why images, by index, could not be read when the store was made."""
+        found: dict[int, str] = {}
+        for number in range(self.record.num_files):
+            found |= self.problems_of(number)
+        return found
+
+    def problems_of(self, number: int) -> dict[int, str]:
+        """The same for file ``number``, which is there."""
+        return self._opened(number).problems
+
+    def drop(self, number: int) -> None:
+        """Remove file ``number``, to be made anew."""
+        self._open.pop(number, None)
+        with contextlib.suppress(OSError):  # on a disk that cannot be written it stays, and is refused again
+            self.file(number).unlink(missing_ok=True)
+
+    def read(self, index: int, *, mirrored: bool) -> np.ndarray:
+        """(K, H, W) of image ``index``.
+
+        Raises:
+            DataError: the image could not be read when the store was made.
+            Damaged: a byte of the store is not as it was written; the file is removed, to be made anew.
+        """
+        number, row = divmod(index, self.record.rows)
+        file = self._opened(number)
+        if index in file.problems:
+            raise DataError(file.problems[index])
+        flips = self.record.shape[0]
+        values, expected = file.row(row, int(mirrored) if flips == 2 else 0)
+        if zlib.crc32(values.data) != expected:
+            self.drop(number)
+            raise Damaged(f"{self.file(number)} is damaged: image {index} in it is not as it was written")
+        return np.ascontiguousarray(values[..., ::-1]) if mirrored and flips == 1 else values
+
+    def _opened(self, number: int) -> _OpenFile:
+        if number not in self._open:
+            self._open[number] = _OpenFile(self.file(number), self.record, number)
+        return self._open[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+
+class _OpenFile:
+    """One memory-mapped file of a store, its size, header and shapes checked."""
+
+    def __init__(self, path: Path, record: StoreRecord, number: int) -> None:
+        try:
+            file = safe_open(str(path), framework="np")
+            metadata = file.metadata() or {}
+            header = json.loads(metadata[_HEADER])
+            if zlib.crc32(metadata[_HEADER].encode()) != int(metadata[_SUM]):
+                raise ValueError("its header was changed after it was written")
+            self._rows, self._sums = file.get_slice("rows"), file.get_tensor("crc32")
+            shape, dtype = tuple(self._rows.get_shape()), self._rows.get_dtype()
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise Damaged(f"{path} is damaged: {error}") from error
+        expected = (len(record.span(number)), *record.shape)
+        known = {"uint8": "U8", "float32": "F32"}[record.dtype]
+        if (header.get("key"), header.get("number"), shape, dtype) != (record.key, number, expected, known):
+            raise Damaged(f"{path} belongs to another store")
+        self.problems = {int(index): str(message) for index, message in header["problems"].items()}
+
+    def row(self, row: int, flip: int) -> tuple[np.ndarray, int]:
+        """One image (K, H, W) and the checksum it had."""
+        return np.ascontiguousarray(self._rows[row : row + 1, flip : flip + 1][0, 0]), int(self._sums[row, flip])
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file of this name is a store's."""
+    return name in (_MANIFEST, _LOCKS) or name.endswith((PARTIAL, ".safetensors"))
+
+
+def _differences(manifest: Path, record: StoreRecord) -> list[str]:
+    try:
+        there = build(StoreRecord, **json.loads(manifest.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, ConfigError) as error:
+        raise ConfigError(
+            f"{manifest} cannot be read: {error}", hint="Remove the folder to have it made anew."
+        ) from None
+    words = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
+    fields = [
+        name for name in StoreRecord.model_fields if name != "data" and getattr(there, name) != getattr(record, name)
+    ]
+    return [words.get(name) or f"{name} {getattr(there, name)}, not {getattr(record, name)}" for name in fields]

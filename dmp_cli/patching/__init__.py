@@ -1,0 +1,9 @@
+"""The paper: a pool of prompts, the gate that weighs them, and the hooks that add the mixture to a frozen backbone.
+
+In: a backbone and a ``PatchConfig`` or a patch file. Out: a ``PatchedBackbone`` and patch files.
+Start reading at ``prompts`` (Eq. 2 and 3), then ``attachment`` (``attach``) and ``file``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .attachment import PatchedBackbone as PatchedBackbone, attach as attach, create_patch as create_patch
+from .balance import (
+    Balance as Balance,
+    LoadNoise as LoadNoise,
+    authors_importance as authors_importance,
+    measure_balance as measure_balance,
+    measure_use as measure_use,
+)
+from .compatibility import check_variant as check_variant, prompted_blocks as prompted_blocks
+from .export import bake_table as bake_table, describe_table as describe_table, save_table as save_table
+from .file import load_patch as load_patch, read_record as read_record, save_patch as save_patch
+from .import_authors import import_patch as import_patch, read_authors as read_authors
+from .lora import Adapter as Adapter, create_adapter as create_adapter
+from .lora_file import ADAPTER_TENSORS as ADAPTER_TENSORS, load_adapter as load_adapter, save_adapter as save_adapter
+from .prompts import Patch as Patch

@@ -1,0 +1,100 @@
+"""Whether a patch fits a backbone: its variant, its sizes, and the weights it was trained on."""
+
+from __future__ import annotations
+
+from ..backbones import Backbone, Block
+from ..config import BackboneRecord, PatchConfig
+from ..errors import ConfigError, PatchError
+from ..storage import digest_tensors
+from .prompts import Patch
+
+_PREPENDED = 50  # prompts of a block in the paper's prepend variant
+
+
+def check_variant(backbone: Backbone, config: PatchConfig) -> None:
+    """Raise ConfigError for a variant that ``backbone`` cannot have; it may lie on ``meta``, without its weights."""
+    prompted_blocks(backbone.list_blocks(), config)
+    if config.gate_input not in backbone.gate_sources:
+        raise ConfigError(
+            f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep"
+        )
+    block = backbone.list_blocks()[0]
+    if len(block.hidden_shape) != 2:
+        _check_on_maps(config)
+    num_prompts = prompt_shape(block, config)[0]
+    if config.top_k is not None and config.top_k > num_prompts:
+        raise ConfigError(f"--top-k {config.top_k}: a block of this backbone has {num_prompts} prompts")
+
+
+def _check_on_maps(config: PatchConfig) -> None:
+    if config.position == "prepend":
+        raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
+    if config.gate == "attention":
+        raise ConfigError(
+            "--gate attention compares prompts of one width with the timestep; the blocks of this backbone differ in it"
+        )
+    if config.selection == "hard":
+        raise ConfigError(
+            "--selection hard keeps the top k prompts of a block; the blocks of this backbone have grids of different "
+            "sizes, pooled from one map"
+        )
+
+
+def prompt_shape(block: Block, config: PatchConfig) -> tuple[int, ...]:
+    """One prompt for each token where they are added; (num_prompts, D) where they are prepended."""
+    if config.position == "add":
+        return block.hidden_shape
+    return (config.num_prompts or _PREPENDED, block.hidden_shape[-1])
+
+
+def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
+    """The first ``config.depth`` blocks, or all."""
+    if config.depth is not None and config.depth > len(blocks):
+        raise ConfigError(f"--depth {config.depth}: this backbone has {len(blocks)} blocks")
+    return blocks[: config.depth]
+
+
+def backbone_digest(backbone: Backbone) -> str:
+    """SHA-256 over the backbone's weights as they are now, as float32; the same whichever container they came from."""
+    weights = {name: tensor.float() for name, tensor in backbone.state_dict().items()}
+    return digest_tensors(weights, without=backbone.derived_tensors())
+
+
+def check_fit(backbone: Backbone, patch: Patch) -> None:
+    """Raise PatchError, naming what differs, where a patch has not the family and sizes of ``backbone``."""
+    blocks = backbone.list_blocks()
+    own = patch.config.model_copy(update={"num_prompts": patch.num_prompts or None})
+    expected = [prompt_shape(block, own) for block in blocks[: len(patch.hidden_shapes)]]
+    wrong = []
+    if patch.record is not None and patch.record.backbone.family != backbone.family:
+        wrong.append(f"family {patch.record.backbone.family}, not {backbone.family}")
+    if patch.record is not None and patch.record.backbone.sizes != backbone.sizes:
+        theirs, ours = patch.record.backbone.sizes, backbone.sizes
+        wrong += [
+            f"{k} {theirs.get(k)}, not {ours.get(k)}" for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)
+        ]
+    if len(patch.hidden_shapes) > len(blocks):
+        wrong.append(f"{len(patch.hidden_shapes)} prompted blocks, not at most {len(blocks)}")
+    elif patch.hidden_shapes != expected:
+        wrong.append(f"prompts of shape {patch.hidden_shapes[:1]}, not {expected[:1]}")
+    if patch.config.gate_input not in backbone.gate_sources:
+        wrong.append(f"a gate that reads the {patch.config.gate_input}, which this backbone does not have")
+    if patch.gate_width != backbone.gate_width:
+        wrong.append(f"gate width {patch.gate_width}, not {backbone.gate_width}")
+    if wrong:
+        raise PatchError(
+            "this patch belongs to another backbone: " + "; ".join(wrong),
+            hint="Give the backbone it was trained on with --checkpoint, or train a new patch.",
+        )
+
+
+def check_digest(backbone: Backbone, record: BackboneRecord) -> None:
+    """Raise PatchError where the weights of ``backbone`` are not those of ``record``."""
+    untouched = backbone.record is not None and backbone.stamp() == backbone.recorded_stamp
+    digest = backbone.record.digest if backbone.record and untouched else backbone_digest(backbone)
+    if digest != record.digest:
+        raise PatchError(
+            f"this patch was trained on other weights: {record.source} with digest {record.digest[:12]}…, "
+            f"not {digest[:12]}…",
+            hint="Give the original with --checkpoint, or accept these weights with --force-backbone.",
+        )

@@ -1,0 +1,66 @@
+"""A patch baked for a sampler's timesteps: what is added to each block at each step, as plain tensors without a gate.
+
+Any code can add it: at step s, block i's input gets ``weights.i[s] * prompts.i`` (paper, Eq. 3), or ``mixtures.i[s]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import PatchRecord, TableRecord
+from ..errors import ConfigError
+from ..storage import safetensors_bytes, sha256_of, write_bytes
+from .attachment import PatchedBackbone
+
+_HEADER = "dmp.table"
+
+
+def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: bool = False) -> dict[str, Tensor]:
+    """Tensors by name: ``prompts.i`` (N, D) and ``weights.i`` (S, N, 1) for the S ``timesteps``, strength included.
+
+    On feature maps (H, W, C) and (S, H, W, 1). ``dense``: their products ``mixtures.i``, (S, N, D) or (S, H, W, C).
+
+    Raises:
+        ConfigError: the gate reads the class too, so that no table over timesteps holds what it says.
+    """
+    patch = patched.patch
+    if patch.config.gate_input != "timestep":
+        raise ConfigError("this patch's gate reads the conditioning; a table over timesteps cannot hold it")
+    with torch.inference_mode():
+        at = torch.tensor(list(timesteps), device=patched.backbone.device)
+        weights = [own * patched.strength for own in patch.spread(patched.gating(at).weights)]
+        if patch.grid is not None:
+            weights = [own.permute(0, 2, 3, 1) for own in weights]  # (S, 1, H, W) -> (S, H, W, 1)
+        weights = [own.expand(len(at), *own.shape[1:]).float().cpu() for own in weights]
+        prompts = [prompt.detach().float().cpu() for prompt in patch.prompts]
+        if dense:
+            return {f"mixtures.{i}": own * p for i, (own, p) in enumerate(zip(weights, prompts, strict=True))}
+        named = {f"prompts.{i}": prompt for i, prompt in enumerate(prompts)}
+        return named | {f"weights.{i}": own for i, own in enumerate(weights)}
+
+
+def describe_table(patched: PatchedBackbone, timesteps: Sequence[int], *, patch_file: Path, dense: bool) -> TableRecord:
+    """What the table is of, and which modules its blocks are."""
+    record, blocks = patched.patch.record, patched.backbone.list_blocks()
+    assert isinstance(record, PatchRecord)
+    return TableRecord(
+        timesteps=tuple(int(timestep) for timestep in timesteps),
+        blocks=tuple(block.name for block in blocks[: len(patched.patch.hidden_shapes)]),
+        position=patched.patch.config.position,
+        strength=patched.strength,
+        dense=dense,
+        backbone=record.backbone,
+        patch=sha256_of(patch_file),
+    )
+
+
+def save_table(path: Path, tensors: dict[str, Tensor], record: TableRecord) -> str:
+    """Write a table as one safetensors file, its record as JSON under ``dmp.table``; gives its SHA-256."""
+    data = safetensors_bytes(tensors, {"format": "pt", _HEADER: record.model_dump_json()})
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()

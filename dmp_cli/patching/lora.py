@@ -1,0 +1,135 @@
+"""LoRA adapters (Hu et al. 2021) through peft, of which this is the only importer: low-rank updates of frozen layers.
+
+Each chosen linear layer W (out, in) answers ``W x + B A x``, with A (rank, in) and B (out, rank). Alpha equals the
+rank, so that the usual factor alpha / rank is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..backbones import Backbone
+from ..config import BackboneRecord
+from ..errors import ConfigError
+from ..runtime import randomness
+
+_PREFIX = "base_model.model."  # what peft puts before every name in a file
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank updates inside a backbone's layers."""
+
+    rank: int
+    layers: tuple[str, ...]  # the linear layers it is in, by their names in the backbone
+    parameters: dict[str, nn.Parameter]  # by peft's names in a file
+    backbone: BackboneRecord | None  # None: one made in code
+
+
+def create_adapter(backbone: Backbone, *, rank: int, targets: tuple[str, ...] | None, seed: int) -> Adapter:
+    """Put a fresh adapter into ``backbone``, freeze all else. It changes no output bit until it is trained: B is zero.
+
+    Args:
+        targets: names of linear layers of every block, such as ``qkv`` or ``attn.qkv``; None: the family's own choice.
+        seed: A is a function of it and of the layer's place alone.
+
+    Raises:
+        ConfigError: a name that no layer of the blocks has, or peft is not installed.
+    """
+    layers = find_layers(backbone, targets)
+    adapter = inject(backbone, layers, rank=rank, wanted_by="--method lora")
+    for place, layer in enumerate(layers):
+        down, up = (adapter.parameters[name] for name in _names(layer))
+        fresh = torch.empty(down.shape)  # drawn on the CPU, so that every device starts alike
+        source = randomness.torch_generator("lora", seed=seed, index=place)
+        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=source)  # uniform in +-1/sqrt(in), as peft's own
+        down.data.copy_(fresh)
+        up.data.zero_()
+        down.requires_grad_(True)
+        up.requires_grad_(True)
+    return adapter
+
+
+def find_layers(backbone: Backbone, targets: tuple[str, ...] | None) -> dict[str, nn.Linear]:
+    """The linear layers of all blocks that ``targets`` name, by their full names, in the order they are listed.
+
+    Raises:
+        ConfigError: a name that matches none; the message lists what there is.
+    """
+    wanted = backbone.lora_targets if targets is None else targets
+    paths = {id(module): path for path, module in backbone.core.named_modules()}
+    found: dict[str, nn.Linear] = {}
+    known: dict[str, None] = {}  # names inside a block; a set that keeps its order
+    for block in backbone.list_blocks():
+        for name, layer in block.module.named_modules():
+            if isinstance(layer, nn.Linear):
+                known[name] = None
+                if any(_ends_with(name, target) for target in wanted):
+                    found[f"{paths[id(block.module)]}.{name}"] = layer
+    wrong = [repr(target) for target in wanted if not any(_ends_with(name, target) for name in known)]
+    if wrong or not found:
+        problem = f"{', '.join(wrong)}: no linear layer of a block has this name" if wrong else "must name some layers"
+        raise ConfigError(f"--lora-targets {problem}", hint=f"There are {', '.join(known)}.")
+    return found
+
+
+def _ends_with(name: str, target: str) -> bool:
+    return bool(target) and f".{name}".endswith(f".{target}")
+
+
+def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wanted_by: str) -> Adapter:
+    """Put peft's layers around ``layers``, everything frozen, the new matrices in float32 and yet to be filled.
+
+    Raises:
+        ConfigError: peft is not installed; ``wanted_by`` is the option that asked for it.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError(f"{wanted_by} needs peft", hint="pip install 'dmp-cli[lora]'") from error
+    expected = adapter_shapes(layers, rank=rank)
+    inject_adapter_in_model(LoraConfig(**peft_fields(layers, rank=rank)), backbone.core, adapter_name="default")
+    backbone.requires_grad_(False)
+    backbone.eval()
+    found = {_PREFIX + name.replace(".default.", "."): p for name, p in backbone.core.named_parameters()}
+    parameters = {name: found[name] for name in expected}
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
+    assert {name: tuple(parameter.shape) for name, parameter in parameters.items()} == expected
+    assert sum(".lora_" in name for name in found) == len(expected), "peft chose other layers"
+    return Adapter(rank, tuple(layers), parameters, backbone.record)
+
+
+def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int) -> dict[str, tuple[int, ...]]:
+    """Name in peft's file -> shape: A (rank, in) and B (out, rank) of each layer."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, layer in layers.items():
+        down, up = _names(name)
+        shapes |= {down: (rank, layer.in_features), up: (layer.out_features, rank)}
+    return shapes
+
+
+def peft_fields(layers: Iterable[str], *, rank: int) -> dict[str, Any]:
+    """What peft needs to build the same layers; what is not here takes its defaults, in any of its versions."""
+    return {
+        "base_model_name_or_path": None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "peft_type": "LORA",
+        "r": rank,
+        "target_modules": list(layers),
+        "task_type": None,
+    }
+
+
+def _names(layer: str) -> tuple[str, str]:
+    return f"{_PREFIX}{layer}.lora_A.weight", f"{_PREFIX}{layer}.lora_B.weight"

@@ -1,0 +1,146 @@
+"""An adapter's folder: the two files that peft reads, and ``dmp.json``, which says whose adapter it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..config import AdapterRecord
+from ..errors import CheckpointError, ConfigError
+from ..storage import digest_tensors, read_safetensors, safetensors_bytes, staged_folder, write_bytes
+from .lora import Adapter, adapter_shapes, inject, peft_fields
+
+ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for both
+_CONFIG = "adapter_config.json"
+_RECORD = "dmp.json"  # peft does not look at it
+_VERSION = 1
+
+
+def save_adapter(path: Path, adapter: Adapter, *, training: Mapping[str, Any]) -> None:
+    """Write the folder ``path`` for peft and for :func:`load_adapter`; the same bytes for the same content.
+
+    A new folder appears by one rename. In one that is there already only the tensors differ (``training`` is kept in
+    their file), and that file is replaced in one step: a kill leaves a whole folder, old or new. A folder of another
+    adapter is removed first; a kill right then leaves none, and the next save writes it.
+
+    Raises:
+        ConfigError: the backbone was made in code, so nothing would say which one the adapter belongs to.
+    """
+    if adapter.backbone is None:
+        raise ConfigError("this adapter does not know its backbone", hint="Load it with load_backbone.")
+    path, record = Path(path), AdapterRecord(backbone=adapter.backbone)
+    metadata = {"format": "pt", "dmp.training": json.dumps(dict(training))}
+    tensors = safetensors_bytes(adapter.parameters, metadata)
+    fixed = {
+        _CONFIG: _as_json(peft_fields(adapter.layers, rank=adapter.rank)),
+        _RECORD: _as_json(record.model_dump(mode="json")),
+    }
+    if all((path / name).is_file() and (path / name).read_bytes() == data for name, data in fixed.items()):
+        write_bytes(path / ADAPTER_TENSORS, tensors)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    with staged_folder(path) as staged:
+        for name, data in {**fixed, ADAPTER_TENSORS: tensors}.items():
+            write_bytes(staged / name, data)
+
+
+def load_adapter(path: Path, backbone: Backbone) -> Adapter:
+    """Put the adapter in the folder ``path`` into ``backbone``, frozen. All checks come before the first change.
+
+    Raises:
+        CheckpointError: missing, damaged, made for another backbone, or with tensors that do not fit.
+        ConfigError: peft is not installed.
+    """
+    path = Path(path)
+    _check_backbone(backbone, _read_record(path / _RECORD))
+    rank, layers = _read_config(path / _CONFIG, backbone)
+    tensors, _ = read_safetensors(path / ADAPTER_TENSORS)
+    _check_tensors(tensors, adapter_shapes(layers, rank=rank), path / ADAPTER_TENSORS)
+    adapter = inject(backbone, layers, rank=rank, wanted_by="--adapter")
+    for name, parameter in adapter.parameters.items():
+        parameter.data.copy_(tensors[name])
+    return adapter
+
+
+def _as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror or error}",
+            hint="Give with --adapter a folder that dmp train --method lora wrote.",
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} where an object belongs")
+    return content
+
+
+def _read_record(path: Path) -> AdapterRecord:
+    fields = _read_json(path)
+    version = fields.get("format_version")
+    if version != _VERSION:
+        raise CheckpointError(f"{path} has format version {version}; this dmp reads version {_VERSION}")
+    try:
+        return AdapterRecord(**fields)
+    except (ValidationError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be understood: {error}") from error
+
+
+def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Linear]]:
+    """Rank and layers; a config that would have peft build anything else than dmp writes is refused."""
+    fields = _read_json(path)
+    rank, names = fields.get("r"), fields.get("target_modules")
+    changed = CheckpointError(f"{path} is not as dmp train writes it", hint="Copy the adapter again.")
+    if type(rank) is not int or rank < 1 or not isinstance(names, list) or not names:
+        raise changed
+    if not all(isinstance(name, str) for name in names) or fields != peft_fields(names, rank=rank):
+        raise changed
+    layers, modules = {}, dict(backbone.core.named_modules())
+    for name in names:
+        layer = modules.get(name)
+        if not isinstance(layer, nn.Linear):
+            raise CheckpointError(f"{path} names a layer that this backbone does not have: {name}")
+        layers[name] = layer
+    return rank, layers
+
+
+def _check_backbone(backbone: Backbone, record: AdapterRecord) -> None:
+    if backbone.record is not None and backbone.stamp() == backbone.recorded_stamp:
+        digest = backbone.record.digest
+    else:
+        digest = digest_tensors(backbone.state_dict(), without=backbone.derived_tensors())
+    theirs = record.backbone
+    if digest != theirs.digest:
+        raise CheckpointError(
+            f"this adapter was trained on another backbone: {theirs.source} with digest {theirs.digest[:12]}…, "
+            f"not {digest[:12]}…",
+            hint="Give that one with --backbone.",
+        )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: Path) -> None:
+    problems = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - expected.keys()),
+        "misshapen": [
+            f"{name}: {tuple(tensors[name].shape)} instead of {shape}"
+            for name, shape in sorted(expected.items())
+            if name in tensors and tuple(tensors[name].shape) != shape
+        ],
+    }
+    lines = [f"  {kind} ({len(names)}): {', '.join(names[:3])}" for kind, names in problems.items() if names]
+    if lines:
+        raise CheckpointError("\n".join([f"{source} does not fit the backbone; nothing was loaded", *lines]))

@@ -1,0 +1,65 @@
+"""Numbers over steps -> one diagram of named curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .canvas import FAINT, HEAD, INK, LINES, TEXT, hide_spines, new_figure, png_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Series = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]  # name -> (x, y)
+_FEW_POINTS = 12
+
+
+def draw_curves(series: Series, *, xlabel: str, ylabel: str, title: str | None = None) -> bytes:
+    """Named curves (x, y) in one diagram, their names beside their ends. Values that are not finite leave a gap."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = new_figure(6.4, 3.7)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    for place, (x, y) in enumerate(series.values()):
+        heights = np.where(np.isfinite(np.asarray(y, float)), y, np.nan)
+        few = len(x) <= _FEW_POINTS
+        axes.plot(
+            x,
+            heights,
+            color=LINES[place % len(LINES)],
+            linestyle=("-", "--", ":")[place // len(LINES) % 3],
+            linewidth=1.5 if few else 1.1,
+            marker="o" if few else None,
+            markersize=3.5,
+        )
+    if title:
+        axes.set_title(title, loc="left", fontsize=HEAD, fontweight="bold", color=INK, parse_math=False)
+    axes.set_xlabel(xlabel, fontsize=TEXT, color=INK, parse_math=False)
+    axes.set_ylabel(ylabel, fontsize=TEXT, color=INK, parse_math=False)
+    axes.tick_params(labelsize=TEXT, length=3, width=0.6, colors=FAINT)
+    axes.grid(axis="y", color="#e6e6e6", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter("{x:,g}")
+    hide_spines(axes, ("top", "right"))
+    _name_ends(axes, series)
+    return png_bytes(figure)
+
+
+def _name_ends(axes: Axes, series: Series) -> None:
+    """Each curve's name beside its last finite value, moved apart where they would touch."""
+    bottom, top = axes.get_ylim()
+    ends: list[tuple[float, str, str]] = []
+    for line, (name, (_, y)) in zip(axes.lines, series.items(), strict=True):
+        finite = np.asarray(y, float)
+        finite = finite[np.isfinite(finite)]
+        ends.append(((finite[-1] - bottom) / (top - bottom) if len(finite) else 0.0, name, line.get_color()))
+    lowest = -np.inf
+    for height, name, colour in sorted(ends):
+        lowest = max(height, lowest + 0.06)
+        place: dict[str, Any] = {"x": 1.015, "y": lowest, "va": "center", "transform": axes.transAxes}
+        axes.text(s=name, **place, fontsize=TEXT, color=colour, parse_math=False)

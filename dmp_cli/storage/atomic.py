@@ -1,0 +1,197 @@
+"""Files and folders that appear whole or not at all: write beside, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, DMPError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PARTIAL = ".partial"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_WRITERS = 8
+
+
+def home_folder() -> Path:
+    """Where this tool keeps what several runs use: ``$DMP_HOME``, by default in the user's data folder."""
+    import platformdirs
+
+    return Path(os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False))
+
+
+def make_folder(path: Path, *, of: Path | None = None) -> None:
+    """Make a folder and those above it, unless they are there. DMPError, naming it or ``of``, when that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(of or path, error) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
+    path = Path(path)
+    make_folder(path.parent, of=path)
+    _replace(path, data)
+    _sync_folder(path.parent)
+
+
+def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Like :func:`write_bytes` for several files of one folder, by name: each whole or not at all, not all at once."""
+    folder = Path(folder)
+    make_folder(folder)
+    # Waiting for the disk is most of the time, and files can wait together.
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        for written in [writers.submit(_replace, folder / name, data) for name, data in contents.items()]:
+            written.result()
+    _sync_folder(folder)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with _beside(path) as partial, open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path to write to; it takes the name ``path`` when the block ends without an error, else it is removed."""
+    partial = path.parent / f".{path.name}{PARTIAL}"
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append lines to a file that one process writes, after whatever a kill has left of its last line."""
+    try:
+        with open(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                file.write(b"" if file.read(1) == b"\n" else b"\n")
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """A path to write to, at any length; it takes the name ``path`` when the block ends without an error."""
+    path = Path(path)
+    with _beside(path) as partial:
+        yield partial
+        _sync_file(partial)
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Like :func:`write_bytes`, for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Like :func:`write_bytes`, for JSON with two spaces of indentation and a final newline."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of detached copies of ``tensors``: the same bytes for the same content, every time."""
+    from safetensors.torch import save
+
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    # The library writes metadata in the order of a hash table, which changes from call to call; so it goes in here.
+    (length,) = struct.unpack("<Q", data[:8])
+    header = {"__metadata__": dict(metadata)} | json.loads(data[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the name ``path`` by one rename when the block ends without an error."""
+    path = Path(path)
+    partial = path.parent / (path.name + PARTIAL)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for entry in (partial, *partial.rglob("*")):
+            _sync_folder(entry) if entry.is_dir() else _sync_file(entry)
+        os.rename(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed process left half-written directly in ``folder``."""
+    for entry in Path(folder).glob(f"*{PARTIAL}"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise ConfigError when ``path`` exists and ``force`` is off.
+
+    An empty folder counts as not existing; so does one that holds only what a killed process left half-written.
+    """
+    path = Path(path)
+    if force or not path.exists() or (path.is_dir() and all(inner.name.endswith(PARTIAL) for inner in path.iterdir())):
+        return
+    raise ConfigError(f"{path} exists already", hint="Give another output with -o, or overwrite it with --force.")
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    # Some systems and network disks cannot sync a folder. What is in it is whole all the same; a crash may only bring
+    # back what was there before, so that is no reason to call the write failed.
+    with contextlib.suppress(OSError):
+        _sync_file(path)
+
+
+def _cannot_write(path: Path, error: OSError) -> DMPError:
+    if error.errno in _DISK_FULL:
+        return DMPError(f"cannot write {path}: no space left on the disk", hint="Free some space and run it again.")
+    return DMPError(f"cannot write {path}: {error.strerror or error}")

@@ -1,0 +1,9 @@
+from .checkpoint import RunState as RunState
+from .methods import Trainee as Trainee, check_noise as check_noise, prepare as prepare
+from .run_folder import RunFolder as RunFolder
+from .trainer import (
+    Progress as Progress,
+    check_captions as check_captions,
+    check_conditions as check_conditions,
+    train as train,
+)

@@ -1,0 +1,163 @@
+"""What each training method learns, at which rate, and the file it leaves: dmp, prompt-tuning, lora, full, scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone, save_backbone
+from ..config import PatchConfig, TrainConfig
+from ..errors import ConfigError
+from ..latents import Codec, image_size
+from ..patching import (
+    Adapter,
+    LoadNoise,
+    PatchedBackbone,
+    attach,
+    create_adapter,
+    create_patch,
+    save_adapter,
+    save_patch,
+)
+
+_PROMPTS_ALONE = {"depth", "position", "num_prompts", "init"}  # what prompts have without a gate, too
+
+
+@dataclass
+class Trainee:
+    """One thing to train: how it is called, what of it is learnt, and how it is written."""
+
+    denoiser: nn.Module  # called (x, timesteps, condition)
+    learnt: dict[str, nn.Parameter]  # what its file holds, by name
+    groups: list[dict[str, Any]]  # AdamW's parameter groups
+    backbone: Backbone
+    codec: Codec
+    load_noise: LoadNoise | None  # helps to train a gate; never in the file
+    adapter: Adapter | None = None  # in the backbone; for LoRA alone
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the backbone's own weights must stay as they are: for a patch and an adapter."""
+        return self.adapter is not None or isinstance(self.denoiser, PatchedBackbone)
+
+    @property
+    def file_stem(self) -> str:
+        """Name of what it leaves in a run, without ``file_suffix``."""
+        if self.adapter is not None:
+            return "adapter"
+        return "patch" if isinstance(self.denoiser, PatchedBackbone) else "backbone"
+
+    @property
+    def file_suffix(self) -> str:
+        """``.safetensors``; an adapter is a folder."""
+        return "" if self.adapter is not None else ".safetensors"
+
+    def move(self, device: torch.device) -> None:
+        """Move all of it that is not there yet to ``device``."""
+        self.denoiser.to(device)
+        self.codec.to(device)
+        if self.load_noise is not None:
+            self.load_noise.to(device)
+
+    def write(self, path: Path, values: dict[str, Tensor], training: dict[str, Any]) -> None:
+        """Write the learnt file with ``values`` (as trained, or their average) in place of the live parameters."""
+        with self.holding(values):
+            if self.adapter is not None:
+                save_adapter(path, self.adapter, training=training)
+            elif isinstance(self.denoiser, PatchedBackbone):
+                patch = self.denoiser.patch
+                assert patch.record is not None
+                patch.record = patch.record.model_copy(update={"training": training})
+                save_patch(path, patch)
+            else:
+                save_backbone(path, self.backbone, codec=self.codec.record, training=training)
+
+    def holding(self, values: dict[str, Tensor]) -> _Swap:
+        """Context in which the learnt parameters hold ``values``."""
+        return _Swap(self.learnt, values)
+
+
+class _Swap:
+    """Puts other values into parameters for a while; swapping storage keeps it exact and free."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+        self.parameters, self.values = parameters, values
+
+    def __enter__(self) -> None:
+        self.before = {name: parameter.data for name, parameter in self.parameters.items()}
+        values = {name: self.values[name] for name in self.parameters}  # all there, before the first is put in
+        for name, parameter in self.parameters.items():
+            parameter.data = values[name]
+
+    def __exit__(self, *problem: object) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data = self.before[name]
+
+
+def prepare(
+    config: TrainConfig, *, backbone: Backbone, codec: Codec, patch_config: PatchConfig | None = None
+) -> Trainee:
+    """Make ``backbone`` ready to be trained by ``config.method``.
+
+    Raises:
+        ConfigError: a variant that leaves nothing to train, or one given to a method that has no patch; for LoRA, names
+            that no layer has, or peft is not installed.
+    """
+    if config.method in ("lora", "full", "scratch"):
+        if patch_config is not None and patch_config != PatchConfig():
+            raise ConfigError(f"--method {config.method} has no patch, so options such as --gate say nothing to it")
+        return (_prepare_adapter if config.method == "lora" else _prepare_backbone)(config, backbone, codec)
+    patch_config = patch_config or PatchConfig()
+    if config.method == "prompt-tuning":
+        said = patch_config.model_dump(exclude_defaults=True, exclude=_PROMPTS_ALONE)
+        if said not in ({}, {"gate": "none"}):
+            raise ConfigError(
+                "--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant."
+            )
+        patch_config = PatchConfig(gate="none", **patch_config.model_dump(include=_PROMPTS_ALONE))
+    return _prepare_patch(config, backbone, codec, patch_config)
+
+
+def check_noise(config: TrainConfig, patch_config: PatchConfig) -> None:
+    """Raise ConfigError for noise on the logits of a gate that has none."""
+    if config.gate_noise and patch_config.gate in ("constant", "none"):
+        raise ConfigError(f"--gate-noise is noise on a gate's logits, and --gate {patch_config.gate} has none")
+
+
+def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_config: PatchConfig) -> Trainee:
+    size = image_size(codec, backbone)
+    patch = create_patch(backbone, patch_config, codec=codec.record, image_size=size, seed=config.seed)
+    if not patch.hidden_shapes:
+        raise ConfigError("--depth 0 leaves nothing to train", hint="Give the number of blocks that get prompts.")
+    check_noise(config, patch_config)
+    patched = attach(backbone, patch)
+    groups: list[dict[str, Any]] = [{"params": list(patch.prompts), "rate": config.lr}]
+    load_noise = None
+    if patch.gate is not None:
+        gate = list(patch.gate.parameters())
+        if config.gate_noise or (config.balance_load and config.balance_losses == "paper"):
+            load_noise = LoadNoise(gate_width=patch.gate_width, num_prompts=patch.num_prompts).to(backbone.device)
+            gate += list(load_noise.parameters())
+        groups.append({"params": gate, "rate": config.gate_lr})
+    learnt = dict(patch.named_parameters())
+    return Trainee(patched, learnt, groups, backbone, codec, load_noise)
+
+
+def _prepare_adapter(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
+    adapter = create_adapter(backbone, rank=config.lora_rank, targets=config.lora_targets, seed=config.seed)
+    groups = [{"params": list(adapter.parameters.values()), "rate": config.lr}]
+    return Trainee(backbone, adapter.parameters, groups, backbone, codec, None, adapter)
+
+
+def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
+    fixed = backbone.derived_tensors()
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name not in fixed)
+    learnt = {name: parameter for name, parameter in backbone.named_parameters() if name not in fixed}
+    backbone.eval()  # it has no layer that differs in training; class dropout is the loop's
+    groups = [{"params": list(learnt.values()), "rate": config.lr}]
+    return Trainee(backbone, learnt, groups, backbone, codec, None)

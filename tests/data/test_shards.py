@@ -1,0 +1,257 @@
+"""Webdataset shards read in place, each image once an epoch, whoever reads it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dmp_cli.data.batches import LiveReader, read_batches
+from dmp_cli.data.folder import find_images
+from dmp_cli.data.shards import ShardImages, find_shards
+from dmp_cli.data.shuffling import Order
+from dmp_cli.errors import DataError
+
+FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+LONG = "a-very-long-folder-name" * 6
+
+
+def png(seed: int, *, size: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes], *, format: int = tarfile.PAX_FORMAT, mode: Any = "w") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode, format=format) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_shards(folder: Path, counts: list[int], **how: Any) -> Path:
+    """Shards of so many samples each: image, caption, class number mod 4."""
+    number = 0
+    for shard, count in enumerate(counts):
+        members = {}
+        for _ in range(count):
+            key = f"{number:06d}"
+            members |= {f"{key}.txt": f" caption {number}\n".encode(), f"{key}.png": png(number)}
+            members[f"{key}.cls"] = str(number % 4).encode()
+            number += 1
+        write_tar(folder / f"train-{shard:03d}.tar", members, **how)
+    return folder
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_members_of_a_key_are_a_sample(tmp_path: Path, format: int) -> None:
+    source = find_images(write_shards(tmp_path / "data", [3, 2], format=format))
+    assert isinstance(source, ShardImages)
+    assert len(source) == 5
+    assert source.labels.tolist() == [0, 1, 2, 3, 0]
+    assert source.classes == ["0", "1", "2", "3"]
+    assert source.has_captions
+    assert source.spans is not None
+    assert source.spans.tolist() == [0, 3, 5]
+    for copy in (source, pickle.loads(pickle.dumps(source))):
+        assert [copy.read(index) for index in (4, 0, 3)] == [png(4), png(0), png(3)]
+        assert copy.caption(3) == "caption 3"
+        assert copy.name(3) == f"{tmp_path}/data/train-001.tar/000003.png"
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_of_any_kind(tmp_path: Path, format: int) -> None:
+    members = {
+        f"./{LONG}/000.jpg": b"first",
+        f"./{LONG}/000.json": json.dumps({"text": "läng", "width": 3}).encode(),
+        "x/é.b/1.PNG": b"second",
+        "x/é.b/1.seg.png": b"a mask",
+        "x/é.b/1.txt": "schön".encode(),
+        "x/é.b/.hidden": b"",
+        "../../etc/2.jpg": b"third",
+        "alone.txt": b"no image",
+    }
+    source = find_images(write_tar(tmp_path / "s.tar", members, format=format))
+    assert [source.read(index) for index in range(3)] == [b"first", b"second", b"third"]
+    assert [source.caption(0), source.caption(1)] == ["läng", "schön"]
+    assert source.classes == []
+    assert not source.has_captions
+    assert source.missing_captions() == [f"{tmp_path}/s.tar/../../etc/2.jpg"]
+    with pytest.raises(DataError, match="has no caption"):
+        source.caption(2)
+
+
+def test_ways_to_name_them(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "data", [1, 1, 1])
+    of_folder = find_images(folder)
+    for name in ("train-{000..002}.tar", "*.tar", "train-00[0-2].tar"):
+        assert find_images(folder / name).fingerprint == of_folder.fingerprint
+    assert len(find_images(folder / "train-{001..002}.tar")) == 2
+    assert len(find_images(folder / "train-001.tar")) == 1
+    shutil.move(folder, tmp_path / "moved")
+    assert find_images(tmp_path / "moved").fingerprint == of_folder.fingerprint
+    (tmp_path / "moved" / "a.png").write_bytes(png(0))  # a folder of images, with some tars beside them
+    assert find_shards(tmp_path / "moved") == []
+
+
+@pytest.mark.parametrize("change", ["caption", "class", "name", "image"])
+def test_the_fingerprint_follows_names_sizes_and_classes(tmp_path: Path, change: str) -> None:
+    members = {"a.png": b"1", "a.txt": b"one", "a.cls": b"1"}
+    before = find_images(write_tar(tmp_path / "s.tar", members)).fingerprint
+    changed = {
+        "caption": {**members, "a.txt": b"another"},
+        "class": {**members, "a.cls": b"2"},
+        "name": {name.replace("a.", "b."): data for name, data in members.items()},
+        "image": {**members, "a.png": b"12"},
+    }[change]
+    assert find_images(write_tar(tmp_path / "s.tar", changed)).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"a.txt": b"x"}, "no images in"),
+        ({"a.png": b"x", "a.jpg": b"x"}, "two images of one key: a.png and a.jpg"),
+        ({"a.png": b"x", "b.png": b"x", "b.cls": b"1"}, "a.png has no .cls beside it, and others have"),
+        ({"a.png": b"x", "a.cls": b"cat"}, "s.tar/a.cls is b'cat', not the number of a class"),
+        ({"a.png": b"x", "a.cls": b"-1"}, "not the number of a class"),
+    ],
+)
+def test_unclear_samples_are_refused(tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        find_images(write_tar(tmp_path / "s.tar", members))
+
+
+def test_damaged_and_absent_shards(tmp_path: Path) -> None:
+    packed = write_tar(tmp_path / "z" / "s.tar", {"a.png": b"x" * 600}, mode="w:gz")
+    with pytest.raises(DataError, match=r"cannot read .*s.tar") as caught:
+        find_images(packed)
+    assert "not compressed" in str(caught.value)
+    whole = write_shards(tmp_path / "data", [2]) / "train-000.tar"
+    data = whole.read_bytes()
+    whole.write_bytes(data[:1000])
+    with pytest.raises(DataError, match=r"cannot read .*train-000.tar"):
+        find_images(whole)
+    whole.write_bytes(data)
+    source = find_images(whole)
+    whole.write_bytes(data[:2000])
+    with pytest.raises(DataError, match=r"cannot read .*000001.png: the shard is shorter than when it was listed"):
+        source.read(1)
+    with pytest.raises(DataError, match=r"there is no .*train-001.tar, and no 1 others"):
+        find_images(whole.parent / "train-{000..002}.tar")
+    with pytest.raises(DataError, match=r"there is no .*none-\*.tar"):
+        find_images(whole.parent / "none-*.tar")
+    with pytest.raises(DataError, match="is not on this machine"):
+        find_images("https://example.org/train-{000..009}.tar")
+
+
+def test_captions_that_are_none(tmp_path: Path) -> None:
+    members = {"a.png": b"x", "a.txt": b"K\xe4se", "b.png": b"x", "b.json": b'["text"]', "c.png": b"x", "c.json": b"{"}
+    source = find_images(write_tar(tmp_path / "s.tar", members))
+    for index in range(3):
+        with pytest.raises(DataError, match=f"cannot read the caption of .*{'abc'[index]}.png"):
+            source.caption(index)
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("counts", [[5, 1, 7], [3] * 20, [1], [0, 4, 0]])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_image_once_an_epoch_whoever_reads(counts: list[int], processes: int) -> None:
+    spans, count, size = np.cumsum([0, *counts]), sum(counts), 4
+    orders = [Order(count, batch_size=size, seed=3, spans=spans) for _ in range(processes)]
+    shares = [range(r * size // processes, (r + 1) * size // processes) for r in range(processes)]
+    stream = [
+        place
+        for step in range(3 * count)
+        for order, share in zip(orders, shares, strict=True)
+        for place in order.places(step, share=share)
+    ]
+    for epoch in range(12):
+        shown = stream[epoch * count : (epoch + 1) * count]
+        assert sorted(shown) == [(epoch, index) for index in range(count)]
+    late = Order(count, batch_size=size, seed=3, spans=spans)  # started anywhere, it goes on alike
+    assert late.places(2 * count) == stream[2 * count * size : (2 * count + 1) * size]
+    if count > 10:
+        assert [index for _, index in stream[:count]] != [index for _, index in stream[count : 2 * count]]
+
+
+def test_each_epoch_mixes_its_windows_anew() -> None:
+    order = Order(20, batch_size=20, seed=0, spans=np.array([0, 20]))
+    first, second = ([index for _, index in order.places(epoch)] for epoch in range(2))
+    assert first != second
+
+
+def test_reading_stays_within_a_window_of_shards() -> None:
+    spans = np.arange(0, 401, 10)  # forty shards of ten
+    shown = [index for _, index in Order(400, batch_size=400, seed=0, spans=spans).places(0)]
+    windows = [{index // 10 for index in shown[first : first + 80]} for first in range(0, 400, 80)]
+    assert [len(window) for window in windows] == [8] * 5
+    assert set().union(*windows) == set(range(40))
+    first = [index // 10 for index in shown[:80]]
+    assert len(set(first[:20])) > 4  # mixed within the window, not shard after shard
+    assert sorted(windows[0]) != list(range(8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_the_members(tmp_path: Path, workers: int) -> None:
+    source = find_images(write_shards(tmp_path / "data", [4, 3]))
+    reader = LiveReader(source, image_size=8, channels=3)
+    how: dict[str, Any] = {"batch_size": 3, "seed": 0, "flip": False, "workers": workers, "max_bad": 0}
+    found = list(read_batches(source, reader, start_step=0, stop_step=7, captions=True, **how))
+    for batch in found:
+        for k, index in enumerate(batch.indices.tolist()):
+            expected = np.asarray(Image.open(io.BytesIO(png(index)))).transpose(2, 0, 1)
+            assert np.array_equal(batch.values[k].numpy(), expected)
+            assert batch.captions is not None
+            assert batch.captions[k] == f"caption {index}"
+            assert batch.labels[k] == index % 4
+    (last,) = read_batches(source, reader, start_step=6, stop_step=7, captions=True, **how)
+    assert torch.equal(last.indices, found[-1].indices)
+
+
+def shards_in(folder: Path) -> ShardImages:
+    return ShardImages(folder, find_shards(folder))
+
+
+def test_many_threads_read_their_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A file that one thread closes must not be another under the same number by the time that a second one reads it.
+    monkeypatch.setattr("dmp_cli.data.shards._OPEN", 2)
+    write_shards(tmp_path, [3, 3, 2])
+    expected = [shards_in(tmp_path).read(index) for index in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(300):
+            images = shards_in(tmp_path)
+            assert list(pool.map(images.read, [*range(8)] * 2)) == expected * 2
+
+
+def test_a_shard_stays_open_for_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmp_cli.data.shards._OPEN", 1)
+    write_shards(tmp_path, [3, 3, 2])
+    images = shards_in(tmp_path)
+    held = images._open(0)
+    other = images._open(1)
+    assert os.fstat(held.number).st_ino == (tmp_path / "train-000.tar").stat().st_ino
+    assert os.fstat(other.number).st_ino == (tmp_path / "train-001.tar").stat().st_ino
+    number = held.number
+    del held
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    assert pickle.loads(pickle.dumps(images)).read(0) == images.read(0)

@@ -1,0 +1,122 @@
+"""Pages in a real headless browser: no console message, no request to any host, and sliders that move pictures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dmp_cli.report.html import Comparison, Frames, Page, Picture, Section, render
+from dmp_cli.report.image_grid import draw_image_grid
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs chromium")]
+
+PROBE = """
+const cut = (f) => getComputedStyle(f.querySelector(".over")).clipPath;
+const seen = (f) => [...f.querySelectorAll("img")].filter((i) => i.offsetParent !== null).map((i) => i.alt);
+const move = (input, value) => { input.value = value; input.dispatchEvent(new Event("input", {bubbles: true})); };
+const compare = document.querySelector(".compare"), frames = document.querySelector(".frames"), found = {};
+found.cuts = [cut(compare)];
+move(compare.querySelector("input"), 20);
+found.cuts.push(cut(compare));
+found.seen = [seen(frames)];
+move(frames.querySelector("input"), 2);
+found.seen.push(seen(frames));
+found.said = frames.querySelector("output").textContent;
+found.spoken = frames.querySelector("input").getAttribute("aria-valuetext");
+const inputs = [...document.querySelectorAll("input")];
+found.labels = inputs.map((input) => input.getAttribute("aria-label"));
+found.focus = inputs.map((input) => { input.focus(); return document.activeElement === input; });
+found.wider = document.documentElement.scrollWidth > window.innerWidth;
+const note = document.createElement("pre");
+note.id = "found";
+note.textContent = JSON.stringify(found);
+document.body.append(note);
+"""
+
+
+def picture(seed: int, name: str) -> Picture:
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    return Picture(png=draw_image_grid(list(pixels), rows=1, columns=2), alt=name)
+
+
+@pytest.fixture
+def page() -> str:
+    comparison = Comparison(before=picture(0, "bare"), after=picture(1, "patched"), names=("base", "patched"))
+    pictures = [picture(seed, f"gates at {seed}") for seed in range(3)]
+    frames = Frames(pictures=pictures, names=["0", "500", "999"], what="Timestep")
+    section = Section(heading="Pictures", comparisons=[comparison], frames=[frames])
+    return render(Page(title="A page", lead="With sliders.", sections=[section]))
+
+
+def probed(text: str) -> str:
+    """The page with a script of our own, allowed by its hash as the page's is."""
+    digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
+    return text.replace("</body>", f"<script>{PROBE}</script></body>", 1)
+
+
+def browse(path: Path, *, width: int) -> tuple[str, str, list[str]]:
+    """(the page as the browser has it, its console, addresses it asked for)."""
+    log = path.with_suffix(".net.json")
+    done = subprocess.run(
+        [
+            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--enable-logging=stderr"),
+            *("--virtual-time-budget=2000", f"--window-size={width},800", f"--log-net-log={log}"),
+            *("--net-log-capture-mode=Everything", f"--user-data-dir={path.parent / 'profile'}", path.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    text = log.read_text()
+    events: list[Any] = json.loads(text if text.rstrip().endswith("}") else text.rstrip().rstrip(",") + "]}")["events"]
+    initiated = [e["params"] for e in events if "initiator" in e.get("params", {}) and "url" in e["params"]]
+    asked = [params["url"] for params in initiated if params["initiator"] != "not an origin"]
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line), asked
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_sliders_move_pictures(page: str, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(probed(page), encoding="utf-8")
+    dom, console, asked = browse(path, width=width)
+    assert console == ""
+    assert asked == []
+    match = re.search(r'<pre id="found">(.*?)</pre>', dom)
+    assert match, dom[-500:]
+    found = json.loads(match[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+    assert found["cuts"] == ["inset(0px 0px 0px 50%)", "inset(0px 0px 0px 20%)"]
+    assert found["seen"] == [["gates at 0"], ["gates at 2"]]
+    assert (found["said"], found["spoken"]) == ("999", "999")
+    assert found["labels"][1] == "Timestep"
+    assert all(found["labels"])
+    assert found["focus"] == [True, True]
+    assert not found["wider"]
+
+
+def test_a_foreign_script_does_not_run(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page.replace("</body>", "<script>document.title = 'taken'</script></body>"), encoding="utf-8")
+    dom, console, _ = browse(path, width=800)
+    assert "<title>A page</title>" in dom
+    assert "Content Security Policy" in console
+
+
+def test_without_scripts_every_picture_is_there(page: str) -> None:
+    assert page.count("data:image/png") == 5
+    assert 'class="control" hidden' in page
+    plain = render(Page(title="A page", lead="", sections=[Section(heading="None")]))
+    assert "<script" not in plain
+    assert "script-src" not in plain

@@ -1,0 +1,254 @@
+"""The folder of samples: which files, what continues it, what is refused, and what --force may remove."""
+
+import errno
+import hashlib
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dmp_cli.config import SampleConfig
+from dmp_cli.errors import ConfigError, DMPError
+from dmp_cli.sampling.folder import Part, SampleFolder, encode_png
+from dmp_cli.sampling.plan import Plan
+from dmp_cli.sampling.sampler import chunks
+
+ABOUT = {"sample": {"seed": 0, "steps": 5, "classes": [0, 1]}, "patch": "abc"}
+ORIGIN = {"device": "cpu", "versions": {"dmp": "1"}}
+CONFIG = SampleConfig(num_images=7, batch_size=3, classes=(0, 1))
+
+
+def pixels_of(index, channels=3):
+    return np.random.default_rng(index).integers(0, 256, (8, 8, channels), np.uint8)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def claim(path, about=ABOUT, *, origin=ORIGIN, num_images=7, force=False):
+    folder = SampleFolder(path)
+    return folder, folder.open(about, origin=origin, num_images=num_images, force=force)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    folder, _ = claim(tmp_path / "out")
+    folder.write({index: pixels_of(index) for index in range(7)})
+    return folder
+
+
+def test_exactly_these_files(filled):
+    filled.draw_grid(Plan(CONFIG), rows=2, columns=3)
+    images = [f"{index:06d}.png" for index in range(7)]
+    assert names_in(filled.path) == [".lock", *images, "SHA256SUMS", "grid.png", "samples.json"]
+    about = json.loads((filled.path / "samples.json").read_text())
+    assert about == {"num_images": 7, "made": ABOUT, "origin": ORIGIN}
+    assert filled.recorded() == about
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_lossless(filled, channels):
+    filled.write({8: pixels_of(3, channels)})
+    read = np.asarray(Image.open(filled.image_path(8)))
+    assert np.array_equal(read.reshape(8, 8, channels), pixels_of(3, channels))
+    assert encode_png(pixels_of(3, channels)) == filled.image_path(8).read_bytes()
+
+
+def test_images_that_are_there_stay_as_they_are(filled):
+    filled.write({6: pixels_of(100), 7: pixels_of(7)})
+    for index in (6, 7):
+        assert np.array_equal(np.asarray(Image.open(filled.image_path(index))), pixels_of(index))
+
+
+def test_six_digits_or_more(tmp_path):
+    folder = SampleFolder(tmp_path)
+    assert folder.image_path(12).name == "000012.png"
+    assert folder.image_path(1_234_567).name == "1234567.png"
+
+
+def test_missing_chunks(filled):
+    plan = chunks(CONFIG)
+    assert plan == [range(3), range(3, 6), range(6, 9)]
+    assert filled.missing(plan, num_images=7) == []
+    filled.image_path(4).unlink()
+    assert filled.missing(plan, num_images=7) == [range(3, 6)]
+    assert filled.missing(plan, num_images=4) == []  # image 4 is not asked for
+    assert filled.missing(plan, num_images=8) == [range(3, 6), range(6, 9)]
+    filled.image_path(6).unlink()
+    assert filled.missing(plan, num_images=7) == [range(3, 6), range(6, 9)]
+
+
+def test_the_same_settings_continue(filled):
+    for number in (7, 3, 12):
+        again, moved = claim(filled.path, num_images=number)
+        assert moved == []
+        assert len(names_in(filled.path)) == 10
+    assert again.recorded()["num_images"] == 12
+
+
+def test_other_settings_are_refused(filled):
+    before = {name: (filled.path / name).read_bytes() for name in names_in(filled.path)}
+    for about in ({**ABOUT, "patch": None}, {**ABOUT, "patch": "abd", "sample": {"seed": 1}}):
+        changed = ", ".join(sorted(key for key in about if about[key] != ABOUT[key]))
+        with pytest.raises(ConfigError, match=rf"made otherwise \({changed} differ\)") as caught:
+            claim(filled.path, about)
+        assert "--force" in caught.value.hint
+    assert {name: (filled.path / name).read_bytes() for name in names_in(filled.path)} == before
+
+
+def test_what_has_moved_is_told_and_the_first_origin_kept(filled):
+    elsewhere = {"device": "cuda", "versions": {"dmp": "1"}}
+    _, moved = claim(filled.path, origin=elsewhere)
+    assert moved == ["device"]
+    assert filled.recorded()["origin"] == ORIGIN
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        claim(tmp_path)
+    assert names_in(tmp_path) == ["mine.txt"]
+
+
+def test_force_removes_only_its_own_files(filled):
+    filled.draw_grid(Plan(CONFIG), rows=1, columns=1)
+    filled.write({1_000_000: pixels_of(0)})
+    mine = ["000001-copy.png", "000001.jpg", "00001.png", "grid.png.bak", "notes.txt", "sub"]
+    for name in mine[:-1]:
+        (filled.path / name).write_bytes(b"mine")
+    (filled.path / "sub").mkdir()
+    (filled.path / "sub" / "000001.png").write_bytes(b"mine")
+    other = {**ABOUT, "patch": None}
+    _, moved = claim(filled.path, other, origin={"device": "cuda"}, num_images=2, force=True)
+    assert moved == []
+    assert names_in(filled.path) == sorted([*mine, ".lock", "samples.json"])
+    assert names_in(filled.path / "sub") == ["000001.png"]
+    assert filled.recorded() == {"num_images": 2, "made": other, "origin": {"device": "cuda"}}
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00"])
+def test_a_damaged_record_is_refused_unless_forced(filled, text):
+    (filled.path / "samples.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"cannot read .*samples\.json") as caught:
+        filled.recorded()
+    assert "--force" in caught.value.hint
+
+
+def test_no_record(tmp_path):
+    assert SampleFolder(tmp_path / "missing").recorded() is None
+
+
+def test_half_written_images_are_removed(filled):
+    for name in (".000003.png.partial", ".000012.png.partial", ".samples.npz.partial"):
+        (filled.path / name).write_bytes(b"half")
+    claim(filled.path)
+    halves = [name for name in names_in(filled.path) if name.endswith("partial")]
+    assert halves == [".000003.png.partial", ".000012.png.partial"]  # another part may be writing them
+    filled.remove_halves(Part(1, 2), batch_size=3)  # images 3 to 5, 9 to 11, ...
+    assert [name for name in names_in(filled.path) if name.endswith("partial")] == [".000012.png.partial"]
+    filled.remove_halves(Part(), batch_size=3)
+    assert not [name for name in names_in(filled.path) if name.endswith("partial")]
+
+
+def test_a_full_disk_leaves_no_half_image(filled, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DMPError, match=r"cannot write .*/000009\.png: no space left on the disk"):
+        filled.write({9: pixels_of(9)})
+    assert len(names_in(filled.path)) == 10
+
+
+def test_the_grid_shows_the_first_images(filled):
+    path = filled.draw_grid(Plan(CONFIG), rows=2, columns=2)
+    small = np.asarray(Image.open(path).convert("RGB"))
+    assert path == filled.path / "grid.png"
+    for index in (3, 4):  # the fifth image is not on it
+        filled.image_path(index).write_bytes(encode_png(255 - pixels_of(index)))
+    changed = np.asarray(Image.open(filled.draw_grid(Plan(CONFIG), rows=2, columns=2)).convert("RGB"))
+    assert changed.shape == small.shape
+    rows, columns = np.nonzero((changed != small).any(-1))
+    assert rows.min() > small.shape[0] / 2 - 8
+    assert columns.min() > small.shape[1] / 2 - 8
+    assert len(rows) > 0
+
+
+def test_sums_are_those_of_sha256sum(filled):
+    head, *lines = (filled.path / "SHA256SUMS").read_text().splitlines()
+    assert head.startswith("# samples made as ")  # a comment, which sha256sum passes over
+    for line, index in zip(lines, range(7), strict=True):
+        data = filled.image_path(index).read_bytes()
+        assert line == f"{hashlib.sha256(data).hexdigest()}  {index:06d}.png"
+    assert filled.verify(7) == []
+
+
+def test_what_is_not_as_it_was_written_is_named(filled):
+    filled.image_path(1).unlink()
+    Image.fromarray(pixels_of(50)).save(filled.image_path(3))
+    Image.fromarray(pixels_of(51)).save(filled.path / "000007.png")
+    Image.fromarray(pixels_of(51)).save(filled.path / "mine.png")
+    assert filled.verify(7) == [
+        "000001.png is missing",
+        "000003.png was changed",
+        "000007.png is not of these samples",
+        "mine.png is not of these samples",
+    ]
+    assert filled.verify(1) == ["000007.png is not of these samples", "mine.png is not of these samples"]
+
+
+def test_an_image_without_its_sum_is_written_again(filled):
+    sums = filled.path / "SHA256SUMS"
+    whole = sums.read_text()
+    sums.write_text(whole[:-20])  # a kill in the middle of the last line
+    Image.fromarray(pixels_of(50)).save(filled.image_path(6))  # and nobody knows what this is
+    assert filled.missing(chunks(CONFIG), num_images=7) == [range(6, 9)]
+    filled.write({6: pixels_of(6)})
+    assert filled.verify(7) == []
+    assert np.array_equal(np.asarray(Image.open(filled.image_path(6))), pixels_of(6))
+    filled.write({7: pixels_of(7)})
+    assert filled.verify(8) == []
+
+
+def test_parts_share_the_chunks_and_keep_sums_of_their_own(tmp_path):
+    folder, _ = claim(tmp_path / "out")
+    plan = [range(start, start + 3) for start in range(0, 9, 3)]
+    parts = [Part(number, 2) for number in range(2)]
+    assert [part.of(plan) for part in parts] == [[range(3), range(6, 9)], [range(3, 6)]]
+    for part in parts:
+        with folder.writer(part) as write:
+            for chunk in part.of(plan):
+                write({index: pixels_of(index) for index in chunk})
+    assert {name for name in names_in(folder.path) if "SUMS" in name} == {"SHA256SUMS.1-of-2", "SHA256SUMS.2-of-2"}
+    assert folder.missing(plan, num_images=9) == []
+    assert folder.verify(9) == []
+
+
+def test_errors_of_the_writer_come_up(filled, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DMPError, match="no space left"), filled.writer() as write:  # noqa: PT012
+        for index in range(8, 14):
+            write({index: pixels_of(index)})
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(7) % 2])
+def test_npz_is_that_of_numpy(filled, labels):
+    path = filled.write_npz(7, labels)
+    with np.load(path) as found:
+        assert sorted(found) == ["arr_0"] if labels is None else ["arr_0", "arr_1"]
+        assert found["arr_0"].dtype == np.uint8
+        assert np.array_equal(found["arr_0"], np.stack([pixels_of(index) for index in range(7)]))
+        assert labels is None or np.array_equal(found["arr_1"], labels)
+    assert names_in(filled.path)[-1] == "samples.npz"
+
+
+def test_the_plan_is_kept_as_the_longest(filled):
+    for text, kept in (("a\n", "a\n"), ("a\nb\n", "a\nb\n"), ("a\n", "a\nb\n")):
+        filled.write_plan(text)
+        assert (filled.path / "plan.jsonl").read_text() == kept
