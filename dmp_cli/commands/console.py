@@ -11,16 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..config import CommonOptions
+
 _PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines where there is no terminal
 
 
 class Printer:
     """The two streams of one command."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.as_json: bool = options.get("json", False)
-        self.quiet: bool = options.get("quiet", False)
-        self.verbose: bool = options.get("verbose", False)
+    def __init__(self, common: CommonOptions) -> None:
+        self.as_json, self.quiet, self.verbose = common.json_, common.quiet, common.verbose
         self._notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._results = Console(highlight=False, markup=False, soft_wrap=True, stderr=self.as_json)
 

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from . import options as opt
+from ..config import CommonOptions, DemoOptions
 from .console import Printer
 from .in_process import in_shell, run_inside
+from .options import Given, takes
 
 if TYPE_CHECKING:
     from ..demo import Story
 
-_OUTPUT = Path("dmp-demo")
 
-
-@opt.with_options(opt.everywhere)
-def demo(
-    ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = _OUTPUT,
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps of each further training.", min=1)] = None,
-    num_images: Annotated[int | None, typer.Option("-n", "--num-images", help="Images of each set.", min=60)] = None,
-    force: opt.Force = False,
-) -> None:
+@takes(DemoOptions)
+def demo(ctx: typer.Context, given: Given) -> None:
     """Further-train a small converged model on real digits three ways, score them, and write a page to look at.
 
-    Takes about two minutes on two cores and needs no network. Run it again to continue where it was stopped.
+    Converged means that more of the same training no longer improves it. The demo takes about two minutes on two cores
+    and needs no network. Run it again to continue where it was stopped.
     """
     from ..demo import Story
 
-    printer = Printer(ctx.params)
-    given = {"steps": steps, "num_images": num_images, "seed": ctx.params["seed"]}
-    story = Story(folder=output, **{key: value for key, value in given.items() if value is not None})
+    common, asked = given.make(CommonOptions), given.make(DemoOptions)
+    printer = Printer(common)
+    story = Story(folder=asked.output, steps=asked.steps, num_images=asked.num_images, seed=common.seed or 0)
     commands = [*story.train_commands(), *story.sample_commands(), *story.closing_commands()]
-    if ctx.params["dry_run"]:
+    if common.dry_run:
         for command in commands:
             printer.say(in_shell(command))
         printer.result({"commands": [in_shell(command) for command in commands]})
@@ -43,7 +37,7 @@ def demo(
     from ..runtime import refuse_many
 
     refuse_many("dmp demo")
-    _tell(story, commands, printer, dmp=ctx.find_root().command, force=force)
+    _tell(story, commands, printer, dmp=ctx.find_root().command, force=asked.force)
 
 
 def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any, force: bool) -> None:
@@ -85,7 +79,7 @@ def _claim(story: Story, *, force: bool) -> None:
 
     about_file = story.folder / "demo.json"
     about = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(story).items()}
-    if force and about_file.exists():  # never what is no demo
+    if force and about_file.exists():  # a folder that is not a demo's is never removed
         shutil.rmtree(story.folder, ignore_errors=True)
     if not (about_file.exists() and json.loads(about_file.read_text()) == about):
         refuse_existing(story.folder, force=False)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..pipeline import require_patch
-from . import options as opt
+from ..config import (
+    BackboneOptions,
+    CodecOptions,
+    CommonOptions,
+    InspectOptions,
+    NetworkOptions,
+    PatchedOptions,
+)
+from ..errors import ConfigError
 from .console import Printer
+from .options import Given, takes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,123 +32,156 @@ if TYPE_CHECKING:
 _TIMESTEPS = 21  # at which images are looked at
 
 
-@opt.with_options(opt.patched, opt.backbone, opt.everywhere)
-def inspect_gates(
-    ctx: typer.Context,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The folder.", show_default="gates/NAME")
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option("--compare", help="Another patch of the same backbone: how far are their gates apart?"),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Real images: how large is what is added, beside the hidden state?"),
-    ] = None,
-    num_images: Annotated[int, typer.Option("--num-images", "-n", min=1, help="How many of them.")] = 16,
-    force: opt.Force = False,
-) -> None:
-    """Draw and measure the gates of a patch. Needs the backbone's timestep embedder, no GPU; images only for --data."""
-    printer, path = Printer(ctx.params), require_patch(ctx.params["patch"])
-    folder = output or Path("gates") / path.stem
-    if ctx.params["dry_run"]:
-        printer.plan({"patch": str(path), "output": str(folder)})
+@takes(PatchedOptions, InspectOptions, BackboneOptions, CodecOptions)
+def inspect_gates(ctx: typer.Context, given: Given) -> None:
+    """Draw and measure the gate of a patch: which prompts it uses at which timestep, block by block.
+
+    Needs the backbone's timestep embedder and no GPU. Images are needed for --data only.
+    """
+    common, asked, patched = given.make(CommonOptions), given.make(InspectOptions), given.make(PatchedOptions)
+    printer = Printer(common)
+    if patched.patch is None:
+        raise ConfigError("no patch given", hint="Name a patch file with --patch.")
+    folder = asked.output or Path("gates") / patched.patch.stem
+    if common.dry_run:
+        printer.plan({"patch": str(patched.patch), "output": str(folder)})
         return
-    _inspect(path, folder, ctx.params, printer)
-
-
-def _inspect(path: Path, folder: Path, options: dict[str, Any], printer: Printer) -> None:
-    from ..analysis import draw_block, draw_depth_maps, draw_gates, split_variance, study, write_comparison
     from ..runtime import pick_device
-    from ..storage import refuse_existing, write_bytes
+    from ..storage import refuse_existing
 
-    refuse_existing(folder, force=options["force"])
-    patched, codec = _load(path, options, pick_device(options["device"] or "cpu"))
-    weights, timesteps = weights_over_time(patched)
-    found, gap = study(weights, timesteps=timesteps), _gap(weights, options)
-    added = _added(patched, codec, options) if codec is not None else None
-    found.save(folder)
-    variance = split_variance(weights)
-    apart = None
-    if gap is not None:
-        apart = write_comparison(folder, gap, timesteps, names=(str(path), str(options["compare"])))
-        names = " and ".join("/".join(Path(one).parts[-2:]) for one in (path, options["compare"]))
-        write_bytes(
-            folder / "comparison.png",
-            draw_depth_maps({"divergence, nats": gap}, timesteps, title=f"How far apart: {names}"),
-        )
-    if added is not None:
-        added.save(folder)
-        panels = {"added / hidden": added.ratio, "norm of what is added": added.added}
-        write_bytes(folder / "added.png", draw_depth_maps(panels, added.timesteps, title=f"Added by {path.name}"))
-    # Only prompts that are added lie on the image.
-    grid = square_grid(weights.shape[2]) if patched.patch.config.position == "add" else None
-    write_bytes(folder / "gates.png", draw_gates(weights, timesteps, title=f"Gate weights of {path.name}", grid=grid))
-    use = {"entropy, nats": found.entropy, "effective prompts": found.effective_prompts}
-    write_bytes(folder / "usage.png", draw_depth_maps(use, timesteps, title=f"How {path.name} spreads its weight"))
-    with printer.progress("draw blocks", weights.shape[1]) as advance:
-        for block in range(weights.shape[1]):
-            picture = draw_block(weights, timesteps, block=block, title=f"{path.name}, block {block}", grid=grid)
-            write_bytes(folder / f"block-{block:02d}.png", picture)
-            advance(block + 1, "")
-    printer.table(f"Gates of {path.name}", list(found.COLUMNS), found.rows())
-    if apart is not None:
-        _say_apart(apart, printer)
-    if variance is not None:
+    refuse_existing(folder, force=asked.force)
+    device = pick_device(common.device or "cpu")
+    _Inspection(
+        patched.patch, folder, asked, given.make(NetworkOptions), device, common.seed or 0, patched.force_backbone
+    ).run(printer)
+
+
+@dataclass
+class _Inspection:
+    """One look at the gate of ``path``, written into ``folder``."""
+
+    path: Path
+    folder: Path
+    asked: InspectOptions
+    network: NetworkOptions
+    device: torch.device
+    seed: int
+    force_backbone: bool
+
+    def run(self, printer: Printer) -> None:
+        from ..analysis import split_variance, study
+
+        patched, codec = self._load()
+        weights, timesteps = weights_over_time(patched)
+        found, gap = study(weights, timesteps=timesteps), self._gap(weights)
+        added = self._measure_added(patched, codec) if codec is not None else None
+        found.save(self.folder)
+        variance = split_variance(weights)
+        apart = None if gap is None else self._write_comparison(gap, timesteps)
+        if added is not None:
+            self._write_added(added)
+        # Only prompts that are added lie on the image.
+        grid = square_grid(weights.shape[2]) if patched.patch.config.position == "add" else None
+        use = {"entropy, nats": found.entropy, "effective prompts": found.effective_prompts}
+        self._draw(weights, timesteps, use, grid, printer)
+        printer.table(f"Gates of {self.path.name}", list(found.COLUMNS), found.rows())
+        if apart is not None:
+            _say_apart(apart, printer)
+        if variance is not None:
+            printer.say(
+                f"of the gate's variance {variance.timestep:.0%} is the timestep's, {variance.depth:.0%} the depth's, "
+                f"{variance.both:.0%} of both together"
+            )
+        if added is not None:
+            rows = [[str(block), f"{ratio:.2%}"] for block, ratio in enumerate(added.ratio.mean(0))]
+            printer.table("What is added, beside the hidden state", ["block", "mean over the timesteps"], rows)
         printer.say(
-            f"of the gate's variance {variance.timestep:.0%} is the timestep's, {variance.depth:.0%} the depth's, "
-            f"{variance.both:.0%} of both together"
+            f"wrote {self.folder}: gates.png, usage.png, a picture per block, gates.npz, gates.csv, summary.json"
         )
-    if added is not None:
-        rows = [[str(block), f"{ratio:.2%}"] for block, ratio in enumerate(added.ratio.mean(0))]
-        printer.table("What is added, beside the hidden state", ["block", "mean over the timesteps"], rows)
-    printer.say(f"wrote {folder}: gates.png, usage.png, a picture per block, gates.npz, gates.csv, summary.json")
-    shares = None if variance is None else variance._asdict()
-    size = added and added.to_json()
-    printer.result({"output": str(folder), **found.to_json(), "variance": shares, "comparison": apart, "added": size})
+        shares, size = None if variance is None else variance._asdict(), added and added.to_json()
+        told = {"variance": shares, "comparison": apart, "added": size}
+        printer.result({"output": str(self.folder), **found.to_json(), **told})
 
+    def _load(self) -> tuple[PatchedBackbone, Codec | None]:
+        """The patch on its backbone, and its codec where images are to be looked at."""
+        from ..patching import attach, load_patch
+        from ..pipeline import load_backbone_of, load_patched
 
-def _load(path: Path, options: dict[str, Any], device: torch.device) -> tuple[PatchedBackbone, Codec | None]:
-    """The patch on its backbone, and its codec where images are to be looked at."""
-    from ..patching import attach, load_patch
-    from ..pipeline import load_backbone_of, load_patched
+        if self.asked.data is not None:
+            loaded = load_patched(self.path, self.network, self.device, force=self.force_backbone)
+            return loaded.denoiser, loaded.codec  # type: ignore[return-value]
+        patch = load_patch(self.path)
+        backbone = load_backbone_of(patch, self.network, self.device)
+        return attach(backbone, patch, force=self.force_backbone), None
 
-    if options["data"] is not None:
-        loaded = load_patched(path, options, device)
-        return loaded.denoiser, loaded.codec  # type: ignore[return-value]
-    patch = load_patch(path)
-    backbone = load_backbone_of(patch, options, device)
-    return attach(backbone, patch, force=options["force_backbone"]), None
+    def _measure_added(self, patched: PatchedBackbone, codec: Codec) -> Added:
+        """How large what the patch adds is, on images of --data, at timesteps from the first to the last."""
+        import numpy as np
 
+        from ..analysis import encode_some, measure_added
+        from ..data import find_images
 
-def _added(patched: PatchedBackbone, codec: Codec, options: dict[str, Any]) -> Added:
-    """How large what is added is, on images of --data, at timesteps from the first to the last."""
-    import numpy as np
+        assert self.asked.data is not None
+        images, backbone, count = find_images(self.asked.data), patched.backbone, self.asked.num_images
+        x0, condition = encode_some(images, backbone=backbone, codec=codec, count=count, seed=self.seed)
+        steps = np.linspace(0, backbone.schedule.num_timesteps - 1, _TIMESTEPS).round().astype(int).tolist()
+        return measure_added(patched, x0, condition=condition, timesteps=steps, seed=self.seed)
 
-    from ..analysis import encode_some, measure_added
-    from ..data import find_images
+    def _gap(self, weights: np.ndarray) -> np.ndarray | None:
+        """How far the gate of --compare is from ``weights`` (T, L, N), as (T, L); None where none is compared."""
+        if self.asked.compare is None:
+            return None
+        from ..analysis import divergence
+        from ..patching import attach, load_patch
+        from ..pipeline import load_backbone_of
 
-    images, seed = find_images(options["data"]), options["seed"] or 0
-    backbone = patched.backbone
-    x0, condition = encode_some(images, backbone=backbone, codec=codec, count=options["num_images"], seed=seed)
-    steps = np.linspace(0, backbone.schedule.num_timesteps - 1, _TIMESTEPS).round().astype(int).tolist()
-    return measure_added(patched, x0, condition=condition, timesteps=steps, seed=seed)
+        other = load_patch(self.asked.compare)
+        backbone = load_backbone_of(other, self.network, self.device)
+        theirs, _ = weights_over_time(attach(backbone, other, force=self.force_backbone))
+        return divergence(weights, theirs)
 
+    def _write_comparison(self, gap: np.ndarray, timesteps: np.ndarray) -> dict[str, Any]:
+        from ..analysis import draw_depth_maps, write_comparison
+        from ..storage import write_bytes
 
-def _gap(weights: np.ndarray, options: dict[str, Any]) -> np.ndarray | None:
-    """How far the gates of --compare are from ``weights`` (T, L, N), as (T, L); None: there is none to compare."""
-    if options["compare"] is None:
-        return None
-    from ..analysis import divergence
-    from ..patching import attach, load_patch
-    from ..pipeline import load_backbone_of
-    from ..runtime import pick_device
+        compared = [self.path, Path(str(self.asked.compare))]
+        told = write_comparison(self.folder, gap, timesteps, names=(str(compared[0]), str(compared[1])))
+        names = " and ".join("/".join(one.parts[-2:]) for one in compared)
+        picture = draw_depth_maps({"divergence, nats": gap}, timesteps, title=f"How far apart: {names}")
+        write_bytes(self.folder / "comparison.png", picture)
+        return told
 
-    other = load_patch(options["compare"])
-    backbone = load_backbone_of(other, options, pick_device(options["device"] or "cpu"))
-    theirs, _ = weights_over_time(attach(backbone, other, force=options["force_backbone"]))
-    return divergence(weights, theirs)
+    def _write_added(self, added: Added) -> None:
+        from ..analysis import draw_depth_maps
+        from ..storage import write_bytes
+
+        added.save(self.folder)
+        panels = {"added / hidden": added.ratio, "norm of what is added": added.added}
+        picture = draw_depth_maps(panels, added.timesteps, title=f"Added by {self.path.name}")
+        write_bytes(self.folder / "added.png", picture)
+
+    def _draw(
+        self,
+        weights: np.ndarray,
+        timesteps: np.ndarray,
+        use: dict[str, np.ndarray],
+        grid: tuple[int, int] | None,
+        printer: Printer,
+    ) -> None:
+        """The gate as heatmaps, of all blocks and of each, and how it spreads its weight."""
+        from ..analysis import draw_block, draw_depth_maps, draw_gates
+        from ..storage import write_bytes
+
+        name = self.path.name
+        gates = draw_gates(weights, timesteps, title=f"Gate weights of {name}", grid=grid)
+        write_bytes(self.folder / "gates.png", gates)
+        spread = draw_depth_maps(use, timesteps, title=f"How {name} spreads its weight")
+        write_bytes(self.folder / "usage.png", spread)
+        with printer.progress("draw blocks", weights.shape[1]) as advance:
+            for block in range(weights.shape[1]):
+                picture = draw_block(weights, timesteps, block=block, title=f"{name}, block {block}", grid=grid)
+                write_bytes(self.folder / f"block-{block:02d}.png", picture)
+                advance(block + 1, "")
 
 
 def _say_apart(content: dict[str, Any], printer: Printer) -> None:

@@ -1,9 +1,9 @@
-"""Options that two or more commands share, in groups, and the way from options to a config.
+"""From the options that records declare to a typer command, and from what was typed to records.
 
-A group is a function whose parameters are its options: ``with_options(everywhere, backbone)`` gives them to a command,
-which finds their values in ``ctx.params`` beside its own.
+``@takes(TrainConfig, BackboneOptions)`` gives a command the options of these records. It is called with what was
+typed, a :class:`Given`, of which it makes the records it needs.
 
-Every option's own default is None: the defaults live in ``config``, and an option that was not given is left out.
+No option has a default of its own for typer: the defaults live in the records, and what was not given is left out.
 """
 
 from __future__ import annotations
@@ -11,56 +11,142 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
-from ..config import (
-    Dtype,
-    Frozen,
-    GateInput,
-    GateKind,
-    Init,
-    PatchConfig,
-    Position,
-    ScheduleKind,
-    Scope,
-    Selection,
-    Trainer,
-    build,
-)
+from ..config import CommonOptions, Frozen, Options, build, default_of, in_words, options_of
 from ..errors import ConfigError
 
 C = TypeVar("C", bound=Frozen)
-
 Command = Callable[..., None]
-_BACKBONE, _VARIANT, _EVERYWHERE = "Backbone", "Variant", "Everywhere"
+_PLAIN = (str, int, float, bool, Path)  # types that typer reads itself; all others are typed as one word
 
 
-def setting(config: type[Frozen], field: str, help: str, *names: str, panel: str | None = None) -> Any:
-    """A typer option for one field of a config; its default is shown, not set."""
-    return typer.Option(
-        *(names or (f"--{field.replace('_', '-')}",)),
-        help=help,
-        show_default=_in_words(config.model_fields[field].get_default()),
-        rich_help_panel=panel,
+@dataclass(frozen=True)
+class Given:
+    """What was given to one command, by the name of the option; what was not given is not in it."""
+
+    values: Mapping[str, Any]
+
+    def make(self, record: type[C], **fixed: Any) -> C:
+        """The record that the given values make, its defaults for the others. Raises ConfigError; see ``build``."""
+        return build(record, **{**{name: self.values[name] for name in self.of(record)}, **fixed})
+
+    def of(self, *records: type[Frozen]) -> list[str]:
+        """The options of ``records`` that were given."""
+        return [name for record in records for name in record.model_fields if name in self.values]
+
+    def over(self, earlier: Mapping[str, Any]) -> Given:
+        """This, and of ``earlier`` what was not given now."""
+        return Given({**earlier, **self.values})
+
+    def typed(self, names: Collection[str]) -> dict[str, Any]:
+        """What was given of ``names``, in their order, as JSON can hold it."""
+        kept = {name: self.values[name] for name in names if name in self.values}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
+
+
+def takes(*records: type[Frozen]) -> Callable[[Callable[..., None]], Command]:
+    """Give a command the options of ``records``, and those that every command takes.
+
+    The command is called with typer's context, a :class:`Given`, and its own arguments, such as ``arms``.
+    """
+
+    def decorate(command: Callable[..., None]) -> Command:
+        context, _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [parameter for record in records for parameter in _parameters(record)] + _common_parameters()
+        flags = {parameter.name for parameter in parameters if parameter.default is False}
+
+        @functools.wraps(command)
+        def typed(ctx: typer.Context, **values: Any) -> None:
+            arguments = {parameter.name: values.pop(parameter.name) for parameter in own}
+            given = {
+                name: value
+                for name, value in values.items()
+                if value is not None and not (value is False and name in flags)
+            }
+            command(ctx, Given(given), **arguments)
+
+        # What typer reads of a command: its signature, the types by name, and paragraphs without line breaks.
+        typed.__doc__ = "\n\n".join(map(_one_line, inspect.cleandoc(command.__doc__ or "").split("\n\n")))
+        typed.__signature__ = inspect.Signature([context, *own, *parameters])  # type: ignore[attr-defined]
+        typed.__annotations__ = {p.name: p.annotation for p in [context, *own, *parameters]}
+        return typed
+
+    return decorate
+
+
+def _one_line(paragraph: str) -> str:
+    return " ".join(paragraph.split())
+
+
+def _parameters(record: type[Frozen], **more: Any) -> Iterator[inspect.Parameter]:
+    """The options of a record as parameters of a command."""
+    for name, (field, told) in options_of(record).items():
+        flags = told["flags"] or [f"--{name.rstrip('_').replace('_', '-')}"]
+        kind, is_flag = _kind_of(field), _is_plain_flag(field, flags)
+        shown = told["shown"] if told["shown"] is not None else in_words(_default(record, name))
+        about = typer.Option(
+            *flags,
+            help=field.description,
+            show_default=False if is_flag else shown,
+            metavar=told["metavar"],
+            rich_help_panel=(record.panel if told["panel"] is None else told["panel"]) or None,
+            min=_lowest(field) if issubclass(record, Options) else None,
+            **more.get(name, {}),
+        )
+        kind = kind if is_flag else kind | None
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if is_flag else None,
+            annotation=Annotated[kind, about],
+        )
+
+
+def _common_parameters() -> list[inspect.Parameter]:
+    """The options that every command takes; a TOML file and -v work as soon as they are read."""
+    from_file = typer.Option(
+        "--config",
+        help="A TOML file of options, at its top level or in a table named like the command; the command line wins.",
+        rich_help_panel=CommonOptions.panel,
+        is_eager=True,
+        callback=_read_toml,
     )
+    config = inspect.Parameter(
+        "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, from_file]
+    )
+    common = list(_parameters(CommonOptions, verbose={"is_eager": True, "callback": _note_verbose}))
+    return [*common[:3], config, *common[3:]]
 
 
-def _in_words(default: object) -> str | bool:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    if isinstance(default, tuple):
-        return ",".join(map(str, default))
-    return False if default is None else str(default)
+def _default(record: type[Frozen], name: str) -> Any:
+    return None if record.model_fields[name].is_required() else default_of(record, name)
 
 
-def configure(config: type[C], options: dict[str, Any], **fixed: Any) -> C:
-    """The config that the given options make; what was not given takes the config's default."""
-    given = {name: options[name] for name in config.model_fields if options.get(name) is not None}
-    return build(config, **{**given, **fixed})
+def _kind_of(field: FieldInfo) -> Any:
+    """The type that typer reads: the field's own, without None, where it is a plain one; else a word, str."""
+    kind: Any = field.annotation
+    if get_origin(kind) in (Union, types.UnionType):
+        inner = [part for part in get_args(kind) if part is not type(None)]
+        kind = inner[0] if len(inner) == 1 else str
+    if get_origin(kind) is tuple and get_args(kind)[0] is Path:
+        return list[Path]  # given again for each further one
+    return kind if kind in _PLAIN or get_origin(kind) is Literal else str
+
+
+def _is_plain_flag(field: FieldInfo, flags: list[str]) -> bool:
+    return field.annotation is bool and not any("/" in flag for flag in flags)
+
+
+def _lowest(field: FieldInfo) -> float | None:
+    return next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
 
 
 def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
@@ -80,7 +166,7 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
     known = {parameter.name for parameter in ctx.command.params}
     own = content.pop(ctx.info_name or "", {})
     flat = {key: value for key, value in content.items() if not isinstance(value, dict)} | own
-    # An option whose name is a Python keyword, such as --from, is a parameter with an underscore behind it.
+    # An option whose name is a word of Python, such as --from, is a parameter with an underscore behind it.
     names = {parameter.removesuffix("_"): parameter for parameter in known if parameter}
     values = {names.get(key.replace("-", "_"), key.replace("-", "_")): value for key, value in flat.items()}
     unknown = sorted(values.keys() - known)
@@ -93,152 +179,3 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
 def _note_verbose(ctx: typer.Context, wanted: bool) -> bool:
     ctx.meta["dmp.verbose"] = wanted
     return wanted
-
-
-def with_options(*groups: Callable[..., None]) -> Callable[[Command], Command]:
-    """Give a command the options of ``groups`` after its own."""
-
-    def decorate(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True).parameters
-        shared = [option for group in groups for option in inspect.signature(group, eval_str=True).parameters.values()]
-        options = [*own.values(), *shared]
-
-        @functools.wraps(command)
-        def typed(**given: Any) -> None:
-            command(**{name: value for name, value in given.items() if name in own})
-
-        # What typer reads of a command: its signature, and the types by name.
-        typed.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-        typed.__annotations__ = {option.name: option.annotation for option in options}
-        return typed
-
-    return decorate
-
-
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-def everywhere(
-    device: Annotated[
-        str | None, _option("--device", help="auto, cpu, cuda, cuda:N or mps.", panel=_EVERYWHERE, show_default="auto")
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        _option("--dtype", help="Precision of matrix products.", panel=_EVERYWHERE, show_default="fp32"),
-    ] = None,
-    seed: Annotated[
-        int | None, _option("--seed", help="Fixes all randomness.", panel=_EVERYWHERE, show_default="0", min=0)
-    ] = None,
-    config: Annotated[
-        Path | None,
-        _option(
-            "--config",
-            help="A TOML file of options; the command line wins.",
-            panel=_EVERYWHERE,
-            is_eager=True,
-            callback=_read_toml,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, _option("--dry-run", help="Print the resolved plan and do nothing.", panel=_EVERYWHERE)
-    ] = False,
-    json: Annotated[
-        bool,
-        _option("--json", help="The result as one JSON object on stdout, all else on stderr.", panel=_EVERYWHERE),
-    ] = False,
-    verbose: Annotated[
-        bool,
-        _option(
-            "--verbose", "-v", help="Tracebacks and details.", panel=_EVERYWHERE, is_eager=True, callback=_note_verbose
-        ),
-    ] = False,
-    quiet: Annotated[bool, _option("--quiet", "-q", help="Errors only.", panel=_EVERYWHERE)] = False,
-) -> None:
-    """What every command takes."""
-
-
-def backbone(
-    backbone: Annotated[
-        str | None, _option("--backbone", help="A name (dit-s2 … dit-xl8, digits), path or hub id.", panel=_BACKBONE)
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, _option("--checkpoint", help="Its weights, where the name alone finds none.", panel=_BACKBONE)
-    ] = None,
-    vae: Annotated[
-        str | None,
-        _option("--vae", help="The codec: a VAE's folder or hub id, or none for pixel space.", panel=_BACKBONE),
-    ] = None,
-    download: Annotated[
-        bool, _option("--download", help="Allow fetching public weights from the hub.", panel=_BACKBONE)
-    ] = False,
-) -> None:
-    """Which backbone, where a patch does not say it already."""
-
-
-def backbone_sizes(
-    image_size: Annotated[
-        int | None, _option("--image-size", help="Side of the images in pixels.", panel=_BACKBONE, min=1)
-    ] = None,
-    num_classes: Annotated[
-        int | None, _option("--num-classes", help="Classes, where the weights leave it open.", panel=_BACKBONE, min=0)
-    ] = None,
-    num_heads: Annotated[
-        int | None, _option("--num-heads", help="Attention heads, for an unusual width.", panel=_BACKBONE, min=1)
-    ] = None,
-    trained_with: Annotated[
-        Trainer | None,
-        _option("--trained-with", help="Whose arithmetic a diffusers DiT folder needs.", panel=_BACKBONE),
-    ] = None,
-    schedule: Annotated[
-        ScheduleKind | None, _option("--schedule", help="Of its noise.", panel=_BACKBONE, show_default="linear")
-    ] = None,
-) -> None:
-    """What a weight file may leave open about its backbone."""
-
-
-def patched(
-    patch: Annotated[Path | None, typer.Option("--patch", help="A patch file.")] = None,
-    force_backbone: Annotated[
-        bool,
-        _option("--force-backbone", help="Accept other weights than the patch was trained on.", panel=_BACKBONE),
-    ] = False,
-) -> None:
-    """Which patch, for commands that use a trained one."""
-
-
-def variant(
-    gate: Annotated[GateKind | None, setting(PatchConfig, "gate", "What weighs the prompts.", panel=_VARIANT)] = None,
-    scope: Annotated[
-        Scope | None, setting(PatchConfig, "scope", "Whether the gate reads the depth.", panel=_VARIANT)
-    ] = None,
-    selection: Annotated[
-        Selection | None, setting(PatchConfig, "selection", "All prompts, or the top k alone.", panel=_VARIANT)
-    ] = None,
-    top_k: Annotated[
-        int | None,
-        _option("--top-k", help="Prompts that hard selection keeps.", panel=_VARIANT, show_default="75 % of them"),
-    ] = None,
-    position: Annotated[
-        Position | None, setting(PatchConfig, "position", "On the tokens, or in front of them.", panel=_VARIANT)
-    ] = None,
-    num_prompts: Annotated[
-        int | None,
-        _option("--num-prompts", help="Of a block, when prepended.", panel=_VARIANT, show_default="50"),
-    ] = None,
-    depth: Annotated[
-        int | None, setting(PatchConfig, "depth", "Prompts for the first K blocks only.", panel=_VARIANT)
-    ] = None,
-    gate_input: Annotated[
-        GateInput | None,
-        setting(PatchConfig, "gate_input", "What the gate reads; conditioning adds the class.", panel=_VARIANT),
-    ] = None,
-    gate_scale: Annotated[
-        float | None, setting(PatchConfig, "gate_scale", "Factor on the gate's weights.", panel=_VARIANT)
-    ] = None,
-    init: Annotated[Init | None, setting(PatchConfig, "init", "How prompts start.", panel=_VARIANT)] = None,
-) -> None:
-    """Which mixture of prompts."""
-
-
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]

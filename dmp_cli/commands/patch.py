@@ -1,93 +1,93 @@
-"""``dmp patch``: make a zero patch, import one, print Table 1's row, or say what a patch file is."""
+"""``dmp patch``: make a zero patch, import one, bake one, print Table 1's row, or say what a patch file is."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..config import PatchConfig, PatchRecord, SampleConfig, Sampler
+from ..config import (
+    BackboneOptions,
+    CodecOptions,
+    CommonOptions,
+    NetworkOptions,
+    PatchConfig,
+    PatchOptions,
+    PatchRecord,
+    SampleConfig,
+    SizeOptions,
+)
 from ..errors import ConfigError
-from . import options as opt
 from .console import Printer
-from .options import setting
+from .options import Given, takes
+
+if TYPE_CHECKING:
+    from ..backbones import Backbone
+    from ..patching import Patch
 
 
-@opt.with_options(opt.variant, opt.backbone, opt.backbone_sizes, opt.everywhere)
-def patch(
-    ctx: typer.Context,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.")] = None,
-    info: Annotated[Path | None, typer.Option("--info", help="Say in words what a patch file is.")] = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option("--from", help="Import a training checkpoint of the paper's authors.", show_default=False),
-    ] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option("--export", help="Bake this patch for a sampler's timesteps: a table without a gate, to -o."),
-    ] = None,
-    sampler: Annotated[Sampler | None, setting(SampleConfig, "sampler", "Whose timesteps --export bakes.")] = None,
-    steps: Annotated[int | None, setting(SampleConfig, "steps", "Denoising steps --export bakes.")] = None,
-    dense: Annotated[bool, typer.Option("--dense", help="Bake the products of weights and prompts.")] = False,
-    force: opt.Force = False,
-) -> None:
-    """Make a zero patch (it changes nothing until trained) and print how large it is.
+@takes(PatchOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
+def patch(ctx: typer.Context, given: Given) -> None:
+    """Make a zero patch, which changes nothing until it is trained, and print how large it is.
 
-    Without -o only the table, and then no weights are needed for a name such as dit-l2. With --from the patch is that
-    of a checkpoint of the paper's authors, whose backbone is the one in the same file.
+    A patch is a pool of prompts for every block of a backbone, and the gate that weighs them by the timestep. Without
+    -o only the sizes are printed, and then no weights are needed for a name such as dit-l2. With --from the patch is
+    that of a checkpoint of the paper's authors, whose backbone is the one in the same file.
     """
-    printer = Printer(ctx.params)
-    if info is not None:
-        _print_info(info, printer)
-        return
-    if from_ is not None:
-        _import(from_, output, ctx.params, printer, force=force)
-        return
-    if export is not None:
-        _export(export, output, ctx.params, printer)
-        return
-    patch_config = opt.configure(PatchConfig, ctx.params)
-    if ctx.params["dry_run"]:
-        plan = {"patch": patch_config.model_dump(), "backbone": ctx.params["backbone"]}
-        printer.plan({**plan, "output": output and str(output)})
-        return
-    if output is not None:
-        from ..storage import refuse_existing
-
-        refuse_existing(output, force=force)
-        _write(output, patch_config, ctx.params, printer)
+    common, asked = given.make(CommonOptions), given.make(PatchOptions)
+    printer, network = Printer(common), given.make(NetworkOptions)
+    if asked.info is not None:
+        _print_info(asked.info, printer)
+    elif asked.from_ is not None:
+        if variant := given.of(PatchConfig):
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in variant)
+            raise ConfigError(f"--from takes the variant from the file; leave out {options}")
+        _import(asked.from_, asked, network, common, printer)
+    elif asked.export is not None:
+        _export(asked.export, asked, given.make(SampleConfig), network, common, printer)
     else:
-        _count(patch_config, ctx.params, printer)
+        _make(given.make(PatchConfig), asked, network, common, printer)
 
 
-def _write(output: Path, config: PatchConfig, options: dict[str, Any], printer: Printer) -> None:
+def _make(
+    config: PatchConfig, asked: PatchOptions, network: NetworkOptions, common: CommonOptions, printer: Printer
+) -> None:
+    """Write a zero patch to -o and print its sizes; without -o only print them."""
+    output = asked.output
+    if common.dry_run:
+        plan = {"patch": config.model_dump(), "backbone": network.backbone, "output": output and str(output)}
+        printer.plan(plan)
+        return
+    if output is None:
+        _count(config, network, printer)
+        return
     from ..latents import image_size
     from ..patching import create_patch, save_patch
     from ..pipeline import check_early, load_bare
     from ..runtime import pick_device
+    from ..storage import refuse_existing
 
-    check_early(options, config)
-    loaded = load_bare(options, pick_device(options["device"] or "cpu"))
-    size = image_size(loaded.codec, loaded.backbone)
-    seed = options["seed"] or 0
-    made = create_patch(loaded.backbone, config, codec=loaded.codec.record, image_size=size, seed=seed)
+    refuse_existing(output, force=asked.force)
+    check_early(network, config)
+    loaded = load_bare(network, pick_device(common.device or "cpu"))
+    size, codec = image_size(loaded.codec, loaded.backbone), loaded.codec.record
+    made = create_patch(loaded.backbone, config, codec=codec, image_size=size, seed=common.seed or 0)
     save_patch(output, made)
-    _print_sizes(loaded.backbone, made, options, printer, path=output)
+    _print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
 
 
-def _import(source: Path, output: Path | None, options: dict[str, Any], printer: Printer, *, force: bool) -> None:
+def _import(
+    source: Path, asked: PatchOptions, network: NetworkOptions, common: CommonOptions, printer: Printer
+) -> None:
     """Write the patch in the authors' checkpoint ``source``; its backbone is the one in the same file."""
-    variant = [f"--{name.replace('_', '-')}" for name in PatchConfig.model_fields if options.get(name) is not None]
-    if variant:
-        raise ConfigError(f"--from takes the variant from the file; leave out {', '.join(variant)}")
+    output = asked.output
     if output is None:
         raise ConfigError("--from writes a patch, and there is no place for it", hint="Name one with -o.")
-    if options["backbone"] is None and options["checkpoint"] is None:
-        options = {**options, "backbone": str(source)}
-    if options["dry_run"]:
-        backbone = options["backbone"] or str(options["checkpoint"])
-        printer.plan({"from": str(source), "backbone": backbone, "output": str(output)})
+    if network.name is None:
+        network = network.model_copy(update={"backbone": str(source)})
+    if common.dry_run:
+        printer.plan({"from": str(source), "backbone": network.name, "output": str(output)})
         return
     from ..latents import image_size
     from ..patching import import_patch, read_authors, save_patch
@@ -95,21 +95,27 @@ def _import(source: Path, output: Path | None, options: dict[str, Any], printer:
     from ..runtime import pick_device
     from ..storage import refuse_existing
 
-    refuse_existing(output, force=force)
-    read_authors(source)  # says what a wrong file lacks before its tensors are held against a backbone's
-    loaded = load_bare(options, pick_device(options["device"] or "cpu"))
+    refuse_existing(output, force=asked.force)
+    read_authors(source)  # says what a wrong file lacks, before its tensors are held against a backbone's
+    loaded = load_bare(network, pick_device(common.device or "cpu"))
     size = image_size(loaded.codec, loaded.backbone)
     made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
     save_patch(output, made)
-    _print_sizes(loaded.backbone, made, options, printer, path=output)
+    _print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
 
 
-def _export(source: Path, output: Path | None, options: dict[str, Any], printer: Printer) -> None:
+def _export(
+    source: Path,
+    asked: PatchOptions,
+    wanted: SampleConfig,
+    network: NetworkOptions,
+    common: CommonOptions,
+    printer: Printer,
+) -> None:
     """Bake the patch in ``source`` into a table for the timesteps of --sampler and --steps."""
-    wanted = opt.configure(SampleConfig, options)
-    output = output or source.with_suffix(".table.safetensors")
-    if options["dry_run"]:
-        plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": options["dense"]}
+    output = asked.output or source.with_suffix(".table.safetensors")
+    if common.dry_run:
+        plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": asked.dense}
         printer.plan({**plan, "output": str(output)})
         return
     from ..patching import bake_table, describe_table, save_table
@@ -118,14 +124,14 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
     from ..sampling import build_scheduler, check_steps
     from ..storage import refuse_existing
 
-    refuse_existing(output, force=options["force"])
-    loaded = load_patched(source, options, pick_device(options["device"] or "cpu"))
+    refuse_existing(output, force=asked.force)
+    loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
     check_steps(wanted, backbone.schedule.num_timesteps)
     scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
     timesteps = [int(timestep) for timestep in scheduler.timesteps]
-    tensors = bake_table(loaded.denoiser, timesteps, dense=options["dense"])  # type: ignore[arg-type]
-    record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=options["dense"])  # type: ignore[arg-type]
+    tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
+    record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=asked.dense)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
     printer.say(
@@ -134,27 +140,28 @@ def _export(source: Path, output: Path | None, options: dict[str, Any], printer:
     printer.result({"output": str(output), "timesteps": timesteps, "blocks": list(record.blocks), "sha256": digest})
 
 
-def _count(config: PatchConfig, options: dict[str, Any], printer: Printer) -> None:
+def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> None:
+    """Print the sizes of a patch that is not written; a name alone needs no weights."""
     from ..backbones import build_backbone, is_size_name
     from ..config import CodecRecord
     from ..patching import create_patch
     from ..pipeline import load_bare
 
-    name = options["backbone"]
-    if name is not None and options["checkpoint"] is None and is_size_name(name):
-        input_size = options["image_size"] and options["image_size"] // (1 if options["vae"] == "none" else 8)
-        backbone = build_backbone(name, num_classes=options["num_classes"], input_size=input_size)
+    name = network.backbone
+    if name is not None and network.checkpoint is None and is_size_name(name):
+        input_size = network.image_size and network.image_size // (1 if network.vae == "none" else 8)
+        backbone = build_backbone(name, num_classes=network.num_classes, input_size=input_size)
     else:
-        backbone = load_bare({**options, "vae": "none"} if name == "digits" else options, "cpu").backbone  # type: ignore[arg-type]
+        pixels = network.model_copy(update={"vae": "none"}) if name == "digits" else network
+        backbone = load_bare(pixels, "cpu").backbone
     made = create_patch(backbone, config, codec=CodecRecord(), image_size=backbone.sample_shape[1])
-    _print_sizes(backbone, made, options, printer, path=None)
+    _print_sizes(backbone, made, printer, name=str(network.name), path=None)
 
 
-def _print_sizes(backbone: Any, made: Any, options: dict[str, Any], printer: Printer, *, path: Path | None) -> None:
+def _print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str, path: Path | None) -> None:
     """Table 1's row, and a line per block."""
     total, own = backbone.num_parameters(), made.num_parameters()
     percent = 100 * own / total
-    name = options["backbone"] or str(options["checkpoint"])
     printer.table(
         "Parameters (paper, Table 1)",
         ["backbone", "parameters", "patch", "per cent"],

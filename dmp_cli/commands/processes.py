@@ -1,10 +1,10 @@
-"""Being one of several processes: what commands that share their work do before anything else."""
+"""How commands that share their work among processes begin: find the others, connect, and let one of them print."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .console import Printer
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def together(options: dict[str, Any], printer: Printer) -> Iterator[tuple[World, torch.device]]:
-    """The processes this one was started with, connected, and its own device; all but the first keep quiet."""
+def together(device_name: str | None, printer: Printer) -> Iterator[tuple[World, torch.device]]:
+    """Yields the processes this one was started with, connected, and its own device; only the first one prints."""
     from ..runtime import find_world, pick_device
 
     world = find_world()
-    device = pick_device(world.own_device(options.get("device") or "auto"))
+    device = pick_device(world.own_device(device_name or "auto"))
     if not world.is_first:
         printer.quiet, printer.as_json = True, False
     with world.connected(device), world.speaking():

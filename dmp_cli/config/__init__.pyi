@@ -1,14 +1,35 @@
-from .base import Dtype as Dtype, Frozen as Frozen, build as build
-from .evaluate import EvalConfig as EvalConfig
-from .patch import (
-    GateInput as GateInput,
-    GateKind as GateKind,
-    Init as Init,
-    PatchConfig as PatchConfig,
-    Position as Position,
-    Scope as Scope,
-    Selection as Selection,
+from .base import (
+    Dtype as Dtype,
+    Frozen as Frozen,
+    Options as Options,
+    build as build,
+    default_of as default_of,
+    in_words as in_words,
+    options_of as options_of,
 )
+from .commands import (
+    AblateOptions as AblateOptions,
+    ArmSampling as ArmSampling,
+    ArmScoring as ArmScoring,
+    ArmTraining as ArmTraining,
+    CommonOptions as CommonOptions,
+    ConvertOptions as ConvertOptions,
+    DemoOptions as DemoOptions,
+    EvalOptions as EvalOptions,
+    InspectOptions as InspectOptions,
+    PatchOptions as PatchOptions,
+    SampleOptions as SampleOptions,
+    TrainOptions as TrainOptions,
+)
+from .evaluate import EvalConfig as EvalConfig
+from .network import (
+    BackboneOptions as BackboneOptions,
+    CodecOptions as CodecOptions,
+    NetworkOptions as NetworkOptions,
+    PatchedOptions as PatchedOptions,
+    SizeOptions as SizeOptions,
+)
+from .patch import GateInput as GateInput, PatchConfig as PatchConfig, Position as Position
 from .presets import nearest as nearest, preset_options as preset_options
 from .records import (
     AdapterRecord as AdapterRecord,
@@ -17,21 +38,8 @@ from .records import (
     CodecRecord as CodecRecord,
     PatchRecord as PatchRecord,
     ScheduleConfig as ScheduleConfig,
-    ScheduleKind as ScheduleKind,
     TableRecord as TableRecord,
     TextRecord as TextRecord,
-    Trainer as Trainer,
 )
-from .sample import (
-    GuidedChannels as GuidedChannels,
-    PlanLine as PlanLine,
-    Prompt as Prompt,
-    SampleConfig as SampleConfig,
-    Sampler as Sampler,
-)
-from .train import (
-    BalanceLosses as BalanceLosses,
-    Method as Method,
-    RateSchedule as RateSchedule,
-    TrainConfig as TrainConfig,
-)
+from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
+from .train import TrainConfig as TrainConfig

@@ -1,10 +1,13 @@
-"""What all configs and records share: fields that never change, and one way to build them."""
+"""What all configs, options and records share: frozen fields, one way to declare an option, one way to build."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from ..errors import ConfigError
 
@@ -12,23 +15,87 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 
 
 class Frozen(BaseModel):
-    """Base of all configs and records: unknown fields are errors, fields never change after construction."""
+    """Base of all configs, options and records: unknown fields are errors, and fields never change once built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    panel: ClassVar[str | None] = None  # the heading of this record's options in --help
+
+
+class Options(Frozen):
+    """Base of options that commands alone take. Their ranges are checked as they are typed (exit code 2)."""
 
 
 C = TypeVar("C", bound=Frozen)
 
 
-def build(config: type[C], **options: Any) -> C:
-    """Construct a config from options; a value out of range becomes one ConfigError that names its option."""
+def option(
+    help: str,
+    *flags: str,
+    default: Any = None,
+    shown: str | bool | None = None,
+    metavar: str | None = None,
+    panel: str | None = None,
+    **limits: Any,
+) -> Any:
+    """A field that is an option of the command line too: its default, range, config key, flags and help in one place.
+
+    Args:
+        help: one sentence or two: what the option does, and when one would change it.
+        flags: as they are typed; by default ``--name-of-the-field``.
+        shown: the default in words, where the value alone says too little; False shows none.
+        metavar: the name of the value in --help.
+        panel: a heading other than the record's own; empty for none.
+        limits: the range, as pydantic's ``Field`` takes it: ``ge``, ``gt``, ``le``, ``lt``.
+    """
+    extra: dict[str, Any] = {"flags": list(flags), "shown": shown, "metavar": metavar, "panel": panel}
+    return Field(default, description=help, json_schema_extra=extra, **limits)
+
+
+def same_option(record: type[Frozen], field: str, *flags: str, help: str, shown: str | bool | None = None) -> Any:
+    """The option of another record under other words; its default is only shown: that record is asked for it."""
+    told = in_words(default_of(record, field)) if shown is None else shown
+    return option(help, *flags, shown=told)
+
+
+def options_of(record: type[Frozen]) -> dict[str, tuple[FieldInfo, Mapping[str, Any]]]:
+    """The fields of ``record`` that are options, by name, each with what :func:`option` was told."""
+    return {
+        name: (field, field.json_schema_extra)
+        for name, field in record.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and "flags" in field.json_schema_extra
+    }
+
+
+def default_of(record: type[Frozen], field: str) -> Any:
+    """The default of one field."""
+    return record.model_fields[field].get_default()
+
+
+def in_words(default: object) -> str | bool:
+    """A default as --help shows it; False shows none."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return False if default is None else str(default)
+
+
+def build(record: type[C], **values: Any) -> C:
+    """Build a record; a value that it refuses becomes one ConfigError that names its option."""
     try:
-        return config(**options)
+        return record(**values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_in_words(problem) for problem in error.errors())) from error
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
 
 
-def _in_words(problem: Any) -> str:
-    option = "--" + str(problem["loc"][0]).replace("_", "-") if problem["loc"] else ""
+def refuse(text: str) -> PydanticCustomError:
+    """The error of a validator that says all there is to say, the option's name included."""
+    return PydanticCustomError("whole", "{text}", {"text": text})
+
+
+def _explain(problem: Any) -> str:
     reason = problem["msg"].removeprefix("Value error, ")
-    return f"{option} {problem['input']!r}: {reason}" if option else reason
+    if not problem["loc"] or problem["type"] == "whole":
+        return reason
+    return f"--{str(problem['loc'][0]).replace('_', '-')} {problem['input']!r}: {reason}"

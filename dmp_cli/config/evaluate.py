@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Frozen
+from .base import Frozen, option
+from .typed import Crop, Split
+
+Metric = Literal["fid", "kid", "is", "prc"]
 
 
 class EvalConfig(Frozen):
     """How folders of samples are scored against a reference."""
 
-    samples: tuple[Path, ...] = Field(min_length=1)
-    reference: Path
-    metrics: tuple[Literal["fid", "kid", "is", "prc"], ...] = ("fid",)
-    features: str = "inception"  # inception, clip, dinov2, pixels, digits, or a TorchScript file
-    inception_weights: Path | None = None  # None: $DMP_INCEPTION, then the user cache
-    feature_weights: Path | None = None  # a folder of transformers, for clip and dinov2
-    crop: int | Literal["none"] | None = None  # the reference's central squares; None: refuse other sizes than samples'
-    reference_vae: str | None = None  # a VAE that the reference's images go through; None: as they are
-    save_stats: Path | None = None  # .npz for the statistics of the reference, measured from images; None: not kept
-    bootstrap: int = Field(10, ge=0)  # resamples behind each spread; 0: none
-    repeats: int = Field(0, ge=0)  # parts of consecutive images, each scored by itself; 0: resample instead
-    kid_subsets: int = Field(100, ge=1)
-    kid_subset_size: int = Field(1000, ge=2)
+    samples: tuple[Path, ...] = option(
+        "A folder of samples. Give the option again for each further folder; the first is the base that the others are "
+        "compared with.",
+        default=...,
+        shown=False,
+        min_length=1,
+    )
+    reference: Path = option(
+        "Real images (a folder or a zip), or their saved statistics (.npz).", default=..., shown=False
+    )
+    metrics: Annotated[tuple[Metric, ...], Split] = option(
+        "Which scores, such as fid,kid: fid (Frechet distance), kid (kernel distance), is (Inception score), prc "
+        "(precision and recall).",
+        default=("fid",),
+    )
+    features: str = option(
+        "The network whose features are compared: inception, clip, dinov2, pixels, digits, or a TorchScript file. "
+        "Published FID numbers use inception.",
+        default="inception",
+    )
+    inception_weights: Path | None = option(
+        "The file inception-2015-12-05.pt.", shown="$DMP_INCEPTION, then the user's cache"
+    )
+    feature_weights: Path | None = option("The folder of transformers that holds the network of clip or dinov2.")
+    crop: Annotated[int | Literal["none"] | None, Crop] = option(
+        "Cut the reference's central squares to this size, as training does; none takes images of other sizes as they "
+        "are.",
+        metavar="PIXELS|none",
+        shown="refuse other sizes than the samples'",
+    )
+    reference_vae: str | None = option(
+        "A VAE that the reference's images are encoded and decoded by first, so that its losses count for both sides."
+    )
+    save_stats: Path | None = option("Keep the reference's statistics in this .npz, for later calls.")
+    bootstrap: int = option("Resamples behind each spread. 0 gives no spread.", default=10, ge=0)
+    repeats: int = option(
+        "Cut the samples into this many parts of consecutive images and score each, instead of resampling.",
+        default=0,
+        shown=False,
+        ge=0,
+    )
+    kid_subsets: int = option("Subsets that the kernel distance is averaged over.", default=100, ge=1)
+    kid_subset_size: int = option("Images of each of these subsets.", default=1000, ge=2)
     seed: int = Field(0, ge=0)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = option("Images that go through the network at once.", default=32, ge=1)

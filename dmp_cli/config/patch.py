@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from .base import Frozen
+from .base import Frozen, option
 
 GateKind = Literal["linear", "attention", "constant", "none"]
 Selection = Literal["soft", "hard"]
@@ -19,16 +19,42 @@ Init = Literal["zero", "random"]
 class PatchConfig(Frozen):
     """Which mixture of prompts a patch is (paper, Section 3 and Table 4)."""
 
-    gate: GateKind = "linear"  # none = prompt tuning (Eq. 2), constant = 1/N (a control)
-    scope: Scope = "distinct"  # the gate reads [t; i], or t alone (Table 4c)
-    selection: Selection = "soft"  # hard: weight exactly 1 for the top k prompts, 0 for the others (Table 4b)
-    top_k: int | None = Field(None, ge=1)  # prompts that hard selection keeps; None: 75 % of them, 192 of 256
-    position: Position = "add"  # to the tokens, or as tokens of their own in front of them (Table 4d)
-    num_prompts: int | None = Field(None, ge=1)  # of a block, when prepended; None: 50
-    depth: int | None = Field(None, ge=0)  # the first blocks that get prompts (Table 4e); None: all of them
-    gate_input: GateInput = "timestep"  # conditioning: timestep + class embedding, as in the authors' code
-    gate_scale: float = Field(1.0, gt=0)  # factor on soft weights; N undoes the softmax's mean of 1/N (a control)
-    init: Init = "zero"  # of the prompts; random is Xavier uniform on (N, D)
+    panel: ClassVar[str | None] = "Variant"
+
+    gate: GateKind = option(
+        "The gate, the network that weighs the prompts of a block by the timestep. constant gives each the weight 1/N, "
+        "a control; none gives each the weight 1, which is prompt tuning (Eq. 2).",
+        default="linear",
+    )
+    scope: Scope = option(
+        "Whether the gate reads the block's depth too (distinct), or the timestep alone (uniform, Table 4c).",
+        default="distinct",
+    )
+    selection: Selection = option(
+        "Use all prompts by their weights (soft), or the top k alone, each with weight 1 (hard, Table 4b).",
+        default="soft",
+    )
+    top_k: int | None = option("How many prompts --selection hard keeps.", shown="75 % of them", ge=1)
+    position: Position = option(
+        "Add the prompts to the tokens, or put them in front as tokens of their own (prepend, Table 4d).",
+        default="add",
+    )
+    num_prompts: int | None = option("How many prompts --position prepend gives a block.", shown="50", ge=1)
+    depth: int | None = option(
+        "Give prompts to the first K blocks only (Table 4e).", metavar="K", shown="all blocks", ge=0
+    )
+    gate_input: GateInput = option(
+        "What the gate reads: the timestep embedding, as the paper says, or its sum with the class embedding, as the "
+        "authors' code does (conditioning).",
+        default="timestep",
+    )
+    gate_scale: float = option(
+        "Factor on the gate's weights, a control: N undoes the softmax's mean weight of 1/N.", default=1.0, gt=0
+    )
+    init: Init = option(
+        "How prompts start: at zero, so that a fresh patch changes nothing, or Xavier uniform (random).",
+        default="zero",
+    )
 
     @model_validator(mode="after")
     def _combination_makes_sense(self) -> PatchConfig:

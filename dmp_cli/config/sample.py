@@ -6,10 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Frozen
+from .base import Dtype, Frozen, option
+from .typed import Classes, Interval
 
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 GuidedChannels = Literal["3", "all"]
+
+DEFAULT_CHUNK = 16  # images drawn together where nothing else is said
 
 
 class Prompt(Frozen):
@@ -33,20 +36,60 @@ class PlanLine(Frozen):
 class SampleConfig(Frozen):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
-    num_images: int = Field(16, ge=1)
+    num_images: int = option(
+        "How many images. A larger number than before adds images to those that are there.",
+        "-n",
+        "--num-images",
+        default=16,
+        ge=1,
+    )
     seed: int = Field(0, ge=0)
-    sampler: Sampler = "ddpm"
-    steps: int = Field(250, ge=1)
-    guidance: float = Field(1.0, ge=0)  # 1: none
-    guidance_channels: GuidedChannels = "all"  # DiT's own sampler guides 3 of the 4 latent channels
-    classes: tuple[int, ...] | None = None  # cycled over the indices; None: the backbone has no classes
+    sampler: Sampler = option(
+        "The algorithm that removes the noise. ddim and dpm++ need fewer steps, such as 50.", default="ddpm"
+    )
+    steps: int = option("Denoising steps. More take longer and are closer to the backbone's own.", default=250, ge=1)
+    guidance: float = option(
+        "Scale of classifier-free guidance: higher follows the class or text more closely. 1 switches it off.",
+        default=1.0,
+        shown="1.5 for classes, 7.5 for text",
+        ge=0,
+    )
+    guidance_channels: GuidedChannels = option(  # DiT's own sampler guides 3 of the 4 latent channels
+        "Latent channels that are guided; 3 of 4 is what DiT's own sampler does.",
+        default="all",
+        shown="3 for a DiT of 4 channels, else all",
+    )
+    classes: Classes = option(  # None: the backbone has no classes
+        "Class indices that the images take in turn, such as 207,360, or all.", shown="all"
+    )
     prompts: tuple[Prompt, ...] | None = None  # cycled over the indices; None: the backbone reads no text
     plan: str | None = None  # SHA-256 of a plan's file, which then says seeds, classes, prompts; None: there is none
-    balanced: bool = False  # whether every class must get exactly as many images
-    guidance_interval: tuple[float, float] = (0.0, 1.0)  # share of the schedule, 1 pure noise, in which it is guided
-    strength: float = 1.0
-    batch_size: int = Field(16, ge=1)  # images in one fixed chunk of consecutive indices
-    compile: bool = False  # by torch.compile
+    balanced: bool = option(
+        "Refuse a number of images that does not give every class equally many, as scores of classes need.",
+        "--balanced",
+        default=False,
+        shown=False,
+    )
+    guidance_interval: Interval = option(
+        "Guide only in this share of the noise schedule, where 1 is pure noise; 0.1,0.9 leaves out both ends.",
+        default=(0.0, 1.0),
+        shown=False,
+        metavar="LOW,HIGH",
+    )
+    strength: float = option("Factor on what the patch adds: 1 as trained, 0 the bare backbone.", default=1.0)
+    batch_size: int = option(
+        "Images of one chunk. A chunk is what is drawn at once, always the same images together; lower it when memory "
+        "runs out. It moves pixels by a level at most.",
+        default=DEFAULT_CHUNK,
+        shown=f"{DEFAULT_CHUNK}, at most -n",
+        ge=1,
+    )
+    compile: bool = option(
+        "Compile the denoiser with torch.compile: worth it for thousands of images.",
+        "--compile",
+        default=False,
+        shown=False,
+    )
     dtype: Dtype = "fp32"
 
     @model_validator(mode="after")

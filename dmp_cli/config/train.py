@@ -1,56 +1,149 @@
-"""One training run: every option, its default and its range."""
+"""One training run: every option, its default, its range and its help."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Frozen
+from .base import Dtype, Frozen, option
+from .typed import Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
+_SPEED = "Speed and memory"
+
 
 class TrainConfig(Frozen):
     """One training run. Defaults are the paper's recipe (Section 4; ``docs/method.md`` marks what it leaves open)."""
 
-    method: Method = "dmp"
-    data: Path
-    steps: int = Field(30_000, ge=1)
-    batch_size: int = Field(128, ge=1)  # global
-    micro_batch_size: int | None = Field(None, ge=1)  # None: the whole batch at once
-    lr: float = Field(1e-4, gt=0)  # prompts, adapter, or all weights for full and scratch
-    gate_lr: float = Field(1e-3, gt=0)
-    lora_rank: int = Field(16, ge=1)  # alpha is the rank too
-    lora_targets: tuple[str, ...] | None = None  # linear layers of every block; None: its attention and MLP layers
-    weight_decay: float = Field(0.0, ge=0)
-    lr_schedule: RateSchedule = "constant"
-    warmup: int = Field(0, ge=0)  # steps
-    balance_importance: float = Field(1.0, ge=0)
-    balance_load: float = Field(1.0, ge=0)
-    balance_losses: BalanceLosses = "paper"  # authors: as their code computes them, for comparison
-    gate_noise: bool = False  # the authors' noisy logits in the mixture while it trains
-    ema: float = Field(0.0, ge=0, lt=1)  # decay; 0: none
-    class_dropout: float = Field(0.1, ge=0, le=1)  # used only where the backbone has a null condition
-    flip: bool = True
+    panel: ClassVar[str | None] = "Recipe"
+
+    method: Method = option(
+        "What is trained: dmp, a patch; prompt-tuning, prompts without a gate; lora, low-rank adapters; full, all "
+        "weights; scratch, all weights from a fresh start. The last four are the baselines to compare with.",
+        default="dmp",
+        panel="",
+    )
+    data: Path = option(
+        "The images to train on, best those the backbone was trained on: a folder (flat, or one sub-folder per class), "
+        "a zip of one, or webdataset tar shards.",
+        default=...,
+        shown=False,
+        panel="",
+    )
+    steps: int = option("Optimizer steps. The paper takes 30,000 to 50,000.", default=30_000, ge=1)
+    batch_size: int = option(  # global: of all processes together
+        "Images of one optimizer step, over all processes.", default=128, ge=1
+    )
+    micro_batch_size: int | None = option(
+        "Images that are on the device at once; their gradients are added up to those of the batch. Lower it when "
+        "memory runs out.",
+        shown="the whole batch",
+        ge=1,
+    )
+    lr: float = option(
+        "Learning rate of the prompts; for lora of the adapter, for full and scratch of all weights.",
+        default=1e-4,
+        gt=0,
+    )
+    gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0)
+    lora_rank: int = option(
+        "Rank of the low-rank matrices of --method lora, which is also their alpha. A higher rank means more "
+        "parameters.",
+        default=16,
+        ge=1,
+    )
+    lora_targets: Words | None = option(
+        "Linear layers of every block that --method lora adapts, by name, such as qkv,proj.",
+        shown="attention and MLP layers",
+    )
+    weight_decay: float = option("Weight decay of AdamW.", default=0.0, ge=0)
+    lr_schedule: RateSchedule = option(
+        "How the learning rates change over the steps: constant, or cosine down to 0.", default="constant"
+    )
+    warmup: int = option("Steps over which the learning rates rise from 0.", default=0, ge=0)
+    balance_importance: float = option(
+        "Weight of the importance loss, which keeps the gate from using few prompts only. 0 switches it off.",
+        default=1.0,
+        ge=0,
+    )
+    balance_load: float = option(
+        "Weight of the load loss, which lets every prompt be used by some timesteps. 0 switches it off.",
+        default=1.0,
+        ge=0,
+    )
+    balance_losses: BalanceLosses = option(
+        "Compute the two balance losses as the paper says, or as the authors' code does, for comparison.",
+        default="paper",
+    )
+    gate_noise: bool = option(
+        "Add noise to the gate's logits while it trains, as the authors' code does.",
+        "--gate-noise/--no-gate-noise",
+        default=False,
+    )
+    ema: float = option(
+        "Decay of an exponential moving average of what is trained, such as 0.999; it is written beside the trained "
+        "file. 0 keeps no average.",
+        default=0.0,
+        ge=0,
+        lt=1,
+    )
+    class_dropout: float = option(  # used only where the backbone has a null condition
+        "Share of classes or captions that are replaced by the null condition, for guidance.", default=0.1, ge=0, le=1
+    )
+    flip: bool = option(
+        "Mirror half of the images. Switch it off where left and right differ, as for text or digits.",
+        "--flip/--no-flip",
+        default=True,
+    )
     seed: int = Field(0, ge=0)
     dtype: Dtype = "fp32"
-    log_every: int = Field(100, ge=1)
-    save_every: int = Field(5000, ge=1)
-    sample_every: int = Field(5000, ge=0)  # 0: never
-    keep: int = Field(3, ge=1)  # newest checkpoints kept
-    workers: int = Field(0, ge=0)
-    max_bad: int = Field(100, ge=0)  # unreadable images allowed before the run stops
-    max_bad_steps: int = Field(20, ge=0)  # steps in a row that may be skipped for a loss that is not finite
-    latent_store: bool | None = None  # None: for a VAE, and for pixels that do not fit in memory
-    store_dir: Path | None = None  # the store's folder; None: one in $DMP_HOME/latents
-    half_frozen: bool = True  # with bf16 and fp16, keep frozen weights in it: the same numbers
-    gradient_checkpointing: bool = False  # compute each block again in the backward, instead of keeping it
-    compile: bool = False  # by torch.compile
-    shard_backbone: bool = False  # over the processes (FSDP2), for a backbone that does not fit one device
+    log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1)
+    save_every: int = option("Steps between two checkpoints, which are what --resume goes on from.", default=5000, ge=1)
+    sample_every: int = option("Steps between two grids of sample images. 0 draws none.", default=5000, ge=0)
+    keep: int = option("How many checkpoints are kept, the newest ones.", default=3, ge=1)
+    workers: int = option(
+        "Processes that load images. Raise it when the log's data_wait is not near 0.", default=0, ge=0
+    )
+    max_bad: int = option("Unreadable images that are skipped before the run stops.", default=100, ge=0)
+    max_bad_steps: int = option(
+        "Steps in a row that may be skipped because their loss is not finite, before the run stops.", default=20, ge=0
+    )
+    latent_store: bool | None = option(
+        "Encode all images once and keep the latents for all runs, or encode them anew at every step.",
+        "--latent-store/--no-latent-store",
+        shown="where it saves work",
+        panel=_SPEED,
+    )
+    store_dir: Path | None = option("Folder of the latent store.", shown="in $DMP_HOME/latents", panel=_SPEED)
+    half_frozen: bool = option(
+        "With --dtype bf16 or fp16, keep the frozen weights in that precision: half the memory, the same numbers.",
+        "--half-frozen/--no-half-frozen",
+        default=True,
+        panel=_SPEED,
+    )
+    gradient_checkpointing: bool = option(
+        "Compute each block again in the backward pass instead of keeping its values: less memory, more time.",
+        "--gradient-checkpointing/--no-gradient-checkpointing",
+        default=False,
+        panel=_SPEED,
+    )
+    compile: bool = option(
+        "Compile the denoiser with torch.compile: a slow first step, then faster ones.",
+        "--compile/--no-compile",
+        default=False,
+        panel=_SPEED,
+    )
+    shard_backbone: bool = option(
+        "Spread the frozen weights over the processes (FSDP2), for a backbone that does not fit on one device.",
+        "--shard-backbone/--no-shard-backbone",
+        default=False,
+        panel=_SPEED,
+    )
 
     @model_validator(mode="after")
     def _gate_options_have_a_gate(self) -> TrainConfig:

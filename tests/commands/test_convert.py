@@ -93,7 +93,7 @@ def test_other_positions_and_other_families_are_refused(run: Run, tmp_path: Path
     for output in ("folder", "x.pt"):
         said = run("convert", "--backbone", "unet", "--schedule", "linear", "-o", output, code=1).stderr
         assert "a unet backbone cannot be converted" in said
-    assert "nowhere to write to" in run("convert", *named, code=1).stderr
+    assert "no place to write to" in run("convert", *named, code=1).stderr
 
 
 def test_what_is_there_is_kept_unless_forced(run: Run, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_verify_names_what_is_wrong(run: Run, common: list[Any], straight: dict[
     Path("straight", "000009.png").write_bytes(straight["000008.png"])
     Path("straight", "holiday.png").write_bytes(straight["000008.png"])
     said = run("sample", "-o", "straight", "--verify", code=1).stderr
-    for wrong in ("000003.png is missing", "000009.png was changed", "holiday.png is not of these samples"):
+    for wrong in ("000003.png is missing", "000009.png was changed", "holiday.png does not belong to these samples"):
         assert wrong in said
     assert "000009.png was changed" in run(*common, "-o", "straight", code=1).stderr
     for name in ("000009.png", "holiday.png"):
@@ -149,7 +149,7 @@ def test_a_plan_gives_its_images_again(run: Run, patch: Path, straight: dict[str
     assert {name: data for name, data in images_in("again").items() if name[0] == "0"} == images
     Path("other.jsonl").write_text('{"class": 1, "seed": 3}\n')
     refused = run(*how, "--plan", "other.jsonl", "-o", "again", code=1).stderr
-    assert "made otherwise" in refused
+    assert "made with other settings" in refused
     run(*how, "--plan", "other.jsonl", "-o", "one")
     assert len(list(Path("one").glob("0*.png"))) == 1
 
@@ -157,12 +157,12 @@ def test_a_plan_gives_its_images_again(run: Run, patch: Path, straight: dict[str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--shard", "0/2"], "give the part and their number"),
-        (["--shard", "3/2"], "give the part and their number"),
+        (["--shard", "0/2"], "give the number of the part"),
+        (["--shard", "3/2"], "give the number of the part"),
         (["--shard", "1/2", "--force"], "--force with --shard"),
         (["--guidance-interval", "0.5"], "give two shares of the schedule"),
         (["--guidance-interval", "0.9,0.1"], "give two shares of the schedule"),
-        (["--balanced"], "--balanced: 30 images are no multiple of 4"),
+        (["--balanced"], "--balanced: 30 images are not a multiple of 4"),
         (["--plan", "none.jsonl"], "cannot read --plan"),
         (["--plan", "none.jsonl", "--classes", "1"], "--plan says classes"),
         (["--plan", "none.jsonl", "--balanced"], "a --plan says the class"),
@@ -181,7 +181,7 @@ def test_a_folder_mixed_from_two_plans_is_found_and_mended(
     for path in [*Path("other").glob("*.png"), Path("other/SHA256SUMS.2-of-2")]:
         shutil.copy(path, Path("one") / path.name)
     said = run("sample", "--verify", "-o", "one", code=1).stderr
-    assert "has no recorded sum" in said
+    assert "has no recorded checksum" in said
     run(*common, "-o", "one")
     images = {name: data for name, data in straight.items() if name[:6].isdigit()}
     assert {name: Path("one", name).read_bytes() for name in images} == images

@@ -2,98 +2,96 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import PlanLine, SampleConfig
+from ...config import DEFAULT_CHUNK, NetworkOptions, PatchedOptions, PlanLine, SampleConfig, SampleOptions
 from ...errors import DataError
 from ..console import Printer
+from ..options import Given
 from ..processes import together
+from .provenance import made_as, origin_of
 
 if TYPE_CHECKING:
+    import torch
+
+    from ...backbones import Backbone
     from ...pipeline import Loaded
     from ...sampling import Part, Plan, SampleFolder
 
-DEFAULT_CHUNK = 16
-_TEXT_GUIDANCE = 7.5  # as the pipelines of Stable Diffusion
-# Options that say which network it is, in the order in which one types them.
-_GIVEN = (
-    *("patch", "adapter", "backbone", "checkpoint", "vae", "download", "force_backbone"),
-    *("image_size", "num_classes", "num_heads", "trained_with", "schedule"),
-)
-_NOT_THE_TRAINING = {"steps", "steps_done", "data", "dmp"}  # of its record: how far it went, and where things lay
+_TEXT_GUIDANCE, _CLASS_GUIDANCE = 7.5, 1.5  # as the pipelines of Stable Diffusion; as the paper's setting
 _SHOWN = 5  # damaged images named in an error
 
 
-def run_sample(
-    wanted: SampleConfig,
-    lines: tuple[PlanLine, ...] | None,
-    path: Path,
-    options: dict[str, Any],
-    printer: Printer,
-    *,
-    part: tuple[int, int],
-    grid: tuple[int, int],
-) -> None:
-    """Draw this process' part of the images, and complete the folder when it has become complete.
+class Request(NamedTuple):
+    """One set of samples as it was asked for."""
 
-    ``part`` is the number of ``--shard`` (from 0) and how many there are; the processes of one share a part.
+    folder: Path
+    config: SampleConfig
+    lines: tuple[PlanLine, ...] | None  # of --plan
+    options: SampleOptions
+    patched: PatchedOptions
+    network: NetworkOptions
+    device: str | None  # as named; None: auto
+    given: Given
+
+    @property
+    def patch(self) -> Path | None:
+        """The patch file."""
+        return self.patched.patch
+
+    @property
+    def bare(self) -> bool:
+        """Whether the images come from a backbone without a patch."""
+        return self.options.no_patch or self.patch is None
+
+
+def run_sample(request: Request, printer: Printer) -> None:
+    """Draw this process' part of the images, and complete the folder once all parts are drawn.
+
+    The processes of one ``--shard`` share its part.
     """
     from ...sampling import Part, SampleFolder
 
-    with together(options, printer) as (world, device):
-        own = Part(part[0] * world.size + world.rank, part[1] * world.size)
-        drawing = _Drawing(wanted, lines, SampleFolder(path, tar=options["tar"]), options, printer, device, own)
+    with together(request.device, printer) as (world, device):
+        number, total = request.options.shard
+        part = Part(number * world.size + world.rank, total * world.size)
+        drawing = _Drawing(request, SampleFolder(request.folder, tar=request.options.tar), part, device, printer)
         world.tell(drawing.claim)
         drawn = drawing.draw()
         world.wait()
         if world.is_first:
-            drawing.complete(drawn, grid)
+            drawing.complete(drawn)
 
 
 class _Drawing:
     """One process' share of a folder of samples."""
 
     def __init__(
-        self,
-        wanted: SampleConfig,
-        lines: tuple[PlanLine, ...] | None,
-        folder: SampleFolder,
-        options: dict[str, Any],
-        printer: Printer,
-        device: Any,
-        part: Part,
+        self, request: Request, folder: SampleFolder, part: Part, device: torch.device, printer: Printer
     ) -> None:
-        from ...pipeline import load_adapted, load_bare, load_patched
         from ...sampling import Plan, chunks, resolve
 
-        self.folder, self.options, self.printer, self.part = folder, options, printer, part
-        if options["adapter"]:
-            loaded = load_adapted(options["adapter"], options, device)
-        else:
-            loaded = load_patched(options["patch"], options, device) if options["patch"] else load_bare(options, device)
-        self.loaded: Loaded = loaded
-        self.bare = options["no_patch"] or options["patch"] is None
-        filled = _fill_in(wanted, options, loaded.backbone, folder.recorded() if not options["force"] else None)
-        filled = filled.model_copy(update={"plan": Plan(filled, lines).digest})
-        self.config = resolve(filled, loaded.backbone)
-        self.plan: Plan = Plan(self.config, lines)
-        self.plan.check(loaded.backbone)
+        self.request, self.folder, self.part, self.printer = request, folder, part, printer
+        self.loaded = _load(request, device)
+        recorded = None if request.options.force else folder.recorded()
+        filled = _fill_in(request.config, self.loaded.backbone, recorded)
+        filled = filled.model_copy(update={"plan": Plan(filled, request.lines).digest})
+        self.config = resolve(filled, self.loaded.backbone)
+        self.plan: Plan = Plan(self.config, request.lines)
+        self.plan.check(self.loaded.backbone)
         self.chunks = chunks(self.config)
-        self.origin = _origin(loaded, options, device, bare=self.bare)
+        self.origin = origin_of(self.loaded, request, device)
 
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
-        about = _about(self.config, self.loaded, self.options, bare=self.bare)
-        count = self.config.num_images
-        moved = self.folder.open(about, origin=self.origin, num_images=count, force=self.options["force"])
-        self.folder.write_plan(self.plan.text(count))
+        made, force = made_as(self.config, self.loaded, self.request), self.request.options.force
+        moved = self.folder.open(made, origin=self.origin, num_images=self.config.num_images, force=force)
+        self.folder.write_plan(self.plan.text(self.config.num_images))
         if moved:
             self.printer.warn(
-                f"{self.folder.path} was begun with another {', '.join(moved)}: new pixels may differ from a straight "
-                "run by a level"
+                f"{self.folder.path} was begun with another {', '.join(moved)}: new pixels may differ by a level from "
+                "those of an uninterrupted run"
             )
 
     def draw(self) -> int:
@@ -103,9 +101,9 @@ class _Drawing:
         count, backbone = self.config.num_images, self.loaded.backbone
         self.folder.remove_halves(self.part, batch_size=self.config.batch_size)
         todo = self.folder.missing(self.part.of(self.chunks), num_images=count)
-        if self.bare and self.loaded.record is not None:
+        if self.request.bare and self.loaded.record is not None:
             self.loaded.denoiser.detach()  # type: ignore[operator]
-        denoiser = backbone.eval() if self.bare else self.loaded.denoiser
+        denoiser = backbone.eval() if self.request.bare else self.loaded.denoiser
         total = sum(1 for chunk in self.part.of(self.chunks) for index in chunk if index < count)
         done = total - sum(1 for chunk in todo for index in chunk if index < count)
         with self.printer.progress("sample", total, done=done) as advance, self.folder.writer(self.part) as write:
@@ -118,19 +116,22 @@ class _Drawing:
                 advance(done, "")
         return len(todo)
 
-    def complete(self, drawn: int, grid: tuple[int, int]) -> None:
+    def complete(self, drawn: int) -> None:
         """Check every image by its sum, and write what shows them all; or say what other parts have yet to draw."""
-        path, count = self.folder.path, self.config.num_images
+        path, count, options = self.folder.path, self.config.num_images, self.request.options
         left = self.folder.missing(self.chunks, num_images=count)
         result: dict[str, Any] = {"output": str(path), "num_images": count, "drawn_chunks": drawn}
         if left:
-            self.printer.say(f"this part of {path} is drawn; {len(left)} of {len(self.chunks)} chunks are yet to come")
+            self.printer.say(
+                f"this part of {path} is drawn; {len(left)} of {len(self.chunks)} chunks are left to other parts"
+            )
             self.printer.result({**result, "grid": None, "missing_chunks": len(left)})
             return
         self.folder.pack(count)
         check(self.folder, count)
-        shown = self.folder.draw_grid(self.plan, rows=grid[0], columns=grid[1])
-        if self.options["npz"]:
+        rows, columns = options.grid
+        shown = self.folder.draw_grid(self.plan, rows=rows, columns=columns)
+        if options.npz:
             self.printer.say(f"wrote {self.folder.write_npz(count, self._labels())}")
         self.printer.say(f"wrote {count} images to {path}, {shown.name} among them")
         self.printer.result({**result, "grid": str(shown), "missing_chunks": 0})
@@ -140,6 +141,32 @@ class _Drawing:
 
         labels = [self.plan.item(index).label for index in range(self.config.num_images)]
         return None if labels[0] is None else np.array(labels, np.int64)
+
+
+def _load(request: Request, device: torch.device) -> Loaded:
+    """The network that is asked for: with a patch, with an adapter, or bare."""
+    from ...pipeline import load_adapted, load_bare, load_patched
+
+    if request.options.adapter is not None:
+        return load_adapted(request.options.adapter, request.network, device)
+    if request.patch is None:
+        return load_bare(request.network, device)
+    strength, force = request.config.strength, request.patched.force_backbone
+    return load_patched(request.patch, request.network, device, strength=strength, force=force)
+
+
+def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:
+    """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
+    changes: dict[str, Any] = {}
+    if "guidance" not in wanted.model_fields_set:
+        guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
+        changes["guidance"] = guided if backbone.has_null else 1.0
+    if "guidance_channels" not in wanted.model_fields_set:
+        changes["guidance_channels"] = "3" if backbone.family == "dit" and backbone.sample_shape[0] == 4 else "all"
+    if "batch_size" not in wanted.model_fields_set:
+        earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
+        changes["batch_size"] = earlier or min(DEFAULT_CHUNK, wanted.num_images)
+    return wanted.model_copy(update=changes)
 
 
 def check(folder: SampleFolder, count: int) -> None:
@@ -160,73 +187,8 @@ def run_verify(path: Path, asked: int | None, printer: Printer) -> None:
     folder = SampleFolder(path)
     recorded = folder.recorded()
     if recorded is None:
-        raise DataError(f"{folder.path} holds no samples of this tool", hint="Give the folder with -o.")
+        raise DataError(f"{folder.path} holds no samples of dmp", hint="Give the folder with -o.")
     count = asked or int(recorded["num_images"])
     check(folder, count)
     printer.say(f"{count} images in {folder.path} are as they were written")
     printer.result({"output": str(folder.path), "num_images": count, "verified": True})
-
-
-def _fill_in(
-    wanted: SampleConfig, options: dict[str, Any], backbone: Any, recorded: dict[str, Any] | None
-) -> SampleConfig:
-    """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    changes: dict[str, Any] = {}
-    if options["guidance"] is None:
-        changes["guidance"] = 1.0 if not backbone.has_null else _TEXT_GUIDANCE if backbone.takes_text else 1.5
-    if options["guidance_channels"] is None:
-        changes["guidance_channels"] = "3" if backbone.family == "dit" and backbone.sample_shape[0] == 4 else "all"
-    if options["batch_size"] is None:
-        earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
-        changes["batch_size"] = earlier or min(DEFAULT_CHUNK, wanted.num_images)
-    return wanted.model_copy(update=changes)
-
-
-def _about(config: SampleConfig, loaded: Any, options: dict[str, Any], *, bare: bool) -> dict[str, Any]:
-    """All that fixes the samples."""
-    from ...latents import image_size
-    from ...patching import ADAPTER_TENSORS
-    from ...storage import sha256_of
-
-    return {
-        "sample": config.model_dump(mode="json", exclude={"num_images"}),
-        "patch": None if bare else sha256_of(options["patch"]),
-        "adapter": sha256_of(options["adapter"] / ADAPTER_TENSORS) if options["adapter"] else None,
-        "backbone": loaded.backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
-        "schedule": loaded.backbone.schedule.model_dump(),
-        "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),
-        "image_size": image_size(loaded.codec, loaded.backbone),
-        "text": loaded.backbone.captions.encoder.record.digest if loaded.backbone.takes_text else None,
-    }
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _trained(record: Any) -> dict[str, Any] | None:
-    """Which training a patch comes from, and how far that had come, for scores over steps; None: it does not say."""
-    if record is None or not record.training:
-        return None
-    told = {key: value for key, value in record.training.items() if key not in _NOT_THE_TRAINING}
-    content = json.dumps([told, record.config.model_dump(mode="json")], sort_keys=True)
-    name = f"{told.get('method')}, seed {told.get('seed')}" + (", averaged" if "average" in told else "")
-    return {
-        "steps": record.training.get("steps_done", 0),
-        "training": hashlib.sha256(content.encode()).hexdigest(),
-        "name": name,
-    }
-
-
-def _origin(loaded: Any, options: dict[str, Any], device: Any, *, bare: bool) -> dict[str, Any]:
-    """Where and with what they were made."""
-    from ...sampling import versions
-
-    return {
-        "device": device.type,
-        "versions": versions(),
-        "given": {name: _plain(options[name]) for name in _GIVEN if options[name] not in (None, False)},
-        "trained": None if bare else _trained(loaded.record),
-        "backbone": loaded.backbone.record.source,
-        "codec": loaded.codec.record.source,
-    }

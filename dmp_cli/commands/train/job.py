@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import PatchConfig, Prompt, TrainConfig
+from ...config import NetworkOptions, PatchConfig, Prompt, TrainConfig, TrainOptions
 from ..console import Printer
 from ..processes import together
 
@@ -20,71 +21,66 @@ if TYPE_CHECKING:
     from .watchers import Watchers
 
 # What says how a command runs, not what it makes: a continued run takes it anew.
-_PASSING = (
-    "resume",
-    "force",
-    "json",
-    "verbose",
-    "quiet",
-    "dry_run",
-    "config",
-    "output",
-    "device",
-    "download",
+_PASSING = {
+    *("resume", "force", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
     "tensorboard",
-)
+}
 
 
-def run_train(
-    run: RunFolder, config: TrainConfig, patch_config: PatchConfig | None, options: dict[str, Any], printer: Printer
-) -> None:
-    """Train as ``config`` says, as one of the processes that were started together."""
-    with together(options, printer) as (world, device):
-        job = _Job(world, device, run, config, patch_config, options, printer)
+class Request(NamedTuple):
+    """One training run as it was asked for."""
+
+    run: RunFolder
+    config: TrainConfig
+    patch_config: PatchConfig | None  # None: the method trains no patch
+    network: NetworkOptions
+    options: TrainOptions
+    device: str | None  # as named; None: auto
+    said: Mapping[str, Any]  # all options by name, as given now, before, or by the preset
+
+
+def run_train(request: Request, printer: Printer) -> None:
+    """Train as ``request`` says, as one of the processes that were started together."""
+    with together(request.device, printer) as (world, device):
+        job = _Job(request, world, device, printer)
         job.train(job.begin())
 
 
 class _Job:
     """One process' part of a run: everything is checked before the first file is written."""
 
-    def __init__(
-        self,
-        world: World,
-        device: torch.device,
-        run: RunFolder,
-        config: TrainConfig,
-        patch_config: PatchConfig | None,
-        options: dict[str, Any],
-        printer: Printer,
-    ) -> None:
+    def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
         from ...training import prepare
         from .latent_store import find_store
         from .watchers import tensorboard_writer
 
-        self.world, self.device, self.run, self.config = world, device, run, config
-        self.options, self.printer = options, printer
-        self.writer = tensorboard_writer() if options["tensorboard"] and world.is_first else None
-        world.share(config.batch_size)
-        if config.shard_backbone:
+        self.request, self.run, self.config = request, request.run, request.config
+        self.world, self.device, self.printer = world, device, printer
+        self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
+        world.share(self.config.batch_size)
+        if self.config.shard_backbone:
             world.check_spread()
-        self.images = self._find_images(patch_config)
+        self.images = self._find_images()
         self.loaded = self._load()
         self.trainee = prepare(
-            config, backbone=self.loaded.backbone, codec=self.loaded.codec, patch_config=patch_config
+            self.config,
+            backbone=self.loaded.backbone,
+            codec=self.loaded.codec,
+            patch_config=request.patch_config,
         )
-        self.store: LatentStore | None = find_store(self.images, self.trainee, config)
-        self.settings = _settings(config, patch_config, self.loaded, options)
+        self.store: LatentStore | None = find_store(self.images, self.trainee, self.config)
+        self.settings = _settings(request, self.loaded)
         self.settings["images"] = {"fingerprint": self.images.fingerprint, "count": len(self.images)}
 
-    def _find_images(self, patch_config: PatchConfig | None) -> ImageSource:
+    def _find_images(self) -> ImageSource:
         from ...data import find_images
         from ...pipeline import check_early
         from ...training import check_captions, check_noise
 
         images = find_images(self.config.data)
-        if patch_config is not None:
-            check_noise(self.config, patch_config)
-        early = check_early(self.options, patch_config)
+        if self.request.patch_config is not None:
+            check_noise(self.config, self.request.patch_config)
+        early = check_early(self.request.network, self.request.patch_config)
         if early is not None:
             check_captions(images, early)
         return images
@@ -92,25 +88,25 @@ class _Job:
     def _load(self) -> Loaded:
         import torch
 
-        from ...pipeline import build_fresh, load_bare
+        from ...pipeline import load_bare, load_fresh
         from ...training import check_conditions
 
-        # where the weights are to be spread over the devices, none of them ever holds all
+        # Where the weights are to be spread over the devices, none of them ever holds all.
         device = torch.device("cpu") if self.config.shard_backbone else self.device
         if self.config.method == "scratch":
             classes = len(self.images.classes)
-            loaded = build_fresh(self.options, device, data_classes=classes, seed=self.config.seed)
+            loaded = load_fresh(self.request.network, device, data_classes=classes, seed=self.config.seed)
         else:
-            loaded = load_bare(self.options, device)
+            loaded = load_bare(self.request.network, device)
         check_conditions(self.images, loaded.backbone)
         return loaded
 
     def begin(self) -> RunState | None:
         """Claim the run's folder; the state to go on from, None: from the start. The same in every process."""
-        world, resume = self.world, self.options["resume"]
+        world, options = self.world, self.request.options
         world.agree({name: value for name, value in self.settings.items() if name != "options"})
-        world.tell(lambda: self.run.open(self.settings, resume=resume, force=self.options["force"]))
-        state = world.tell(lambda: self.run.load_state(warn=self.printer.warn) if resume else None)
+        world.tell(lambda: self.run.open(self.settings, resume=options.resume, force=options.force))
+        state = world.tell(lambda: self.run.load_state(warn=self.printer.warn) if options.resume else None)
         if state is not None:
             self.printer.note(f"continuing {self.run.path} after step {state.step}")
         count = sum(parameter.numel() for parameter in self.trainee.learnt.values())
@@ -154,15 +150,13 @@ class _Job:
             _report(self.run, self.trainee, config, watchers, printer)
 
 
-def _settings(
-    config: TrainConfig, patch_config: PatchConfig | None, loaded: Any, options: dict[str, Any]
-) -> dict[str, Any]:
+def _settings(request: Request, loaded: Loaded) -> dict[str, Any]:
     """The resolved config.json: what was asked for, and what it came to."""
     record = loaded.backbone.record
     return {
-        "options": {key: _absolute(key, value) for key, value in options.items() if key not in _PASSING},
-        "train": config.model_dump(mode="json"),
-        "patch": patch_config and patch_config.model_dump(),
+        "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
+        "train": request.config.model_dump(mode="json"),
+        "patch": request.patch_config and request.patch_config.model_dump(),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
     }

@@ -1,0 +1,103 @@
+"""``dmp ablate``: arms trained, sampled and scored alike over several seeds, in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...config import (
+    AblateOptions,
+    ArmSampling,
+    ArmScoring,
+    ArmTraining,
+    BackboneOptions,
+    CodecOptions,
+    CommonOptions,
+    NetworkOptions,
+    SizeOptions,
+)
+from ...errors import ConfigError
+from ..console import Printer
+from ..in_process import in_shell, run_inside
+from ..options import Given, takes
+
+if TYPE_CHECKING:
+    from ...ablation import Plan
+
+
+@takes(
+    *(AblateOptions, ArmTraining, ArmSampling, ArmScoring),
+    *(BackboneOptions, CodecOptions, SizeOptions),
+)
+def ablate(
+    ctx: typer.Context,
+    given: Given,
+    arms: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE|ARMS.toml",
+            help="The arms, which are the ways to train that are compared: table2, table3, table4 or controls, or a "
+            "TOML file of your own.",
+        ),
+    ],
+) -> None:
+    """Train every arm over several seeds, sample all from the same noise, score them, and write one table.
+
+    Run it again to continue where it stopped: a finished arm is not done again.
+    """
+    from ...ablation import AblationFolder
+    from .planning import Request, plan_of
+
+    common, asked, network = given.make(CommonOptions), given.make(AblateOptions), given.make(NetworkOptions)
+    printer = Printer(common)
+    if asked.data is None and network.backbone != "digits":
+        raise ConfigError("no data given", hint="Name a folder of images with --data.")
+    folder = asked.output or Path("ablations") / Path(arms).stem
+    parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
+    plan, inputs = plan_of(Request(arms, folder, asked, *parts, network, common))
+    commands = [in_shell(command) for command in plan.commands()]
+    if common.dry_run:
+        for command in commands:
+            printer.say(command)
+        printer.result({"commands": commands})
+        return
+    from ...runtime import refuse_many
+
+    refuse_many("dmp ablate")
+    owned = AblationFolder(plan, inputs)
+    owned.claim(force=asked.force)
+    if asked.data is None and not plan.data.exists():
+        from ...demo import write_digits
+
+        write_digits(plan.data)
+    with printer.progress("ablate", len(commands)) as advance:
+        for number, (due, done) in enumerate(owned.commands(), start=1):
+            if not done:
+                printer.note(in_shell(due))
+                run_inside(due, ctx.find_root().command)
+            advance(number, "")
+    _report(plan, commands, printer)
+
+
+def _report(plan: Plan, commands: list[str], printer: Printer) -> None:
+    from ...ablation import build_ablation_page, draw_pictures, notes_of, render_markdown, report_of, table_of
+    from ...report import render
+    from ...storage import write_bytes, write_json, write_text
+
+    report = report_of(plan)
+    pictures = draw_pictures(plan, report)
+    page = render(build_ablation_page(plan, report, commands=commands, pictures=pictures))
+    (plan.folder / "curves-near.png").unlink(missing_ok=True)  # perhaps of an earlier report, over fewer seeds
+    for name, png in pictures.items():
+        write_bytes(plan.folder / name, png)
+    write_text(plan.folder / "report.md", render_markdown(report))
+    write_text(plan.folder / "report.html", page)
+    write_json(plan.folder / "report.json", report)
+    columns, rows = table_of(report)
+    printer.table("Ablation", columns, rows)
+    for note in notes_of(report):
+        printer.say(note)
+    printer.say(f"wrote {plan.folder / 'report.html'}, report.md and report.json")
+    printer.result({"output": str(plan.folder), **report})

@@ -1,0 +1,206 @@
+"""From the options of ``dmp ablate`` to the plan they ask for, with all that can be refused said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...config import (
+    AblateOptions,
+    ArmSampling,
+    ArmScoring,
+    ArmTraining,
+    CommonOptions,
+    Frozen,
+    NetworkOptions,
+    PatchConfig,
+    TrainConfig,
+    default_of,
+)
+from ...errors import ConfigError
+from ..options import Given
+
+if TYPE_CHECKING:
+    from ...ablation import Arm, Plan
+    from ...backbones import Backbone
+    from ...pipeline import Loaded
+
+_RESERVED = {"data", "steps", "seed", "dtype", "output", "resume", "backbone", "checkpoint", "log_every", "keep"}
+_POINTS = {"table3": 5}
+_PATCHED = ("dmp", "prompt-tuning")
+_NETWORK = (
+    *("backbone", "checkpoint", "vae", "image_size", "num_classes", "num_heads", "trained_with", "schedule"),
+    "download",
+)
+# Options of dmp sample that go by another name here.
+_RENAMED = {"sampling_steps": "steps", "sample_batch_size": "batch-size", "guidance_channels": "guidance-channels"}
+
+
+class Request(NamedTuple):
+    """One ablation as it was asked for."""
+
+    arms: str  # a table's name, or a TOML file
+    folder: Path
+    options: AblateOptions
+    training: ArmTraining
+    sampling: ArmSampling
+    scoring: ArmScoring
+    network: NetworkOptions
+    common: CommonOptions
+
+    @property
+    def is_digits(self) -> bool:
+        """Whether it is about the embedded backbone."""
+        return self.network.backbone == "digits"
+
+
+def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
+    """What is asked for, and fingerprints of what it is asked of (empty for --dry-run).
+
+    Looks at the backbone and the data first.
+
+    Raises:
+        ConfigError: an arm that makes no run, or none of this backbone.
+    """
+    from ...ablation import DIGITS, Plan, in_arguments
+
+    arms = _read_arms(request)
+    for arm in arms or ():
+        _check_arm(arm, None)
+    backbone, loaded = _look(request)
+    options, common = request.options, request.common
+    data = options.data or request.folder / DIGITS
+    first = common.seed or 0
+    plan = Plan(
+        folder=request.folder,
+        arms=arms if arms is not None else _named_arms(request.arms, backbone),
+        backbone=in_arguments(_given(request.network, _NETWORK)),
+        data=data,
+        reference=request.scoring.reference or data,
+        steps=options.steps or default_of(TrainConfig, "steps"),
+        points=options.points or _POINTS.get(request.arms, 1),
+        seeds=range(first, first + options.seeds),
+        num_images=options.num_images,
+        training=_training(request),
+        sampling=in_arguments(_sampling(request.sampling)),
+        scoring=in_arguments(_scoring(request)),
+        everywhere=in_arguments({"device": common.device} if common.device else {}),
+        precision=in_arguments({"dtype": common.dtype} if common.dtype else {}),
+    )
+    for arm in plan.arms:
+        _check_arm(arm, backbone)
+    return plan, {} if common.dry_run else _inputs(plan, loaded or _load(request), request)
+
+
+def _given(record: Frozen, names: Iterable[str]) -> dict[str, Any]:
+    """The options of a record that were given, in the order of ``names``, which ``ablation.json`` keeps."""
+    values = {name: getattr(record, name) for name in names}
+    return {name: value for name, value in values.items() if value not in (None, False)}
+
+
+def _training(request: Request) -> dict[str, Any]:
+    training = request.training.model_dump(exclude_none=True)
+    return {"flip": False, **training} if request.is_digits else training  # a mirrored digit is another one
+
+
+def _sampling(sampling: ArmSampling) -> dict[str, Any]:
+    given = _given(sampling, ArmSampling.model_fields)
+    if sampling.prompts is not None:
+        given["prompts"] = sampling.prompts.resolve()
+    return {_RENAMED.get(name, name): value for name, value in given.items()}
+
+
+def _scoring(request: Request) -> dict[str, Any]:
+    if request.is_digits and request.scoring.features is None:
+        scoring = request.scoring.model_copy(update={"features": "digits"})
+    else:
+        scoring = request.scoring
+    return _given(scoring, ("metrics", "features", "inception_weights"))
+
+
+def _read_arms(request: Request) -> list[Arm] | None:
+    """The arms of a TOML file; None for a table, whose arms depend on the backbone."""
+    from ...ablation import TABLES, read_arms
+    from ...config import nearest
+
+    if request.arms in TABLES:
+        return None
+    if Path(request.arms).suffix != ".toml":
+        raise ConfigError(f"{request.arms} is no table and no .toml file", hint=nearest(request.arms, TABLES))
+    known = (TrainConfig.model_fields.keys() | PatchConfig.model_fields.keys()) - _RESERVED
+    return read_arms(Path(request.arms), known=known, reserved=_RESERVED)
+
+
+def _named_arms(named: str, backbone: Backbone) -> list[Arm]:
+    from ...ablation import arms_of
+    from ...config import CodecRecord
+    from ...patching import create_patch
+
+    patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=backbone.sample_shape[1])
+    blocks = len(patch.hidden_shapes)
+    return arms_of(named, num_blocks=blocks, num_prompts=patch.num_prompts, tokens=patch.grid is None)
+
+
+def _check_arm(arm: Arm, backbone: Backbone | None) -> None:
+    """Raise ConfigError, naming the arm, for options that make no run, or none of this backbone."""
+    try:
+        given = Given(dict(arm.options))
+        given.make(TrainConfig, data=Path("data"))
+        if arm.method not in _PATCHED and (own := given.of(PatchConfig)):
+            raise ConfigError(f"--method {arm.method} trains no patch, so {', '.join(sorted(own))} says nothing to it")
+        config = given.make(PatchConfig)
+        if backbone is not None and arm.method in _PATCHED:
+            from ...patching import check_variant
+
+            check_variant(backbone, config)
+    except ConfigError as error:
+        where = "" if arm.line is None else f" (line {arm.line})"
+        raise ConfigError(f"arm {arm.name}{where}: {error.message}", hint=error.hint) from error
+
+
+def _look(request: Request) -> tuple[Backbone, Loaded | None]:
+    """The backbone, its weights unread where its folder or, for --dry-run, its name tells enough."""
+    from ...backbones import build_backbone, is_size_name
+    from ...pipeline import check_early
+
+    seen = check_early(request.network, None)
+    name = request.network.backbone or ""
+    if seen is None and request.common.dry_run and is_size_name(name):
+        seen = build_backbone(name)
+    if seen is not None:
+        return seen, None
+    loaded = _load(request)
+    return loaded.backbone, loaded
+
+
+def _load(request: Request) -> Loaded:
+    from ...pipeline import load_bare
+
+    return load_bare(request.network, "cpu")
+
+
+def _inputs(plan: Plan, loaded: Loaded, request: Request) -> dict[str, Any]:
+    """What is compared, by fingerprint and digest: nothing of it may change between two calls."""
+    from ...data import find_images
+    from ...latents import image_size
+    from ...storage import sha256_of
+
+    backbone, prompts = loaded.backbone, request.sampling.prompts
+    assert backbone.record is not None
+    data = "embedded digits" if request.options.data is None else find_images(plan.data).fingerprint
+    if plan.reference == plan.data:
+        reference = data
+    elif plan.reference.suffix == ".npz" and plan.reference.exists():
+        reference = sha256_of(plan.reference)
+    else:
+        reference = find_images(plan.reference).fingerprint
+    return {
+        "data": data,
+        "reference": reference,
+        "backbone": [backbone.record.digest, backbone.sizes, backbone.schedule.model_dump()],
+        "codec": loaded.codec.record.digest,
+        "image size": image_size(loaded.codec, backbone),
+        "text encoder": backbone.captions.encoder.record.digest if backbone.takes_text else None,
+        "prompts": None if prompts is None else sha256_of(prompts),
+    }

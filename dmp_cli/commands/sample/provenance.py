@@ -1,0 +1,72 @@
+"""What samples.json says of a folder of samples: all that fixes the images, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from ...config import PatchRecord, SampleConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...pipeline import Loaded
+    from .job import Request
+
+# Options that say which network it is, in the order in which one types them.
+_GIVEN = (
+    *("patch", "adapter", "backbone", "checkpoint", "vae", "download", "force_backbone"),
+    *("image_size", "num_classes", "num_heads", "trained_with", "schedule"),
+)
+_NOT_THE_TRAINING = {"steps", "steps_done", "data", "dmp"}  # in its record: how far it went, and where things lay
+
+
+def made_as(config: SampleConfig, loaded: Loaded, request: Request) -> dict[str, Any]:
+    """All that fixes the images; another value of anything here makes other images."""
+    from ...latents import image_size
+    from ...patching import ADAPTER_TENSORS
+    from ...storage import sha256_of
+
+    backbone, adapter = loaded.backbone, request.options.adapter
+    assert backbone.record is not None
+    patch = None if request.bare else request.patch
+    return {
+        "sample": config.model_dump(mode="json", exclude={"num_images"}),
+        "patch": None if patch is None else sha256_of(patch),
+        "adapter": None if adapter is None else sha256_of(adapter / ADAPTER_TENSORS),
+        "backbone": backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
+        "schedule": backbone.schedule.model_dump(),
+        "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),
+        "image_size": image_size(loaded.codec, backbone),
+        "text": backbone.captions.encoder.record.digest if backbone.takes_text else None,
+    }
+
+
+def origin_of(loaded: Loaded, request: Request, device: torch.device) -> dict[str, Any]:
+    """Where the images were made and with what; none of it should change them by more than a level."""
+    from ...sampling import versions
+
+    assert loaded.backbone.record is not None
+    return {
+        "device": device.type,
+        "versions": versions(),
+        "given": request.given.typed(_GIVEN),
+        "trained": None if request.bare else _trained(loaded.record),
+        "backbone": loaded.backbone.record.source,
+        "codec": loaded.codec.record.source,
+    }
+
+
+def _trained(record: PatchRecord | None) -> dict[str, Any] | None:
+    """Which training a patch comes from and how far it had come, for scores over steps; None: it does not say."""
+    if record is None or not record.training:
+        return None
+    told = {key: value for key, value in record.training.items() if key not in _NOT_THE_TRAINING}
+    content = json.dumps([told, record.config.model_dump(mode="json")], sort_keys=True)
+    name = f"{told.get('method')}, seed {told.get('seed')}" + (", averaged" if "average" in told else "")
+    return {
+        "steps": record.training.get("steps_done", 0),
+        "training": hashlib.sha256(content.encode()).hexdigest(),
+        "name": name,
+    }

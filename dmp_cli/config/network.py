@@ -1,0 +1,75 @@
+"""Which network a command works with: the backbone, its codec, and the patch on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from .base import Options, option
+from .records import ScheduleKind, Trainer
+
+
+class BackboneOptions(Options):
+    """Where the backbone's weights are."""
+
+    panel: ClassVar[str | None] = "Backbone"
+
+    backbone: str | None = option(
+        "The backbone, which is the pretrained denoiser: a name (dit-s2 … dit-xl8, sd-v1.5, digits), a weight file, a "
+        "folder of diffusers, or a hub id."
+    )
+    checkpoint: Path | None = option("Its weight file or folder, where a name alone does not find one.")
+    download: bool = option(
+        "Allow fetching public weights from the hub. Without it nothing is downloaded.", "--download", default=False
+    )
+
+
+class CodecOptions(Options):
+    """Which codec goes with the backbone."""
+
+    panel: ClassVar[str | None] = "Backbone"
+
+    vae: str | None = option(
+        "The codec, which turns images into the space the backbone denoises: a VAE's folder or hub id, or none for "
+        "pixel space.",
+        shown="what the backbone or patch names",
+    )
+
+
+class SizeOptions(Options):
+    """What a weight file may leave open about its backbone."""
+
+    panel: ClassVar[str | None] = "Backbone"
+
+    image_size: int | None = option("Side of the images in pixels.", shown="the backbone's own", ge=1)
+    num_classes: int | None = option("How many classes there are, where the weights leave it open.", ge=0)
+    num_heads: int | None = option("How many attention heads there are, for a DiT of an unusual width.", ge=1)
+    trained_with: Trainer | None = option(
+        "Whose code trained a DiT that lies in a folder of diffusers: the two compute timesteps differently."
+    )
+    schedule: ScheduleKind | None = option(
+        "Noise schedule the backbone was trained with, where no file says it.", shown="linear"
+    )
+
+
+class PatchedOptions(Options):
+    """Which patch, for commands that use a trained one."""
+
+    patch: Path | None = option("The patch file.")
+    force_backbone: bool = option(
+        "Accept other weights than those the patch was trained on.",
+        "--force-backbone",
+        default=False,
+        panel="Backbone",
+    )
+
+
+class NetworkOptions(BackboneOptions, CodecOptions, SizeOptions):
+    """All that says which bare network it is; what a command does not offer stays None."""
+
+    @property
+    def name(self) -> str | None:
+        """The name, path or hub id that was given, by either option."""
+        if self.backbone is not None:
+            return self.backbone
+        return None if self.checkpoint is None else str(self.checkpoint)

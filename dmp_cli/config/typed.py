@@ -1,0 +1,69 @@
+"""Values that are typed as one word and kept as several: ``qkv,proj``, ``207,360``, ``0.1,0.9``, ``4x4``, ``3/8``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from .base import refuse
+
+
+def _split_words(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _split_classes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value == "all":
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise refuse(f"--classes {value}: give class indices such as 207,360, or all") from None
+
+
+def _split_interval(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        low, high = (float(part) for part in value.split(","))
+    except ValueError:
+        raise refuse(f"--guidance-interval {value}: give two shares of the schedule, such as 0.1,0.9") from None
+    return low, high
+
+
+def _split_grid(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    rows, _, columns = value.lower().partition("x")
+    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+        raise refuse(f"--grid {value}: give rows and columns such as 4x4")
+    return int(rows), int(columns)
+
+
+def _split_shard(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    number, _, total = value.partition("/")
+    if not (number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total)):
+        raise refuse(f"--shard {value}: give the number of the part and how many parts there are, such as 3/8")
+    return int(number) - 1, int(total)
+
+
+def _read_crop(value: Any) -> Any:
+    if not isinstance(value, str) or value == "none":
+        return value
+    if not value.isdigit() or not int(value):
+        raise refuse(f"--crop {value}: give pixels such as 256, or none")
+    return int(value)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
+Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
+Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
+Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
+Shard = Annotated[tuple[int, int], BeforeValidator(_split_shard)]  # the part's number from 0, and how many there are
+Split = BeforeValidator(_split_words)
+Crop = BeforeValidator(_read_crop)
