@@ -47,7 +47,7 @@ class SampleConfig(Frozen):
     sampler: Sampler = option(
         "The algorithm that removes the noise. ddim and dpm++ need fewer steps, such as 50.", default="ddpm"
     )
-    steps: int = option("Denoising steps. More take longer and are closer to the backbone's own.", default=250, ge=1)
+    steps: int = option("Denoising steps. Fewer are faster; DiT's own sampler takes 250.", default=250, ge=1)
     guidance: float = option(
         "Scale of classifier-free guidance: higher follows the class or text more closely. 1 switches it off.",
         default=1.0,
@@ -85,7 +85,7 @@ class SampleConfig(Frozen):
         ge=1,
     )
     compile: bool = option(
-        "Compile the denoiser with torch.compile: worth it for thousands of images.",
+        "Compile the denoiser with torch.compile, for large numbers of images.",
         "--compile",
         default=False,
         shown=False,

@@ -65,10 +65,10 @@ def _check_method(whole: Given, config: TrainConfig) -> None:
     """Raise ConfigError for options that say nothing to the training method."""
     if config.method not in ("dmp", "prompt-tuning") and whole.of(PatchConfig):
         raise ConfigError(
-            f"--method {config.method} trains no patch, so options of a patch such as --gate say nothing to it"
+            f"--method {config.method} trains no patch, so options of a patch such as --gate do not apply to it"
         )
     if config.method != "lora" and any(name in whole.values for name in _OF_LORA):
-        raise ConfigError(f"--method {config.method} trains no adapter, so --lora-… says nothing to it")
+        raise ConfigError(f"--method {config.method} trains no adapter, so --lora-… does not apply to it")
 
 
 def default_output(options: Mapping[str, Any]) -> Path:
