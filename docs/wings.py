@@ -23,6 +23,28 @@ WINGS = (
     *("patching", "analysis", "sampling", "training", "evaluation", "pipeline", "ablation", "demo", "commands"),
     *("cli", "__main__"),
 )
+PURPOSES = {
+    "version": "one number",
+    "errors": "what users can cause",
+    "report": "pictures and pages",
+    "storage": "files and weights",
+    "config": "options and records",
+    "runtime": "devices, processes",
+    "diffusion": "noise and loss",
+    "data": "images to batches",
+    "backbones": "the seam",
+    "latents": "codec and its store",
+    "patching": "the paper",
+    "analysis": "what a patch does",
+    "sampling": "numbered images",
+    "training": "one loop for all",
+    "evaluation": "scores",
+    "pipeline": "options to network",
+    "ablation": "arms in one table",
+    "demo": "the whole story",
+    "commands": "the doors",
+    "cli": "dmp",
+}
 
 
 class Import(NamedTuple):
@@ -107,7 +129,7 @@ def floors(wings: set[str], found: set[tuple[str, str]]) -> dict[str, int]:
 
 
 def measure(package: Path) -> dict[str, object]:
-    """The building in numbers."""
+    """The building in numbers. A package without wings has no order, so that none of its arrows points up or down."""
     known, found = find_modules(package), arrows(package)
     wings = {wing_of(module) for module in known} - {""}
     order = {wing: place for place, wing in enumerate(WINGS)}
@@ -125,9 +147,11 @@ def measure(package: Path) -> dict[str, object]:
         "modules": len(known),
         "lines": sum(lines.values()),
         "wings and modules beside them": len(wings),
-        "floors": max(floors(wings, found).values()) + 1,
         "arrows between wings": len(found),
-        "arrows pointing up": sum(order.get(one, 0) < order.get(other, 0) for one, other in found),
+        "arrows pointing up": sum(order[one] < order[other] for one, other in found if {one, other} <= order.keys())
+        if wings <= order.keys()
+        else "-",
+        "floors": max(floors(wings, found).values()) + 1 if wings <= order.keys() else "-",
         "arrows between modules": len({(one, other) for one, other in inner if one and other and one != other}),
         "biggest file": f"{lines[biggest]} lines, {biggest.relative_to(package)}",
         "longest function": f"{length} lines, {name} in {where}",
@@ -136,9 +160,9 @@ def measure(package: Path) -> dict[str, object]:
 
 # --- the picture --------------------------------------------------------------------------------------------------
 
-BOX, GAP, FLOOR, MARGIN = (118, 34), 18, 74, 24  # of one wing, between two, from floor to floor, around all
+BOX, GAP, FLOOR, MARGIN = (132, 42), 18, 82, 24  # of one wing, between two, from floor to floor, around all
 STYLE = """
-  text { font: 13px system-ui, sans-serif; fill: #1b1b1b; text-anchor: middle; dominant-baseline: central }
+  text { font: 13px system-ui, sans-serif; fill: #1b1b1b; text-anchor: middle } .why { font-size: 10.5px; fill: #555 }
   .wing { fill: #eef4fb; stroke: #3b6ea5 } .beside { fill: #f6f6f6; stroke: #8a8a8a }
   .arrow { fill: none; stroke: #3b6ea5; stroke-opacity: .28; stroke-width: 1.2 }
 """
@@ -182,7 +206,9 @@ def draw(package: Path) -> str:
     for wing, (x, y) in place.items():
         kind = "wing" if (package / wing).is_dir() else "beside"
         lines.append(f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{BOX[0]}" height="{BOX[1]}" rx="5"/>')
-        lines.append(f'<text x="{x + BOX[0] / 2:g}" y="{y + BOX[1] / 2:g}">{wing}{"/" * (kind == "wing")}</text>')
+        middle = x + BOX[0] / 2
+        lines.append(f'<text x="{middle:g}" y="{y + 17:g}">{wing}{"/" * (kind == "wing")}</text>')
+        lines.append(f'<text class="why" x="{middle:g}" y="{y + 33:g}">{PURPOSES[wing]}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

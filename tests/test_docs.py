@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +31,16 @@ def test_every_option_has_a_sentence() -> None:
             assert text[0].isupper(), f"{name} {parameter.name}: {text}"
             assert text.endswith("."), f"{name} {parameter.name}: {text}"
             assert len(text.split()) >= 3, f"{name} {parameter.name}: {text}"
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "docs/method.md"])
+def test_pages_name_files_and_things_that_are_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    folders = [ROOT, ROOT / "dmp_cli", ROOT / "dmp_cli" / "config", ROOT / "docs", ROOT / "tests" / "backbones"]
+    for path in set(re.findall(r"`([a-z_./]+\.(?:py|pyi))`", text)) - {"utils.py"}:
+        assert any((folder / path).exists() for folder in folders), path
+    # `wing/module.py` (`name`, `other`), and `wing/module.py`: `name`
+    for path, names in re.findall(r"`([a-z_/]+\.py)`(?::| \()((?: ?`\w+`,?)+)", text):
+        source = next(folder / path for folder in folders if (folder / path).exists()).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"\b{name}\b", source), f"{path}: {name}"

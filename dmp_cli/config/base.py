@@ -17,7 +17,8 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 class Frozen(BaseModel):
     """Base of all configs, options and records: unknown fields are errors, and fields never change once built."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Validators are built at first use, which --help never comes to.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     panel: ClassVar[str | None] = None  # the heading of this record's options in --help
 
