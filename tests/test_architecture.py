@@ -137,7 +137,7 @@ def test_a_face_says_what_the_wing_is_for_and_keeps_its_word(wing: str) -> None:
 
 
 def test_method_and_backbones_do_not_know_each_other() -> None:
-    method = {"patching.prompts", "patching.balance"}
+    method = {"patching.prompts", "patching.gates", "patching.balance"}
     assert not [i for i in ACROSS if i.module in method and wings.wing_of(i.target) == "backbones"]
     assert not [i for i in ACROSS if wings.wing_of(i.module) == "backbones" and i.target.startswith("patching")]
     # what attaches a patch knows the seam, and no family

@@ -66,8 +66,8 @@ def test_tracebacks_only_when_asked_for() -> None:
 )
 def test_a_signal_ends_with_its_code(name: str, message: str) -> None:
     code = (
-        "import os, signal, sys, dmp_cli.cli; command = sys.modules['dmp_cli.commands.patch']\n"
-        f"command._print_info = lambda *given: os.kill(os.getpid(), signal.{name})\n"
+        "import os, signal, sys, dmp_cli.cli; command = sys.modules['dmp_cli.commands.patch.command']\n"
+        f"command.print_info = lambda *given: os.kill(os.getpid(), signal.{name})\n"
         "sys.argv = ['dmp', 'patch', '--info', 'x']; from dmp_cli.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What a patch does: its gate over timesteps and depth, and the size of what it adds.
+"""Measures what a patch does: its gate weights over timesteps and depth, and how large its mixture is.
 
 In: gate weights and patched backbones. Out: numbers in CSV and JSON, and PNG bytes.
 Start reading at ``gate_weights`` (``study``), then ``heatmaps``.

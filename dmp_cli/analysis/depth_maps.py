@@ -1,4 +1,4 @@
-"""Numbers over timesteps and depth -> pictures, as PNG bytes. Letters: T timesteps, L blocks."""
+"""Pictures of numbers over timesteps and depth, as PNG bytes. Letters: T timesteps, L blocks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import numpy as np
 
 from ..report import FAINT, HEAD, INK, SMALL, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
 
-_MAP = (2.3, 2.6)  # inches
-_STEP = 3.7
-_NARROWEST = 7.4  # such that titles fit
+_MAP = (2.3, 2.6)  # width and height of one map, in inches
+_STEP = 3.7  # inches from one map to the next
+_MIN_WIDTH = 7.4  # inches, so that the title fits
 
 
 def draw_depth_maps(panels: Mapping[str, np.ndarray], timesteps: np.ndarray, *, title: str) -> bytes:
-    """Each of ``panels``, name -> (T, L), as a map of block (across) and timestep (up, noise on top), side by side.
+    """Draw ``panels``, name -> values (T, L), as maps side by side.
 
-    Each has a colour bar of its own, from its lowest to its highest value; ``timesteps`` (T,) is in any order.
+    Blocks run from left to right, timesteps from bottom to top, the noisiest on top. Each map has its own colour
+    bar, from its lowest to its highest value. ``timesteps`` (T,) may be in any order.
     """
     order = np.argsort(np.asarray(timesteps))
     steps = np.asarray(timesteps)[order]
-    figure = new_figure(max(0.6 + _STEP * len(panels), _NARROWEST), 3.9)
+    figure = new_figure(max(0.6 + _STEP * len(panels), _MIN_WIDTH), 3.9)
     figure.text(
         0.12 / figure.get_figwidth(), 0.94, title, fontsize=HEAD, fontweight="bold", color=INK, parse_math=False
     )

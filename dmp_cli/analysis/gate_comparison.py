@@ -1,4 +1,4 @@
-"""What a gate's variation comes from, and how far two gates are apart. T timesteps, L blocks, N prompts."""
+"""Where the variance of a gate comes from, and how much two gates differ. T timesteps, L blocks, N prompts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ..errors import PatchError
 from ..storage import write_json
 from .gate_weights import entropy_of, shares
 
-_NOTHING = 1e-12
+_MIN_VARIANCE = 1e-12  # a gate with less is constant, up to rounding
 
 
 class Variance(NamedTuple):
-    """Shares of a gate's variance; they sum to one."""
+    """Shares of a gate's variance. They sum to one."""
 
-    timestep: float  # what the mean over the blocks does over the timesteps
-    depth: float  # what the mean over the timesteps does over the blocks
-    both: float  # what neither explains alone
+    timestep: float  # variance of the mean over the blocks
+    depth: float  # variance of the mean over the timesteps
+    both: float  # the rest: the interaction of timestep and depth
 
 
 def split_variance(weights: np.ndarray) -> Variance | None:
-    """Two-way analysis of variance of the weights (T, L, N), summed over the prompts; None for a gate that is constant.
+    """Two-way analysis of variance of the weights (T, L, N), summed over the prompts; None for a constant gate.
 
-    In a linear gate the depth is a shift of the logits, which through the softmax shows as ``depth`` and ``both``.
+    In a linear gate the depth shifts the logits. After the softmax, this shows as ``depth`` and as ``both``.
     """
     exact = shares(weights)
     mean = exact.mean((0, 1))  # (N,)
     total = float(((exact - mean) ** 2).mean((0, 1)).sum())
-    if total < _NOTHING:
+    if total < _MIN_VARIANCE:
         return None
     # sum_t,i (w - mean)^2 = L sum_t (w_t - mean)^2 + T sum_i (w_i - mean)^2 + rest
     timestep = float(((exact.mean(1) - mean) ** 2).mean(0).sum()) / total
@@ -39,15 +39,17 @@ def split_variance(weights: np.ndarray) -> Variance | None:
 
 
 def divergence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence in nats, (T, L): 0 where both gates weigh alike, log 2 where they share no prompt.
+    """Jensen-Shannon divergence of two gates in nats, (T, L).
+
+    It is 0 where both gates give the same weights, and log 2 where they use no prompt in common.
 
     Raises:
-        PatchError: gates of another number of timesteps, blocks or prompts.
+        PatchError: the gates differ in the number of timesteps, blocks or prompts.
     """
     if one.shape != other.shape:
         raise PatchError(
-            f"the gates are of other sizes: {one.shape} and {other.shape} timesteps, blocks and prompts",
-            hint="Compare patches of one backbone and variant.",
+            f"the gates differ in size: {one.shape} and {other.shape} (timesteps, blocks, prompts)",
+            hint="Compare patches of the same backbone and the same variant.",
         )
     first, second = shares(one), shares(other)
     gap = entropy_of((first + second) / 2) - (entropy_of(first) + entropy_of(second)) / 2
@@ -55,7 +57,7 @@ def divergence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def write_comparison(folder: Path, gap: np.ndarray, timesteps: np.ndarray, *, names: tuple[str, str]) -> dict[str, Any]:
-    """Write ``comparison.json``: the divergence of each block, its mean and where it is largest; gives its content."""
+    """Write ``comparison.json`` and return its content: for each block the mean and the maximum of ``gap`` (T, L)."""
     blocks = [
         {
             "block": block,

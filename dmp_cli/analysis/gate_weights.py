@@ -1,4 +1,4 @@
-"""Gate weights over timesteps -> plain numbers. Letters: T timesteps, L blocks, N prompts of one block."""
+"""Numbers that describe a gate, from its weights over timesteps. T timesteps, L blocks, N prompts of one block."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..config import DEAD_SHARE
 from ..errors import PatchError
 from ..storage import write_bytes, write_json, write_text
-
-DEAD_SHARE = 0.1  # of uniform: a prompt that never exceeds 0.1/N is called dead
 
 DEFINITIONS = {
     "weights": "gate weights divided by their sum over the prompts, so that every row sums to one",
@@ -32,11 +31,11 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStudy:
-    """The numbers of one block's gate; what each means is in ``DEFINITIONS``."""
+    """The numbers of one block's gate. ``DEFINITIONS`` says what each of them means."""
 
     block: int
     entropy: float  # nats
-    entropy_share: float  # of log N
+    entropy_share: float  # entropy / log N
     effective_prompts: float
     effective_prompts_of_mean: float
     dead_prompts: int
@@ -46,7 +45,7 @@ class BlockStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class GateStudy:
-    """What a gate does over timesteps and blocks."""
+    """The weights of a gate over timesteps and blocks, and the numbers measured from them."""
 
     weights: np.ndarray  # (T, L, N) as given
     timesteps: np.ndarray  # (T,)
@@ -58,7 +57,7 @@ class GateStudy:
     COLUMNS = ("block", "entropy", "effective prompts", "of the mean", "dead", "time, nats", "importance CV²")
 
     def rows(self) -> list[list[str]]:
-        """One row of strings a block, in the order of ``COLUMNS``, for a table."""
+        """The rows of a table: one row of strings per block, in the order of ``COLUMNS``."""
         return [
             [
                 str(b.block),
@@ -73,7 +72,7 @@ class GateStudy:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers but the weights themselves, with their definitions."""
+        """All numbers except the weights themselves, with their definitions."""
         num_timesteps, num_blocks, num_prompts = self.weights.shape
         return {
             "num_timesteps": num_timesteps,
@@ -98,7 +97,7 @@ class GateStudy:
         return buffer.getvalue()
 
     def _as_csv(self) -> str:
-        # A line a block and timestep: with a line a weight a large backbone would fill hundreds of megabytes.
+        # One line per block and timestep: with one line per weight, a large backbone would need hundreds of megabytes.
         weights = shares(self.weights)
         top = weights.argmax(-1)  # (T, L)
         top_weight = weights.max(-1)
@@ -114,12 +113,15 @@ class GateStudy:
 
 
 def study(weights: np.ndarray, *, timesteps: np.ndarray) -> GateStudy:
-    """Measure a gate from its weights (T, L, N), not negative, at ``timesteps`` (T,), integers in any order.
+    """Measure a gate from its non-negative weights (T, L, N) at ``timesteps`` (T,), integers in any order.
 
-    Rows are divided by their sum first, which leaves softmax weights as they are. The constant gate and equal rows for
-    all blocks (scope ``uniform``) are plain cases: entropy share 1, specialisation 0. PatchError: see :func:`shares`.
+    Each row is first divided by its sum, which leaves softmax weights as they are. A constant gate has entropy share 1
+    and specialisation 0; a gate with equal rows for all blocks (scope ``uniform``) has block specialisation 0.
+
+    Raises:
+        PatchError: the weights are not valid; see :func:`shares`.
     """
-    assert timesteps.shape == weights.shape[:1], "one timestep a row of weights"
+    assert timesteps.shape == weights.shape[:1], "one timestep per row of weights"
     normalised = shares(weights)  # (T, L, N)
     entropy = entropy_of(normalised)  # (T, L)
     return GateStudy(
@@ -133,22 +135,23 @@ def study(weights: np.ndarray, *, timesteps: np.ndarray) -> GateStudy:
 
 
 def shares(weights: np.ndarray) -> np.ndarray:
-    """Weights (T, L, N) as float64 divided by their sum over the prompts.
+    """The weights (T, L, N) in float64, divided by their sum over the prompts.
 
-    Raises PatchError when there are none, when one is negative or not finite, or when a row holds only zeros.
+    Raises:
+        PatchError: there are no weights, a weight is negative or not finite, or a row has only zeros.
     """
     assert weights.ndim == 3, "weights are (timesteps, blocks, prompts)"
     if weights.size == 0:
         raise PatchError(
-            "there are no gate weights to look at: the patch has no prompted block", hint="Its depth is 0."
+            "there are no gate weights to measure: the patch has no prompted block", hint="Its depth is 0."
         )
     exact = weights.astype(np.float64)
     totals = exact.sum(-1, keepdims=True)  # (T, L, 1)
-    sound = np.isfinite(exact).all(-1) & (exact >= 0).all(-1) & (totals[..., 0] > 0)  # (T, L)
-    if not sound.all():
-        row, block = np.argwhere(~sound)[0]
+    valid = np.isfinite(exact).all(-1) & (exact >= 0).all(-1) & (totals[..., 0] > 0)  # (T, L)
+    if not valid.all():
+        row, block = np.argwhere(~valid)[0]
         raise PatchError(
-            f"the gate of block {block} gives no weights at timestep row {row}: negative, not finite or all zero",
+            f"the gate of block {block} has invalid weights at timestep row {row}: negative, not finite or all zero",
             hint="The training that made this patch has diverged. Take an earlier checkpoint.",
         )
     return exact / totals
@@ -162,21 +165,21 @@ def entropy_of(distributions: np.ndarray) -> np.ndarray:
 
 
 def _information(conditional: np.ndarray) -> np.ndarray:
-    """Mutual information in nats of the first axis (uniform) and the last (its distribution given the first)."""
+    """Mutual information in nats between the first axis (uniform) and the last (a distribution given the first)."""
     gain = entropy_of(conditional.mean(0)) - entropy_of(conditional).mean(0)
-    # It is never negative; rounding may make it so.
+    # The exact value is never negative, but rounding can make it so.
     return np.maximum(gain, 0.0)
 
 
 def _study_block(weights: np.ndarray, *, block: int) -> BlockStudy:
-    num_prompts = weights.shape[1]  # of (T, N)
+    num_prompts = weights.shape[1]  # weights are (T, N)
     entropy = entropy_of(weights)  # (T,)
     importance = weights.sum(0)  # (N,)
     largest = np.log(num_prompts)
     return BlockStudy(
         block=block,
         entropy=float(entropy.mean()),
-        # One prompt alone has entropy 0 of 0: it is used as evenly as can be.
+        # With a single prompt the share would be 0 / 0. Its use is as even as possible, so the share is 1.
         entropy_share=float(entropy.mean() / largest) if num_prompts > 1 else 1.0,
         effective_prompts=float(np.exp(entropy).mean()),
         effective_prompts_of_mean=float(np.exp(entropy_of(weights.mean(0)))),

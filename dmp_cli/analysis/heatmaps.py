@@ -1,4 +1,4 @@
-"""Numbers -> pictures, as PNG bytes; the caller writes them. Letters: T timesteps, L blocks, N prompts of one block."""
+"""Heatmaps of gate weights, as PNG bytes. Letters: T timesteps, L blocks, N prompts of one block."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..config import DEAD_SHARE
 from ..report import FAINT, HEAD, INK, LINES, SMALL, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
 from . import gate_weights as gates
 
@@ -14,36 +15,41 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NUM_MAPS = 5
+_NUM_MAPS = 5  # maps over the image beside one heatmap
 _HEAD_HEIGHT = 1.08  # inches
-# The colour scale ends at round numbers on both sides of uniform, so that nearly uniform gates look nearly uniform.
-_LOW = (0.8, 0.5, 0.2, gates.DEAD_SHARE)  # dead prompts are black
-_HIGH = (1.25, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+# The colour scale ends at one of these round numbers on each side of 1 (uniform). A nearly uniform gate then also looks
+# nearly uniform.
+_LOW_ENDS = (0.8, 0.5, 0.2, DEAD_SHARE)  # the last one draws dead prompts in black
+_HIGH_ENDS = (1.25, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
 class _Gate(NamedTuple):
-    """Gate weights ready to draw: the highest timestep first, relative to uniform."""
+    """Gate weights that are ready to be drawn, with the highest timestep first."""
 
-    relative: np.ndarray  # (T, L, N), 1 = 1/N
-    effective: np.ndarray  # (T, L) prompts
+    relative: np.ndarray  # (T, L, N) weight * N, so that 1 is uniform
+    effective: np.ndarray  # (T, L) effective number of prompts
     timesteps: np.ndarray  # (T,) descending
-    picks: list[int]  # rows shown as maps, from noise to image
-    limits: tuple[float, float]  # of the colours, relative to uniform
-    grid: tuple[int, int] | None
+    picks: list[int]  # rows that are also shown as maps, from noise to image
+    limits: tuple[float, float]  # ends of the colour scale, in units of ``relative``
+    grid: tuple[int, int] | None  # rows and columns of the prompts in the image; None if they have no place in it
 
     def colours(self) -> dict[str, Any]:
-        """What every picture of weights is drawn with."""
+        """The colour scale and colour map, as options of matplotlib's ``imshow``."""
         from matplotlib.colors import LogNorm
 
         return {"norm": LogNorm(*self.limits, clip=True), "cmap": "magma"}
 
 
 def draw_gates(weights: np.ndarray, timesteps: np.ndarray, *, title: str, grid: tuple[int, int] | None = None) -> bytes:
-    """All blocks as timestep x prompt heatmaps on one colour scale (paper, Figure 4), from shallow to deep.
+    """Draw all blocks, from shallow to deep, as heatmaps over timestep and prompt (paper, Figure 4).
 
-    ``weights`` is (T, L, N), ``timesteps`` (T,) in any order. Beside each heatmap stand the same weights as maps over
-    the image at five timesteps, where ``grid`` (rows, columns), rows * columns = N, says that prompts have a place.
-    Brighter is stronger; the scale is logarithmic around the uniform weight 1/N. PatchError: see ``gates.shares``.
+    ``weights`` is (T, L, N), ``timesteps`` (T,) in any order. If the prompts have places in the image, ``grid`` is the
+    number of their rows and columns, with rows * columns = N; the weights at five timesteps are then also drawn as maps
+    over the image. Brighter means stronger. All blocks share one colour scale, logarithmic around the uniform weight
+    1/N.
+
+    Raises:
+        PatchError: the weights are not valid; see ``gate_weights.shares``.
     """
     gate = _prepare(weights, timesteps, grid=grid)
     num_blocks = weights.shape[1]
@@ -70,9 +76,10 @@ def draw_gates(weights: np.ndarray, timesteps: np.ndarray, *, title: str, grid: 
 def draw_block(
     weights: np.ndarray, timesteps: np.ndarray, *, block: int, title: str, grid: tuple[int, int] | None = None
 ) -> bytes:
-    """One block in large, on the colour scale of all blocks, with its effective number of prompts over the timesteps.
+    """Draw one block in large, with its effective number of prompts over the timesteps.
 
-    Arguments and errors as for :func:`draw_gates`; ``weights`` holds all L blocks.
+    The colour scale is that of all blocks, so ``weights`` (T, L, N) holds all of them. The other arguments and the
+    errors are as for :func:`draw_gates`.
     """
     gate = _prepare(weights, timesteps, grid=grid)
     figure = new_figure(7.85 if grid else 6.75, _HEAD_HEIGHT + 4.7)
@@ -86,7 +93,7 @@ def draw_block(
 
 def _prepare(weights: np.ndarray, timesteps: np.ndarray, *, grid: tuple[int, int] | None) -> _Gate:
     num_prompts = weights.shape[2]
-    assert grid is None or grid[0] * grid[1] == num_prompts, "the grid has one cell a prompt"
+    assert grid is None or grid[0] * grid[1] == num_prompts, "the grid has one cell per prompt"
     order = np.argsort(-np.asarray(timesteps), kind="stable")
     shares = gates.shares(weights)[order]  # (T, L, N)
     picks = np.unique(np.linspace(0, len(order) - 1, _NUM_MAPS).round().astype(int))
@@ -101,11 +108,11 @@ def _prepare(weights: np.ndarray, timesteps: np.ndarray, *, grid: tuple[int, int
 
 
 def _limits(relative: np.ndarray) -> tuple[float, float]:
-    """Round numbers around the weakest and the strongest weights, the most extreme 1 % of the rows left out."""
+    """Round numbers around the weakest and the strongest weights, without the most extreme 1 % of the rows."""
     weakest = np.quantile(relative.min(-1), 0.01)
     strongest = np.quantile(relative.max(-1), 0.99)
-    low = next((step for step in _LOW if step <= weakest), _LOW[-1])
-    high = next((step for step in _HIGH if step >= strongest), _HIGH[-1])
+    low = next((end for end in _LOW_ENDS if end <= weakest), _LOW_ENDS[-1])
+    high = next((end for end in _HIGH_ENDS if end >= strongest), _HIGH_ENDS[-1])
     return low, high
 
 
@@ -128,7 +135,7 @@ def _draw_block_panel(figure: Figure, gate: _Gate, *, block: int, box: Box) -> A
 
 
 def _resample(weights: np.ndarray) -> np.ndarray:
-    """Timesteps averaged to about one a pixel, prompts repeated: drawing then skips no row and blurs no column."""
+    """Average the timesteps to about one per pixel and repeat the prompts, so that drawing skips no row or column."""
     step = max(1, len(weights) // 300)
     starts = np.arange(0, len(weights), step)
     sizes = np.diff(starts, append=len(weights))
@@ -138,7 +145,7 @@ def _resample(weights: np.ndarray) -> np.ndarray:
 
 
 def _draw_maps(figure: Figure, gate: _Gate, *, block: int, box: Box, heat: Axes, grid: tuple[int, int]) -> None:
-    """The weights on the prompts' places in the image, one map a picked timestep, tied to its row of the heatmap."""
+    """Draw one map over the image per picked timestep, each joined by a line to its row of the heatmap."""
     from matplotlib.patches import ConnectionPatch
 
     gap, lead = 0.02 * box.height, 0.06 * box.height
@@ -159,7 +166,7 @@ def _draw_maps(figure: Figure, gate: _Gate, *, block: int, box: Box, heat: Axes,
 
 
 def _draw_profile(figure: Figure, gate: _Gate, *, block: int, box: Box) -> None:
-    """Effective prompts against the timestep, row by row beside the heatmap; the other blocks stay in grey."""
+    """Draw the effective number of prompts over the timesteps, beside the heatmap; the other blocks are grey."""
     axes = add_axes(figure, box)
     rows = np.arange(len(gate.timesteps))
     for other in range(gate.effective.shape[1]):
@@ -176,7 +183,7 @@ def _draw_profile(figure: Figure, gate: _Gate, *, block: int, box: Box) -> None:
 
 
 def _draw_head(figure: Figure, gate: _Gate, *, title: str, notes: list[str]) -> None:
-    """The title; below it what to know for reading, and at the right the one colour bar."""
+    """Draw the title, the notes below it, and the colour bar at the right."""
     from matplotlib.cm import ScalarMappable
 
     width, height = figure.get_size_inches()
@@ -204,7 +211,7 @@ def _note(gate: _Gate) -> str:
 
 
 def _bar_ticks(low: float, high: float) -> list[float]:
-    """Both ends and uniform, and of the round numbers between them those with room for their label."""
+    """The ticks of the colour bar: both ends, 1, and those round numbers between them whose labels have room."""
     ticks = [low, 1.0, high]
     room = 0.1 * math.log(high / low)
     for step in (10.0, 100.0, 0.5, 2.0, 5.0, 0.2, 20.0, 50.0, 200.0):

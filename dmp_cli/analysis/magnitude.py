@@ -1,4 +1,7 @@
-"""How large what a patch adds is beside the hidden state it is added to. Letters: T timesteps, L blocks, B images."""
+"""The size of a patch's mixture, compared with the hidden state it is added to.
+
+Letters: T timesteps, L blocks, B images.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,15 @@ from ..storage import write_text
 
 @dataclass(frozen=True)
 class Added:
-    """Norms at the input of every prompted block, over all places and channels, means over the images."""
+    """Norms at the input of each prompted block, over all places and channels, averaged over the images."""
 
     timesteps: np.ndarray  # (T,)
-    added: np.ndarray  # (T, L), of gate weights times prompts
-    hidden: np.ndarray  # (T, L), of the hidden state they are added to
-    ratio: np.ndarray  # (T, L), mean of each image's own ratio
+    added: np.ndarray  # (T, L) norm of the mixture, that is gate weights times prompts
+    hidden: np.ndarray  # (T, L) norm of the hidden state it is added to
+    ratio: np.ndarray  # (T, L) added / hidden of each image, averaged
 
     def to_json(self) -> dict[str, Any]:
-        """The mean ratio of each block, over the timesteps, and what it is."""
+        """The ratio of each block, averaged over the timesteps, with its definition."""
         return {
             "ratio": [float(ratio) for ratio in self.ratio.mean(0)],
             "definition": "norm of gate weights times prompts / norm of the hidden state at the block's input, on real "
@@ -42,7 +45,7 @@ class Added:
         }
 
     def save(self, folder: Path) -> None:
-        """Write ``added.csv``: a line a block and timestep."""
+        """Write ``added.csv``, with one line per block and timestep."""
         buffer = io.StringIO()
         table = csv.writer(buffer, lineterminator="\n")
         table.writerow(["block", "timestep", "added_norm", "hidden_norm", "ratio"])
@@ -56,20 +59,22 @@ class Added:
 def encode_some(
     images: ImageSource, *, backbone: Backbone, codec: Codec, count: int, seed: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Latents (B, C, H, W) of up to ``count`` images spread evenly over a data set, and their condition (B,).
+    """Encode up to ``count`` images, spread evenly over a data set.
 
-    The condition is the images' classes or captions; where the data set has none, the null condition, or class 0.
+    Returns their latents (B, C, H, W) and their condition (B,). The condition is the classes or captions of the images.
+    If the data set has none, it is the null condition, or class 0 for a backbone without one. It is None for an
+    unconditional backbone.
 
     Raises:
-        DataError: an image that cannot be read, or more classes than the backbone knows.
+        DataError: an image cannot be read, or the data set has more classes than the backbone knows.
     """
     indices = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)).tolist()
     side = image_size(codec, backbone)
     pixels = []
     for index in indices:
-        picture = decode(images.read(index), channels=codec.image_channels, name=images.name(index))
-        cut = np.array(center_crop(picture, image_size=side))
-        pixels.append(torch.from_numpy(cut.reshape(side, side, codec.image_channels)).permute(2, 0, 1))
+        image = decode(images.read(index), channels=codec.image_channels, name=images.name(index))
+        square = np.array(center_crop(image, image_size=side))
+        pixels.append(torch.from_numpy(square.reshape(side, side, codec.image_channels)).permute(2, 0, 1))
     noise = None
     if codec.has_posterior:
         noise = randomness.normal("added-posterior", backbone.sample_shape, seed=seed, indices=indices)
@@ -97,10 +102,12 @@ def _condition(images: ImageSource, indices: list[int], backbone: Backbone) -> T
 def measure_added(
     patched: PatchedBackbone, x0: Tensor, *, condition: Tensor | None, timesteps: Sequence[int], seed: int
 ) -> Added:
-    """Send latents ``x0`` (B, C, H, W), noised to each of ``timesteps``, through the patched backbone.
+    """Measure what a patch adds to the hidden states of latents ``x0`` (B, C, H, W) at each of ``timesteps``.
+
+    The noise is a function of ``seed`` and the place in the batch.
 
     Raises:
-        PatchError: prompts that are prepended are added to nothing; nor is there anything where no block has prompts.
+        PatchError: the patch adds nothing to a hidden state: its prompts are prepended, or no block has prompts.
     """
     if patched.patch.config.position == "prepend" or not patched.patch.hidden_shapes:
         raise PatchError("this patch adds nothing to a hidden state: its prompts are prepended, or it has none")
@@ -108,12 +115,12 @@ def measure_added(
     shape = tuple(x0.shape[1:])
     noise = randomness.normal("added", shape, seed=seed, indices=list(range(len(x0)))).to(x0.device)
     rows = []
-    with _norms(patched) as seen:
+    with _norms(patched) as pairs:
         for timestep in timesteps:
-            seen.clear()
+            pairs.clear()
             at = torch.full((len(x0),), timestep, device=x0.device)
             patched(schedule.add_noise(x0, noise=noise, timesteps=at), at, condition)
-            rows.append(torch.stack([torch.stack(pair) for pair in seen]).double().cpu().numpy())  # (L, 2, B)
+            rows.append(torch.stack([torch.stack(pair) for pair in pairs]).double().cpu().numpy())  # (L, 2, B)
     norms = np.stack(rows)  # (T, L, 2, B)
     added, hidden = norms[:, :, 0], norms[:, :, 1]
     return Added(np.asarray(timesteps), added.mean(-1), hidden.mean(-1), (added / hidden).mean(-1))
@@ -121,23 +128,23 @@ def measure_added(
 
 @contextlib.contextmanager
 def _norms(patched: PatchedBackbone) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Per forward, for each prompted block in turn: the norms (B,) of what is added and of what it is added to."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    before: list[Tensor] = []
-    take = type(patched.backbone).take_hidden
+    """Context in which each forward appends, for each prompted block, the norms (B,) of mixture and hidden state."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+    before: list[Tensor] = []  # the hidden state of the current block, before the mixture is added
+    take_hidden = type(patched.backbone).take_hidden
 
     def keep(module: Any, args: Any, kwargs: Any) -> None:
-        before.append(take(args, kwargs).float())
+        before.append(take_hidden(args, kwargs).float())
 
     def compare(module: Any, args: Any, kwargs: Any) -> None:
         hidden = before.pop()
-        added = take(args, kwargs).float() - hidden
-        seen.append((added.flatten(1).norm(dim=1), hidden.flatten(1).norm(dim=1)))
+        added = take_hidden(args, kwargs).float() - hidden
+        pairs.append((added.flatten(1).norm(dim=1), hidden.flatten(1).norm(dim=1)))
 
     with contextlib.ExitStack() as hooks:
         for block in prompted_blocks(patched.backbone.list_blocks(), patched.patch.config):
-            # The one runs before the patch's own hook, the other after it.
+            # ``keep`` runs before the patch's own hook, ``compare`` after it.
             for hook, first in ((keep, True), (compare, False)):
                 handle = block.module.register_forward_pre_hook(hook, with_kwargs=True, prepend=first)
                 hooks.callback(handle.remove)
-        yield seen
+        yield pairs

@@ -1,4 +1,4 @@
-"""The seam: pretrained denoisers of every family behind five questions.
+"""The seam: pretrained denoisers of every family, all used through the same five questions.
 
 In: a name, a path or a hub id. Out: a ``Backbone``, strictly loaded, in eval mode, in float32.
 Start reading at ``base`` (the five questions), then ``registry`` (from a name to a backbone). A new family goes here.

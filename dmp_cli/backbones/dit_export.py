@@ -1,4 +1,4 @@
-"""A DiT as others keep it: a folder of diffusers, or a ``.pt`` with Meta's names."""
+"""Write a DiT in the formats of other programs: a diffusers folder, or a ``.pt`` file with Meta's names."""
 
 from __future__ import annotations
 
@@ -7,44 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..errors import ConfigError
 from ..storage import safetensors_bytes, staged_folder, write_bytes, write_json
 from .base import Backbone
 from .dit import DiT, positions
+from .dit_names import to_diffusers
 
 _CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-_TOP = {
-    "x_embedder.proj": "pos_embed.proj",
-    "final_layer.adaLN_modulation.1": "proj_out_1",
-    "final_layer.linear": "proj_out_2",
-}
-_SHARED = {  # a copy in every block
-    "t_embedder.mlp.0": "norm1.emb.timestep_embedder.linear_1",
-    "t_embedder.mlp.2": "norm1.emb.timestep_embedder.linear_2",
-    "y_embedder.embedding_table": "norm1.emb.class_embedder.embedding_table",
-}
-_BLOCK = {
-    "adaLN_modulation.1": "norm1.linear",
-    "attn.proj": "attn1.to_out.0",
-    "mlp.fc1": "ff.net.0.proj",
-    "mlp.fc2": "ff.net.2",
-}
 
 
 def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
-    """Write the folder that ``DiTTransformer2DModel.from_pretrained`` loads; what to know of it, in words.
+    """Write the folder that ``DiTTransformer2DModel.from_pretrained`` loads; returns remarks for its user.
 
     Raises:
-        ConfigError: no DiT, or one that diffusers cannot express: without a null class, or of another MLP width; or
-            ``path`` holds other things.
+        ConfigError: the backbone is not a DiT; or diffusers cannot express it, because it has no null class, another
+            MLP width or other positions; or ``path`` holds other files.
     """
     if not isinstance(backbone, DiT):
         raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
-    _check(backbone)
-    config, tensors = _config_of(backbone), _rename(backbone)
-    if path.exists():  # to be replaced: nothing but a folder of these two files is
+    _check_expressible(backbone)
+    config, tensors = _config_of(backbone), to_diffusers(backbone.state_dict(), depth=backbone.config.depth)
+    if path.exists():
         _remove(path)
     with staged_folder(path) as folder:
         write_json(folder / _CONFIG, config)
@@ -53,12 +37,12 @@ def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
         return []
     return [
         "this backbone was trained with Meta's timestep frequencies; diffusers' DiTTransformer2DModel computes others, "
-        "and so other outputs. Read it back with --trained-with meta."
+        "so its outputs differ. Read it back with --trained-with meta."
     ]
 
 
 def write_meta(path: Path, backbone: Backbone) -> None:
-    """Write a ``.pt`` that holds the bare state dict under Meta's names. Raises ConfigError for what is no DiT."""
+    """Write a ``.pt`` file with the bare state dict under Meta's names. Raises ConfigError if it is not a DiT."""
     if not isinstance(backbone, DiT):
         raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
     buffer = io.BytesIO()
@@ -67,14 +51,16 @@ def write_meta(path: Path, backbone: Backbone) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Remove a converted DiT that is to be replaced. Raises ConfigError if ``path`` holds anything else."""
     if not path.is_dir() or any(inner.name not in (_CONFIG, _WEIGHTS) for inner in path.iterdir()):
-        raise ConfigError(f"{path} holds other things than a converted DiT", hint="Give another place with -o.")
+        raise ConfigError(f"{path} holds other things than a converted DiT", hint="Give another path with -o.")
     for inner in path.iterdir():
         inner.unlink()
     path.rmdir()
 
 
-def _check(backbone: DiT) -> None:
+def _check_expressible(backbone: DiT) -> None:
+    """Raise ConfigError if diffusers' DiT class cannot express ``backbone``."""
     config = backbone.config
     if not config.null_row:
         raise ConfigError(
@@ -106,24 +92,3 @@ def _config_of(backbone: DiT) -> dict[str, Any]:
         "sample_size": config.input_size,
         "upcast_attention": False,
     }
-
-
-def _rename(backbone: DiT) -> dict[str, Tensor]:
-    """Meta's names -> diffusers'."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in backbone.state_dict().items():
-        stem, _, kind = name.rpartition(".")
-        if stem in _TOP:
-            found[f"{_TOP[stem]}.{kind}"] = tensor
-        elif stem in _SHARED:
-            for block in range(backbone.config.depth):
-                found[f"transformer_blocks.{block}.{_SHARED[stem]}.{kind}"] = tensor.clone()
-        elif stem.startswith("blocks."):
-            _, block_index, inner = stem.split(".", 2)
-            place = f"transformer_blocks.{block_index}"
-            if inner == "attn.qkv":
-                for part, own in zip(("to_q", "to_k", "to_v"), tensor.chunk(3), strict=True):
-                    found[f"{place}.attn1.{part}.{kind}"] = own
-            else:
-                found[f"{place}.{_BLOCK[inner]}.{kind}"] = tensor
-    return found

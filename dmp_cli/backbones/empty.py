@@ -1,4 +1,4 @@
-"""Backbones of a known shape without their weights: for counting, for training from scratch, for early checks."""
+"""Build backbones without their weights, to count parameters, to train from scratch, or to check options early."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import CheckpointError, ConfigError
 from ..storage import Weights, peek_config, read_weights
 from . import dit_weights
 from .base import Backbone
+from .dit_sizes import DiTConfig
 from .families import FAMILIES, recognise
 from .names import Known, named_sizes
 from .native_file import read_header
@@ -20,9 +21,10 @@ from .sources import EMBEDDED
 
 
 def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
-    """The backbone of a diffusers folder or a name, on ``meta``, its weights unread; None where only they tell.
+    """Build the backbone of a diffusers folder or a name on ``meta``, without reading its weights.
 
-    So it is for every DiT: a name such as dit-b2 says neither the size of the images nor the classes.
+    Gives None where only the weights tell the sizes. That is so for every DiT: a name such as dit-b2 tells neither the
+    image size nor the number of classes.
     """
     path = Path(name) if checkpoint is None else Path(checkpoint)
     config = peek_config(path) if path.is_dir() else None
@@ -36,22 +38,26 @@ def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
 
 
 def is_size_name(name: str) -> bool:
-    """Whether ``name`` alone gives a backbone's sizes: dit-s2 … dit-xl8, sd-v1.5, or a ``.json`` file of sizes."""
+    """Whether ``name`` alone tells a backbone's sizes: dit-s2 … dit-xl8, sd-v1.5, or a ``.json`` file of sizes."""
     return named_sizes(name) is not None or name.endswith(".json")
 
 
 def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbone:
-    """A backbone of a known shape without its weights: on ``meta`` for counting, else for training from scratch.
+    """Build a backbone without its weights: on ``meta`` to count parameters, on a real device to train from scratch.
 
-    ``name`` is a registry name, a ``.json`` file of sizes, or a weight file; ``changes`` replace single sizes
-    (``num_classes``, ``input_size``, ``in_channels``) where they are not None.
+    ``name`` is a registry name, a ``.json`` file of sizes, or a weight file. ``changes`` replace single sizes
+    (``num_classes``, ``input_size``, ``in_channels``); those that are None change nothing.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of an unknown family, or its sizes are invalid.
+        ConfigError: a size cannot be changed, or the changed sizes are invalid.
     """
     given = {key: value for key, value in changes.items() if value is not None}
     known = _known_sizes(name)
     if known.family != "dit":
         side = given.pop("input_size", None)
         if given:
-            raise ConfigError(f"--{min(given).replace('_', '-')}: the sizes of {name} are fixed")
+            raise ConfigError(f"--{min(given).replace('_', '-')} cannot be changed: the sizes of {name} are fixed")
         with torch.device(device):
             backbone: Backbone = FAMILIES[known.family].build_empty(known.sizes)
         if side is not None:
@@ -59,7 +65,7 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
         return backbone
     if "num_classes" in given:
         given["null_row"] = given["num_classes"] > 1
-    sizes = build(dit_weights.DiTConfig, **{**known.sizes, **given}).model_dump()
+    sizes = build(DiTConfig, **{**known.sizes, **given}).model_dump()
     with torch.device(device):
         return dit_weights.build_empty(sizes)
 
@@ -72,10 +78,10 @@ def _known_sizes(name: str) -> Known:
     if path.suffix == ".json" and path.exists():
         try:
             return Known(
-                "dit", build(dit_weights.DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump()
+                "dit", build(DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump()
             )
         except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is no JSON file of sizes: {error}") from error
+            raise CheckpointError(f"{path} is not a JSON file of sizes: {error}") from error
     weights = read_weights(path)
     own = read_header(weights, families=FAMILIES)
     if own is not None:

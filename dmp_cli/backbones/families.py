@@ -1,4 +1,4 @@
-"""The families that are known, and which of them a weight file holds. A new family gets its line here."""
+"""The supported families of backbones, and which of them a weight file holds. A new family gets one line here."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ FAMILIES: dict[str, ModuleType] = {"dit": dit_weights, "unet": unet, "pixart": p
 
 
 def recognise(weights: Weights) -> str:
-    """The family of ``weights``, by name. Raises CheckpointError for one that is not known."""
+    """The name of the family that ``weights`` belong to. Raises CheckpointError if it is not supported."""
     for name, family in FAMILIES.items():
         if family.recognises(weights):
             return name
     about = weights.config.get("_class_name") if weights.config else ", ".join(sorted(weights.tensors)[:4]) + ", …"
     raise CheckpointError(
-        f"{weights.path} is of an unknown family: {about}", hint=f"Known families: {', '.join(FAMILIES)}."
+        f"{weights.path} belongs to an unknown family: {about}", hint=f"Known families: {', '.join(FAMILIES)}."
     )
 
 
 def build_from(weights: Weights, hints: BackboneHints) -> Backbone:
-    """The backbone that ``weights`` hold, strictly loaded, float32, in eval mode. Raises CheckpointError."""
+    """Load the backbone that ``weights`` hold: strictly, in float32, in eval mode. Raises CheckpointError."""
     return FAMILIES[recognise(weights)].build(weights, hints)

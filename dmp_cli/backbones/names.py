@@ -1,26 +1,26 @@
-"""Names that stand for a backbone of known sizes: dit-s2 … dit-xl8, sd-v1.5."""
+"""Registry names that stand for a backbone of known sizes: dit-s2 … dit-xl8, sd-v1.5."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .dit import named_config
+from .dit_sizes import named_config
 from .unet import SD15_SIZES
 
 
 class Known(NamedTuple):
-    """A family, and the sizes that rebuild an empty backbone of it."""
+    """A family, and the sizes from which an empty backbone of it is built."""
 
     family: str
     sizes: dict[str, Any]
 
 
-# Repositories that hold the public weights of a name in diffusers' container.
+# Hub repositories with the public weights of a name, in diffusers' format.
 PUBLIC_HOMES = {"dit-xl2": "facebook/DiT-XL-2-256", "sd-v1.5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 
 
 def named_sizes(name: str) -> Known | None:
-    """Family and sizes of a registry name; None for any other name."""
+    """The family and sizes that a registry name stands for; None for any other name."""
     if plain_name(name) == "sd-v1.5":
         return Known("unet", dict(SD15_SIZES))
     config = named_config(name)
@@ -28,5 +28,5 @@ def named_sizes(name: str) -> Known | None:
 
 
 def plain_name(name: str) -> str:
-    """One spelling for ``DiT-XL/2`` and ``dit-xl2``."""
+    """The plain spelling of a name: ``dit-xl2`` for ``DiT-XL/2``."""
     return name.lower().replace("/", "")

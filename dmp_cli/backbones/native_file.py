@@ -1,4 +1,4 @@
-"""Backbones in this tool's own files: one safetensors file whose header says all that loading them needs."""
+"""Backbone files of this tool's own format: one safetensors file whose header says all that loading needs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _METADATA = "dmp.backbone"
 
 
 class OwnHeader(NamedTuple):
-    """What a file says of its backbone."""
+    """What the header of such a file says about its backbone."""
 
     family: str
     sizes: dict[str, Any]
     schedule: ScheduleConfig
     codec: CodecRecord | None
     text_folder: Path | None
-    side: int | None  # of the samples it was trained on, where it takes any; None: its own
+    side: int | None  # side of the training samples, for a backbone of any size; None: the side in its sizes
 
 
 def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
-    """Write a backbone as one safetensors file that needs no option to be loaded again, whole or not at all."""
+    """Write a backbone as one safetensors file, whole or not at all. No option is needed to load it again."""
     about = {
         "family": backbone.family,
         "sizes": backbone.sizes,
@@ -42,7 +42,7 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
 
 
 def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | None:
-    """What a file of :func:`save_backbone` says of itself, read and checked; None for any other file."""
+    """Read and check the header of a file that :func:`save_backbone` wrote. None for any other file."""
     if _METADATA not in weights.metadata:
         return None
     try:
@@ -58,15 +58,15 @@ def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | N
             side=int(about["side"]) if about.get("side") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{weights.path}: its header cannot be understood: {error}") from error
+        raise CheckpointError(f"cannot understand the header of {weights.path}: {error}") from error
 
 
 def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | None, Path | None]:
-    """The codec that goes with the weights, and the folder of their text encoder; None: nothing says so."""
+    """The codec that belongs to the weights, and the folder of their text encoder; None for what is not named."""
     if own is not None:
         return own.codec, own.text_folder
     if weights.pipeline is None:
         return None, None
-    pipeline = weights.pipeline.resolve()  # what is kept in files must be found from any folder
+    pipeline = weights.pipeline.resolve()  # files record an absolute path, which is valid from any folder
     has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
     return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None

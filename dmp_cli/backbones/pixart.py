@@ -1,4 +1,7 @@
-"""PixArt-alpha (Chen et al. 2023): a DiT that reads text; diffusers' ``PixArtTransformer2DModel``."""
+"""PixArt-alpha (Chen et al. 2023), a DiT that reads text, as diffusers' ``PixArtTransformer2DModel``.
+
+Letters: B batch, N tokens, D width, S tokens of a caption, E width of a token's state.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from .base import Backbone, Block
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
 
 _CLASS = "PixArtTransformer2DModel"
-_FACTOR = 8  # pixels a latent pixel: what its size conditions count in
+_FACTOR = 8  # image pixels per latent pixel; the size conditions count image pixels
 
 
 class PixArt(Wrapped):
-    """PixArt-alpha as a backbone. Prompts are (N, D), a row for each token at the size it was made for."""
+    """PixArt-alpha as a backbone. A block's prompts are (N, D), one for each token at the size in its config."""
 
     family = "pixart"
     classes = (_CLASS,)
@@ -57,7 +60,7 @@ class PixArt(Wrapped):
         )[0]
 
     def _size_conditions(self, x: Tensor) -> dict[str, Tensor | None]:
-        """Height, width and aspect ratio in pixels, which only the 1024-pixel PixArt was trained to read."""
+        """Height, width and aspect ratio of the image. Only the 1024-pixel PixArt was trained to read them."""
         if not self.model.use_additional_conditions:
             return {"resolution": None, "aspect_ratio": None}
         height, width = (_FACTOR * side for side in x.shape[2:])
@@ -68,12 +71,12 @@ class PixArt(Wrapped):
 
 
 def recognises(weights: Weights) -> bool:
-    """Whether these weights are a PixArt's, by their config."""
+    """Whether these weights belong to a PixArt, by their config."""
     return class_of(weights) in PixArt.classes
 
 
 def build(weights: Weights, hints: BackboneHints) -> Backbone:
-    """The PixArt that ``weights`` hold, strictly loaded, float32, in eval mode. Raises CheckpointError."""
+    """Load the PixArt that ``weights`` hold: strictly, in float32, in eval mode. Raises CheckpointError."""
     with torch.device("meta"):
         backbone = build_empty(read_sizes(weights, hints), source=weights.path)
     _restore_positions(backbone.model.pos_embed)
@@ -81,12 +84,12 @@ def build(weights: Weights, hints: BackboneHints) -> Backbone:
 
 
 def build_empty(sizes: dict[str, Any], *, source: object = "these sizes") -> PixArt:
-    """A PixArt of these sizes without its weights. Raises CheckpointError for a config it cannot have."""
+    """Build a PixArt of these sizes without its weights. Raises CheckpointError if the config is invalid."""
     return PixArt(build_model(sizes, PixArt.classes, source=source))
 
 
 def _restore_positions(embedding: Any) -> None:
-    # A buffer that no file holds: made on meta, it is empty.
+    # No file holds this buffer, and on the meta device it was built without values.
     from diffusers.models.embeddings import get_2d_sincos_pos_embed
 
     tokens, width = embedding.pos_embed.shape[1:]

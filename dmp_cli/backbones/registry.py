@@ -1,4 +1,4 @@
-"""From a name, a path or a hub id to a loaded backbone: the only registry."""
+"""Load a backbone from a name, a path or a hub id. This is the only registry."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ def load_backbone(
     download: bool = False,
     device: str | torch.device = "cpu",
 ) -> Backbone:
-    """Load a backbone by name (``dit-l2``, ``sd-v1.5``), path or hub id; strictly, in eval mode, in float32.
+    """Load a backbone by name (``dit-l2``, ``sd-v1.5``), path or hub id: strictly, in eval mode, in float32.
 
     Args:
-        checkpoint: the weights for a ``name`` that alone finds none.
-        num_classes: needed when the class table's rows can be read two ways.
-        num_heads: needed for a width that none of the public sizes has.
-        trained_with: ``meta`` or ``diffusers``, needed for a diffusers DiT folder: the two differ in arithmetic.
-        schedule: ``linear``, ``scaled_linear`` or ``cosine``, when the file does not say; a DiT's default is linear.
-        download: allow fetching a public checkpoint from the hub.
+        checkpoint: path of the weights, for a ``name`` whose weights are not found without it.
+        num_classes: needed where the last row of the class table may be a class or the null row.
+        num_heads: needed where the width is not that of a public size.
+        trained_with: ``meta`` or ``diffusers``. A diffusers DiT folder needs it: the two differ in arithmetic.
+        schedule: ``linear``, ``scaled_linear`` or ``cosine``, for a file that does not name its own. A DiT's default is
+            linear.
+        download: allow a public checkpoint to be fetched from the hub.
 
     Raises:
-        CheckpointError: not found, damaged, unsafe, of an unknown family, or tensors that do not fit.
-        ConfigError: options that contradict the name.
+        CheckpointError: the weights are missing, damaged, unsafe or of an unknown family, or their tensors do not fit.
+        ConfigError: an option contradicts the name or the file.
     """
     found = find_weights(name, checkpoint, download=download)
     hints = build(
@@ -65,12 +66,13 @@ def reload_backbone(
     download: bool = False,
     device: str | torch.device = "cpu",
 ) -> Backbone:
-    """The backbone that a patch was made for, from where it was, or from ``checkpoint`` or ``name`` if it has moved.
+    """Load the backbone that a patch was made for.
 
-    Whether its weights are the same is for ``attach`` to check; its sizes and schedule are those of ``record``.
+    It is read from the place that ``record`` names, or from ``name`` or ``checkpoint`` if it has moved. Its sizes and
+    schedule are those of ``record``. ``attach`` checks later that its weights are the same.
 
     Raises:
-        CheckpointError: it is not there any more, or holds another backbone's tensors.
+        CheckpointError: the file is gone, or holds the tensors of another backbone.
     """
     about = record.backbone
     where = name or (str(checkpoint) if checkpoint else _last_known(about))
@@ -83,8 +85,8 @@ def reload_backbone(
         found = find_weights(where, checkpoint, download=download)
     except CheckpointError as error:
         raise CheckpointError(
-            f"the patch's backbone, once at {about.source}, cannot be read: {error.message}",
-            hint="Say where it is now with --checkpoint.",
+            f"cannot read the patch's backbone, last seen at {about.source}: {error.message}",
+            hint="Give its present path with --checkpoint.",
         ) from error
     backbone = _load(found, hints, name=_name_of(about.name or where, checkpoint))
     backbone.schedule = record.schedule
@@ -92,6 +94,7 @@ def reload_backbone(
 
 
 def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
+    """Recognise the family of the weights found, build it, fill it strictly, and record where it came from."""
     weights, own = found.weights, read_header(found.weights, families=FAMILIES)
     if own is not None:
         hints = hints.model_copy(update={"sizes": own.sizes})
@@ -113,10 +116,10 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
 
 
 def as_backbone(model: Any) -> Backbone:
-    """A model that diffusers has loaded, such as ``pipe.unet``, behind the seam; the model itself stays as it is.
+    """Wrap a model that diffusers has loaded, such as ``pipe.unet``, as a backbone. The model itself stays as it is.
 
     Raises:
-        CheckpointError: of a class or config that is not known here.
+        CheckpointError: the class or the config of the model is not supported.
     """
     name = type(model).__name__
     if name in unet.UNet.classes:
@@ -125,42 +128,47 @@ def as_backbone(model: Any) -> Backbone:
     if name in pixart.PixArt.classes:
         return pixart.PixArt(model)
     known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes))
-    raise CheckpointError(f"{name} is no backbone", hint=f"Known are {known}, and what dmp_cli.load_backbone gives.")
+    raise CheckpointError(
+        f"{name} is not a backbone", hint=f"Give one of {known}, or what dmp_cli.load_backbone returns."
+    )
 
 
 def _last_known(about: BackboneRecord) -> str:
-    """Where to look for a patch's backbone: where it was, or else by the name it was loaded by."""
+    """Where to look for a patch's backbone: its old path, or the name that loaded it if nothing is there any more."""
     if about.name is None or (about.name not in EMBEDDED and Path(about.source).exists()):
         return about.source
     return about.name
 
 
 def _name_of(name: str, checkpoint: Path | None) -> str | None:
-    """The registry name to remember: the embedded weights' name says nothing about another file's weights."""
+    """The registry name to record, or None. The embedded backbone's name does not describe another file's weights."""
     return plain_name(name) if is_name(name) and not (name in EMBEDDED and checkpoint is not None) else None
 
 
 def _check_name(name: str, backbone: Backbone, source: str) -> None:
+    """Raise CheckpointError if ``backbone`` has another family or other sizes than ``name`` stands for."""
     wanted = named_sizes(name)
     if wanted is None:
         return
     keys = ["depth", "hidden_size", "patch_size", "num_heads"] if wanted.family == "dit" else [*wanted.sizes]
     if backbone.family != wanted.family:
-        raise CheckpointError(f"{source} is no {name}: it is a {backbone.family}")
+        raise CheckpointError(f"{source} is not a {name}: its family is {backbone.family}")
     differences = [
         f"{key} {backbone.sizes.get(key)}, not {wanted.sizes[key]}"
         for key in keys
         if backbone.sizes.get(key) != wanted.sizes[key]
     ]
     if differences:
-        raise CheckpointError(f"{source} is no {name}: {'; '.join(differences)}")
+        raise CheckpointError(f"{source} is not a {name}: {'; '.join(differences)}")
 
 
 def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
-    """Raise ConfigError when an option says other than what the file itself says."""
+    """Raise ConfigError if an option contradicts what the file itself says."""
     asked = [key for key in ("num_heads", "trained_with") if getattr(hints, key) is not None]
     if backbone.family != "dit" and asked:
-        raise ConfigError(f"--{asked[0].replace('_', '-')} is about a DiT; {source} is a {backbone.family}")
+        raise ConfigError(
+            f"--{asked[0].replace('_', '-')} applies to a DiT only; the family of {source} is {backbone.family}"
+        )
     known = {
         "num_classes": backbone.num_classes,
         "num_heads": backbone.sizes.get("num_heads"),
@@ -171,4 +179,4 @@ def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
         hint = getattr(hints, key)
         if hint is not None and hint != value:
             option = "--" + key.replace("_", "-")
-            raise ConfigError(f"{option} {hint}: {source} says {value}", hint=f"Leave {option} out.")
+            raise ConfigError(f"{option} {hint} contradicts {source}, which says {value}", hint=f"Leave {option} out.")

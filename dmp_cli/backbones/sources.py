@@ -1,4 +1,4 @@
-"""Where a backbone's weights are: an embedded file, a path, the user's checkpoint folder, or the hub's local cache."""
+"""Find a backbone's weights: an embedded file, a path, the user's checkpoint folder, or the hub's local cache."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetens
 
 
 class Found(NamedTuple):
-    """Weights, and where they were found."""
+    """Weights and the place where they were found."""
 
     weights: Weights
-    source: str  # what finds them again: an absolute path or a hub id
-    public: bool = False  # known to be the public ones
+    source: str  # an absolute path or a hub id, which finds them again
+    public: bool = False  # whether they are a known public checkpoint
 
 
 def checkpoint_folder() -> Path:
-    """Where weights for a name are looked for: ``$DMP_HOME/checkpoints``, by default in the user's data folder."""
+    """The folder to search for a name's weights: ``$DMP_HOME/checkpoints``, by default in the user's data folder."""
     return home_folder() / "checkpoints"
 
 
 def find_weights(name: str, checkpoint: Path | None, *, download: bool) -> Found:
-    """The weights that a name, path or hub id stands for, or those at ``checkpoint``.
+    """Find and read the weights that a name, path or hub id stands for, or those at ``checkpoint``.
 
     Raises:
-        CheckpointError: nothing is there, or it is damaged or unsafe.
+        CheckpointError: the weights are missing, damaged or unsafe.
         ConfigError: ``name`` and ``checkpoint`` are two different files.
     """
     if checkpoint is not None:
@@ -46,7 +46,7 @@ def find_weights(name: str, checkpoint: Path | None, *, download: bool) -> Found
 
 
 def _find_named(name: str, *, download: bool) -> Found:
-    """Weights of a public size: from the user's own folder, then from its public home."""
+    """Weights of a public size: from the user's checkpoint folder, else from their public repository."""
     stem = plain_name(name)
     paths = [checkpoint_folder() / f"{stem}{suffix}" for suffix in (".safetensors", ".pt", "")]
     for path in paths:
@@ -70,7 +70,7 @@ def _read_hub(hub_id: str, *, download: bool) -> Found:
 
 
 def is_name(name: str) -> bool:
-    """Whether ``name`` is a registry name, and neither a path nor a hub id."""
+    """Whether ``name`` is a registry name, not a path or a hub id."""
     return name in EMBEDDED or named_sizes(name) is not None
 
 
@@ -85,13 +85,13 @@ def _hub_folder(hub_id: str, *, download: bool) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted = ["*.json", "diffusion_pytorch_model.safetensors", "transformer/*", "scheduler/*", "tokenizer/*"]
-    for part in ("unet", "text_encoder", "vae"):  # not its other formats and precisions: they are as large again
+    for part in ("unet", "text_encoder", "vae"):  # other formats and precisions would double the download
         wanted += [f"{part}/*.json", f"{part}/diffusion_pytorch_model.safetensors", f"{part}/model.safetensors"]
     wanted += ["text_encoder/model-*-of-*.safetensors"]
     try:
         return Path(snapshot_download(hub_id, local_files_only=not download, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{hub_id}: not a path here, and not in the local hub cache" if not download else f"{hub_id}: {error}",
+            f"{hub_id} is neither a path here nor in the local hub cache" if not download else f"{hub_id}: {error}",
             hint="Check the path, fetch it from the hub with --download, or give a file with --checkpoint.",
         ) from error

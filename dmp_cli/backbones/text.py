@@ -1,7 +1,7 @@
-"""Captions -> what a text backbone reads, through transformers.
+"""Encode captions for the backbones that read text, through transformers.
 
-A caption travels as its index in a table, as a class does, so that loss, sampling and dropout need not know the
-difference. Letters: B batch, S tokens of a caption, E width of a token's state.
+A caption is passed on as its index in a table, as a class is. Loss, sampling and dropout therefore treat both alike.
+Letters: B batch, S tokens of a caption, E width of a token's state.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ..config import TextRecord
 from ..errors import CheckpointError
 from ..storage import digest_tensors, reason_of, transformers_for
 
-_KEPT_BYTES = 1 << 30  # of encoded captions
-_T5_LENGTH = 120  # tokens, as PixArt-alpha was trained with
+_KEPT_BYTES = 1 << 30  # memory for encoded captions
+_T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
 _KINDS: dict[str, Literal["clip", "t5"]] = {"CLIPTextModel": "clip", "T5EncoderModel": "t5"}
 
 
 class TextEncoder:
-    """A tokenizer and a text encoder; no ``nn.Module``, so that it is never among a backbone's parameters."""
+    """A tokenizer and its text encoder. Not an ``nn.Module``, so that a backbone never owns its parameters."""
 
     def __init__(self, tokenizer: Any, model: Any, record: TextRecord) -> None:
         self.tokenizer, self.model, self.record = tokenizer, model, record
-        # a tokenizer that was saved without its length claims an endless one
+        # A tokenizer that was saved without a length reports a huge one; the encoder's is the bound then.
         room = getattr(model.config, "max_position_embeddings", _T5_LENGTH)
         self.length = _T5_LENGTH if record.kind == "t5" else min(int(tokenizer.model_max_length), int(room))
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """States (B, S, E) float32 and mask (B, S) of the captions, cut and padded to S tokens.
+        """Encode captions, cut or padded to S tokens: states (B, S, E) float32 and mask (B, S).
 
-        CLIP reads its padding, as Stable Diffusion was trained; T5 is given the mask, and lower-case captions, as
-        PixArt-alpha was.
+        CLIP attends to its padding, as in the training of Stable Diffusion. T5 gets the mask and lower-case captions,
+        as in the training of PixArt-alpha.
         """
         masked = self.record.kind == "t5"
         texts = [caption.lower().strip() if masked else caption for caption in captions]
@@ -46,23 +46,23 @@ class TextEncoder:
             texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         ).to(self.model.device)
         mask = tokens["attention_mask"]
-        # Under the caller's autocast, what is kept would depend on who asked for it first.
+        # Under the caller's autocast, the kept states would depend on which caller came first.
         with torch.autocast(self.model.device.type, enabled=False):
             states = self.model(tokens["input_ids"], attention_mask=mask if masked else None)[0]  # (B, S, E)
         return states.float(), mask.bool()
 
 
 class CaptionTable:
-    """Captions by index, encoded once and kept while there is room; index 0 is the empty one, the null condition."""
+    """A table of captions. Encodings are kept while there is room. Index 0 is the empty caption, the null condition."""
 
     def __init__(self, encoder: TextEncoder, *, kept_bytes: int = _KEPT_BYTES) -> None:
         self.encoder, self._kept_bytes = encoder, kept_bytes
         self._texts: list[str] = [""]
         self._index = {"": 0}
-        self._kept: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()  # the longest unused first
+        self._kept: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()  # least recently used first
 
     def indices(self, captions: Sequence[str]) -> Tensor:
-        """The indices (B,) of captions; new ones are noted."""
+        """The indices (B,) of captions. New captions are added to the table."""
         for caption in captions:
             if caption not in self._index:
                 self._index[caption] = len(self._texts)
@@ -71,7 +71,7 @@ class CaptionTable:
         return torch.tensor(found, dtype=torch.int64, device=self.encoder.model.device)
 
     def caption(self, index: int) -> str:
-        """The caption of an index."""
+        """The caption with this index."""
         return self._texts[index]
 
     def look_up(self, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,18 +79,19 @@ class CaptionTable:
         wanted = condition.tolist()
         rows = {index: self._kept[index] for index in wanted if index in self._kept}
         new = [index for index in dict.fromkeys(wanted) if index not in rows]
-        for index in new:  # one at a time: in a batch, a caption's last digits depend on how many others are beside it
+        for index in new:  # one at a time, because the last digits of an encoding depend on the batch size
             states, masks = self.encoder.encode([self._texts[index]])
             rows[index] = states[0], masks[0]
         self._keep(rows)
         return torch.stack([rows[i][0] for i in wanted]), torch.stack([rows[i][1] for i in wanted])
 
     def _keep(self, rows: dict[int, tuple[Tensor, Tensor]]) -> None:
+        """Keep these encodings, and drop the least recently used ones that exceed the room."""
         for index, row in rows.items():
             self._kept[index] = row
             self._kept.move_to_end(index)
         if 0 in self._kept:
-            self._kept.move_to_end(0)  # nearly every batch has the null caption: it never leaves
+            self._kept.move_to_end(0)  # nearly every batch has the null caption, so it is never dropped
         states = next(iter(rows.values()))[0]
         room = max(1, self._kept_bytes // (states.numel() * states.element_size()))
         while len(self._kept) > room:
@@ -98,10 +99,10 @@ class CaptionTable:
 
 
 def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> CaptionTable:
-    """The tokenizer and text encoder in a pipeline's folder, in eval mode, in float32.
+    """Load the tokenizer and text encoder of a pipeline folder, in eval mode, in float32.
 
     Raises:
-        CheckpointError: missing, damaged, or of a kind that is not known here.
+        CheckpointError: a part is missing, damaged, or of an unsupported kind.
         ConfigError: transformers is not installed.
     """
     folder = Path(folder)
@@ -117,8 +118,8 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
             )
         except Exception as error:
             raise CheckpointError(
-                f"the tokenizer and text encoder of {folder} cannot be read: {reason_of(error)}",
-                hint="Give the pipeline's whole folder, as save_pretrained wrote it.",
+                f"cannot read the tokenizer and text encoder of {folder}: {reason_of(error)}",
+                hint="Give the whole pipeline folder, as save_pretrained wrote it.",
             ) from error
     _check_loaded(report, folder)
     model = model.to(device).eval().requires_grad_(False)
@@ -126,26 +127,28 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
 
 
 def _digest(model: Any) -> str:
-    # transformers put this in front of CLIP's names until version 5
+    # before version 5, transformers put this prefix before CLIP's names
     return digest_tensors({name.removeprefix("text_model."): t for name, t in model.state_dict().items()})
 
 
 def _kind_of(folder: Path) -> Literal["clip", "t5"]:
-    """CLIP or T5, by the encoder's own config."""
+    """The kind of a folder's text encoder, by the encoder's own config."""
     if len(_encoders(folder)) > 1:
-        raise CheckpointError(f"{folder} has two text encoders, as Stable Diffusion XL and 3; one is known here")
+        raise CheckpointError(f"{folder} has two text encoders, as Stable Diffusion XL and 3 do; only one is supported")
     file = folder / "text_encoder" / "config.json"
     try:
         names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or ["none"]
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}", hint="Give the pipeline's whole folder.") from error
+        raise CheckpointError(f"cannot read {file}: {error}", hint="Give the whole pipeline folder.") from error
     if names[0] not in _KINDS:
-        raise CheckpointError(f"{folder}: a text encoder {names[0]} is none of {', '.join(_KINDS)}")
+        raise CheckpointError(
+            f"{folder}: its text encoder {names[0]} is not supported; supported are {', '.join(_KINDS)}"
+        )
     return _KINDS[names[0]]
 
 
 def _encoders(folder: Path) -> set[str]:
-    """The text encoders that a pipeline's folder holds or names."""
+    """The text encoders that a pipeline folder holds or that its model_index.json names."""
     try:
         named = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -155,7 +158,7 @@ def _encoders(folder: Path) -> set[str]:
 
 
 def _check_loaded(report: dict[str, Any], folder: Path) -> None:
-    # Position numbers are a buffer that older files hold and newer versions of transformers compute.
+    # Older files hold position_ids as a buffer, which newer versions of transformers compute.
     problems = [
         f"{key.replace('_', ' ')} {', '.join(sorted(map(str, names))[:3])}"
         for key in ("missing_keys", "unexpected_keys", "mismatched_keys")

@@ -1,7 +1,8 @@
 """U-Nets of diffusers: Stable Diffusion 1.5 and 2.x (``UNet2DConditionModel``) and ``UNet2DModel``.
 
-The blocks are the down, mid and up blocks; a block's prompts are (H, W, C), as large as its input at 256 pixels through
-a codec of factor 8 (a 32x32 latent), or smaller where the backbone's own sample is.
+The blocks are the down, mid and up blocks. A block's prompts are (H, W, C), the shape of its input for a 32x32 latent:
+256 pixels through a codec of factor 8. For a backbone of smaller samples they are smaller.
+Letters: B batch, S tokens of a caption, E width of a token's state.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from .base import Backbone, Block
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
 
 _CONDITIONAL, _PLAIN = "UNet2DConditionModel", "UNet2DModel"
-_PROMPTED_SIDE = 32  # of the latent that prompts are sized for: 256 pixels
-# What else such a U-Net may take as its condition; none of it is known here.
-_FOREIGN = {
-    "addition_embed_type": "what Stable Diffusion XL takes beside its text",
-    "encoder_hid_dim_type": "another text encoder's projection",
-    "class_embed_type": "class embeddings beside the text",
-    "time_cond_proj_dim": "a guidance embedding, as distilled models take",
+_PROMPTED_SIDE = 32  # side of the latent that sets the prompts' shapes: 256 pixels
+# Further conditions that such a U-Net may take; none of them is supported.
+_UNSUPPORTED = {
+    "addition_embed_type": "further conditions, as in Stable Diffusion XL",
+    "encoder_hid_dim_type": "the projection of another text encoder",
+    "class_embed_type": "class embeddings besides the text",
+    "time_cond_proj_dim": "a guidance embedding, as in distilled models",
 }
 
 SD15_SIZES = {"class": _CONDITIONAL, "sample_size": 64, "cross_attention_dim": 768}
 
 
 class UNet(Wrapped):
-    """A U-Net of diffusers as a backbone."""
+    """A U-Net of diffusers as a backbone. A block's prompts are (H, W, C)."""
 
     family = "unet"
     channels_last = True
@@ -81,31 +82,31 @@ class UNet(Wrapped):
 
 
 def recognises(weights: Weights) -> bool:
-    """Whether these weights are a U-Net's, by their config."""
+    """Whether these weights belong to a U-Net, by their config."""
     return class_of(weights) in UNet.classes
 
 
 def build(weights: Weights, hints: BackboneHints) -> Backbone:
-    """The U-Net that ``weights`` hold, strictly loaded, float32, in eval mode. Raises CheckpointError."""
+    """Load the U-Net that ``weights`` hold: strictly, in float32, in eval mode. Raises CheckpointError."""
     with torch.device("meta"):
         backbone = build_empty(read_sizes(weights, hints), source=weights.path)
     return fill(backbone, weights)
 
 
 def build_empty(sizes: dict[str, Any], *, source: object = "these sizes") -> UNet:
-    """A U-Net of these sizes without its weights. Raises CheckpointError for one that is not known here."""
+    """Build a U-Net of these sizes without its weights. Raises CheckpointError if it is not supported."""
     model = build_model(sizes, UNet.classes, source=source)
     check_known(model, source=source)
     return UNet(model)
 
 
 def check_known(model: Any, *, source: object) -> None:
-    """Raise CheckpointError for a U-Net that takes more than an image, a timestep and a text or class."""
-    foreign = [f"{key} ({why})" for key, why in _FOREIGN.items() if model.config.get(key)]
+    """Raise CheckpointError for a U-Net that takes more than an image, a timestep and a caption or class."""
+    unsupported = [f"{key} ({why})" for key, why in _UNSUPPORTED.items() if model.config.get(key)]
     channels, out = model.config["in_channels"], model.config["out_channels"]
     if out not in (channels, 2 * channels):
-        foreign.append(f"{channels} channels in and {out} out (inpainting, depth or image variations)")
+        unsupported.append(f"{channels} channels in and {out} out (inpainting, depth or image variations)")
     if model.config.get("time_embedding_type", "positional") != "positional":
-        foreign.append("timesteps that are no whole numbers")
-    if foreign:
-        raise CheckpointError(f"{source} is a U-Net that is not known here: it has {'; '.join(foreign)}")
+        unsupported.append("timesteps that are not whole numbers")
+    if unsupported:
+        raise CheckpointError(f"{source} is an unsupported U-Net: it has {'; '.join(unsupported)}")

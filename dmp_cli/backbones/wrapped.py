@@ -1,4 +1,4 @@
-"""Backbones that are a model of diffusers behind the seam: the model's own forward, its own names."""
+"""Wrap a diffusers model as a backbone. The model keeps its own forward and its own names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .base import Backbone
 
 
 class Wrapped(Backbone):
-    """A model of diffusers, unchanged, as a backbone. Its state_dict has the model's own names."""
+    """A backbone that wraps an unchanged diffusers model. Its state_dict has the model's own names."""
 
-    classes: ClassVar[tuple[str, ...]]  # of diffusers, by name
+    classes: ClassVar[tuple[str, ...]]  # names of the diffusers classes that it wraps
     any_size = True
 
     def __init__(self, model: Any) -> None:
@@ -36,12 +36,12 @@ class Wrapped(Backbone):
 
     @property
     def embedder(self) -> Any:
-        """The module that turns timestep features into the vector (B, D) that the gate reads."""
+        """The module that maps timestep features to the vector (B, D) that the gate reads."""
         raise NotImplementedError
 
     @property
     def time_features(self) -> nn.Module:
-        """The module that turns timesteps (B,) into what the embedder takes."""
+        """The module that maps timesteps (B,) to the features that the embedder takes."""
         raise NotImplementedError
 
     @property
@@ -59,14 +59,17 @@ class Wrapped(Backbone):
     def null_condition(self, count: int) -> Tensor:
         if not self.takes_text:
             raise ValueError("this backbone has no null condition")
-        return torch.zeros(count, dtype=torch.int64, device=self.device)  # caption 0 is the empty one
+        return torch.zeros(count, dtype=torch.int64, device=self.device)  # caption 0 is the empty caption
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.model.state_dict(*args, **kwargs)
 
 
 def sizes_of(model: Any) -> dict[str, Any]:
-    """What of a model's config is not its class' default, JSON-ready: the same in every version of diffusers."""
+    """The class of a diffusers model and the config fields that differ from the class's defaults, ready for JSON.
+
+    Without the defaults the sizes are the same in every version of diffusers.
+    """
     defaults = inspect.signature(type(model).__init__).parameters
     own = json.loads(json.dumps({key: value for key, value in model.config.items() if key in defaults}))
     plain = {key: json.loads(json.dumps(defaults[key].default)) for key in own}
@@ -75,30 +78,30 @@ def sizes_of(model: Any) -> dict[str, Any]:
 
 
 def class_of(weights: Weights) -> str | None:
-    """The diffusers class that a folder's config.json names; None for a single file."""
+    """The name of the diffusers class in a folder's config.json; None for a single file."""
     return None if weights.config is None else weights.config.get("_class_name")
 
 
 def read_sizes(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
-    """The sizes in a folder's config.json, or those a single file's own header gave."""
+    """The sizes in a folder's config.json, or those that the header of a single file gave."""
     if weights.config is None:
-        assert hints.sizes is not None, "a single file is recognised by its own header alone"
+        assert hints.sizes is not None, "only its own header lets a single file be recognised"
         return hints.sizes
     return {"class": class_of(weights), **{k: v for k, v in weights.config.items() if not k.startswith("_")}}
 
 
 def build_model(sizes: Mapping[str, Any], known: tuple[str, ...], *, source: object) -> Any:
-    """An empty model of diffusers with these sizes, on the current default device.
+    """Build a diffusers model with these sizes, without its weights, on the current default device.
 
     Raises:
-        CheckpointError: no class of ``known``, or a config that it refuses.
+        CheckpointError: its class is not among ``known``, or the class refuses the config.
     """
     import diffusers
 
     given = dict(sizes)
     name = given.pop("class", None)
     if name not in known:
-        raise CheckpointError(f"{source}: a {name} is none of {', '.join(known)}")
+        raise CheckpointError(f"{source}: class {name} is not one of {', '.join(known)}")
     kind = getattr(diffusers, name)
     try:
         unknown = sorted(given.keys() - inspect.signature(kind.__init__).parameters.keys())
@@ -106,23 +109,23 @@ def build_model(sizes: Mapping[str, Any], known: tuple[str, ...], *, source: obj
             raise ValueError(f"unknown fields {', '.join(unknown)}")
         return kind(**given)
     except (ValueError, TypeError, KeyError, IndexError, AssertionError, NotImplementedError) as error:
-        raise CheckpointError(f"{source} has a config that no {name} takes: {error}") from error
+        raise CheckpointError(f"{source} has a config that {name} does not accept: {error}") from error
 
 
 def fill(backbone: Wrapped, weights: Weights) -> Any:
-    """Load ``weights`` strictly as float32; in eval mode."""
+    """Load ``weights`` into ``backbone`` strictly, in float32, and set eval mode. Raises CheckpointError."""
     load_strictly(backbone.core, weights.tensors, source=weights.path)
     empty = [name for name, buffer in backbone.core.named_buffers() if buffer.is_meta]
-    assert not empty, f"left empty: {empty}"
+    assert not empty, f"buffers without values: {empty}"
     return backbone.eval()
 
 
 def _side_of(sample_size: Any) -> int:
-    """The side of square samples. CheckpointError where a config says none, or another shape."""
+    """The side of the square samples. Raises CheckpointError if the config names no side, or another shape."""
     if isinstance(sample_size, (list, tuple)) and len(set(sample_size)) == 1:
         sample_size = sample_size[0]
     if not isinstance(sample_size, int) or sample_size < 1:
         raise CheckpointError(
-            f"sample_size {sample_size} in config.json: only square samples of a known side are known"
+            f"sample_size {sample_size} in config.json is not supported: samples must be square and of a known side"
         )
     return sample_size

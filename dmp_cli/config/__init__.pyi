@@ -29,7 +29,7 @@ from .network import (
     PatchedOptions as PatchedOptions,
     SizeOptions as SizeOptions,
 )
-from .patch import GateInput as GateInput, PatchConfig as PatchConfig, Position as Position
+from .patch import DEAD_SHARE as DEAD_SHARE, GateInput as GateInput, PatchConfig as PatchConfig, Position as Position
 from .presets import nearest as nearest, preset_options as preset_options
 from .records import (
     AdapterRecord as AdapterRecord,

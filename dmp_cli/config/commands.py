@@ -167,7 +167,9 @@ class ArmSampling(Options):
     panel: ClassVar[str | None] = "Sampling"
 
     sampler: Sampler | None = same_option(SampleConfig, "sampler", help="The algorithm that removes the noise.")
-    sampling_steps: int | None = same_option(SampleConfig, "steps", "--sampling-steps", help="Denoising steps of each image.")
+    sampling_steps: int | None = same_option(
+        SampleConfig, "steps", "--sampling-steps", help="Denoising steps of each image."
+    )
     guidance: float | None = option("Scale of classifier-free guidance, as in dmp sample.")
     prompts: Path | None = option("A file of prompts, as in dmp sample.")
     guidance_channels: GuidedChannels | None = option("Latent channels that are guided, as in dmp sample.")

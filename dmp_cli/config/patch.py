@@ -15,6 +15,8 @@ GateInput = Literal["timestep", "conditioning"]
 Position = Literal["add", "prepend"]
 Init = Literal["zero", "random"]
 
+DEAD_SHARE = 0.1  # a prompt is dead if its weight never exceeds this share of the uniform weight 1/N
+
 
 class PatchConfig(Frozen):
     """Which mixture of prompts a patch is (paper, Section 3 and Table 4)."""

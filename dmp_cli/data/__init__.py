@@ -1,7 +1,7 @@
-"""From images on disk to the batch of a step.
+"""Reading the images of a data set into the batches of training steps.
 
 In: a folder, a zip or tar shards. Out: an ``ImageSource``, and from it batches of uint8 pixels with labels or captions.
-Start reading at ``source`` (what every data set answers), then ``folder`` and ``batches``.
+Start reading at ``source`` (what every data set provides), then ``folder`` and ``batches``.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Images (and their class) -> batches for training. The data of a step is a pure function of (seed, step).
+"""Batches of images, classes and captions for training: the data of a step is a pure function of (seed, step).
 
 B images a batch, C channels, H = W = image size in pixels, n images in the data set.
 """
@@ -22,71 +22,79 @@ from .shuffling import Order, Place
 from .source import ImageSource
 from .workers import load
 
-_SHOWN = 3  # bad files named in an error
+_SHOWN = 3  # unreadable files that an error names
 KEPT_BYTES = 1 << 28  # decoded images that one process may keep
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images. Row k of ``values`` is of the image ``indices[k]`` of the source, of class ``labels[k]``."""
+    """The images of one step: row k of ``values`` is image ``indices[k]`` of the source, of class ``labels[k]``."""
 
     step: int
-    values: Tensor  # (B, C, H, W): uint8 pixels, or what a codec made of them, float32
+    values: Tensor  # (B, C, H, W): uint8 pixels, or a codec's float32 values
     labels: Tensor  # (B,) int64
     indices: Tensor  # (B,) int64
-    bad: list[str]  # a message for each unreadable file met for the first time
-    captions: list[str] | None = None  # one an image, where they were asked for
+    bad: list[str]  # a message for each unreadable file that is found for the first time
+    captions: list[str] | None = None  # one per image, when they were asked for
 
 
 def as_floats(pixels: Tensor) -> Tensor:
-    """uint8 0..255 to float32 -1..1."""
+    """uint8 pixels in 0..255 -> float32 in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """[-1, 1] floats (B, C, H, W) -> uint8 (B, H, W, C): clipped, rounded to the nearest level."""
+    """Floats in [-1, 1], (B, C, H, W) -> uint8 (B, H, W, C): clipped, then rounded to the nearest level."""
     levels = (images.float().clamp(-1, 1) + 1) * 127.5
     return levels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, or the lack of one, as it travels from a worker: problems are values, so that no traceback does."""
+    """What a worker sends for one place of a batch: an image, or why there is none. Errors are sent as messages."""
 
     index: int
-    values: np.ndarray | None  # (C, H, W); None: nothing readable among the images tried
-    problems: list[tuple[int, str]]  # (index, message) of the unreadable files met on the way
-    caption: str | None = None  # None: not asked for
-    fault: str | None = None  # what makes going on impossible
+    values: np.ndarray | None  # (C, H, W); None: none of the images tried could be read
+    problems: list[tuple[int, str]]  # (index, message) of each unreadable file that was tried
+    caption: str | None = None  # None: captions were not asked for
+    fault: str | None = None  # a message, when training cannot continue
 
 
 @dataclass(frozen=True)
 class _Samples:
-    values: Tensor | None  # (B, C, H, W); of pixels uint8: a quarter of the shared memory that float32 would take
+    values: Tensor | None  # (B, C, H, W); pixels stay uint8, a quarter of the shared memory of float32
     indices: list[int]
-    captions: list[str]  # empty where they were not asked for
+    captions: list[str]  # empty when they were not asked for
     problems: list[tuple[int, str]]
     faults: list[str]
 
 
 class Damaged(Exception):
-    """What a reader raises when its own files, not the user's images, are damaged."""
+    """Raised by a reader whose own files, not the user's images, are damaged."""
 
 
 class Reader(Protocol):
-    """Where the values of an image come from."""
+    """Reads the values of an image."""
 
     def read(self, index: int, *, mirrored: bool) -> np.ndarray:
-        """(C, H, W) of image ``index``. DataError: that image is unreadable; Damaged: the reader's files are."""
+        """Image ``index``, (C, H, W).
+
+        Raises:
+            DataError: the image cannot be read.
+            Damaged: the reader's own files are damaged.
+        """
 
 
 class LiveReader:
-    """Reads, decodes and crops image files whenever they are asked for; (C, H, W) uint8."""
+    """Reads, decodes and crops an image file when it is asked for, (C, H, W) uint8.
+
+    ``keeps``: whether decoded images are kept, where all of them fit in memory.
+    """
 
     def __init__(self, images: ImageSource, *, image_size: int, channels: int, keeps: bool = True) -> None:
         self._images, self._image_size, self._channels = images, image_size, channels
         self._keeps = keeps and fits_in_memory(images, image_size=image_size, channels=channels)
-        self._kept: dict[int, np.ndarray] = {}  # small datasets are decoded once, not once an epoch
+        self._kept: dict[int, np.ndarray] = {}  # small data sets are decoded once, not once per epoch
 
     def read(self, index: int, *, mirrored: bool) -> np.ndarray:
         """See :class:`Reader`."""
@@ -104,15 +112,15 @@ class LiveReader:
 
 
 def fits_in_memory(images: ImageSource, *, image_size: int, channels: int) -> bool:
-    """Whether the decoded images are few and small enough that a process keeps them all."""
+    """Whether all decoded images together are small enough for a process to keep them (256 MiB)."""
     return len(images) * channels * image_size**2 <= KEPT_BYTES
 
 
 class TrainingImages(Dataset[Sample]):
-    """Perhaps mirrored images by (epoch, index), for the workers of a torch DataLoader.
+    """Images by (epoch, index), mirrored at random with ``flip``, for the workers of a torch DataLoader.
 
-    An unreadable image is replaced by the next readable one (index + 1, ... modulo n), at most ``max_bad`` of them in
-    a row; a sample is mirrored or not by (seed, epoch, the index of the image that is shown).
+    An unreadable image is replaced by the next readable one (index + 1, ... modulo n), after at most ``max_bad``
+    unreadable ones in a row. Whether an image is mirrored depends on (seed, epoch, index of the image that is shown).
     """
 
     def __init__(
@@ -122,7 +130,7 @@ class TrainingImages(Dataset[Sample]):
         self._images, self._reader = images, reader
         self._seed, self._flip = seed, flip
         self._tries = min(len(images), max_bad + 1)
-        self._mirrored_in, self._mirror = -1, np.empty(0, bool)  # the choices of one epoch
+        self._mirrored_in, self._mirror = -1, np.empty(0, bool)  # one epoch, and whether each image is mirrored in it
 
     def __len__(self) -> int:
         return len(self._images)
@@ -166,11 +174,13 @@ def read_batches(
 ) -> Iterator[Batch]:
     """The batches of steps ``start_step`` to ``stop_step`` - 1, the same for any ``workers`` (processes; 0: none).
 
-    An epoch is a permutation of all images and nothing is dropped. Starting at any step costs the same. ``share`` is
-    this process' part of the ``batch_size`` places of a step; None: all of them. An unreadable
-    image is replaced (see :class:`TrainingImages`) and reported once, in the batch that meets it first. Raises
-    DataError when more than ``max_bad`` different files are unreadable, when all are, when a worker is killed, or when
-    the reader's own files are damaged.
+    An epoch is a permutation of all images; no image is dropped. Starting at any step costs the same. ``share`` is this
+    process' part of the ``batch_size`` places of a step; None: all places. An unreadable image is replaced (see
+    :class:`TrainingImages`) and reported once, in the batch that meets it first.
+
+    Raises:
+        DataError: more than ``max_bad`` different files are unreadable, or all files; a worker was killed; or the
+            reader's own files are damaged.
     """
     dataset = TrainingImages(images, reader, seed=seed, flip=flip, max_bad=max_bad, captions=captions)
     order = Order(len(images), batch_size=batch_size, seed=seed, spans=images.spans)
@@ -179,12 +189,12 @@ def read_batches(
         dataset, steps=steps, places=lambda step: order.places(step, share=share), collate=_stack, workers=workers
     )
     bad: dict[int, str] = {}
-    with contextlib.closing(found):  # or workers would live as long as an error's traceback
+    with contextlib.closing(found):  # else the workers would live as long as the traceback of an error
         for step, samples in zip(steps, found, strict=True):
             new = {index: message for index, message in samples.problems if index not in bad}
             bad.update(new)
             if samples.faults:
-                raise DataError(samples.faults[0], hint="Go on with --resume: what is damaged is made anew.")
+                raise DataError(samples.faults[0], hint="Continue with --resume: damaged files are made again.")
             check_bad(list(bad.values()), images, max_bad=max_bad)
             assert samples.values is not None
             yield Batch(
@@ -198,14 +208,14 @@ def read_batches(
 
 
 def check_bad(bad: list[str], images: ImageSource, *, max_bad: int) -> None:
-    """Raise DataError when more than ``max_bad`` images are unreadable, or all are; ``bad`` says why for each."""
+    """Raise DataError when more than ``max_bad`` images, or all, are unreadable; ``bad`` has a message for each."""
     first = "; ".join(bad[:_SHOWN]) + ("; ..." if len(bad) > _SHOWN else "")
     if len(bad) == len(images):
         raise DataError(f"none of the {len(images)} images in {images.path} can be read: {first}")
     if len(bad) > max_bad:
         raise DataError(
             f"{len(bad)} images in {images.path} cannot be read and at most {max_bad} may be bad: {first}",
-            hint="Mend or remove these files, or allow more of them with --max-bad.",
+            hint="Repair or remove these files, or allow more of them with --max-bad.",
         )
 
 

@@ -1,7 +1,6 @@
-"""Captions of a folder or zip of images: lines of ``metadata.jsonl``, or a ``NAME.txt`` beside each image.
+"""Captions for a folder or zip of images: lines of ``metadata.jsonl``, or a file ``NAME.txt`` beside each image.
 
-The first is the habit of Hugging Face's image folders, the second that of kohya's trainers; where both are, a line
-wins.
+Hugging Face's image folders use the first form, kohya's trainers the second. For an image with both, the line counts.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from .packed_strings import PackedStrings
 
 METADATA = "metadata.jsonl"
 BESIDE = ".txt"
-_KEYS = ("text", "caption")  # of a line; the first found counts
+_KEYS = ("text", "caption")  # fields of a line that may hold the caption; the first found counts
 _SHOWN = 3
 
 Read = Callable[[str], bytes]
 
 
 class Captions:
-    """The captions of n images, by their indices.
+    """The captions of n images, by index.
 
-    ``present``: (n,) bool, whether image i has one; ``signature``: what of them belongs in a data fingerprint, empty
-    where there are none. Lines are kept in memory, files beside images are read when asked for.
+    ``present``: (n,) bool, whether image i has a caption; ``signature``: the bytes that stand for all captions in the
+    fingerprint of the data, empty where there are none. Lines are kept in memory; files beside images are read on use.
     """
 
     def __init__(self, names: Sequence[str], *, notes: Mapping[str, int], place: str, read: Read) -> None:
-        """``names`` of the images and ``notes`` (name -> bytes) of what else was listed, relative to ``place``."""
+        """``names``: of the images; ``notes``: sizes in bytes of possible caption files, by name; all in ``place``."""
         self._read, self._place = read, place
         lines: dict[str, str] = {}
         signature = b""
@@ -50,7 +49,7 @@ class Captions:
         )
 
     def text(self, index: int) -> str:
-        """The caption of image ``index``, stripped. Raises DataError when its file cannot be read as text."""
+        """The caption of image ``index``, without white space around it. Raises DataError when its file is not text."""
         if self._in_line[index]:
             assert self._lines is not None
             return self._lines[index]
@@ -67,10 +66,10 @@ def _beside(name: str) -> str:
 
 
 def _parse(content: bytes, *, place: str, names: set[str]) -> dict[str, str]:
-    """Image name -> caption. Raises DataError that names the line."""
+    """Image name -> caption. Raises DataError, which names the line."""
     found: dict[str, str] = {}
     try:
-        rows = content.decode("utf-8-sig").split("\n")  # splitlines() also cuts at letters that JSON strings may hold
+        rows = content.decode("utf-8-sig").split("\n")  # splitlines() also splits at characters that JSON may contain
     except UnicodeDecodeError as error:
         raise DataError(f"{place} is not UTF-8 text: {error}") from error
     for number, row in enumerate(rows, start=1):
@@ -93,6 +92,6 @@ def _parse_line(row: str, *, place: str) -> tuple[str, str]:
     text = next((line[key] for key in _KEYS if line.get(key) is not None), None)
     if not isinstance(text, str) or not isinstance(line.get("file_name"), str):
         raise DataError(
-            f"{place} lacks file_name or text", hint='A line is {"file_name": "1.jpg", "text": "a red fox"}.'
+            f"{place} lacks file_name or text", hint='Write lines such as {"file_name": "1.jpg", "text": "a red fox"}.'
         )
     return posixpath.normpath(line["file_name"]), text.strip()

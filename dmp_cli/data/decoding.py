@@ -1,4 +1,4 @@
-"""Decoding image files to 8-bit pictures, whatever is wrong with them said by name, and cutting out their squares."""
+"""Decoding image files to 8-bit pictures, with errors that name the file, and cropping them to squares."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 
-_STRIP = 64  # length to width
-CROP = "adm-center"  # how center_crop cuts, in the records of files that hold what it gave
+_STRIP = 64  # longest ratio of length to width that is resized whole
+CROP = "adm-center"  # the name of center_crop's method in records of files made from its results
 
-# Named one by one: among Pillow's other formats are some that start a foreign program (EPS runs Ghostscript).
+# A fixed list, because some of Pillow's other formats start another program (EPS runs Ghostscript).
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
     """Decode one image file to 8 bits, grey (``channels`` 1, mode L) or colour (3, mode RGB).
 
-    EXIF rotation is applied, transparency is laid over white, of an animation the first frame is taken. Grey pixels of
-    16 bits become round(v / 257); 32-bit integers count as 16-bit ones and must lie in 0...65535; of 16-bit colour
-    Pillow keeps the high byte. Float pixels are refused: their range is unknown. Whatever is wrong with the file
-    (cut short, no image, too many pixels) raises DataError with ``name``.
+    EXIF rotation is applied, transparency is laid over white, and the first frame of an animation is taken. 16-bit grey
+    pixels v become round(v / 257); 32-bit integers are treated as 16-bit ones and must lie in 0...65535; Pillow keeps
+    the high byte of 16-bit colours. Float pixels are refused, because their range is unknown.
+
+    Raises:
+        DataError: anything is wrong with the file (cut short, not an image, too many pixels); it gives ``name``.
     """
     assert channels in (1, 3)
     with naming(name):
@@ -35,7 +37,7 @@ def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
 
 
 def _in_colours(image: Image.Image) -> Image.Image:
-    """Any mode to L or RGB."""
+    """An image of any mode, converted to mode L or RGB."""
     if image.mode.startswith("I"):
         return _narrow(image)
     if image.mode == "F":
@@ -52,7 +54,7 @@ def _narrow(image: Image.Image) -> Image.Image:
     if wide.min() < 0 or wide.max() > 65535:
         raise ValueError("integer pixels outside 0...65535 have no agreed range; save it with 8 or 16 bits")
     narrow = ((wide + 128) // 257).astype(np.uint8)
-    transparent = image.info.get("transparency")  # the one grey value that a PNG may declare transparent
+    transparent = image.info.get("transparency")  # a grey PNG may declare one value as transparent
     if isinstance(transparent, int):
         narrow[wide == transparent] = 255
     return Image.fromarray(narrow)
@@ -60,23 +62,24 @@ def _narrow(image: Image.Image) -> Image.Image:
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into a DataError that names it."""
+    """Context that turns any error in reading a file into a DataError with the file's ``name``."""
     try:
         yield
-    except (DataError, MemoryError):  # too little memory says nothing about the file
+    except (DataError, MemoryError):  # too little memory is not the fault of the file
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"cannot read {name}: not an image of a known format") from error
-    except Exception as error:  # of any type: damaged bytes make Pillow's readers fail in every possible way
+    except Exception as error:  # of any type: on damaged bytes Pillow's readers raise almost every kind
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise DataError(f"cannot read {name}: {reason}") from error
 
 
 def center_crop(image: Image.Image, *, image_size: int) -> Image.Image:
-    """The central square of a picture, ``image_size`` pixels wide, as ADM and DiT cut it (their ``center_crop_arr``).
+    """The central square of a picture, ``image_size`` pixels wide, cropped as in ADM and DiT (``center_crop_arr``).
 
-    Halved by BOX while the shorter side is at least twice ``image_size``, then BICUBIC. A picture of exactly that size
-    comes back bit for bit. Ours: a strip longer than 64 times its width loses its ends first, to spare the memory.
+    The picture is halved with BOX while its shorter side is at least twice ``image_size``, then resized with BICUBIC. A
+    picture of exactly that size is unchanged. An addition of ours: a strip longer than 64 times its width first loses
+    its ends, to save memory.
     """
     longest = _STRIP * min(image.size)
     image = _central(image, width=min(image.width, longest), height=min(image.height, longest))

@@ -1,4 +1,4 @@
-"""Finding image files: a folder or a zip, flat or one sub-folder per class, or shards, and their captions."""
+"""Finding images and their captions in a folder, a zip or shards; flat, or with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from ..storage import PARTIAL
 from .captions import BESIDE, METADATA, Captions
 from .decoding import naming
 from .packed_strings import PackedStrings
-from .shards import ShardImages, find_shards
+from .shard_paths import find_shards
+from .shards import ShardImages
 from .source import SUFFIXES, ImageSource
 
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
-_LEVELS = 4  # folders are searched this deep, so that PARENT/train/CLASS/image can still be told from an empty folder
+# How deep folders are searched: enough that PARENT/train/CLASS/image is reported as too deep, not as an empty folder.
+_LEVELS = 4
 _LAYOUT = "Images lie either directly in the folder (or zip), or in one sub-folder per class."
 
 
 class FolderImages(ImageSource):
-    """The images of one folder or zip, flat or one sub-folder per class; the same for a folder and a zip of it.
+    """The images of one folder or zip, flat or with one sub-folder per class. A zip of a folder gives the same images.
 
-    A zip is opened in each worker process on its first read.
+    Each worker process opens a zip when it reads from it first.
     """
 
     def __init__(
         self, container: _Folder | _Archive, *, prefix: str, sizes: Mapping[str, int], notes: Mapping[str, int]
     ) -> None:
-        names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then by file: "/" must not sort as a letter
+        names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then file: "/" is no letter
         folders = [name.rpartition("/")[0] for name in names]
         position = {folder: label for label, folder in enumerate(sorted(set(folders)))}
         self.path = container.path
@@ -43,7 +45,7 @@ class FolderImages(ImageSource):
         self._prefix = prefix
         self._names = PackedStrings(names)
         self._captions = Captions(names, notes=notes, place=f"{self.path}/{prefix}".rstrip("/"), read=self._read_note)
-        # no file name holds a zero byte
+        # a zero byte ends the name, because no file name contains one
         rows = (b"%s\0%d\n" % (name.encode("utf-8", "surrogateescape"), sizes[name]) for name in names)
         self.fingerprint = hashlib.sha256(b"".join(rows) + self._captions.signature).hexdigest()
 
@@ -72,13 +74,15 @@ class FolderImages(ImageSource):
 
 
 def find_images(path: str | Path) -> ImageSource:
-    """List the images of a folder or a .zip, flat or one sub-folder per class (class = position in the sorted names).
+    """List the images of a folder or .zip, flat or with one sub-folder per class (a position in the sorted names).
 
-    Webdataset shards too: a .tar, a folder of them, or a pattern such as ``train-{000..146}.tar``; see :mod:`shards`.
-    Dotfiles, ``*.partial``, ``__MACOSX`` and other suffixes than ``SUFFIXES`` are passed over, and so is a lone folder
-    around the class folders. Raises DataError when ``path`` is missing, unreadable or empty, when images lie both
-    directly in it and in sub-folders, or deeper than that, when a class folder is empty, and when the sub-folders are
-    ``train`` and ``test``.
+    ``path`` may also name webdataset shards: a .tar, a folder of them, or a pattern such as ``train-{000..146}.tar``;
+    see :mod:`shards`. Dotfiles, ``*.partial``, ``__MACOSX`` and suffixes that are not in ``SUFFIXES`` are passed over.
+    So is a single folder around the class folders.
+
+    Raises:
+        DataError: ``path`` is missing, unreadable or empty; images lie both directly in it and in sub-folders, or
+            deeper than that; a class folder is empty; or the sub-folders are ``train`` and ``test``.
     """
     path = Path(path)
     shards = find_shards(path)
@@ -98,7 +102,7 @@ def find_images(path: str | Path) -> ImageSource:
 
 
 class _Folder:
-    """Files of a folder; names are relative, with "/", and end in "/" for folders."""
+    """The files of a folder. Names are relative to it, with "/"; names of folders end in "/"."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -111,7 +115,7 @@ class _Folder:
 
 
 class _Archive:
-    """Files of a zip, never extracted; each process opens it for itself, as a shared file position would mix reads."""
+    """The files of a zip, never extracted. Each process opens the zip itself: a shared file position mixes up reads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -148,13 +152,13 @@ def _walk(folder: str, *, prefix: str, level: int) -> Iterator[tuple[str, int]]:
                 yield f"{prefix}{entry.name}/", 0
                 if level < _LEVELS:
                     yield from _walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
-            # A link that leads nowhere is kept, so that it is reported as unreadable instead of silently missing.
+            # A broken link is kept, so that it is reported as unreadable instead of being left out silently.
             elif (_is_image(entry.name) or _is_note(entry.name)) and (entry.is_file() or entry.is_symlink()):
                 yield prefix + entry.name, entry.stat().st_size if entry.is_file() else 0
 
 
 def _listing(container: _Folder | _Archive) -> tuple[dict[str, int], set[str], dict[str, int]]:
-    """Image names with their sizes in bytes, all folder names, and what may hold captions with its sizes."""
+    """Images with their sizes in bytes, all folder names, and files that may hold captions with their sizes."""
     sizes: dict[str, int] = {}
     notes: dict[str, int] = {}
     folders: set[str] = set()
@@ -184,7 +188,7 @@ def _is_note(name: str) -> bool:
 
 
 def _wrapping(names: list[str]) -> str:
-    """The folder, with its "/", that all class folders lie in: the habit of zips to hold one top folder; else ""."""
+    """The single folder, with its "/", around all class folders, which zips often have; else an empty string."""
     prefix = ""
     while True:
         rest = [name.removeprefix(prefix) for name in names]

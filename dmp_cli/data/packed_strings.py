@@ -1,4 +1,4 @@
-"""Many strings in one block of memory: a list's reference counts would make every worker process copy its pages."""
+"""Many strings in one block of memory: the reference counts of a list would make each worker process copy it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class PackedStrings:
-    """A sequence of strings, read one at a time; bytes that are no UTF-8 in file names survive."""
+    """A sequence of strings, decoded one at a time; file names with bytes that are not UTF-8 are kept exactly."""
 
     def __init__(self, strings: Iterable[str]) -> None:
         encoded = [string.encode("utf-8", "surrogateescape") for string in strings]

@@ -1,4 +1,4 @@
-"""Run an iterator ahead of whoever uses it, in a thread of its own, so that data are there when they are wanted."""
+"""Run an iterator ahead of its consumer, in a thread of its own, so that data are ready when they are needed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 _DEPTH = 2  # items made ahead
-_POLL = 0.1  # seconds between two looks at whether anybody still wants them
+_POLL = 0.1  # seconds between two checks whether the consumer still wants items
 
 
 class Prefetch(Generic[T]):
-    """Iterates over ``source`` with up to two items made ahead; errors arrive where the item would have.
+    """Iterates over ``source``, up to two items ahead. An error of ``source`` is raised in the place of its item.
 
-    A context: when it is left, the thread ends and ``source`` is closed, wherever it was.
+    Use it as a context: when that is left, the thread ends and ``source`` is closed, even before its last item.
     """
 
     def __init__(self, source: Iterator[T]) -> None:
@@ -59,12 +59,12 @@ class Prefetch(Generic[T]):
             close = getattr(self._source, "close", None)
             if close is not None:
                 close()
-        except BaseException as problem:  # or whoever waits for the next item would wait for ever
+        except BaseException as problem:  # otherwise the consumer would wait for the next item for ever
             error = error or problem
         self._offer((False, error))
 
     def _offer(self, entry: tuple[bool, Any]) -> bool:
-        """Hand an entry over; False when nobody wants it any more."""
+        """Hand an entry to the consumer; False when the context was left."""
         while self._wanted:
             try:
                 self._made.put(entry, timeout=_POLL)

@@ -1,19 +1,16 @@
-"""Webdataset shards: tar files whose members of one key are a sample, an image and perhaps its caption and class.
+"""Webdataset shards: tar files in which the members with one key are a sample: an image, its caption and its class.
 
-A plain tar can be read at any place, so shards are listed once, by their headers, and their images then read in any
-order; nothing is unpacked. n images in k shards.
+A plain tar can be read at any offset. So the headers of all shards are listed once, and then images are read in any
+order, without unpacking. n images in k shards.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
-import re
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,17 +21,14 @@ from .decoding import naming
 from .packed_strings import PackedStrings
 from .source import SUFFIXES, ImageSource
 
-_SUFFIX = ".tar"
 _CAPTIONS = ("txt", "json")  # extensions that hold a caption; of a JSON object its "text" or "caption"
 _CLASS = "cls"
-_REMOTE = re.compile(r"^([a-z][a-z0-9+]*:/|pipe:)")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_COLUMNS = 6  # of a sample's row
+_COLUMNS = 6  # in the table of samples, see _Sample
 _OPEN = 64  # shards that a process keeps open
 
 
 class Part(NamedTuple):
-    """Where a member's bytes are in its shard."""
+    """Where the bytes of a member are in its shard."""
 
     offset: int
     size: int
@@ -42,13 +36,13 @@ class Part(NamedTuple):
 
 class _Sample(NamedTuple):
     name: str  # of the image member
-    row: tuple[int, ...]  # offset and size of the image, of its caption, whether that is JSON, class; -1: there is none
+    row: tuple[int, ...]  # image: offset, size; caption: offset, size, whether it is JSON; class. -1: there is none
 
 
 class _OpenShard:
-    """The number of an open file, closed when its last holder lets go.
+    """An open file's descriptor, closed when no reference to this object is left.
 
-    Closing it any earlier would let a thread that is about to read find another file under the same number.
+    If it were closed earlier, a thread that is about to read could find another file under the same descriptor.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,14 +54,14 @@ class _OpenShard:
 
 
 class ShardImages(ImageSource):
-    """The images of webdataset shards, shard after shard, in the order they lie there.
+    """The images of webdataset shards, shard after shard, in the order of their members.
 
-    A sample is what shares a key: a member's name up to the first dot of its last part. Its image is the member with an
-    image's extension, its caption ``KEY.txt`` or ``KEY.json``, its class the number in ``KEY.cls``. Other members, and
-    keys without an image, are passed over.
+    Members with the same key are one sample; the key is a member's name up to the first dot of its last part. The image
+    is the member with the extension of an image, the caption ``KEY.txt`` or ``KEY.json``, the class the number in
+    ``KEY.cls``. Other members, and keys without an image, are passed over.
 
     Raises:
-        DataError: a shard that is damaged or compressed, no image, two of one key, or a class on some samples only.
+        DataError: a shard is damaged or compressed, there is no image, a key has two images, or only some have a class.
     """
 
     def __init__(self, path: Path, shards: list[Path]) -> None:
@@ -76,13 +70,13 @@ class ShardImages(ImageSource):
         self._lock = threading.Lock()
         digest = hashlib.sha256()
         names: list[str] = []
-        tables: list[np.ndarray] = []  # a row a sample: a million of them as Python objects would take a gigabyte
+        tables: list[np.ndarray] = []  # one row per sample: a million samples as Python objects would take a gigabyte
         for shard in shards:
             with naming(str(shard)):
                 found = _samples(shard)
             names += [sample.name for sample in found]
             tables.append(np.array([sample.row for sample in found], np.int64).reshape(-1, _COLUMNS))
-            rows = (f"{s.name}\0{s.row[1]}\0{s.row[3]}\0{s.row[5]}\n" for s in found)  # not where they lie in the shard
+            rows = (f"{s.name}\0{s.row[1]}\0{s.row[3]}\0{s.row[5]}\n" for s in found)  # no offsets: they may change
             digest.update(f"{shard.name}\n{''.join(rows)}".encode("utf-8", "surrogateescape"))
         if not names:
             raise DataError(f"no images in {path}", hint=f"Known suffixes: {' '.join(sorted(SUFFIXES))}.")
@@ -97,7 +91,7 @@ class ShardImages(ImageSource):
         if (labels < 0).all():
             return np.zeros(len(labels), np.int64), []
         if (labels < 0).any():
-            raise DataError(f"{self.name(int(labels.argmin()))} has no .{_CLASS} beside it, and others have")
+            raise DataError(f"{self.name(int(labels.argmin()))} has no .{_CLASS} beside it, but other images have")
         return labels.copy(), [str(label) for label in range(int(labels.max()) + 1)]
 
     @property
@@ -130,14 +124,14 @@ class ShardImages(ImageSource):
 
     def _bytes(self, index: int, part: Part) -> bytes:
         shard = self._open(self._shard(index))
-        # without a position of the file, which processes made by a fork, and threads, would share
+        # pread uses no file position, which forked processes and threads would share
         data = os.pread(shard.number, part.size, part.offset)
         if len(data) < part.size:
             raise ValueError("the shard is shorter than when it was listed")
         return data
 
     def _open(self, number: int) -> _OpenShard:
-        """A shard, which stays open for as long as anybody holds it."""
+        """The shard ``number``, which stays open as long as a reference to it exists."""
         with self._lock:
             if number not in self._opened:
                 if len(self._opened) >= _OPEN:
@@ -152,52 +146,14 @@ class ShardImages(ImageSource):
         self.__dict__.update(state, _opened={}, _lock=threading.Lock())
 
 
-def find_shards(path: Path) -> list[Path]:
-    """The shards that ``path`` names: a .tar, a folder of them, or a pattern with ``*`` or ``{000..146}``; else none.
-
-    Raises:
-        DataError: a pattern that nothing matches, a shard of a range that is missing, or a remote address.
-    """
-    text = str(path)
-    if _REMOTE.match(text):
-        raise DataError(f"{text} is not on this machine", hint="Shards are read where they lie: download them first.")
-    if path.is_dir():
-        found = sorted(inner for inner in path.iterdir() if inner.suffix == _SUFFIX and not inner.name.startswith("."))
-        return found if found and not _has_images(path) else []
-    if path.is_file():
-        return [path] if path.suffix == _SUFFIX else []
-    if not _RANGE.search(text) and not glob.has_magic(text):
-        return []
-    found = [Path(name) for pattern in _expand(text) for name in sorted(glob.glob(pattern)) or [pattern]]
-    missing = [shard for shard in found if not shard.is_file()]
-    if missing:
-        raise DataError(f"there is no {missing[0]}" + (f", and no {len(missing) - 1} others" if missing[1:] else ""))
-    return found
-
-
-def _has_images(folder: Path) -> bool:
-    return any(inner.suffix.lower() in SUFFIXES for inner in folder.iterdir())
-
-
-def _expand(pattern: str) -> Iterator[str]:
-    """``a{08..10}`` to a08, a09, a10; every range in turn."""
-    match = _RANGE.search(pattern)
-    if match is None:
-        yield pattern
-        return
-    first, last = match[1], match[2]
-    for number in range(int(first), int(last) + 1):
-        yield from _expand(f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end() :]}")
-
-
 def _samples(shard: Path) -> list[_Sample]:
-    """The samples of one shard that have an image, in its order."""
+    """The samples of one shard that have an image, in the order of the shard."""
     keys: dict[str, dict[str, tuple[str, Part]]] = {}  # key -> extension -> (member, place)
     labels: dict[str, int] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has met
+                archive.members = []  # type: ignore[attr-defined]  # the list would keep every header
                 key, extension = _split(member.name)
                 if not member.isreg() or not key or not extension:
                     continue
@@ -226,7 +182,7 @@ def _sample(shard: Path, parts: dict[str, tuple[str, Part]], label: int | None) 
 
 
 def _split(name: str) -> tuple[str, str]:
-    """``a/b.c.jpg`` to key ``a/b`` and extension ``c.jpg``, lower case."""
+    """Split ``a/b.c.jpg`` into the key ``a/b`` and the extension ``c.jpg``, in lower case."""
     folder, _, file = name.removeprefix("./").rpartition("/")
     stem, _, extension = file.partition(".")
     return (f"{folder}/{stem}" if folder else stem) if stem else "", extension.lower()

@@ -1,4 +1,4 @@
-"""Which images a step shows: a pure function of (seed, step), so that a position in the data is a number."""
+"""Which images a step shows: a pure function of (seed, step), so that a position in the data is one number."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 from ..runtime import randomness
 
 Place = tuple[int, int]  # (epoch, index of the image)
-_WINDOW = 8  # shards whose images are mixed with each other
+_WINDOW = 8  # shards whose images are shuffled together
 
 
 class Order:
     """Position q = step * batch_size + k of the stream lies in epoch q // n, at q % n; an epoch shows each image once.
 
-    Images that are files of their own are mixed over the whole epoch. Those that lie together (``spans``, as of
-    ``ImageSource``) are mixed within windows of eight shards, drawn anew every epoch, so that reading stays within a
-    few files at a time. Any step can be asked for, in any process, at the cost of one epoch's permutation.
+    Images in files of their own are shuffled over the whole epoch. Images that share files (``spans``, see
+    ``ImageSource``) are shuffled within windows of eight shards, which are drawn again in every epoch, so that reading
+    stays within few files at a time. Any step may be asked for, in any process: it costs one epoch's permutation.
     """
 
     def __init__(self, count: int, *, batch_size: int, seed: int, spans: np.ndarray | None = None) -> None:
@@ -24,9 +24,9 @@ class Order:
         self._permutation = np.empty(0, np.int64)  # of the current epoch alone, (n,)
 
     def places(self, step: int, *, share: range | None = None) -> list[Place]:
-        """(epoch, image index) of each of the step's ``batch_size`` images, or of a ``share`` of them.
+        """(epoch, image index) of each image of the step, or of those whose position in the batch is in ``share``.
 
-        A batch may cross epochs.
+        A batch may continue into the next epoch.
         """
         first = step * self._batch_size
         return [self._place(first + place) for place in share or range(self._batch_size)]

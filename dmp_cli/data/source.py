@@ -1,4 +1,4 @@
-"""What a data set of images answers, wherever its files are."""
+"""ImageSource: what every data set of images provides, whether a folder, a zip or shards hold its files."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".
 
 
 class ImageSource(ABC):
-    """The images of one data set, in a fixed order; made by :func:`find_images`. Cheap to send to worker processes.
+    """The n images of one data set, in a fixed order; :func:`find_images` makes it. Cheap to send to worker processes.
 
-    ``path``: as given; ``classes``: names of the classes, empty when there are none; ``labels``: (n,) int64, the
-    position in ``classes``, zeros when there are none; ``fingerprint``: SHA-256 over relative names and file sizes, and
-    over the captions where there are some: the same wherever the data set lies.
+    ``path``: as the user gave it; ``classes``: names of the classes, empty when there are none; ``labels``: (n,) int64,
+    positions in ``classes``, zeros when there are none; ``fingerprint``: SHA-256 over relative names, file sizes and
+    captions, so that it stays the same when the data set is moved.
     """
 
     path: Path
     classes: list[str]
     labels: np.ndarray
     fingerprint: str
-    # Where stretches of images begin that lie together in one file, and n: (k + 1,) int64. None: each is a file.
+    # Index of the first image in each of k files that hold several images, and n: (k + 1,) int64. None: single files.
     spans: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -31,7 +31,7 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def captioned(self) -> np.ndarray:
-        """(n,) bool: whether image i has a caption."""
+        """Whether each image has a caption, (n,) bool."""
 
     @property
     def has_captions(self) -> bool:
@@ -39,17 +39,17 @@ class ImageSource(ABC):
         return bool(self.captioned.all())
 
     def missing_captions(self, limit: int = 3) -> list[str]:
-        """The first images without a caption, by :meth:`name`."""
+        """The names, as :meth:`name` gives them, of the first images without a caption."""
         return [self.name(int(index)) for index in np.flatnonzero(~self.captioned)[:limit]]
 
     @abstractmethod
     def caption(self, index: int) -> str:
-        """The caption of image ``index``. Raises DataError, naming the image, when it has none or it is unreadable."""
+        """The caption of image ``index``. Raises DataError, which names the image, when it is missing or unreadable."""
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """The path of image ``index``, for messages; within a zip or shard it follows that file's own path."""
+        """The path of image ``index``, for messages; in a zip or shard it follows the path of that file."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
-        """The file of image ``index``, undecoded. Raises DataError, naming it, when it cannot be read."""
+        """The file of image ``index``, not decoded. Raises DataError, which names it, when it cannot be read."""

@@ -1,4 +1,4 @@
-"""Worker processes that read training data, and what becomes of a run when they end."""
+"""Worker processes that read training data, and how a run continues or ends when they are killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def load(
     collate: Callable[[list[Any]], T],
     workers: int,
 ) -> Generator[T, None, None]:
-    """``collate`` of the samples at ``places(step)`` for each of ``steps``, read by ``workers`` processes (0: here).
+    """Yield for each of ``steps`` the samples of ``dataset`` at ``places(step)``, joined by ``collate``.
+
+    ``workers`` processes read them; 0: this process does.
 
     Raises:
         DataError: a worker was killed.
@@ -38,7 +40,7 @@ def load(
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=_leave_signals_to_parent,
-        generator=torch.Generator(),  # else the loader draws from the global one, which is not ours to advance
+        generator=torch.Generator(),  # else the loader would advance the global generator
     )
     others = set(multiprocessing.active_children())
     stream = iter(loader)  # starts the workers
@@ -48,40 +50,40 @@ def load(
         for done, samples in enumerate(stream, start=1):  # noqa: B007 (read below, after an error)
             yield samples
         return
-    except (RuntimeError, OSError, EOFError) as error:  # by where the loader was when a worker ended
+    except (RuntimeError, OSError, EOFError) as error:  # the type depends on where the loader was when a worker ended
         _check_ended(own, error)
-    del stream  # ends the workers that are left
-    # A SIGTERM to the whole process group has ended the workers: go on alone, so that the caller can save.
+    del stream  # ends the remaining workers
+    # A SIGTERM to the whole process group has ended the workers: read on in this process, so that the caller can save.
     yield from load(dataset, steps=steps[done:], places=places, collate=collate, workers=0)
 
 
 def _check_ended(workers: list[BaseProcess], error: Exception) -> None:
-    """Raise ``error`` again unless it came from workers that a SIGTERM ended; DataError when they were killed."""
+    """Raise ``error`` again when no worker has ended, and DataError when one was killed other than by a SIGTERM."""
     codes = _exit_codes(workers)
     if not codes:
         raise error
     if not codes <= {0, -signal.SIGTERM}:
         raise DataError(
             "a worker process that reads images was killed",
-            hint="Most often memory (or shared memory, /dev/shm) ran out: use fewer --workers, or 0.",
+            hint="The usual cause is too little memory, or shared memory (/dev/shm): use fewer --workers, or 0.",
         ) from error
 
 
 def _exit_codes(workers: list[BaseProcess]) -> set[int | None]:
     try:
-        wait([worker.sentinel for worker in workers], timeout=1)  # the end may follow its first symptom
+        wait([worker.sentinel for worker in workers], timeout=1)  # a worker may end only after the error that it causes
         for worker in workers:
             worker.join(timeout=0.1)
         return {worker.exitcode for worker in workers} - {None}  # None: still alive
-    except RuntimeError:  # raised once, wherever we are, by the loader's handler of SIGCHLD
+    except RuntimeError:  # the loader's handler of SIGCHLD raises it once, at any point
         return _exit_codes(workers)
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group: what to do, and what to save first, the parent decides."""
+    """Ctrl-C and SIGTERM reach the whole process group, but only the parent decides what to do and what to save."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_quietly)
 
 
 def _end_quietly(number: int, frame: FrameType | None) -> None:
-    os._exit(0)  # another exit status makes the DataLoader raise wherever the parent happens to be, a save included
+    os._exit(0)  # with another exit status the DataLoader would raise anywhere in the parent, even while it saves

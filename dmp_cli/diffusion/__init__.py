@@ -1,4 +1,4 @@
-"""The mathematics of noise: schedule tables and the loss. This wing knows no backbone.
+"""The mathematics of diffusion: noise schedules and the training loss. This wing knows no backbone.
 
 In: a ``ScheduleConfig``, clean and noised tensors. Out: noised tensors, targets and per-sample losses.
 Start reading at ``schedule`` (``Schedule``), then ``loss`` (``denoising_loss``).

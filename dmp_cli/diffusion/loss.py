@@ -1,6 +1,6 @@
-"""The loss of the backbone's own pre-training: the error of the noise, plus the variance bound where sigma is learned.
+"""The loss of the backbone's pre-training: the error of the predicted noise, plus a bound for a learned variance.
 
-Letters: B batch, T timesteps. x_0 is the clean latent, x_t the noised one.
+Letters: B batch, C channels, T timesteps. x_0 is the clean sample, x_t the noised one.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from .schedule import Schedule
 
-_HALF_BIN = 1 / 255  # half of one of the 256 levels of [-1, 1]
+_HALF_BIN = 1 / 255  # half the distance of two of the 256 levels in [-1, 1]
 
 
 class Loss(NamedTuple):
-    """Per-sample losses (B,): what is trained, and its two parts."""
+    """Losses of each sample, (B,): the total that training minimises, and its two parts."""
 
     total: Tensor
     mse: Tensor
-    bound: Tensor  # zero where sigma is not learned
+    bound: Tensor  # zero without a learned variance
 
 
 def denoising_loss(
     prediction: Tensor, *, x0: Tensor, xt: Tensor, noise: Tensor, timesteps: Tensor, schedule: Schedule
 ) -> Loss:
-    """Loss of one prediction, in float32. An output of twice the channels carries a learned variance.
+    """Compute the loss of one prediction, in float32: the mean squared error of the noise (or of v).
 
-    MSE of the noise (or v); with learned sigma plus T/1000 of the variance bound, mean detached (Nichol and Dhariwal
-    2021).
+    A ``prediction`` with 2C channels, where ``x0`` has C, carries a learned variance. The loss is then L_simple +
+    T/1000 L_t, and the bound L_t sends no gradient to the predicted noise (Nichol and Dhariwal 2021, Eq. 16).
     """
     prediction = prediction if prediction.dtype == torch.float64 else prediction.float()
     target = schedule.target(x0, noise=noise, timesteps=timesteps)
@@ -48,9 +48,11 @@ def denoising_loss(
 def variance_bound(
     epsilon: Tensor, variance: Tensor, *, x0: Tensor, xt: Tensor, timesteps: Tensor, schedule: Schedule
 ) -> Tensor:
-    """L_t of the variational bound in bits per dimension, (B,); at t = 0 the discretised likelihood of x_0.
+    """Term t of the variational bound, in bits per dimension, (B,).
 
-    ``variance`` v interpolates the log variance: frac log beta_t + (1 - frac) log beta~_t with frac = (v + 1) / 2.
+    It is the KL divergence between the true and the predicted step; at t = 0 it is the discretised likelihood of x_0.
+    ``variance`` v sets the log variance f log beta_t + (1 - f) log beta~_t with f = (v + 1) / 2 (Nichol and Dhariwal
+    2021, Eq. 15, where v is in 0..1).
     """
 
     def at(name: str) -> Tensor:
@@ -60,8 +62,9 @@ def variance_bound(
     low = at("log_variance")
     log_variance = fraction * at("log_beta") + (1 - fraction) * low
     predicted_x0 = (xt - at("noise") * epsilon) / at("signal")
-    # the means differ in their x_0 part only
+    # The two means have the same x_t part, so they differ by that of x_0 only.
     distance = at("mean_x0") * (x0 - predicted_x0)
+    # KL of Gaussians with true variance s, predicted variance r: (log r - log s - 1 + s / r + distance^2 / r) / 2
     divergence = 0.5 * (log_variance - low - 1 + (low - log_variance).exp() + distance.square() * (-log_variance).exp())
     mean = at("mean_x0") * predicted_x0 + at("mean_xt") * xt
     likelihood = discretised_log_likelihood(x0, mean=mean, log_std=0.5 * log_variance)
@@ -70,7 +73,7 @@ def variance_bound(
 
 
 def discretised_log_likelihood(x: Tensor, *, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log of the Gaussian's mass in the one of 256 bins of [-1, 1] that ``x`` lies in; the outer bins are open."""
+    """Log of a Gaussian's probability mass in the bin of ``x``: 256 bins cover [-1, 1], and the outer two are open."""
     above, below = ((x - mean + side * _HALF_BIN) * (-log_std).exp() for side in (1, -1))
     up, down = _normal_cdf(above), _normal_cdf(below)
     mass = torch.where(x < -0.999, up, torch.where(x > 0.999, 1 - down, up - down))
@@ -78,10 +81,10 @@ def discretised_log_likelihood(x: Tensor, *, mean: Tensor, log_std: Tensor) -> T
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    # The tanh approximation that such backbones were pre-trained with.
+    # The tanh approximation, as in the backbones' pre-training.
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def _mean(values: Tensor, *, power: int = 1) -> Tensor:
-    """Mean over everything but the batch."""
+    """Mean of ``values`` to the given power over all axes but the batch: (B, ...) -> (B,)."""
     return values.pow(power).flatten(1).mean(1)

@@ -1,6 +1,7 @@
-"""The noise schedule of the backbone's own pre-training, as tables over the timesteps.
+"""The noise schedule of the backbone's pre-training, as tables over the timesteps.
 
-Letters: B batch, T timesteps. x_0 is the clean latent, x_t the noised one. Tables are float64, results float32.
+Letters: B batch, T timesteps. x_0 is the clean sample, x_t the noised one, abar_t the product of all 1 - beta_s with
+s <= t. Tables are computed in float64 and kept in float32.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ _MAX_BETA = 0.999
 
 
 def noise_betas(config: ScheduleConfig) -> Tensor:
-    """beta_t for t = 0..T-1, (T,) float64: linear (Ho et al. 2020), scaled_linear (linear in sqrt(beta): Rombach et al.
+    """The noise variances beta_t for t = 0..T-1, (T,) float64.
 
-    2022), or cosine (Nichol and Dhariwal 2021, Eq. 17).
+    The schedule is linear (Ho et al. 2020), scaled_linear, which is linear in sqrt(beta) (Rombach et al. 2022), or
+    cosine (Nichol and Dhariwal 2021, Eq. 17).
     """
     count = config.num_timesteps
     if config.kind == "linear":
@@ -26,19 +28,21 @@ def noise_betas(config: ScheduleConfig) -> Tensor:
     if config.kind == "scaled_linear":
         return torch.linspace(config.beta_start**0.5, config.beta_end**0.5, count, dtype=torch.float64).square()
     edges = torch.arange(count + 1, dtype=torch.float64) / count
+    # abar(s) = cos^2((s + 0.008) / 1.008 * pi / 2) up to a factor that cancels in the ratio
     alpha_bar = torch.cos((edges + 0.008) / 1.008 * math.pi / 2).square()
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=_MAX_BETA)
 
 
 class Schedule:
-    """Tables over the timesteps, on one device."""
+    """The tables of a noise schedule, on one device."""
 
     def __init__(self, config: ScheduleConfig, *, device: torch.device | str = "cpu") -> None:
         betas = noise_betas(config)
         alphas = 1 - betas
-        kept = alphas.cumprod(0)  # alpha-bar_t
+        kept = alphas.cumprod(0)  # abar_t
         kept_before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        # q(x_{t-1} | x_t, x_0): variance beta_t (1 - abar_{t-1}) / (1 - abar_t); the first, 0, takes the second's log
+        # Variance of q(x_{t-1} | x_t, x_0): beta_t (1 - abar_{t-1}) / (1 - abar_t). The first is 0 and has no log: the
+        # second takes its place.
         variance = betas * (1 - kept_before) / (1 - kept)
         tables = {
             "signal": kept.sqrt(),
@@ -52,21 +56,21 @@ class Schedule:
         self._tables = {name: table.to(device=device, dtype=torch.float32) for name, table in tables.items()}
 
     def at(self, name: str, timesteps: Tensor, like: Tensor) -> Tensor:
-        """A table's values at ``timesteps`` (B,), shaped to broadcast over ``like`` (B, ...)."""
+        """Values of the table ``name`` at ``timesteps`` (B,), shaped to broadcast over ``like`` (B, ...)."""
         return self._tables[name][timesteps].view(-1, *[1] * (like.dim() - 1)).to(like.dtype)
 
     def add_noise(self, x0: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""
+        """Noise x_0 (B, ...): x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""
         return self.at("signal", timesteps, x0) * x0 + self.at("noise", timesteps, x0) * noise
 
     def target(self, x0: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What is to be predicted: the noise, or v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0."""
+        """The target of the prediction: the noise, or v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0."""
         if self.prediction == "epsilon":
             return noise
         return self.at("signal", timesteps, x0) * noise - self.at("noise", timesteps, x0) * x0
 
     def epsilon(self, prediction: Tensor, *, xt: Tensor, timesteps: Tensor) -> Tensor:
-        """The noise that a prediction stands for: itself, or sqrt(abar_t) v + sqrt(1 - abar_t) x_t."""
+        """The noise that a prediction implies: itself, or sqrt(abar_t) v + sqrt(1 - abar_t) x_t if it predicts v."""
         if self.prediction == "epsilon":
             return prediction
         return self.at("signal", timesteps, xt) * prediction + self.at("noise", timesteps, xt) * xt

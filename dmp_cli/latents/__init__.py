@@ -1,4 +1,4 @@
-"""The codec (a VAE, or nothing) and the store that keeps what it made of every image.
+"""The codec (a VAE, or nothing for pixels), and the store that keeps its output for every image.
 
 In: images and a codec's name. Out: a ``Codec``, and a ``LatentStore`` that is filled once for all runs.
 Start reading at ``codec`` (``Codec``), then ``store``.

@@ -1,4 +1,8 @@
-"""Images <-> the space a backbone denoises: a VAE of diffusers, or the pixels themselves."""
+"""Codecs between images and the space that a backbone denoises: a VAE of diffusers, or the pixels themselves.
+
+B images of H x W pixels with C channels; latents have C' channels and sides H/f and W/f. K values are kept for each
+latent position of an image.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +22,37 @@ _DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"  # what the public DiTs were trained 
 
 
 class Codec(ABC):
-    """Turns images (B, C, H, W) in [-1, 1] into latents and back."""
+    """Turns images (B, C, H, W) in [-1, 1] into latents (B, C', H/f, W/f) and back."""
 
     record: CodecRecord
-    factor: int  # image side / latent side
+    factor: int  # f, image side / latent side
     image_channels: int
-    clips: bool  # whether what it decodes lies in [-1, 1], so that a sampler may clip its guess of x_0
+    clips: bool  # whether decoded values lie in [-1, 1], so that a sampler may clip its guess of x_0
 
-    has_posterior: bool  # whether an image has a distribution of latents, not one alone
+    has_posterior: bool  # whether an image has a normal distribution of latents, instead of one latent
 
     @abstractmethod
     def measure(self, images: Tensor) -> Tensor:
-        """What has to be kept of images (B, C, H, W) to draw their latents from: (B, K, H/f, W/f) float32.
+        """What has to be kept of images (B, C, H, W) to draw latents from later: (B, K, H/f, W/f) float32.
 
-        Mean and standard deviation one after the other where there is a posterior, else the latents.
+        With a posterior, its mean and then its standard deviation, K = 2 C'; else the latents, K = C'.
         """
 
     @abstractmethod
     def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:
-        """Latents (B, C', H/f, W/f) from what :meth:`measure` gave, by normal ``noise`` where there is a posterior."""
+        """Latents (B, C', H/f, W/f) from the result of :meth:`measure`; a posterior needs standard normal ``noise``."""
 
     def encode(self, images: Tensor, *, noise: Tensor | None) -> Tensor:
-        """Latents (B, C', H/f, W/f) of images."""
+        """Latents (B, C', H/f, W/f) of images (B, C, H, W)."""
         return self.draw(self.measure(images), noise=noise)
 
     def to(self, device: torch.device) -> None:
-        """Move its weights, where it has some."""
+        """Move the codec's weights, if it has any, to ``device``."""
         return
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Images in [-1, 1], not clipped."""
+        """Images (B, C, H, W) of latents, about in [-1, 1]; they are not clipped."""
 
 
 class PixelCodec(Codec):
@@ -71,7 +75,7 @@ class PixelCodec(Codec):
 
 
 class VAECodec(Codec):
-    """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale and shift from its own config."""
+    """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale and shift come from the VAE's config."""
 
     clips = False
 
@@ -109,7 +113,7 @@ class VAECodec(Codec):
         except torch.cuda.OutOfMemoryError:
             if len(latents) == 1:
                 raise
-        half = len(latents) // 2  # outside of the handler, which would hold the memory that was too much
+        half = len(latents) // 2  # not in the handler, because the error keeps its memory alive there
         return torch.cat([self.decode(part) for part in (latents[:half], latents[half:])])
 
 
@@ -119,13 +123,14 @@ def load_codec(
     """The codec for ``backbone``, on its device.
 
     Args:
-        choice: ``none`` for pixel space, a folder or hub id of a VAE; None takes ``record``, then what the backbone's
-            own file names, then pixel space for 1 or 3 channels and the public DiTs' VAE for 4.
-        record: the codec a patch was trained with; another one is refused.
+        choice: ``none`` for pixel space, or a VAE's folder or hub id. None takes the first of: ``record``, the codec
+            that the backbone's own file names, pixel space for 1 or 3 channels, and the public DiTs' VAE for others.
+        record: the codec that a patch was trained with; another codec is refused.
+        download: whether a VAE that is not in the local hub cache may be downloaded.
 
     Raises:
-        ConfigError: a codec that does not fit the backbone's channels, or is not the recorded one.
-        CheckpointError: weights that cannot be found or read.
+        ConfigError: the codec does not fit the backbone's channels, or is not the recorded one.
+        CheckpointError: its weights cannot be found or read.
     """
     known = record or backbone.codec
     channels = backbone.sample_shape[0]
@@ -141,7 +146,7 @@ def load_codec(
     if record is not None and (record.kind, record.digest) != (codec.record.kind, codec.record.digest):
         raise ConfigError(
             f"the patch was trained with another codec: {record.source or 'pixel space'}, not {choice}",
-            hint="Give that one with --vae.",
+            hint="Give that codec with --vae.",
         )
     return codec
 
@@ -152,7 +157,7 @@ def image_size(codec: Codec, backbone: Backbone) -> int:
 
 
 def load_vae(source: str, *, download: bool = False, device: torch.device | str = "cpu") -> VAECodec:
-    """A VAE by folder, pipeline folder or hub id. Raises CheckpointError for one that is not there or unreadable."""
+    """The VAE in a folder, a pipeline's folder or a hub repository. Raises CheckpointError if it cannot be read."""
     path = Path(source)
     folder = path / "vae" if (path / "vae" / "config.json").exists() else path
     if not folder.exists() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
@@ -163,16 +168,16 @@ def load_vae(source: str, *, download: bool = False, device: torch.device | str 
         vae, kind = _read_vae(str(folder), source, download=download)
     except CheckpointError:
         raise
-    except Exception as error:  # diffusers reports damage as OSError, ValueError, RuntimeError, SafetensorError, ...
+    except Exception as error:  # damage raises OSError, ValueError, RuntimeError, SafetensorError, ...
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not folder.exists():
             raise CheckpointError(
                 f"no VAE at {source}: {reason if download else 'neither a folder here nor in the local hub cache'}",
-                hint="Give a folder with --vae, or let it be fetched with --download.",
+                hint="Give a folder with --vae, or download it with --download.",
             ) from error
         raise CheckpointError(
             f"{source} cannot be read as a VAE: {reason}",
-            hint="Give the folder that save_pretrained wrote, whole, or the pipeline folder around it.",
+            hint="Give the whole folder that save_pretrained wrote, or the pipeline folder around it.",
         ) from error
     vae = vae.to(device).eval().requires_grad_(False)
     place = str(path.resolve()) if folder.exists() else source
@@ -189,7 +194,7 @@ def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     if name not in kinds:
         raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
     loader, kind = kinds[name]
-    # low_cpu_mem_usage would want accelerate, and says so at length
+    # low_cpu_mem_usage needs accelerate, and prints a long message without it
     vae, report = loader.from_pretrained(
         folder, local_files_only=not download, output_loading_info=True, low_cpu_mem_usage=False
     )

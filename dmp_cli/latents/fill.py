@@ -1,4 +1,7 @@
-"""Filling a latent store: every image decoded, cropped and encoded once, by as many processes as there are."""
+"""Filling a latent store: every image is decoded, cropped and encoded once, by any number of processes.
+
+b images in a chunk, F flips, K values for each position of the (H, W) latent grid; see ``store``.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,23 @@ from ..storage import home_folder
 from .codec import Codec, image_size
 from .store import LatentStore, StoreRecord, rows_per_file
 
-_CHUNK = 8  # images encoded together, always the same ones: the bytes do not depend on who encodes them
-_WAIT = 0.2  # seconds between two looks at what others are making
+_CHUNK = 8  # images that are encoded together; always the same ones, so that the bytes do not depend on the process
+_WAIT = 0.2  # seconds between two checks of the files that other processes are making
 _READERS = 4  # threads that decode image files
 
 
 def pays_off(images: ImageSource, codec: Codec, backbone: Backbone) -> bool:
-    """Whether a store saves work: with a VAE always, in pixel space where the images are too many to keep in memory."""
+    """Whether a store saves work: always with a VAE; in pixel space if the images do not all fit in memory."""
     size = image_size(codec, backbone)
     return codec.record.kind != "pixel" or not fits_in_memory(images, image_size=size, channels=codec.image_channels)
 
 
 def describe_store(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: bool) -> StoreRecord:
-    """The record of the store of these images for this codec."""
+    """The record of the store that keeps these images for this codec; ``flip``: with their mirror images."""
     size, pixel = image_size(codec, backbone), codec.record.kind == "pixel"
     channels, side = codec.image_channels, size // codec.factor
     values = channels if pixel else backbone.sample_shape[0] * (2 if codec.has_posterior else 1)
-    shape = (1 if pixel or not flip else 2, values, side, side)  # mirroring pixels is free and exact
+    shape = (1 if pixel or not flip else 2, values, side, side)  # mirroring pixels on reading is cheap and exact
     dtype = "uint8" if pixel else "float32"
     return StoreRecord(
         codec=codec.record.kind,
@@ -57,12 +60,12 @@ def describe_store(images: ImageSource, codec: Codec, backbone: Backbone, *, fli
 
 
 def default_store_folder(record: StoreRecord) -> Path:
-    """``$DMP_HOME/latents/DATA-KEY``: one folder for each data set as it is now, codec and image size."""
+    """``$DMP_HOME/latents/DATA-KEY``: one folder for each state of a data set, codec and image size."""
     return home_folder() / "latents" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', record.data)}-{record.key[:12]}"
 
 
 def outdated_stores(record: StoreRecord) -> list[Path]:
-    """Default folders of stores of the same data set, codec and size, made before the data changed."""
+    """Default folders with stores of the same data set, codec and size that were made before the data changed."""
     found = []
     for manifest in sorted((home_folder() / "latents").glob("*/manifest.json")):
         try:
@@ -84,18 +87,19 @@ def encode_missing(
     max_bad: int,
     stop: Callable[[], None] = lambda: None,
 ) -> Iterator[int]:
-    """Make the files that are missing; yields how many images are done, after each chunk of this process'.
+    """Make the missing files of the store. Yields the number of images done after each chunk of this process.
 
-    Any number of processes may do this at once, for one store: each file is made by one of them, and what a killed one
-    was making is taken over. Returns when the store is complete, whoever completed it.
+    Any number of processes may fill one store at once: each file is made by one of them, and another process takes over
+    the file of a killed one. The iteration ends when the store is complete. ``stop`` is called between two chunks; it
+    may raise an error to end the work.
 
     Raises:
-        DMPError: the disk has no room for it.
+        DMPError: the disk has no room for the store.
         DataError: more than ``max_bad`` images are unreadable.
     """
     size, channels = store.record.image_size, store.record.channels
     reader = LiveReader(images, image_size=size, channels=channels, keeps=False)
-    _drop_mended(store, reader)
+    _drop_repaired(store, reader)
     check_room(store)
     while missing := store.missing():
         idle = True
@@ -110,20 +114,20 @@ def encode_missing(
                             yield done + count
             except Timeout:
                 continue  # another process is making it
-        if idle:  # only what others are making is left: wait until one of them has finished, or died
+        if idle:  # other processes are making all that is missing: wait until one has finished or died
             time.sleep(_WAIT)
     check_bad(list(store.problems().values()), images, max_bad=max_bad)
 
 
-def _drop_mended(store: LatentStore, reader: LiveReader) -> None:
-    """Remove files with an image that could not be read then and can be now, so that they are made anew."""
+def _drop_repaired(store: LatentStore, reader: LiveReader) -> None:
+    """Remove files with an image that was unreadable when they were made and is readable now; they are made again."""
     for number in set(range(store.record.num_files)) - set(store.missing()):
         if any(isinstance(_try_read(reader, index), np.ndarray) for index in store.problems_of(number)):
             store.drop(number)
 
 
 def _try_read(reader: LiveReader, index: int) -> np.ndarray | str:
-    """Pixels (C, H, W), or why there are none."""
+    """The pixels (C, H, W) of an image, or a message that says why it cannot be read."""
     try:
         return reader.read(index, mirrored=False)
     except DataError as error:
@@ -131,7 +135,7 @@ def _try_read(reader: LiveReader, index: int) -> np.ndarray | str:
 
 
 def check_room(store: LatentStore) -> None:
-    """Raise DMPError when the disk has no room for what is missing of the store."""
+    """Raise DMPError when the disk has no room for the missing files of the store."""
     record = store.record
     needed = sum(len(record.span(number)) for number in store.missing()) * record.row_bytes
     free = shutil.disk_usage(store.path).free
@@ -160,7 +164,7 @@ def _make(
 
 
 def _measure(pixels: np.ndarray, record: StoreRecord, codec: Codec, device: torch.device) -> np.ndarray:
-    """(b, F, K, H, W) of uint8 pixels (b, C, H, W), as they are and mirrored."""
+    """What the store keeps of uint8 pixels (b, C, H, W): (b, F, K, H, W), the images and their mirror images."""
     if record.codec == "pixel":
         return pixels[:, None]
     images = as_floats(torch.from_numpy(pixels).to(device))
@@ -169,8 +173,7 @@ def _measure(pixels: np.ndarray, record: StoreRecord, codec: Codec, device: torc
 
 
 def _decoded(reader: LiveReader, span: range) -> Iterator[tuple[Sequence[int], list[np.ndarray | str]]]:
-    """Chunks of consecutive images: indices, and pixels or why there are none. Decoded ahead, in threads."""
-
+    """Chunks of consecutive images, decoded ahead in threads: their indices, and for each pixels or a message."""
     chunks = [span[start : start + _CHUNK] for start in range(0, len(span), _CHUNK)]
     with ThreadPoolExecutor(_READERS) as readers:
         ahead: deque[tuple[range, list[Future[np.ndarray | str]]]] = deque()

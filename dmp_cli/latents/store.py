@@ -1,9 +1,9 @@
-"""The latent store: what a codec makes of every image of a data set, kept so that it is made once.
+"""The latent store: the output of a codec for every image of a data set, kept so that it is computed only once.
 
-A folder with ``manifest.json``, which says what it was made from, and files of a fixed number of consecutive images
-each. A file appears whole or not at all, so that several processes can fill one store, and a killed one is no harm.
+A store is a folder with ``manifest.json``, which says what it was made from, and files that each hold a fixed number of
+consecutive images. A file appears whole or not at all, so several processes can fill one store, and any may be killed.
 
-n images, K values of an image at each place of its (H, W) latent grid, F flips: 2 where mirrored images are shown too.
+n images; K values for each position of the (H, W) latent grid of an image; F flips, 2 if mirror images are stored too.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from ..errors import ConfigError, DataError
 from ..storage import PARTIAL, make_folder, safetensors_bytes, write_bytes, write_json
 
 _MANIFEST = "manifest.json"
-_FILE_BYTES = 64 << 20  # about; what a kill can lose of each process' work
-_FILES, _FEWEST = 32, 16  # files that several processes should find, and images that a file should hold at least
+_FILE_BYTES = 64 << 20  # about the size of a file, and the work that a process loses when it is killed
+_FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; images that a file should hold at least
 _HEADER, _SUM = "dmp.latents", "dmp.crc32"
 _LOCKS = ".locks"
 
 
 class StoreRecord(Frozen):
-    """What a store holds, and what of: ``manifest.json``."""
+    """What a store holds and what it was made from: the content of ``manifest.json``."""
 
     format_version: int = 1
     codec: str  # pixel, vae or tiny-vae
     codec_digest: str | None  # SHA-256 of its weights; None for pixels
     image_size: int  # pixels
     channels: int  # of the images
-    crop: str  # how squares were cut
+    crop: str  # how images were cropped to squares
     data: str  # name of the data's folder or file
     fingerprint: str  # of the data
     count: int  # n
     shape: tuple[int, ...]  # of one image: (F, K, H, W)
     dtype: str  # uint8 or float32
-    rows: int  # images in a file; the last has what is left
+    rows: int  # images in a file; the last file has the rest
 
     @property
     def key(self) -> str:
-        """SHA-256 over everything above but the data's name, as hex: moved or renamed data are the same."""
+        """SHA-256 over all fields but the data's name, as hex: it stays the same when data are moved or renamed."""
         return hashlib.sha256(self.model_dump_json(exclude={"data"}).encode()).hexdigest()
 
     @property
@@ -67,40 +67,40 @@ class StoreRecord(Frozen):
 
 
 def rows_per_file(shape: Sequence[int], dtype: str, *, count: int) -> int:
-    """How many images of this shape make a file: about 64 MiB, or less where that leaves few files to share out."""
+    """Images per file, for images of this shape: about 64 MiB, or less when there would be too few files to share."""
     large = _FILE_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)
     return max(1, min(large, max(_FEWEST, -(-count // _FILES))))
 
 
 class LatentStore:
-    """One store. Small to send to worker processes: files are opened, memory-mapped, on first use in each."""
+    """One store. It is small to send to worker processes: each of them opens the memory-mapped files on first use."""
 
     def __init__(self, path: Path, record: StoreRecord) -> None:
         self.path, self.record = Path(path), record
         self._open: dict[int, _OpenFile] = {}
 
     def check(self) -> None:
-        """Write nothing, but see whether the folder may be, or become, this store.
+        """Check that the folder is this store or may become it. Nothing is written.
 
         Raises:
-            ConfigError: it holds a store of something else, or other things; it says what differs.
+            ConfigError: the folder holds other files, or another store; the message says what differs.
         """
         if self.path.exists() and not all(_belongs(inner.name) for inner in self.path.iterdir()):
-            raise ConfigError(f"{self.path} holds other things", hint="Give an empty folder with --store-dir.")
+            raise ConfigError(f"{self.path} holds other files", hint="Give an empty folder with --store-dir.")
         manifest = self.path / _MANIFEST
         differing = _differences(manifest, self.record) if manifest.exists() else []
         if differing:
             raise ConfigError(
                 f"{self.path} is a latent store of something else: {'; '.join(differing)}",
-                hint="Give another folder with --store-dir, or remove this one, to have it made anew.",
+                hint="Give another folder with --store-dir, or remove this one, so that it is made again.",
             )
 
     def claim(self) -> None:
         """Make the folder, or :meth:`check` the one that is there. Any number of processes may do so at once.
 
         Raises:
-            ConfigError: as of :meth:`check`.
-            DMPError: it cannot be written.
+            ConfigError: see :meth:`check`.
+            DMPError: the folder cannot be written.
         """
         self.check()
         make_folder(self.locks)
@@ -111,24 +111,24 @@ class LatentStore:
 
     @property
     def locks(self) -> Path:
-        """The folder of the locks that processes hold while they write; it stays, as one may be about to take one."""
+        """The folder of the locks that processes hold while they write. It stays: another may be about to lock."""
         return self.path / _LOCKS
 
     def file(self, number: int) -> Path:
-        """Where the file ``number`` is, or will be."""
+        """The path of file ``number``, whether it exists or not."""
         return self.path / f"{number:05d}.safetensors"
 
     def held(self) -> int:
-        """How many images the files that are there hold."""
+        """How many images are in the files that exist."""
         numbers = {path.name for path in self.path.glob("*.safetensors")}
         return sum(len(self.record.span(n)) for n in range(self.record.num_files) if self.file(n).name in numbers)
 
     def missing(self) -> list[int]:
-        """Numbers of the files that are not there, or not whole."""
+        """Numbers of the files that do not exist or are damaged."""
         return [number for number in range(self.record.num_files) if not self.is_there(number)]
 
     def is_there(self, number: int) -> bool:
-        """Whether file ``number`` is there, and its size, header and shapes are right."""
+        """Whether file ``number`` exists, and its size, header and shapes are right."""
         path = self.file(number)
         if not path.exists():
             return False
@@ -139,7 +139,7 @@ class LatentStore:
         return True
 
     def write(self, number: int, rows: np.ndarray, problems: dict[int, str]) -> None:
-        """Write file ``number``: ``rows`` (k, F, K, H, W), and why images (by index) of it could not be read."""
+        """Write file ``number``: ``rows`` (k, F, K, H, W), and for each unreadable image, by index, a message."""
         from torch import from_numpy
 
         sums = np.array([[zlib.crc32(flip.data) for flip in row] for row in rows], np.int64)  # (k, F)
@@ -149,28 +149,28 @@ class LatentStore:
         write_bytes(self.file(number), data)
 
     def problems(self) -> dict[int, str]:
-        """Why images, by index, could not be read when the store was made."""
+        """A message for each image, by index, that could not be read when the store was made."""
         found: dict[int, str] = {}
         for number in range(self.record.num_files):
             found |= self.problems_of(number)
         return found
 
     def problems_of(self, number: int) -> dict[int, str]:
-        """The same for file ``number``, which is there."""
+        """Like :meth:`problems`, for the images of file ``number``, which must exist."""
         return self._opened(number).problems
 
     def drop(self, number: int) -> None:
-        """Remove file ``number``, to be made anew."""
+        """Remove file ``number``, so that it is made again."""
         self._open.pop(number, None)
-        with contextlib.suppress(OSError):  # on a disk that cannot be written it stays, and is refused again
+        with contextlib.suppress(OSError):  # on a read-only disk the file stays, and is refused again
             self.file(number).unlink(missing_ok=True)
 
     def read(self, index: int, *, mirrored: bool) -> np.ndarray:
-        """(K, H, W) of image ``index``.
+        """The values of image ``index``, (K, H, W).
 
         Raises:
             DataError: the image could not be read when the store was made.
-            Damaged: a byte of the store is not as it was written; the file is removed, to be made anew.
+            Damaged: the store's bytes differ from what was written; the file is removed, so that it is made again.
         """
         number, row = divmod(index, self.record.rows)
         file = self._opened(number)
@@ -180,7 +180,7 @@ class LatentStore:
         values, expected = file.row(row, int(mirrored) if flips == 2 else 0)
         if zlib.crc32(values.data) != expected:
             self.drop(number)
-            raise Damaged(f"{self.file(number)} is damaged: image {index} in it is not as it was written")
+            raise Damaged(f"{self.file(number)} is damaged: image {index} in it was changed after it was written")
         return np.ascontiguousarray(values[..., ::-1]) if mirrored and flips == 1 else values
 
     def _opened(self, number: int) -> _OpenFile:
@@ -193,7 +193,7 @@ class LatentStore:
 
 
 class _OpenFile:
-    """One memory-mapped file of a store, its size, header and shapes checked."""
+    """One memory-mapped file of a store, whose size, header and shapes have been checked."""
 
     def __init__(self, path: Path, record: StoreRecord, number: int) -> None:
         try:
@@ -213,12 +213,12 @@ class _OpenFile:
         self.problems = {int(index): str(message) for index, message in header["problems"].items()}
 
     def row(self, row: int, flip: int) -> tuple[np.ndarray, int]:
-        """One image (K, H, W) and the checksum it had."""
+        """One image (K, H, W), and the checksum it had when it was written."""
         return np.ascontiguousarray(self._rows[row : row + 1, flip : flip + 1][0, 0]), int(self._sums[row, flip])
 
 
 def _belongs(name: str) -> bool:
-    """Whether a file of this name is a store's."""
+    """Whether a file of this name may be in a store."""
     return name in (_MANIFEST, _LOCKS) or name.endswith((PARTIAL, ".safetensors"))
 
 
@@ -227,7 +227,7 @@ def _differences(manifest: Path, record: StoreRecord) -> list[str]:
         there = build(StoreRecord, **json.loads(manifest.read_text(encoding="utf-8")))
     except (ValueError, TypeError, ConfigError) as error:
         raise ConfigError(
-            f"{manifest} cannot be read: {error}", hint="Remove the folder to have it made anew."
+            f"{manifest} cannot be read: {error}", hint="Remove the folder, so that it is made again."
         ) from None
     words = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
     fields = [

@@ -1,7 +1,7 @@
-"""The paper: a pool of prompts, the gate that weighs them, and the hooks that add the mixture to a frozen backbone.
+"""The paper: a pool of prompts p_i, the gate G that weighs them, and hooks that add the mixture to a frozen backbone.
 
 In: a backbone and a ``PatchConfig`` or a patch file. Out: a ``PatchedBackbone`` and patch files.
-Start reading at ``prompts`` (Eq. 2 and 3), then ``attachment`` (``attach``) and ``file``.
+Start reading at ``prompts`` (Eq. 1 to 3) and ``gates``, then ``attachment`` (``attach``) and ``file``.
 """
 
 import lazy_loader

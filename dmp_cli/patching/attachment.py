@@ -1,7 +1,8 @@
-"""Attach a patch to a loaded backbone through hooks: no module is edited, replaced or renamed.
+"""Attach a patch to a loaded backbone through hooks. No module is edited, replaced or renamed.
 
-A forward hook on the module that the gate reads computes all gate weights once per forward; a pre-hook on each prompted
-block adds that block's mixture (paper, Eq. 3).
+A forward hook on the module that gives t computes the gate weights sigma(G([t; i])) of all blocks, once per forward. A
+pre-hook on each prompted block i adds the mixture sigma(G([t; i])) * p_i to its input x_i (paper, Eq. 3).
+Letters: B batch, L prompted blocks, N prompts of a block, D width of t.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from ..backbones import Backbone, as_backbone
 from ..config import CodecRecord, PatchConfig, PatchRecord
 from ..errors import CheckpointError, PatchError
 from .compatibility import check_digest, check_fit, check_variant, prompt_shape, prompted_blocks
+from .gates import Gating
 from .hooks import AddMap, AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
-from .prompts import Gating, Patch
+from .prompts import Patch
 
 
 class PatchedBackbone(nn.Module):
-    """A frozen backbone and its patch, called like the backbone. The patch's parameters alone require grad."""
+    """A frozen backbone with its patch. It is called like the backbone; only the patch's parameters require grad."""
 
     def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
         super().__init__()
         self.backbone, self.patch = backbone, patch
         self._link = Link(patch, strength)
-        self._weights_at: dict[int, list[Tensor]] = {}  # timestep -> each block's gate weights, see at()
+        self._weights_at: dict[int, list[Tensor]] = {}  # each block's gate weights by timestep; see at()
         self._weights_stamp: tuple[tuple[int, int], ...] = ()
         self._required_grad = {name: p.requires_grad for name, p in backbone.named_parameters()}
         self._was_training = {name: module.training for name, module in backbone.named_modules()}
@@ -39,10 +41,11 @@ class PatchedBackbone(nn.Module):
         self._handles = self._hook()
 
     def _hook(self) -> list[RemovableHandle]:
+        """Register all hooks of the patch."""
         _forget_compiled_graphs()
         blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
         mixtures = self._mixtures(len(blocks))
-        # Without a prompted block too: this hook is how attach() knows that a patch is there.
+        # Registered even without a prompted block, because attach() recognises a patched backbone by it.
         source = self.backbone.gate_sources[self.patch.config.gate_input]
         handles = [source.register_forward_hook(ReadGate(self._link, mixtures))]
         for block, mixture in zip(blocks, mixtures, strict=True):
@@ -52,6 +55,7 @@ class PatchedBackbone(nn.Module):
         return handles
 
     def _mixtures(self, count: int) -> list[AddMixture]:
+        """The pre-hooks of the first ``count`` blocks."""
         kind = type(self.backbone)
         if self.patch.config.position == "add":
             adds = AddMixture if self.patch.grid is None else AddMap
@@ -60,7 +64,7 @@ class PatchedBackbone(nn.Module):
 
     @property
     def strength(self) -> float:
-        """Factor on every mixture: 1 as trained, 0 the bare backbone (where prompts are added, not prepended)."""
+        """Factor on every mixture: at 1 the patch acts as trained, at 0 added (not prepended) prompts do nothing."""
         return self._link.strength
 
     @strength.setter
@@ -68,13 +72,14 @@ class PatchedBackbone(nn.Module):
         self._link.strength = float(value)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        """One denoising prediction; arguments and result as of :meth:`Backbone.forward`."""
+        """Make one denoising prediction. Arguments and result are those of :meth:`Backbone.forward`."""
         return self.backbone(x, timesteps, condition)
 
     def gating(self, timesteps: Tensor, condition: Tensor | None = None) -> Gating:
-        """The gate's weights for ``timesteps`` (B,) outside a forward, with gradients to the gate.
+        """Gate weights sigma(G([t; i])) for ``timesteps`` (B,), outside a forward, with gradients to the gate.
 
-        ``condition`` (B,) matters to a gate that reads the conditioning; None: the null condition, or else class 0.
+        ``condition`` (B,) has an effect only if the gate reads the conditioning. None stands for the null condition, or
+        for class 0 if the backbone has none.
         """
         if self.patch.config.gate_input == "timestep":
             condition = None
@@ -87,7 +92,7 @@ class PatchedBackbone(nn.Module):
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
-        """Inside the block the backbone answers bare, bit for bit."""
+        """Inside this context the patch is off: outputs equal those of the bare backbone bit for bit."""
         before, self._link.enabled = self._link.enabled, False
         try:
             yield
@@ -96,7 +101,7 @@ class PatchedBackbone(nn.Module):
 
     @contextlib.contextmanager
     def noisy(self, offset: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Inside the block ``offset`` of the gate's input (B, D) is added to its logits, (B, 1, N)."""
+        """Inside this context, ``offset(t)`` (B, 1, N) is added to the gate's logits, for the gate's input t (B, D)."""
         self._link.offset = offset
         try:
             yield
@@ -105,9 +110,9 @@ class PatchedBackbone(nn.Module):
 
     @contextlib.contextmanager
     def at(self, timestep: int) -> Iterator[None]:
-        """Inside, every row of a forward is at ``timestep``: its gate weights are computed once for all batches.
+        """Inside this context, every row of a forward is at ``timestep``: its gate weights are computed once and kept.
 
-        Without effect where the gate reads the class too. Changed gate weights are noticed.
+        This has no effect if the gate reads the class too. After a change of the patch they are computed again.
         """
         if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
             yield
@@ -116,7 +121,7 @@ class PatchedBackbone(nn.Module):
         if stamp != self._weights_stamp:
             self._weights_at, self._weights_stamp = {}, stamp
         if timestep not in self._weights_at:
-            with torch.inference_mode(False), torch.no_grad():  # such that any later forward may use them
+            with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, which any later forward may use
                 vector = torch.tensor([timestep], device=self.backbone.device)
                 self._weights_at[timestep] = self.patch.spread(self.gating(vector).weights)
         self._link.fixed = self._weights_at[timestep]
@@ -126,7 +131,7 @@ class PatchedBackbone(nn.Module):
             self._link.fixed = None
 
     def detach(self) -> Backbone:
-        """Remove the hooks and give the backbone back as it was before :func:`attach`. Once detached, does nothing."""
+        """Remove the hooks and return the backbone as it was before :func:`attach`. A second call does nothing."""
         if not self._handles:
             return self.backbone
         for handle in self._handles:
@@ -149,19 +154,19 @@ class PatchedBackbone(nn.Module):
 def attach(
     backbone: Backbone | nn.Module, patch: Patch, *, strength: float = 1.0, force: bool = False
 ) -> PatchedBackbone:
-    """Attach ``patch`` to ``backbone`` and freeze the backbone. A fresh patch changes no output bit where it is added.
+    """Attach ``patch`` to ``backbone`` and freeze the backbone.
 
-    Every check comes before the first hook, so a patch that does not fit leaves the backbone untouched.
-
-    A model that diffusers loaded, such as ``pipe.unet``, is taken as it is: from then on it answers patched wherever it
-    is called from, also from inside its pipeline.
+    A new patch whose prompts are added changes no output bit. Every check comes before the first hook, so a patch that
+    does not fit leaves the backbone untouched.
 
     Args:
+        backbone: a backbone, or a model that diffusers loaded, such as ``pipe.unet``. Such a model is patched wherever
+            it is called, also inside its pipeline.
         strength: factor on every mixture.
-        force: accept a backbone whose weights are not those the patch was trained on; its sizes must fit all the same.
+        force: accept other weights than those the patch was trained on. The sizes must fit nevertheless.
 
     Raises:
-        PatchError: another family, other sizes, other weights, or a patch is attached already.
+        PatchError: the backbone has another family, other sizes or other weights, or has a patch already.
     """
     if not isinstance(backbone, Backbone):
         try:
@@ -179,7 +184,7 @@ def attach(
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in backbone.parameters()):
         warnings.warn(
             "this backbone keeps its hidden state in half precision, where a mixture under about 0.2 % of it rounds to "
-            "nothing; keep its weights in float32 and compute under autocast",
+            "zero; keep its weights in float32 and compute under autocast",
             stacklevel=2,
         )
     patch.to(backbone.device)
@@ -189,10 +194,15 @@ def attach(
 def create_patch(
     backbone: Backbone, config: PatchConfig, *, codec: CodecRecord, image_size: int, seed: int = 0
 ) -> Patch:
-    """A zero patch for ``backbone``: attached, it changes nothing until trained.
+    """Create a new patch for ``backbone``. By default its prompts are zero, so that it changes nothing yet.
+
+    Args:
+        codec: codec of the training images.
+        image_size: side of the training images in pixels.
+        seed: seed of the gate's first weights; see :class:`Patch`.
 
     Raises:
-        ConfigError: more blocks or chosen prompts asked for than there are, or a gate input that it lacks.
+        ConfigError: the variant ``config`` is impossible on this backbone.
     """
     check_variant(backbone, config)
     blocks = prompted_blocks(backbone.list_blocks(), config)
@@ -213,6 +223,6 @@ def create_patch(
 
 
 def _forget_compiled_graphs() -> None:
-    # A graph compiled before the hooks came, or went, would silently run without, or with, them.
+    # A graph that was compiled before the hooks changed would silently run with the old ones.
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()

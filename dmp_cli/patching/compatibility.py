@@ -1,4 +1,4 @@
-"""Whether a patch fits a backbone: its variant, its sizes, and the weights it was trained on."""
+"""Check that a patch fits a backbone: its variant, its sizes, and the weights it was trained on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ..errors import ConfigError, PatchError
 from ..storage import digest_tensors
 from .prompts import Patch
 
-_PREPENDED = 50  # prompts of a block in the paper's prepend variant
+_PREPENDED = 50  # prompts per block in the paper's prepend variant (Table 4d)
 
 
 def check_variant(backbone: Backbone, config: PatchConfig) -> None:
-    """Raise ConfigError for a variant that ``backbone`` cannot have; it may lie on ``meta``, without its weights."""
+    """Raise ConfigError if ``backbone``, which may be on ``meta``, cannot have the variant ``config``."""
     prompted_blocks(backbone.list_blocks(), config)
     if config.gate_input not in backbone.gate_sources:
         raise ConfigError(
-            f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep"
+            f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep only"
         )
     block = backbone.list_blocks()[0]
     if len(block.hidden_shape) != 2:
@@ -27,11 +27,13 @@ def check_variant(backbone: Backbone, config: PatchConfig) -> None:
 
 
 def _check_on_maps(config: PatchConfig) -> None:
+    """Raise ConfigError for a variant that is impossible on feature maps."""
     if config.position == "prepend":
         raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
     if config.gate == "attention":
         raise ConfigError(
-            "--gate attention compares prompts of one width with the timestep; the blocks of this backbone differ in it"
+            "--gate attention compares prompts of one width with the timestep; the blocks of this backbone differ in "
+            "width"
         )
     if config.selection == "hard":
         raise ConfigError(
@@ -41,27 +43,27 @@ def _check_on_maps(config: PatchConfig) -> None:
 
 
 def prompt_shape(block: Block, config: PatchConfig) -> tuple[int, ...]:
-    """One prompt for each token where they are added; (num_prompts, D) where they are prepended."""
+    """Shape of a block's prompts: that of its input if they are added, (num_prompts, D) if they are prepended."""
     if config.position == "add":
         return block.hidden_shape
     return (config.num_prompts or _PREPENDED, block.hidden_shape[-1])
 
 
 def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
-    """The first ``config.depth`` blocks, or all."""
+    """The blocks that get prompts: the first ``config.depth``, or all. Raises ConfigError if there are fewer."""
     if config.depth is not None and config.depth > len(blocks):
         raise ConfigError(f"--depth {config.depth}: this backbone has {len(blocks)} blocks")
     return blocks[: config.depth]
 
 
 def backbone_digest(backbone: Backbone) -> str:
-    """SHA-256 over the backbone's weights as they are now, as float32; the same whichever container they came from."""
+    """SHA-256 of the backbone's present weights as float32. It does not depend on the file format they came from."""
     weights = {name: tensor.float() for name, tensor in backbone.state_dict().items()}
     return digest_tensors(weights, without=backbone.derived_tensors())
 
 
 def check_fit(backbone: Backbone, patch: Patch) -> None:
-    """Raise PatchError, naming what differs, where a patch has not the family and sizes of ``backbone``."""
+    """Raise PatchError if ``patch`` was made for another family or other sizes. The message lists the differences."""
     blocks = backbone.list_blocks()
     own = patch.config.model_copy(update={"num_prompts": patch.num_prompts or None})
     expected = [prompt_shape(block, own) for block in blocks[: len(patch.hidden_shapes)]]
@@ -89,12 +91,12 @@ def check_fit(backbone: Backbone, patch: Patch) -> None:
 
 
 def check_digest(backbone: Backbone, record: BackboneRecord) -> None:
-    """Raise PatchError where the weights of ``backbone`` are not those of ``record``."""
+    """Raise PatchError if the weights of ``backbone`` are not those that ``record`` describes."""
     untouched = backbone.record is not None and backbone.stamp() == backbone.recorded_stamp
     digest = backbone.record.digest if backbone.record and untouched else backbone_digest(backbone)
     if digest != record.digest:
         raise PatchError(
             f"this patch was trained on other weights: {record.source} with digest {record.digest[:12]}…, "
             f"not {digest[:12]}…",
-            hint="Give the original with --checkpoint, or accept these weights with --force-backbone.",
+            hint="Give the original weights with --checkpoint, or accept these with --force-backbone.",
         )

@@ -1,6 +1,7 @@
-"""A patch baked for a sampler's timesteps: what is added to each block at each step, as plain tensors without a gate.
+"""Bake a patch for a sampler's timesteps: a table of what is added to each block at each step, without a gate.
 
-Any code can add it: at step s, block i's input gets ``weights.i[s] * prompts.i`` (paper, Eq. 3), or ``mixtures.i[s]``.
+Any code can use the table: at step s it adds ``weights.i[s] * prompts.i``, that is sigma(G([t; i])) * p_i of Eq. 3, or
+``mixtures.i[s]``, to the input of block i. Letters: S steps, N prompts of a block, D width; H, W, C of a feature map.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ _HEADER = "dmp.table"
 
 
 def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: bool = False) -> dict[str, Tensor]:
-    """Tensors by name: ``prompts.i`` (N, D) and ``weights.i`` (S, N, 1) for the S ``timesteps``, strength included.
+    """Compute the table for S ``timesteps`` as named tensors; the patch's strength is included.
 
-    On feature maps (H, W, C) and (S, H, W, 1). ``dense``: their products ``mixtures.i``, (S, N, D) or (S, H, W, C).
+    It has ``prompts.i`` (N, D) and ``weights.i`` (S, N, 1), on feature maps (H, W, C) and (S, H, W, 1). With ``dense``
+    it has their products instead: ``mixtures.i`` (S, N, D) or (S, H, W, C).
 
     Raises:
-        ConfigError: the gate reads the class too, so that no table over timesteps holds what it says.
+        ConfigError: the gate reads the class too, so its weights do not follow from the timestep alone.
     """
     patch = patched.patch
     if patch.config.gate_input != "timestep":
-        raise ConfigError("this patch's gate reads the conditioning; a table over timesteps cannot hold it")
+        raise ConfigError("this patch's gate reads the conditioning; a table over timesteps cannot hold its weights")
     with torch.inference_mode():
         at = torch.tensor(list(timesteps), device=patched.backbone.device)
         weights = [own * patched.strength for own in patch.spread(patched.gating(at).weights)]
@@ -45,7 +47,7 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: boo
 
 
 def describe_table(patched: PatchedBackbone, timesteps: Sequence[int], *, patch_file: Path, dense: bool) -> TableRecord:
-    """What the table is of, and which modules its blocks are."""
+    """The record of a table: its patch, backbone, timesteps, and the names of the prompted blocks."""
     record, blocks = patched.patch.record, patched.backbone.list_blocks()
     assert isinstance(record, PatchRecord)
     return TableRecord(
@@ -60,7 +62,7 @@ def describe_table(patched: PatchedBackbone, timesteps: Sequence[int], *, patch_
 
 
 def save_table(path: Path, tensors: dict[str, Tensor], record: TableRecord) -> str:
-    """Write a table as one safetensors file, its record as JSON under ``dmp.table``; gives its SHA-256."""
+    """Write a table as one safetensors file, its record as JSON under ``dmp.table``; returns the file's SHA-256."""
     data = safetensors_bytes(tensors, {"format": "pt", _HEADER: record.model_dump_json()})
     write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()

@@ -1,7 +1,7 @@
-"""A patch in one safetensors file: its tensors, a JSON header, and a SHA-256 over every byte of both.
+"""Read and write a patch as one safetensors file: its tensors, a JSON header, and a SHA-256 over both.
 
-The safetensors format loads a flipped bit without a word, so the file carries its own seal: the SHA-256 of the whole
-file with the seal's 64 characters set to zero. Any changed bit, in tensors, header or seal, is refused.
+A safetensors file with a flipped bit loads without an error. A patch file therefore carries a seal: the SHA-256 of the
+whole file, computed with the seal's 64 characters set to zero. A file with any changed bit is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..config import PatchRecord
 from ..errors import PatchError
 from ..storage import safetensors_bytes, write_bytes
 
-if TYPE_CHECKING:  # reading a header must not wait for torch
+if TYPE_CHECKING:  # reading a header must not import torch, which takes seconds
     from .prompts import Patch
 
 _HEADER, _SEAL = "dmp.header", "dmp.sha256"
@@ -30,11 +30,11 @@ def save_patch(path: Path, patch: Patch) -> None:
     """Write ``patch`` with its ``record`` to ``path``, whole or not at all.
 
     Raises:
-        PatchError: the patch has no record, so nothing would say which backbone it belongs to.
-        DMPError: the disk is full or the place cannot be written.
+        PatchError: the patch has no record, so the file could not name its backbone.
+        DMPError: the disk is full or ``path`` cannot be written.
     """
     if patch.record is None:
-        raise PatchError("this patch does not know its backbone", hint="Make it with engine.create_patch.")
+        raise PatchError("this patch does not know its backbone", hint="Make it with dmp_cli.patching.create_patch.")
     metadata = {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.1",
@@ -49,10 +49,10 @@ def save_patch(path: Path, patch: Patch) -> None:
 
 
 def load_patch(path: Path) -> Patch:
-    """Read a patch file; it needs nothing beside it.
+    """Read a patch file. It needs no other file.
 
     Raises:
-        PatchError: missing, cut, changed in any bit, or of another format version.
+        PatchError: the file is missing, cut, changed in any bit, or of another format version.
     """
     from safetensors.torch import load
 
@@ -64,18 +64,19 @@ def load_patch(path: Path) -> Patch:
     tensors = load(data)
     expected = {name: tuple(tensor.shape) for name, tensor in patch.state_dict().items()}
     if expected != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-        raise PatchError(f"{path}: its tensors are not those its header announces")
+        raise PatchError(f"{path}: its tensors are not those that its header describes")
     patch.load_state_dict(tensors, strict=True)
     patch.record = record
     return patch
 
 
 def read_record(path: Path) -> PatchRecord:
-    """The header alone, checked as in :func:`load_patch`; imports no torch."""
+    """Read the header of a patch file, checked as in :func:`load_patch`. It does not import torch."""
     return _read_sealed(Path(path))[1]
 
 
 def _read_sealed(path: Path) -> tuple[bytes, PatchRecord]:
+    """The bytes and the header of a patch file whose seal is right."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -83,7 +84,7 @@ def _read_sealed(path: Path) -> tuple[bytes, PatchRecord]:
     metadata = _metadata(data, path)
     if _HEADER not in metadata or _SEAL not in metadata:
         raise PatchError(
-            f"{path} is a safetensors file, but not a patch", hint="Patches are written by dmp patch or train."
+            f"{path} is a safetensors file, but not a patch", hint="dmp patch and dmp train write patches."
         )
     blank = _set_seal(data, metadata[_SEAL], _BLANK, path=path)
     if hashlib.sha256(blank).hexdigest() != metadata[_SEAL]:
@@ -92,8 +93,8 @@ def _read_sealed(path: Path) -> tuple[bytes, PatchRecord]:
 
 
 def _metadata(data: bytes, path: Path) -> dict[str, str]:
-    """The ``__metadata__`` of a safetensors file: 8 bytes of little-endian length, then that much JSON."""
-    damaged = PatchError(f"{path} is not a readable patch file: it is empty, cut or of another kind")
+    """The ``__metadata__`` of a safetensors file: 8 bytes hold the length, little-endian, of the JSON that follows."""
+    damaged = PatchError(f"{path} is not a readable patch file: it is empty, cut or of another format")
     if len(data) < 8:
         raise damaged
     (length,) = struct.unpack("<Q", data[:8])
@@ -108,9 +109,10 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
 
 
 def _set_seal(data: bytes, old: Any, new: str, *, path: Path) -> bytes:
+    """``data`` with the seal ``old`` replaced by ``new``. Raises PatchError if ``old`` does not stand there once."""
     before, after = f'"{_SEAL}":"{old}"'.encode(), f'"{_SEAL}":"{new}"'.encode()
     if len(str(old)) != len(_BLANK) or data.count(before) != 1:
-        raise PatchError(f"{path} was changed after it was written: its seal is not where it belongs")
+        raise PatchError(f"{path} was changed after it was written: its seal is not in its place")
     return data.replace(before, after)
 
 
@@ -124,4 +126,4 @@ def _parse_record(text: str, path: Path) -> PatchRecord:
             )
         return PatchRecord(**fields)
     except (ValueError, ValidationError, AttributeError, TypeError) as error:
-        raise PatchError(f"{path}: its header cannot be understood: {error}") from error
+        raise PatchError(f"cannot understand the header of {path}: {error}") from error

@@ -1,7 +1,8 @@
-"""The training checkpoints that the paper's authors published, read as patches.
+"""Read a training checkpoint of the paper's authors as a patch.
 
-Letters: L blocks, N prompts of a block, D width. In their code the gate reads timestep plus class embedding, and the
-backbone learns together with the prompts: a patch of theirs gives their outputs only on the backbone in the same file.
+In the authors' code the gate reads the timestep plus the class embedding, and the backbone is trained together with the
+prompts. Such a patch therefore gives their outputs only on the backbone in the same file.
+Letters: L blocks, N prompts of a block, D width.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from .prompts import Patch
 
 
 def import_patch(path: Path, backbone: Backbone, *, codec: CodecRecord, image_size: int) -> Patch:
-    """The patch in the authors' checkpoint at ``path``, for the backbone in that same file.
+    """Read the patch in the authors' checkpoint at ``path``, for the backbone in the same file.
 
     Args:
-        backbone: loaded from ``path``, or from a file with the same weights.
-        codec, image_size: what their checkpoint does not say; ``image_size`` in pixels.
+        backbone: the backbone, loaded from ``path`` or from a file with the same weights.
+        codec: codec of the training images, which the checkpoint does not name.
+        image_size: side of the training images in pixels, which the checkpoint does not name either.
 
     Raises:
-        CheckpointError: no prompts in it, parts missing or misshapen, or a DiT of other sizes than ``backbone``.
-        ConfigError: ``backbone`` has other weights than the file's own.
+        CheckpointError: the checkpoint has no prompts, a part is missing or misshapen, or its DiT has other sizes than
+            ``backbone``.
+        ConfigError: ``backbone`` has other weights than the DiT in the checkpoint.
     """
     weights = read_authors(path)
     patch = create_patch(backbone, PatchConfig(gate_input="conditioning"), codec=codec, image_size=image_size)
@@ -41,10 +44,10 @@ def import_patch(path: Path, backbone: Backbone, *, codec: CodecRecord, image_si
 
 
 def read_authors(path: Path) -> Weights:
-    """The authors' checkpoint at ``path``, backbone and patch apart.
+    """Read the authors' checkpoint at ``path``, with the tensors of backbone and patch separated.
 
     Raises:
-        CheckpointError: unreadable, or it holds no patch or only a part of one.
+        CheckpointError: the file cannot be read, or holds no patch or only a part of one.
     """
     weights = read_weights(path)
     if weights.patch:
@@ -53,16 +56,17 @@ def read_authors(path: Path) -> Weights:
     if not found:
         raise CheckpointError(
             f"{path} holds no prompts",
-            hint="Give a training checkpoint of the paper's authors; a DiT alone is for --backbone.",
+            hint="Give a training checkpoint of the paper's authors. Give a DiT without prompts with --backbone.",
         )
     missing = [name for name in PATCH_NAMES if name not in found]
     raise CheckpointError(
-        f"{path} holds a part of a patch: {', '.join(found)}, but no {', '.join(missing)}",
+        f"{path} holds only a part of a patch: {', '.join(found)}, but no {', '.join(missing)}",
         hint="Give the whole training checkpoint.",
     )
 
 
 def _check_shapes(weights: Weights, patch: Patch) -> dict[str, Tensor]:
+    """The tensors of the authors' patch, checked to have the shapes of ``patch``."""
     count, width = patch.num_prompts, patch.gate_width
     expected = {
         "prompt_embeddings": (len(patch.hidden_shapes), count, width),  # (L, N, D)
@@ -77,28 +81,31 @@ def _check_shapes(weights: Weights, patch: Patch) -> dict[str, Tensor]:
     if wrong:
         raise CheckpointError(
             f"{weights.path}: its patch does not fit its own backbone: {'; '.join(wrong)}",
-            hint="It was changed after training, or comes from other code than the published one.",
+            hint="The file was changed after training, or was not written by the published code.",
         )
     return {name: weights.patch[name] for name in expected}
 
 
 def _rename(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' names -> those of :class:`Patch`."""
     prompts = theirs["prompt_embeddings"].unbind(0)  # (N, D) each
     gate = {name: theirs[name] for name in ("gate.weight", "gate.bias")}
     return {**{f"prompts.{index}": prompt for index, prompt in enumerate(prompts)}, **gate}
 
 
 def _check_backbone(weights: Weights, backbone: Backbone) -> None:
+    """Raise ConfigError if ``backbone`` has other weights than the DiT in the checkpoint."""
     own = build_from(weights, BackboneHints(sizes=backbone.sizes))
     theirs, given = backbone_digest(own), backbone_digest(backbone)
     if theirs != given:
         raise ConfigError(
-            f"the backbone in {weights.path} was trained together with its prompts: its digest is {theirs[:12]}…, that "
-            f"of the given backbone {given[:12]}…",
-            hint=f"Give the file itself: --backbone {weights.path}, or leave --backbone out.",
+            f"the backbone in {weights.path} was trained together with its prompts: its digest is {theirs[:12]}…, but "
+            f"that of the given backbone is {given[:12]}…",
+            hint=f"Give the same file with --backbone {weights.path}, or leave --backbone out.",
         )
 
 
 def _describe(weights: Weights) -> dict[str, Any]:
+    """The patch record's entry about its training."""
     noise = "present, not used" if NOISE_NAME in weights.patch else "absent"
     return {"method": "dmp", "imported_from": weights.path.name, NOISE_NAME: noise}

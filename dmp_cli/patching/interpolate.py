@@ -1,4 +1,4 @@
-"""Prompts and gate weights on the two-dimensional grid of an image: pooled to a smaller grid, resized to another one.
+"""Fit prompts and gate weights to another image grid: pool them to a smaller one, or resize them to any.
 
 Letters: B batch, C channels, H and W the sides of a grid, N = H * W, D width of a token.
 """
@@ -12,26 +12,29 @@ from torch import Tensor
 
 
 def pool_weights(weights: Tensor, *, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Gate weights (B, N) of a map of ``grid`` -> (B, 1, H, W) of ``size``, summed, so that their total stays."""
+    """Pool the gate weights (B, N) of a map of size ``grid`` to a block's ``size`` (H, W): (B, 1, H, W).
+
+    Weights that fall on the same place are summed, so that their total stays the same.
+    """
     (rows, columns), (height, width) = grid, size
-    assert (rows % height, columns % width) == (0, 0), "a block's grid divides the gate's"
+    assert (rows % height, columns % width) == (0, 0), "the sides of a block's grid must divide those of the gate's map"
     tiles = weights.view(-1, height, rows // height, width, columns // width)
     return tiles.sum((2, 4))[:, None]
 
 
 def resize_maps(maps: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Maps (B, C, H, W) at another ``size``, bilinearly; as they are where it is their own."""
+    """Resize maps (B, C, H, W) to ``size`` bilinearly. Maps that have this size already are returned as they are."""
     if tuple(maps.shape[2:]) == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 def resize_tokens(tokens: Tensor, *, count: int) -> Tensor:
-    """Tokens (B, N, D) of a square grid as ``count`` tokens of another one; as they are where it is their own."""
+    """Resize the tokens (B, N, D) of a square grid to ``count`` tokens of another square grid, (B, count, D)."""
     batch, own, width = tokens.shape
     if own == count:
         return tokens
     side, new = math.isqrt(own), math.isqrt(count)
-    assert (side * side, new * new) == (own, count), "tokens of a square image"
+    assert (side * side, new * new) == (own, count), "the tokens must form a square grid"
     maps = tokens.transpose(1, 2).reshape(batch, width, side, side)
     return resize_maps(maps, size=(new, new)).flatten(2).transpose(1, 2)  # (B, count, D)

@@ -1,7 +1,7 @@
-"""LoRA adapters (Hu et al. 2021) through peft, of which this is the only importer: low-rank updates of frozen layers.
+"""LoRA adapters (Hu et al. 2021): low-rank updates of frozen layers. Only this module imports peft.
 
-Each chosen linear layer W (out, in) answers ``W x + B A x``, with A (rank, in) and B (out, rank). Alpha equals the
-rank, so that the usual factor alpha / rank is 1.
+A chosen linear layer with weights W (out, in) computes ``W x + B A x``, with A (rank, in) and B (out, rank). Alpha
+equals the rank, so that the usual factor alpha / rank is 1.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ from ..config import BackboneRecord
 from ..errors import ConfigError
 from ..runtime import randomness
 
-_PREFIX = "base_model.model."  # what peft puts before every name in a file
+_PREFIX = "base_model.model."  # peft puts it in front of every name in a file
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """Low-rank updates inside a backbone's layers."""
+    """The low-rank updates in a backbone's layers."""
 
     rank: int
-    layers: tuple[str, ...]  # the linear layers it is in, by their names in the backbone
-    parameters: dict[str, nn.Parameter]  # by peft's names in a file
-    backbone: BackboneRecord | None  # None: one made in code
+    layers: tuple[str, ...]  # names of the adapted linear layers in the backbone
+    parameters: dict[str, nn.Parameter]  # by their names in peft's file
+    backbone: BackboneRecord | None  # None for a backbone made in code
 
 
 def create_adapter(backbone: Backbone, *, rank: int, targets: tuple[str, ...] | None, seed: int) -> Adapter:
-    """Put a fresh adapter into ``backbone``, freeze all else. It changes no output bit until it is trained: B is zero.
+    """Put a new adapter into ``backbone`` and freeze everything else.
+
+    B starts at zero, so that the adapter changes no output bit before it is trained.
 
     Args:
-        targets: names of linear layers of every block, such as ``qkv`` or ``attn.qkv``; None: the family's own choice.
-        seed: A is a function of it and of the layer's place alone.
+        targets: names of linear layers in every block, such as ``qkv`` or ``attn.qkv``; None: the family's default.
+        seed: together with a layer's place in the list it fixes the layer's first A.
 
     Raises:
-        ConfigError: a name that no layer of the blocks has, or peft is not installed.
+        ConfigError: no layer of a block has one of the names, or peft is not installed.
     """
     layers = find_layers(backbone, targets)
     adapter = inject(backbone, layers, rank=rank, wanted_by="--method lora")
     for place, layer in enumerate(layers):
         down, up = (adapter.parameters[name] for name in _names(layer))
-        fresh = torch.empty(down.shape)  # drawn on the CPU, so that every device starts alike
+        fresh = torch.empty(down.shape)  # drawn on the CPU: every device starts from the same weights
         source = randomness.torch_generator("lora", seed=seed, index=place)
-        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=source)  # uniform in +-1/sqrt(in), as peft's own
+        nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=source)  # uniform in +-1/sqrt(in), as in peft
         down.data.copy_(fresh)
         up.data.zero_()
         down.requires_grad_(True)
@@ -57,15 +59,15 @@ def create_adapter(backbone: Backbone, *, rank: int, targets: tuple[str, ...] | 
 
 
 def find_layers(backbone: Backbone, targets: tuple[str, ...] | None) -> dict[str, nn.Linear]:
-    """The linear layers of all blocks that ``targets`` name, by their full names, in the order they are listed.
+    """The linear layers of all blocks that ``targets`` name, by their full names, in the backbone's order.
 
     Raises:
-        ConfigError: a name that matches none; the message lists what there is.
+        ConfigError: a name matches no layer; the hint lists the layers that there are.
     """
     wanted = backbone.lora_targets if targets is None else targets
     paths = {id(module): path for path, module in backbone.core.named_modules()}
     found: dict[str, nn.Linear] = {}
-    known: dict[str, None] = {}  # names inside a block; a set that keeps its order
+    known: dict[str, None] = {}  # names of layers inside a block, as an ordered set
     for block in backbone.list_blocks():
         for name, layer in block.module.named_modules():
             if isinstance(layer, nn.Linear):
@@ -75,19 +77,20 @@ def find_layers(backbone: Backbone, targets: tuple[str, ...] | None) -> dict[str
     wrong = [repr(target) for target in wanted if not any(_ends_with(name, target) for name in known)]
     if wrong or not found:
         problem = f"{', '.join(wrong)}: no linear layer of a block has this name" if wrong else "must name some layers"
-        raise ConfigError(f"--lora-targets {problem}", hint=f"There are {', '.join(known)}.")
+        raise ConfigError(f"--lora-targets {problem}", hint=f"The linear layers of a block are {', '.join(known)}.")
     return found
 
 
 def _ends_with(name: str, target: str) -> bool:
+    """Whether the last parts of a dotted name are ``target``."""
     return bool(target) and f".{name}".endswith(f".{target}")
 
 
 def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wanted_by: str) -> Adapter:
-    """Put peft's layers around ``layers``, everything frozen, the new matrices in float32 and yet to be filled.
+    """Wrap ``layers`` in peft's LoRA layers and freeze everything. A and B are float32; the caller fills them.
 
     Raises:
-        ConfigError: peft is not installed; ``wanted_by`` is the option that asked for it.
+        ConfigError: peft is not installed; ``wanted_by`` is the option that needs it.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -102,12 +105,12 @@ def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wa
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
     assert {name: tuple(parameter.shape) for name, parameter in parameters.items()} == expected
-    assert sum(".lora_" in name for name in found) == len(expected), "peft chose other layers"
+    assert sum(".lora_" in name for name in found) == len(expected), "peft adapted other layers than asked for"
     return Adapter(rank, tuple(layers), parameters, backbone.record)
 
 
 def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int) -> dict[str, tuple[int, ...]]:
-    """Name in peft's file -> shape: A (rank, in) and B (out, rank) of each layer."""
+    """The shapes of A (rank, in) and B (out, rank) of each layer, by their names in peft's file."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, layer in layers.items():
         down, up = _names(name)
@@ -116,7 +119,7 @@ def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int) -> dict[str, t
 
 
 def peft_fields(layers: Iterable[str], *, rank: int) -> dict[str, Any]:
-    """What peft needs to build the same layers; what is not here takes its defaults, in any of its versions."""
+    """The fields of peft's config that build the same layers. Other fields keep the defaults of any peft version."""
     return {
         "base_model_name_or_path": None,
         "bias": "none",
@@ -132,4 +135,5 @@ def peft_fields(layers: Iterable[str], *, rank: int) -> dict[str, Any]:
 
 
 def _names(layer: str) -> tuple[str, str]:
+    """The names of A and B of a layer in peft's file."""
     return f"{_PREFIX}{layer}.lora_A.weight", f"{_PREFIX}{layer}.lora_B.weight"

@@ -1,4 +1,4 @@
-"""An adapter's folder: the two files that peft reads, and ``dmp.json``, which says whose adapter it is."""
+"""Read and write an adapter's folder: the two files that peft reads, and ``dmp.json``, which names the backbone."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors, read_safetensors, safetensors_bytes, staged_folder, write_bytes
 from .lora import Adapter, adapter_shapes, inject, peft_fields
 
-ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for both
+ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for its two files
 _CONFIG = "adapter_config.json"
-_RECORD = "dmp.json"  # peft does not look at it
+_RECORD = "dmp.json"  # peft ignores it
 _VERSION = 1
 
 
 def save_adapter(path: Path, adapter: Adapter, *, training: Mapping[str, Any]) -> None:
-    """Write the folder ``path`` for peft and for :func:`load_adapter`; the same bytes for the same content.
+    """Write the folder ``path`` for peft and for :func:`load_adapter`. The same content gives the same bytes.
 
-    A new folder appears by one rename. In one that is there already only the tensors differ (``training`` is kept in
-    their file), and that file is replaced in one step: a kill leaves a whole folder, old or new. A folder of another
-    adapter is removed first; a kill right then leaves none, and the next save writes it.
+    A new folder appears by one rename. If the folder is there already, only the file of the tensors differs, which also
+    holds ``training``. It is replaced in one step, so that a kill leaves the old or the new folder, and always a whole
+    one. A folder of another adapter is removed first: a kill right then leaves no folder, and the next save writes it.
 
     Raises:
-        ConfigError: the backbone was made in code, so nothing would say which one the adapter belongs to.
+        ConfigError: the backbone was made in code, so the folder could not name it.
     """
     if adapter.backbone is None:
         raise ConfigError("this adapter does not know its backbone", hint="Load it with load_backbone.")
@@ -55,7 +55,7 @@ def load_adapter(path: Path, backbone: Backbone) -> Adapter:
     """Put the adapter in the folder ``path`` into ``backbone``, frozen. All checks come before the first change.
 
     Raises:
-        CheckpointError: missing, damaged, made for another backbone, or with tensors that do not fit.
+        CheckpointError: the adapter is missing, damaged or made for another backbone, or its tensors do not fit.
         ConfigError: peft is not installed.
     """
     path = Path(path)
@@ -79,12 +79,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(
             f"cannot read {path}: {error.strerror or error}",
-            hint="Give with --adapter a folder that dmp train --method lora wrote.",
+            hint="Give --adapter a folder that dmp train --method lora wrote.",
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} where an object belongs")
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object")
     return content
 
 
@@ -96,14 +96,14 @@ def _read_record(path: Path) -> AdapterRecord:
     try:
         return AdapterRecord(**fields)
     except (ValidationError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be understood: {error}") from error
+        raise CheckpointError(f"cannot understand {path}: {error}") from error
 
 
 def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Linear]]:
-    """Rank and layers; a config that would have peft build anything else than dmp writes is refused."""
+    """The rank and the layers in peft's config. It is refused if it has any field that dmp would not write."""
     fields = _read_json(path)
     rank, names = fields.get("r"), fields.get("target_modules")
-    changed = CheckpointError(f"{path} is not as dmp train writes it", hint="Copy the adapter again.")
+    changed = CheckpointError(f"{path} is not as dmp train wrote it", hint="Copy the adapter again.")
     if type(rank) is not int or rank < 1 or not isinstance(names, list) or not names:
         raise changed
     if not all(isinstance(name, str) for name in names) or fields != peft_fields(names, rank=rank):
@@ -118,6 +118,7 @@ def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Line
 
 
 def _check_backbone(backbone: Backbone, record: AdapterRecord) -> None:
+    """Raise CheckpointError if the weights of ``backbone`` are not those that ``record`` describes."""
     if backbone.record is not None and backbone.stamp() == backbone.recorded_stamp:
         digest = backbone.record.digest
     else:
@@ -127,7 +128,7 @@ def _check_backbone(backbone: Backbone, record: AdapterRecord) -> None:
         raise CheckpointError(
             f"this adapter was trained on another backbone: {theirs.source} with digest {theirs.digest[:12]}…, "
             f"not {digest[:12]}…",
-            hint="Give that one with --backbone.",
+            hint="Give that backbone with --backbone.",
         )
 
 

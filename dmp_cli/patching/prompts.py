@@ -1,118 +1,53 @@
-"""The paper's method: a pool of prompts, a gate that reads the timestep, and their mixture. Knows no backbone.
+"""The paper's method: a pool of prompts p_i for each block, and their mixture. It knows no backbone.
 
-Letters: B batch, L prompted blocks, N prompts of a block (= its tokens), D width; on feature maps H x W prompts of C
-channels a block, and N those of the largest.
+    P = {p_i in R^(N x D) | i = 0..L-1}                        (Eq. 1: the pool of prompts)
+    x_{i+1} = Block_i(p_i + x_i)                               (Eq. 2: prompt tuning)
+    x_{i+1} = Block_i(sigma(G([t; i])) * p_i + x_i)            (Eq. 3: the mixture of prompts)
+
+x_i is the hidden state in front of block i, t the timestep embedding, G the gate (module ``gates``), sigma the softmax
+over the N prompts. The paper writes i as a superscript.
+
+Letters: B batch, L prompted blocks, N prompts of a block (one for each token), D width. On feature maps a block has
+H x W prompts of C channels, and N is H * W of the largest block.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import PatchConfig, PatchRecord
 from ..runtime import randomness
+from .gates import AttentionGate, Gating, LinearGate, default_top_k, select_hard
 from .interpolate import pool_weights
 
 _HALF = (torch.float16, torch.bfloat16)
-_TOP_SHARE = 0.75  # of the prompts
-
-
-class Gating(NamedTuple):
-    """What a gate says for a batch: the weights, and what the balance losses need of how they came about."""
-
-    weights: Tensor  # (B, L, N), or (1, L, N) where the gate reads nothing
-    logits: Tensor | None  # (B, L, N); None where the gate reads nothing
-    vector: Tensor  # (B, D), float32
 
 
 def add_mixture(hidden: Tensor, *, weights: Tensor, prompts: Tensor, strength: float = 1.0) -> Tensor:
-    """x_i + strength * sigma(G([t; i])) * p_i (Eq. 3), added in float32 whatever ``hidden`` (B, N, D) is kept in.
+    """Add a block's mixture to its input: x_i + strength * sigma(G([t; i])) * p_i (Eq. 3).
 
-    ``weights`` is (B, N, 1) or (1, N, 1), ``prompts`` (N, D); for maps ``hidden`` is (B, C, H, W), ``weights``
-    (B, 1, H, W) and ``prompts`` (1, C, H, W). Zero prompts return the value of ``hidden`` unchanged.
+    On tokens ``hidden`` x_i is (B, N, D), ``weights`` (B, N, 1) or (1, N, 1), ``prompts`` p_i (N, D). On feature maps
+    ``hidden`` is (B, C, H, W), ``weights`` (B, 1, H, W), ``prompts`` (1, C, H, W). The sum is computed in float32 even
+    if ``hidden`` is in half precision. Zero prompts leave the values of ``hidden`` as they are.
     """
     if hidden.dtype in _HALF:
         return torch.addcmul(hidden.float(), weights, prompts, value=strength).to(hidden.dtype)
     return torch.addcmul(hidden, weights, prompts, value=strength)
 
 
-def default_top_k(num_prompts: int) -> int:
-    """75 % of the prompts (192 of 256), at least one."""
-    return max(1, math.floor(_TOP_SHARE * num_prompts))
-
-
-def select_hard(weights: Tensor, *, top_k: int) -> Tensor:
-    """1 for the ``top_k`` largest of the last axis, 0 for the others (Table 4b); gradients pass to ``weights``."""
-    chosen = torch.zeros_like(weights).scatter_(-1, weights.topk(top_k, dim=-1).indices, 1.0)
-    # straight-through: the difference is exactly zero, its gradient is one
-    return chosen + (weights - weights.detach())
-
-
-class LinearGate(nn.Module):
-    """G of Eq. 3: one linear layer shared by all blocks, R^(D+1) -> R^N; the last input column is the block's index."""
-
-    def __init__(self, *, gate_width: int, num_prompts: int, num_blocks: int, reads_depth: bool, seed: int) -> None:
-        super().__init__()
-        self.num_blocks, self.reads_depth = num_blocks, reads_depth
-        inputs = gate_width + int(reads_depth)
-        weight, bias = _uniform_linear(inputs, num_prompts, seed=seed)
-        self.weight = nn.Parameter(weight)  # (N, D + 1), or (N, D) where the depth is not read
-        self.bias = nn.Parameter(bias)  # (N,)
-        self.register_buffer("depths", torch.arange(num_blocks, dtype=torch.float32)[:, None], persistent=False)
-        self.depths: Tensor  # (L, 1)
-
-    def forward(self, vector: Tensor) -> Tensor:
-        """Logits of all blocks at once, (B, L, N), or (B, 1, N) where they are the same for every block."""
-        if not self.reads_depth:
-            return F.linear(vector, self.weight, self.bias)[:, None]
-        # G([t; i]) = W_t t + b + i w: one product for all blocks, then a term of rank one in the depth
-        logits = F.linear(vector, self.weight[:, :-1], self.bias)[:, None]  # (B, 1, N)
-        return torch.addcmul(logits, self.depths, self.weight[:, -1])  # (B, L, N)
-
-
-class AttentionGate(nn.Module):
-    """Scores of prompts as queries against the timestep as key: s_n = (W_q p_n) . (W_k [t; i] + b) / sqrt(D).
-
-    Ours where the paper (Table 4a) is silent: with a single key, a softmax over keys would be 1 whatever the prompts
-    are, so the softmax runs over the prompts, and weighs them as the linear gate's does.
-    """
-
-    def __init__(self, *, gate_width: int, width: int, num_blocks: int, reads_depth: bool, seed: int) -> None:
-        super().__init__()
-        self.reads_depth = reads_depth
-        key, bias = _uniform_linear(gate_width + int(reads_depth), width, seed=seed)
-        query, _ = _uniform_linear(width, width, seed=seed, index=1)
-        self.query = nn.Parameter(query)  # W_q: (D, D)
-        self.key = nn.Parameter(key)  # W_k: (D, D_t + 1), or (D, D_t) where the depth is not read
-        self.bias = nn.Parameter(bias)  # (D,)
-        self.register_buffer("depths", torch.arange(num_blocks, dtype=torch.float32)[:, None], persistent=False)
-        self.depths: Tensor  # (L, 1)
-
-    def forward(self, vector: Tensor, prompts: Tensor) -> Tensor:
-        """Logits (B, L, N) for the gate's input (B, D_t) and the prompts (L, N, D) of all blocks."""
-        weight = self.key[:, :-1] if self.reads_depth else self.key
-        keys = F.linear(vector, weight, self.bias)[:, None]  # (B, 1, D)
-        if self.reads_depth:
-            keys = torch.addcmul(keys, self.depths.to(keys.dtype), self.key[:, -1])  # (B, L, D)
-        # (W_q p) . k = p . (W_q^T k): one vector a block and image instead of one a prompt
-        folded = (keys @ self.query).expand(-1, len(prompts), -1) / math.sqrt(prompts.shape[-1])
-        return torch.einsum("bld,lnd->bln", folded, prompts)
-
-
 class Patch(nn.Module):
-    """Prompts and gate: the learnt thing (paper, Section 3). Its parameters are exactly what training changes.
+    """The prompts p_i and the gate G: what DMP learns. Its parameters are exactly those that training changes.
 
     Args:
-        config: which variant.
-        hidden_shapes: (N, D) of each prompted block's prompts, in order; (H, W, C) for a backbone of feature maps.
-        gate_width: length D of the vector the gate reads.
-        seed: fixes what starts at random: the gate, and the prompts under ``init="random"``. Prompts otherwise start at
-            zero, so that a fresh patch changes nothing.
+        config: the variant of the method (Table 4).
+        hidden_shapes: shape of each prompted block's prompts, in order: (N, D), or (H, W, C) on feature maps.
+        gate_width: length D of the vector t that the gate reads.
+        seed: seed of the gate's first weights, and of the prompts under ``init="random"``. By default the prompts start
+            at zero (paper, "Zero-initialization"), so that a new patch changes nothing.
     """
 
     def __init__(
@@ -122,19 +57,20 @@ class Patch(nn.Module):
         self.config = config
         self.hidden_shapes = [tuple(shape) for shape in hidden_shapes]
         self.gate_width = gate_width
-        self.record: PatchRecord | None = None  # set by whoever reads it from a file or knows the backbone
+        self.record: PatchRecord | None = None  # set when the patch is read from a file or made for a recorded backbone
         starts = [_initial_prompts(config, shape, seed=seed, block=i) for i, shape in enumerate(self.hidden_shapes)]
-        self.prompts = nn.ParameterList([nn.Parameter(start) for start in starts])
+        self.prompts = nn.ParameterList([nn.Parameter(start) for start in starts])  # P of Eq. 1
         self.gate = self._build_gate(seed)
 
     def _build_gate(self, seed: int) -> LinearGate | AttentionGate | None:
-        num_blocks = len(self.hidden_shapes)
+        """The gate that ``config`` asks for; None, and the buffer ``constant``, for a variant without a gate."""
+        num_blocks, reads_depth = len(self.hidden_shapes), self.config.scope == "distinct"
         if self.config.gate == "attention" and num_blocks:
             return AttentionGate(
                 gate_width=self.gate_width,
                 width=self.hidden_shapes[0][-1],
                 num_blocks=num_blocks,
-                reads_depth=self.config.scope == "distinct",
+                reads_depth=reads_depth,
                 seed=seed,
             )
         if self.config.gate == "linear" and num_blocks:
@@ -142,10 +78,10 @@ class Patch(nn.Module):
                 gate_width=self.gate_width,
                 num_prompts=self.num_prompts,
                 num_blocks=num_blocks,
-                reads_depth=self.config.scope == "distinct",
+                reads_depth=reads_depth,
                 seed=seed,
             )
-        # Without a gate every prompt weighs 1 (Eq. 2), or 1/N: the mean weight that a softmax gives (control).
+        # Without a gate every weight is 1 (Eq. 2), or 1/N, which is the mean weight under a softmax (a control, ours).
         weight = self.config.gate_scale / max(1, self.num_prompts) if self.config.gate == "constant" else 1.0
         self.register_buffer("constant", torch.full((1, num_blocks, self.num_prompts), weight), persistent=False)
         self.constant: Tensor
@@ -153,30 +89,31 @@ class Patch(nn.Module):
 
     @property
     def num_prompts(self) -> int:
-        """N: prompts of a block, of the largest one on feature maps; 0 when no block is prompted."""
+        """N: the number of prompts of a block, on feature maps of the largest one; 0 if no block is prompted."""
         if self.grid is not None:
             return self.grid[0] * self.grid[1]
         return self.hidden_shapes[0][0] if self.hidden_shapes else 0
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(H, W) of the map that one gate gives for all blocks; None where prompts are tokens."""
+        """On feature maps, (H, W) of the map of weights that the gate gives for all blocks; None on tokens."""
         sides = [(shape[0], shape[1]) for shape in self.hidden_shapes if len(shape) == 3]
         return max(sides) if sides else None
 
     @property
     def top_k(self) -> int:
-        """How many prompts count as chosen: those that hard selection keeps, by default 75 % (192 of 256)."""
+        """How many prompts count as chosen: those that hard selection keeps, by default 75 % of N (192 of 256)."""
         return self.config.top_k or default_top_k(self.num_prompts)
 
     def num_parameters(self) -> int:
-        """L*N*D prompt values plus the gate's (D+1)*N + N (paper, Table 1)."""
+        """Number of parameters: L*N*D of the prompts plus (D+1)*N + N of the linear gate (paper, Table 1)."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, vector: Tensor, *, offset: Tensor | None = None) -> Gating:
-        """Gate weights of all blocks for ``vector`` (B, D), in float32 also inside autocast.
+        """Gate weights sigma(G([t; i])) of all blocks for ``vector`` t (B, D).
 
-        ``offset`` (B, 1, N) is added to the logits before the softmax: the noise of the authors' training.
+        They are computed in float32 inside autocast too: in bfloat16 a softmax over 256 prompts has only about a dozen
+        distinct values. ``offset`` (B, 1, N) is added to the logits: the noise of the authors' training.
         """
         with torch.autocast(vector.device.type, enabled=False):
             vector = vector.float() if vector.dtype in _HALF else vector
@@ -188,7 +125,7 @@ class Patch(nn.Module):
                 logits = self.gate(vector)  # (B, L, N) or (B, 1, N)
             logits = logits if offset is None else logits + offset
             size = (-1, len(self.hidden_shapes), -1)
-            weights = logits.softmax(-1)  # sigma(G([t; i])), over the prompts
+            weights = logits.softmax(-1)  # sigma(G([t; i])), over the N prompts
             if self.config.selection == "hard":
                 weights = select_hard(weights, top_k=self.top_k)
             elif self.config.gate_scale != 1:
@@ -196,10 +133,10 @@ class Patch(nn.Module):
             return Gating(weights.expand(size), logits.expand(size), vector)
 
     def spread(self, weights: Tensor) -> list[Tensor]:
-        """Gate weights (B, L, N) -> each block's own, to multiply its prompts: (B, N, 1), or (B, 1, H, W) on maps.
+        """Turn gate weights (B, L, N) into each block's factor for its prompts: (B, N, 1), or (B, 1, H, W) on maps.
 
-        One map serves all blocks, summed over the places that fall together in a block's smaller grid, so that every
-        block's weights still sum to one. Without a gate every weight is 1 on every grid.
+        On feature maps a block with a smaller grid gets the sums of the weights that fall on each of its places, so
+        that the weights of every block still sum to one. Without a gate every weight is 1 on every grid (Eq. 2).
         """
         if self.grid is None:
             return list(weights.unsqueeze(-1).unbind(1))
@@ -211,16 +148,9 @@ class Patch(nn.Module):
 
 
 def _initial_prompts(config: PatchConfig, shape: Sequence[int], *, seed: int, block: int) -> Tensor:
-    """Zeros (paper, "Zero-initialization"), or Xavier uniform: +-sqrt(6 / (N + D)), with N = H * W on maps."""
+    """First values of a block's prompts: zero (paper), or Xavier uniform, +-sqrt(6 / (N + D)); N = H * W on maps."""
     if config.init == "zero":
         return torch.zeros(*shape)
     bound = math.sqrt(6 / (math.prod(shape[:-1]) + shape[-1]))
     draws = randomness.generator("prompts", seed=seed, index=block).uniform(-bound, bound, tuple(shape))
     return torch.from_numpy(draws).float()
-
-
-def _uniform_linear(inputs: int, outputs: int, *, seed: int, index: int = 0) -> tuple[Tensor, Tensor]:
-    """Weight and bias as ``nn.Linear`` starts them, uniform in +-1/sqrt(inputs), from their own seed."""
-    draws = randomness.generator("gate", seed=seed, index=index).uniform(-1, 1, (outputs, inputs + 1)) / inputs**0.5
-    values = torch.from_numpy(draws).float()
-    return values[:, :-1].contiguous(), values[:, -1].contiguous()

@@ -23,3 +23,4 @@ from .html import (
     render as render,
 )
 from .image_grid import draw_image_grid as draw_image_grid
+from .markdown import markdown_table as markdown_table

@@ -1,4 +1,4 @@
-"""A blank matplotlib figure, axes placed in inches, PNG bytes; the colours and sizes that all figures share."""
+"""What all figures share: colours, text sizes, new figures, axes placed in inches, and PNG bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DPI = 200
 INK, FAINT = "#222222", "#6b6b6b"
 SMALL, TEXT, HEAD = 6.5, 8.0, 11.0  # points
-# Okabe and Ito's colours, which stay apart for colour-blind readers; yellow, too pale for a line, is left out.
+# The colours of Okabe and Ito, which colour-blind readers can tell apart, without yellow, which is too pale for lines.
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
@@ -27,7 +27,7 @@ class Box(NamedTuple):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A white figure in inches with its own canvas, so that pyplot's global state stays untouched."""
+    """A white figure of ``width`` x ``height`` inches. Its own canvas keeps pyplot's global state unchanged."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,14 +37,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def add_axes(figure: Figure, box: Box) -> Axes:
-    """Axes that fill ``box``."""
+    """Add axes that fill ``box`` to the figure."""
     width, height = figure.get_size_inches()
     bottom = height - box.top - box.height
     return figure.add_axes((box.left / width, bottom / height, box.width / width, box.height / height))
 
 
 def hide_spines(axes: Axes, sides: Sequence[str]) -> None:
-    """Leave out the frame's ``sides`` (top, right, bottom, left); the others become thin and grey."""
+    """Hide these ``sides`` of the frame (top, right, bottom, left); draw the other sides thin and grey."""
     for side in sides:
         axes.spines[side].set_visible(False)
     for spine in axes.spines.values():
@@ -52,8 +52,8 @@ def hide_spines(axes: Axes, sides: Sequence[str]) -> None:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG, DPI pixels an inch."""
+    """The figure as the bytes of a PNG, with ``DPI`` pixels per inch."""
     buffer = io.BytesIO()
-    # Without the library's version in it the same numbers give the same bytes.
+    # The library's version is left out, so that the same numbers always give the same bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Numbers over steps -> one diagram of named curves."""
+"""A diagram of named curves, such as losses over training steps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Series = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]  # name -> (x, y)
-_FEW_POINTS = 12
+_FEW_POINTS = 12  # curves with so few points get a marker at each of them
 
 
 def draw_curves(series: Series, *, xlabel: str, ylabel: str, title: str | None = None) -> bytes:
-    """Named curves (x, y) in one diagram, their names beside their ends. Values that are not finite leave a gap."""
+    """Draw named curves (x, y) in one diagram, as PNG bytes.
+
+    Each name stands beside the end of its curve. Values that are not finite leave a gap.
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(6.4, 3.7)
@@ -51,7 +54,7 @@ def draw_curves(series: Series, *, xlabel: str, ylabel: str, title: str | None =
 
 
 def _name_ends(axes: Axes, series: Series) -> None:
-    """Each curve's name beside its last finite value, moved apart where they would touch."""
+    """Write the name of each curve beside its last finite value; names that would overlap are moved apart."""
     bottom, top = axes.get_ylim()
     ends: list[tuple[float, str, str]] = []
     for line, (name, (_, y)) in zip(axes.lines, series.items(), strict=True):

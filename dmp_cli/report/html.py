@@ -1,7 +1,7 @@
-"""Numbers and pictures -> one self-contained HTML page: no network, no font of its own.
+"""One self-contained HTML page from texts, tables and pictures. It loads nothing from the network, not even a font.
 
-Where pictures have sliders, one script moves them, named by its hash in the page's policy; without it, or where a
-reader does not run scripts, every picture is still there.
+A page with sliders holds one script, which the page's content security policy allows by its hash. Readers who do not
+run scripts still see every picture.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What may stand in a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
+# Cells of a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
 _NUMBER = re.compile(r"[-+−±≈~<>]?\s*\d[\d,.]*(e[-+]?\d+)?(\s*±\s*\d[\d.]*)?\s*([%×]|[a-zA-Z]{1,3})?|[-–—]?|n/a")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text. The first column names its row; ``best`` marks cells by (row, column), counted from 0."""
+    """Rows of text. The first cell of a row names it. ``best`` holds the (row, column) of the best cells, from 0."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -29,16 +29,16 @@ class Table:
     best: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
-        assert all(len(row) == len(self.columns) for row in self.rows), "one cell a column"
+        assert all(len(row) == len(self.columns) for row in self.rows), "one cell per column"
 
     def numeric(self) -> list[bool]:
-        """For each column whether it holds numbers, which are set to the right."""
+        """For each column, whether it holds numbers, which are aligned to the right."""
         return [place > 0 and all(map(_is_number, column)) for place, column in enumerate(zip(*self.rows, strict=True))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A PNG; ``alt`` says in words what it shows. ``wide``: takes the whole width, and on a phone scrolls sideways."""
+    """A PNG. ``alt`` says in words what it shows. A ``wide`` picture takes the whole width and scrolls on a phone."""
 
     png: bytes
     alt: str
@@ -50,18 +50,18 @@ class Picture:
 
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        # They open the header chunk, which is always the first.
+        # They are the first fields of the header chunk, which is always the first chunk.
         width, height = struct.unpack(">II", self.png[16:24])
         return width, height
 
     def data_uri(self) -> str:
-        """The picture as the address of itself."""
+        """The picture as a data URI, an address that contains all its bytes."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two pictures of one size on top of each other; a slider says how much of ``after`` is seen."""
+    """Two pictures of the same size on top of each other. A slider sets how much of ``after`` is visible."""
 
     before: Picture
     after: Picture
@@ -69,25 +69,25 @@ class Comparison:
     caption: str = ""
 
     def __post_init__(self) -> None:
-        assert self.before.size() == self.after.size(), "they lie on top of each other"
+        assert self.before.size() == self.after.size(), "both pictures have the same size"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """Pictures of one size, one of them seen at a time; a slider over ``what`` says which."""
+    """Pictures of the same size, of which one is visible at a time. A slider, labelled ``what``, selects it."""
 
     pictures: Sequence[Picture]
-    names: Sequence[str]  # of each, such as its timestep
+    names: Sequence[str]  # one per picture, such as its timestep
     what: str
     caption: str = ""
 
     def __post_init__(self) -> None:
-        assert len(self.pictures) == len(self.names) > 0, "one name a picture"
+        assert len(self.pictures) == len(self.names) > 0, "one name per picture"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One heading and what stands under it, in the order of the fields. `Backticks` in paragraphs set code."""
+    """A heading and what stands below it, in the order of the fields. `Backticks` in paragraphs mark code."""
 
     heading: str
     paragraphs: Sequence[str] = ()
@@ -98,14 +98,14 @@ class Section:
     commands: str | None = None
 
     @property
-    def slides(self) -> bool:
-        """Whether it has a slider."""
+    def has_sliders(self) -> bool:
+        """Whether any part of the section has a slider."""
         return bool(self.comparisons or self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A whole page; ``provenance`` is the footer: what made the page, from what."""
+    """A whole page. ``provenance`` is the footer, which says how the page was made and from what."""
 
     title: str
     lead: str
@@ -114,7 +114,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one HTML file. All text is escaped; pictures are embedded."""
+    """The page as the text of one HTML file. All text is escaped and all pictures are embedded."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -124,13 +124,13 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _script() if any(section.slides for section in page.sections) else ""
+    script = _script() if any(section.has_sliders for section in page.sections) else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html").render(page=page, script=script, digest=digest) + "\n"
 
 
 def _script() -> str:
-    """What moves the sliders, as it stands between its tags."""
+    """The script of the sliders, without its tags."""
     return (resources.files(__package__) / "templates" / "sliders.js").read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Images side by side as one labelled PNG, pixels untouched."""
+"""A grid of images as one labelled PNG. The pixels of the images are not changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ELLIPSIS = "..."  # PIL's own font lacks the one-character form
 
 
 class _Labels(NamedTuple):
-    """What is written around the tiles, and in which font."""
+    """The texts around the tiles, and their font."""
 
     rows: Sequence[str]  # at the left
     heads: Sequence[str]  # above
@@ -30,17 +30,17 @@ class _Labels(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """Where everything goes, in pixels."""
+    """The sizes of the parts of a grid, in pixels."""
 
     width: int  # of a tile
     height: int  # of a tile
-    left: int  # room for the labels of the rows
-    top: int  # room for the heads
-    below: int  # room for the label under a tile
-    gap: int
+    left: int  # width of the row labels
+    top: int  # height of the heads
+    below: int  # height of the label below a tile
+    gap: int  # between tiles
 
     def place(self, row: int, column: int) -> tuple[int, int]:
-        """Left and top of a tile."""
+        """Left and top edge of a tile."""
         step = self.height + self.below + self.gap
         return self.left + self.gap + column * (self.width + self.gap), self.top + self.gap + row * step
 
@@ -58,11 +58,12 @@ def draw_image_grid(
     heads: Sequence[str] | None = None,
     scale: int | None = None,
 ) -> bytes:
-    """The first rows * columns of ``images``, uint8 (n, H, W, C) with C 1 or 3 or a list of (H, W, C), as one PNG.
+    """Draw the first rows * columns of ``images`` as one PNG.
 
-    ``labels``: one an image, below it, or one a row, at the left; ``heads``: one a column, above. Each pixel is
-    repeated ``scale`` times in both directions; None: as often as makes the shorter side 64 pixels or more, and wide
-    enough for the labels up to 128. Images of several sizes are centred; places without an image stay empty.
+    ``images`` are uint8, an array (n, H, W, C) or a list of (H, W, C), with C 1 or 3. ``labels`` are one per image,
+    drawn below it, or one per row, drawn at the left; ``heads`` are one per column, drawn above it. Each pixel is
+    repeated ``scale`` times in both directions. By default the shorter side becomes at least 64 pixels, and up to 128
+    where the labels need it. Images of several sizes are centred in their tiles; tiles without an image stay empty.
     """
     from PIL import Image, ImageDraw
 
@@ -95,7 +96,7 @@ def _as_tile(image: np.ndarray) -> Image:
 
 
 def _pick_scale(tiles: Sequence[Image], *, labels: Sequence[str]) -> int:
-    """The smallest factor that makes each side 64 pixels or more, and the labels fit up to 128 pixels."""
+    """The smallest factor with which each side has 64 pixels or more and, up to 128 pixels, the labels fit."""
     from PIL import ImageFont
 
     longest = max((ImageFont.load_default(_MIN_FONT).getlength(label) for label in labels), default=0)
@@ -110,7 +111,7 @@ def _sort_labels(
 
     font = ImageFont.load_default(min(22, max(_MIN_FONT, side // 8)))
     labels = list(labels or ())
-    assert len(labels) in (0, num_images, rows), "one label an image or one a row"
+    assert len(labels) in (0, num_images, rows), "one label per image or one per row"
     by_row = len(labels) == rows != num_images
     return _Labels(labels if by_row else (), list(heads or ()), () if by_row else labels, font)  # type: ignore[arg-type]
 
@@ -145,7 +146,7 @@ def _write_labels(draw: ImageDraw, words: _Labels, *, layout: _Layout, columns: 
 
 
 def _fit(label: str, font: FreeTypeFont, width: int) -> str:
-    """The label, cut with dots where it is wider than ``width`` pixels."""
+    """The label, shortened with dots if it is wider than ``width`` pixels."""
     if font.getlength(label) <= width:
         return label
     while label and font.getlength(label + _ELLIPSIS) > width:

@@ -1,8 +1,8 @@
-"""Where and how the process runs: devices, several processes, signals, and all randomness.
+"""How the process runs: devices, several processes, signals, and all random numbers.
 
 In: a device's name, the environment, a seed. Out: a torch device, a ``World``, a ``StopRequest``, generators.
 Only ``distributed`` may import torch.distributed. Start reading at ``randomness``: every random number is a function of
-what it is for.
+what it is used for.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Which device to run on, and in which precision."""
+"""Choosing the device, and the precision of matrix products on it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA, then MPS, then CPU; ``cpu``, ``cuda``, ``cuda:1``, ``mps`` are themselves.
+    """The device called ``name``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` is the first of CUDA, MPS, CPU.
 
     Raises:
-        ConfigError: a name that is no device, or a device that is not there.
+        ConfigError: ``name`` is not a kind of device, or this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -26,7 +26,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            f"--device {name}: no such kind of device", hint="Known: auto, cpu, cuda, cuda:N, mps."
+            f"--device {name}: no such kind of device", hint="Give auto, cpu, cuda, cuda:N or mps."
         ) from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
@@ -38,7 +38,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, dtype: Dtype) -> contextlib.AbstractContextManager[Any]:
-    """Matrix products in ``dtype``; weights, sums and the hidden state between blocks stay float32."""
+    """Context with matrix products in ``dtype``; weights, sums and the hidden state between blocks stay float32."""
     if dtype == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=HALF[dtype])
@@ -46,7 +46,7 @@ def autocast(device: torch.device, dtype: Dtype) -> contextlib.AbstractContextMa
 
 @contextlib.contextmanager
 def fast_matmul(device: torch.device) -> Iterator[None]:
-    """On CUDA, float32 matrix products inside use the TF32 units: eight times as fast, 10 bits of mantissa."""
+    """Context in which float32 matrix products on CUDA use TF32: eight times as fast, with a mantissa of 10 bits."""
     if device.type != "cuda":
         yield
         return

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, end. A second signal ends at once."""
+"""What Ctrl-C and SIGTERM do: the program finishes its step, saves and ends. A second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Context in which the first signal only sets ``number``, for a loop to see between two steps."""
+    """Context in which the first signal only sets ``number``, which a loop reads between two steps."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
             self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
         return self
 
@@ -32,12 +32,12 @@ class StopRequest:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
-            raise StoppedError("stopped at once, at the second signal", signal_number=number)
+            raise StoppedError("stopped at once by the second signal", signal_number=number)
         self.number = number
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end the program as an exception, so that half-written files are removed on the way out."""
+    """Let SIGTERM raise an exception, so that half-written files are removed before the program ends."""
 
     def receive(number: int, frame: FrameType | None) -> None:
         raise StoppedError("stopped by SIGTERM", signal_number=number)

@@ -1,12 +1,8 @@
-from .folder import Part as Part, SampleFolder as SampleFolder
+from .folder import SampleFolder as SampleFolder
+from .part import Part as Part
 from .plan import Plan as Plan, read_plan as read_plan
 from .prompt_file import read_prompts as read_prompts
 from .record import SampleRecord as SampleRecord, read_record as read_record, versions as versions
-from .sampler import (
-    build_scheduler as build_scheduler,
-    check_steps as check_steps,
-    chunks as chunks,
-    resolve as resolve,
-    sample as sample,
-)
+from .sampler import chunks as chunks, resolve as resolve, sample as sample
+from .scheduler import build_scheduler as build_scheduler, check_steps as check_steps
 from .tars import tars_in as tars_in

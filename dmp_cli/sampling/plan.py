@@ -1,7 +1,8 @@
-"""Which image is which: index -> seed, class or prompt, guidance. Written before the first image is drawn.
+"""The plan: which image is which, index -> seed, place, class or prompt, guidance.
 
-An image's noise at a step is a function of (seed, place, step), where the place is its index; where a seed stands
-beside a prompt or in a line of a plan, that seed counts its own images, so that it gives the same ones wherever it is.
+The noise of an image at a step is a function of (seed, place, step). The place is the image's index, unless a prompt or
+a line of a plan file has a seed of its own: then the images of that seed are counted from 0, so that they stay the same
+wherever the prompt or line stands. ``sample`` writes the plan before it draws the first image.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from ..errors import ConfigError
 
 
 class Item(NamedTuple):
-    """One image to be."""
+    """What fixes one image."""
 
     seed: int
     place: int
-    label: int | None  # class; None where the backbone takes none
-    prompt: str | None  # None where it reads no text
+    label: int | None  # class; None for a backbone without classes
+    prompt: str | None  # None for a backbone that reads no text
     guidance: float
 
 
 class Plan:
-    """The items of all indices: as a config says, classes and prompts in turn, or line by line as a file does."""
+    """The items of all indices: line by line from a plan file, else the classes or prompts of a config in turn."""
 
     def __init__(self, config: SampleConfig, lines: tuple[PlanLine, ...] | None = None) -> None:
         self.config, self.lines = config, lines
@@ -36,13 +37,13 @@ class Plan:
 
     @property
     def digest(self) -> str | None:
-        """SHA-256 over a file's lines; None where the config alone fixes the plan."""
+        """SHA-256 over the lines of a plan file; None when the config alone fixes the plan."""
         if self.lines is None:
             return None
         return hashlib.sha256("\n".join(line.model_dump_json() for line in self.lines).encode()).hexdigest()
 
     def item(self, index: int) -> Item:
-        """The image ``index``. Beyond the end of a file its lines come again: such images fill up the last chunk."""
+        """What fixes image ``index``. Beyond its end a file begins again: such images only fill up the last chunk."""
         return self._of_config(index) if self.lines is None else self._of_line(index % len(self.lines))
 
     def _of_line(self, index: int) -> Item:
@@ -64,33 +65,38 @@ class Plan:
         return Item(prompt.seed, index // len(config.prompts), label, prompt.text, guidance)
 
     def check(self, backbone: Backbone) -> None:
-        """Raise ConfigError, naming the line, where a file's plan does not suit ``backbone``, or has too few lines."""
+        """Check that a plan file suits ``backbone`` and has enough lines.
+
+        Raises:
+            ConfigError: it does not; the message names the line.
+        """
         if self.lines is None:
             return
         if len(self.lines) < self.config.num_images:
             raise ConfigError(f"-n {self.config.num_images}: the plan has {len(self.lines)} lines")
-        count, reads = backbone.num_classes, backbone.takes_text
+        num_classes, takes_text = backbone.num_classes, backbone.takes_text
         for number, line in enumerate(self.lines, start=1):
             place = f"line {number} of the plan"
-            if (line.prompt is not None) != reads:
-                raise ConfigError(f"{place}: this backbone {'reads text' if reads else 'reads no text'}")
-            if (line.label is not None) != (count > 0) or (line.label is not None and line.label >= count):
-                raise ConfigError(f"{place}: class {line.label}; this backbone knows {_classes(count)}")
+            if (line.prompt is not None) != takes_text:
+                raise ConfigError(f"{place}: this backbone {'reads text' if takes_text else 'reads no text'}")
+            if (line.label is not None) != (num_classes > 0) or (line.label is not None and line.label >= num_classes):
+                raise ConfigError(f"{place}: class {line.label}; this backbone knows {_classes(num_classes)}")
             if not backbone.has_null and line.guidance not in (None, 1):
                 raise ConfigError(f"{place}: guidance needs a null condition, which this backbone lacks")
 
     def text(self, count: int) -> str:
         """The first ``count`` items as JSON lines, which :func:`read_plan` reads as the same plan."""
-        return "".join(json.dumps(_said(index, self.item(index)), ensure_ascii=False) + "\n" for index in range(count))
+        rows = (_to_json(index, self.item(index)) for index in range(count))
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_plan(path: Path) -> tuple[PlanLine, ...]:
-    """A plan's file: a JSON object a line, ``{"seed": 7, "class": 3, "guidance": 1.5}`` or with ``"prompt"``.
+    """Read a plan file: one JSON object per line, such as ``{"seed": 7, "class": 3, "guidance": 1.5}``.
 
-    Every field may be left out but the class, or prompt, that the backbone takes.
+    A backbone that reads text needs ``"prompt"``, one with classes ``"class"``; every other field may be left out.
 
     Raises:
-        ConfigError: it cannot be read, or a line is no such object; it is named.
+        ConfigError: the file cannot be read, or a line is no such object; the message names the line.
     """
     try:
         rows = Path(path).read_text(encoding="utf-8").split("\n")
@@ -108,8 +114,8 @@ def _parse(row: str, *, place: str) -> PlanLine:
     except ValueError as error:
         raise ConfigError(f"{place} is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise ConfigError(f"{place} is no JSON object")
-    fields.pop("index", None)  # written for whoever reads it; lines count themselves
+        raise ConfigError(f"{place} is not a JSON object")
+    fields.pop("index", None)  # written for human readers; the number of the line is what counts
     try:
         return build(PlanLine, **{"label" if key == "class" else key: value for key, value in fields.items()})
     except ConfigError as error:
@@ -117,20 +123,20 @@ def _parse(row: str, *, place: str) -> PlanLine:
 
 
 def _places(lines: tuple[PlanLine, ...]) -> list[int]:
-    """The place of each line: its own; else its index, or for a seed of its own how often that came before."""
-    met: Counter[int] = Counter()
+    """The place of each line: the one it gives; else how often its own seed came before, or its index without one."""
+    seen: Counter[int] = Counter()
     found = []
     for index, line in enumerate(lines):
-        counted = index if line.seed is None else met[line.seed]
+        counted = index if line.seed is None else seen[line.seed]
         found.append(counted if line.place is None else line.place)
         if line.seed is not None:
-            met[line.seed] += 1
+            seen[line.seed] += 1
     return found
 
 
-def _said(index: int, item: Item) -> dict[str, Any]:
-    said = {"index": index, "seed": item.seed, "place": item.place, "class": item.label, "prompt": item.prompt}
-    return {**{key: value for key, value in said.items() if value is not None}, "guidance": item.guidance}
+def _to_json(index: int, item: Item) -> dict[str, Any]:
+    fields = {"index": index, "seed": item.seed, "place": item.place, "class": item.label, "prompt": item.prompt}
+    return {**{key: value for key, value in fields.items() if value is not None}, "guidance": item.guidance}
 
 
 def _classes(count: int) -> str:

@@ -1,7 +1,7 @@
-"""The file of ``--prompts``: one prompt a line, options at its end as kohya's trainers write them.
+"""The file given to ``--prompts``: one prompt per line, with options at its end as kohya's trainers write them.
 
-``a red fox --d 42 --l 7.5`` has the seed 42 and the guidance 7.5; empty lines and those that start with ``#``
-say nothing.
+``a red fox --d 42 --l 7.5`` has the seed 42 and the guidance 7.5. Empty lines and lines that start with ``#`` are
+passed over.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from ..config import Prompt
 from ..errors import ConfigError
 
 _FIELDS = {"d": "seed", "l": "guidance"}
-# What kohya's files may also hold, and what says it here.
-_ELSEWHERE = {"w": "--image-size", "h": "--image-size", "s": "--steps", "n": "nothing: negative prompts are not known"}
+# Other options that kohya's files may have, and what to do instead.
+_REFUSED = {
+    "w": "Give --image-size instead.",
+    "h": "Give --image-size instead.",
+    "s": "Give --steps instead.",
+    "n": "Negative prompts are not supported.",
+}
 _OPTION = re.compile(r"\s--(?=[a-zA-Z])")
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """The prompts of a file, in its order.
+    """The prompts of a file, in the order of its lines.
 
     Raises:
-        ConfigError: it cannot be read or holds none, or a line has an option that is not known or out of range.
+        ConfigError: the file cannot be read or holds no prompt, or an option is unknown or out of range.
     """
     path = Path(path)
     try:
@@ -36,7 +41,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     rows = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     found = tuple(_parse(line, place=f"{path}, line {number}") for number, line in rows if line and line[0] != "#")
     if not found:
-        raise ConfigError(f"--prompts {path} holds no prompt", hint="Write one a line.")
+        raise ConfigError(f"--prompts {path} holds no prompt", hint="Write one prompt per line.")
     return found
 
 
@@ -45,16 +50,16 @@ def _parse(line: str, *, place: str) -> Prompt:
     fields: dict[str, Any] = {"text": text.strip()}
     for option in options:
         key, _, value = option.partition(" ")
-        if key in _ELSEWHERE:
-            raise ConfigError(f"{place}: --{key} is said once for all images", hint=f"Instead: {_ELSEWHERE[key]}.")
+        if key in _REFUSED:
+            raise ConfigError(f"{place}: --{key} cannot be set for one prompt", hint=_REFUSED[key])
         if key not in _FIELDS:
             known = "--d SEED and --l GUIDANCE"
-            raise ConfigError(f"{place}: --{key} is not known", hint=f"A line may end with {known}.")
+            raise ConfigError(f"{place}: --{key} is unknown", hint=f"A line may end with {known}.")
         if _FIELDS[key] in fields:
             raise ConfigError(f"{place}: --{key} is given twice")
         fields[_FIELDS[key]] = value.strip()
     if not fields["text"]:
-        raise ConfigError(f"{place} has options and no text")
+        raise ConfigError(f"{place} has options but no text")
     try:
         return Prompt(**fields)
     except ValidationError as error:

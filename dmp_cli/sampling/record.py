@@ -1,28 +1,51 @@
-"""What a folder's samples.json says of how its images were made, whoever wrote it."""
+"""The file samples.json of a folder of samples: how its images were made, whoever wrote it."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import ConfigError
 from ..version import __version__
 
 
 class SampleRecord(NamedTuple):
-    """The parts of it; empty where it does not say."""
+    """The parts of samples.json; a part that the file lacks is empty."""
 
-    made: dict[str, Any]  # what fixes the images
-    sample: dict[str, Any]  # of that, the sampler's settings
-    origin: dict[str, Any]  # where and with what they were made
-    num_images: int | None  # images it was begun for
+    made: dict[str, Any]  # everything that fixes the images
+    sample: dict[str, Any]  # the sampler's settings, a part of ``made``
+    origin: dict[str, Any]  # where and with which versions they were made
+    num_images: int | None  # how many images the folder was begun for
 
     @property
     def is_bare(self) -> bool:
-        """Whether it says that the images come from a backbone without a patch or adapter."""
+        """Whether the record says that the images come from a backbone without a patch or adapter."""
         return bool(self.made) and self.made.get("patch") is None and self.made.get("adapter") is None
 
 
+def load_about(path: Path) -> dict[str, Any] | None:
+    """The content of the samples.json at ``path``; None when there is no such file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="Start again with --force.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} was not written by this tool", hint="Start again with --force.")
+    return content
+
+
 def read_record(content: Any) -> SampleRecord:
-    """The record in a samples.json, ``content`` as parsed; of one that other tools wrote, what is where ours has it."""
+    """The record in a samples.json, where ``content`` is the parsed file.
+
+    A file that another tool wrote is read as far as it has our structure.
+    """
     content = _table(content)
     made, count = _table(content.get("made")), content.get("num_images")
     sample, origin = _table(made.get("sample")), _table(content.get("origin"))
@@ -30,7 +53,7 @@ def read_record(content: Any) -> SampleRecord:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the pixels of new samples depend on."""
+    """The versions of the libraries that the pixels of new samples depend on, and of this tool."""
     import diffusers
     import torch
 

@@ -1,7 +1,10 @@
-"""From noise to images: a plan, in fixed chunks of consecutive indices, through diffusers' schedulers.
+"""Sampling, from noise to images: a plan's images in fixed chunks of consecutive indices, by diffusers' schedulers.
 
-Image i's noise at a step depends on (seed, its place, step) alone; see ``plan``. A chunk is always computed whole, also
-when only part of it is asked for, so that the bytes of an image depend on no interruption and on no number of images.
+The noise of an image at a step depends on (seed, place, step) alone; see ``plan``. A chunk is always computed whole,
+even when only part of it is asked for. So the bytes of an image depend neither on interruptions nor on how many images
+are asked for.
+
+B images in a chunk, (C, H, W) the shape of what the backbone denoises.
 """
 
 from __future__ import annotations
@@ -16,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
-from ..config import SampleConfig, ScheduleConfig
+from ..config import SampleConfig
 from ..data import to_uint8
-from ..diffusion import noise_betas
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
 from ..patching import PatchedBackbone
 from ..runtime import autocast, randomness
 from .plan import Item, Plan
+from .scheduler import build_scheduler, check_steps
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,23 @@ class Sample:
     """One finished image."""
 
     index: int
-    label: int | str | None  # class or prompt; None where the backbone takes none
+    label: int | str | None  # class or prompt; None for a backbone that takes neither
     pixels: np.ndarray  # uint8, (H, W, C)
 
 
 def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
-    """Fill in what depends on the backbone, and check the rest against it.
+    """``config`` with all that depends on the backbone filled in, and everything else checked against the backbone.
 
     Raises:
-        ConfigError: classes it does not know, prompts missing or given in vain, guidance without a null condition, or
-            steps the sampler cannot take.
+        ConfigError: unknown classes, missing or useless prompts, guidance without a null condition, or a number of
+            steps that the sampler cannot take.
     """
     if backbone.takes_text and not config.prompts and config.plan is None:
-        raise ConfigError("this backbone reads text, and there is none", hint="Give --prompt TEXT or --prompts FILE.")
+        raise ConfigError(
+            "this backbone reads text, and no prompt is given", hint="Give --prompt TEXT or --prompts FILE."
+        )
     if config.prompts and not backbone.takes_text:
-        raise ConfigError("--prompt and --prompts are for a backbone that reads text; this one does not")
+        raise ConfigError("--prompt and --prompts are for backbones that read text; this one does not")
     count = backbone.num_classes
     classes = config.classes or (tuple(range(count)) if count and config.plan is None else None)
     if classes and (not count or max(classes) >= count or min(classes) < 0):
@@ -57,35 +62,17 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     kinds = len(classes or config.prompts or ())
     if config.balanced and kinds and config.num_images % kinds:
         raise ConfigError(
-            f"--balanced: {config.num_images} images are no multiple of {kinds}",
+            f"--balanced: {config.num_images} images are not a multiple of {kinds}",
             hint=f"Give -n {(config.num_images // kinds + 1) * kinds}.",
         )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
-        raise ConfigError(f"--guidance-channels 3: this backbone has {backbone.sample_shape[0]}")
+        raise ConfigError(f"--guidance-channels 3: this backbone has only {backbone.sample_shape[0]}")
     check_steps(config, backbone.schedule.num_timesteps)
     return config.model_copy(update={"classes": classes})
 
 
-def check_steps(config: SampleConfig, num_timesteps: int) -> None:
-    """Raise ConfigError for steps that the sampler cannot take over ``num_timesteps``."""
-    # DPM++ works on one timestep more than it takes steps; two that are the same divide by zero.
-    limit = num_timesteps - 1 if config.sampler == "dpm++" else num_timesteps
-    if config.steps > limit:
-        raise ConfigError(
-            f"--steps {config.steps}: {config.sampler} takes at most {limit} over {num_timesteps} timesteps"
-        )
-    # DDIM takes equal strides down to 0. Where they begin far below the last timestep, pure noise is no place to start.
-    stride = num_timesteps // config.steps
-    if config.sampler == "ddim" and config.steps * stride < 0.9 * num_timesteps:
-        raise ConfigError(
-            f"--steps {config.steps}: ddim in strides of {stride} would start at timestep "
-            f"{(config.steps - 1) * stride} of {num_timesteps}",
-            hint=f"Give {num_timesteps // (stride + 1)} or {num_timesteps // stride} steps.",
-        )
-
-
 def chunks(config: SampleConfig) -> list[range]:
-    """The fixed chunks that cover indices 0..n-1; the last may reach beyond n."""
+    """The fixed chunks that cover the indices 0..n-1; the last chunk may reach beyond them."""
     size = config.batch_size
     return [range(start, start + size) for start in range(0, config.num_images, size)]
 
@@ -99,10 +86,13 @@ def sample(
     todo: list[range] | None = None,
     plan: Plan | None = None,
 ) -> Iterator[list[Sample]]:
-    """Yield the images of each chunk of ``todo`` (None: all), those below ``config.num_images`` only.
+    """Yield the images of each chunk of ``todo`` (None: of all chunks) whose index is below ``config.num_images``.
 
-    ``denoiser`` is the patched backbone, or the bare one; ``config`` must have gone through :func:`resolve`. ``plan``
-    says which image is which; None: as ``config`` does.
+    ``denoiser`` is the patched backbone or the bare one; ``config`` must come from :func:`resolve`. Without a ``plan``
+    the config says which image is which.
+
+    Raises:
+        DivergedError: an image is not finite.
     """
     plan = plan or Plan(config)
     call = torch.compile(denoiser, dynamic=False) if config.compile else denoiser
@@ -112,18 +102,18 @@ def sample(
         _check_finite(decoded, indices)
         images = to_uint8(decoded)
         yield [
-            Sample(index, _said_of(plan.item(index)), image)
+            Sample(index, _label_of(plan.item(index)), image)
             for index, image in zip(indices, images, strict=True)
             if index < config.num_images
         ]
 
 
-def _said_of(item: Item) -> int | str | None:
+def _label_of(item: Item) -> int | str | None:
     return item.label if item.prompt is None else item.prompt
 
 
 def _conditions(items: list[Item], backbone: Backbone) -> Tensor | None:
-    """The condition (B,) of the images: classes, or indices of captions."""
+    """The condition of the images, (B,): classes, or indices of captions; None for a backbone that takes neither."""
     if backbone.takes_text:
         return backbone.captions.indices([item.prompt for item in items if item.prompt is not None])
     labels = [item.label for item in items if item.label is not None]
@@ -141,7 +131,11 @@ def denoise(
     plan: Plan | None = None,
     call: Callable[..., Tensor] | None = None,
 ) -> Tensor:
-    """Latents (B, C, H, W) of the images ``indices``, from noise to x_0; ``call`` is the denoiser, perhaps compiled."""
+    """Denoise the images ``indices`` from pure noise to x_0, (B, C, H, W).
+
+    ``clips``: whether the guess of x_0 is clipped to [-1, 1] at every step. ``call`` is the compiled denoiser; None
+    calls ``denoiser`` itself.
+    """
     device, plan = backbone.device, plan or Plan(config)
     items = [plan.item(index) for index in indices]
     scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
@@ -161,25 +155,25 @@ def denoise(
                 guidance=guidance,
             )
         extra: dict[str, Any] = {}
-        if config.sampler == "ddpm":  # only it adds noise, and only it knows what to do with a learned variance
+        if config.sampler == "ddpm":  # the only sampler that adds noise, and that uses a learned variance
             extra["generator"] = [
                 randomness.torch_generator("sample", seed=item.seed, step=step, index=item.place) for item in items
             ]
         else:
             output = output[:, : x.shape[1]]
-        if config.sampler == "ddim":  # a clipped x_0 needs the noise that goes with it, as in the original sampler
+        if config.sampler == "ddim":  # as in the original sampler, eps is computed again from the clipped x_0
             extra["use_clipped_model_output"] = clips
         x = scheduler.step(output, timestep, x, **extra).prev_sample
     return x
 
 
 def _gates_at(denoiser: nn.Module, timestep: int) -> contextlib.AbstractContextManager[None]:
-    """All images of a step share its timestep, so that a patch's gate weights need computing once for all chunks."""
+    """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
     return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
 
 
 def _is_guided(timestep: int, config: SampleConfig, backbone: Backbone) -> bool:
-    """Whether ``timestep`` lies in the guidance interval (Kynkäänniemi et al. 2024): outside, one forward is enough."""
+    """Whether ``timestep`` lies in the guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
     low, high = config.guidance_interval
     return low <= timestep / (backbone.schedule.num_timesteps - 1) <= high
 
@@ -194,39 +188,20 @@ def predict(
     config: SampleConfig,
     guidance: Tensor | None = None,
 ) -> Tensor:
-    """One prediction in float32; where guided, eps = eps_null + w (eps_cond - eps_null) on the guided channels.
+    """One prediction (B, C', H, W) in float32; C' is C, or 2 C with a learned variance.
 
-    ``guidance`` is w (B,) of each image; None: ``config.guidance`` for all.
+    Classifier-free guidance: eps = eps_null + w (eps_cond - eps_null) on the guided channels. ``guidance`` is w for
+    each image, (B,); None: ``config.guidance`` for all images.
     """
     timesteps = torch.full((len(x),), timestep, device=x.device)
     scale = torch.full((len(x),), config.guidance) if guidance is None else guidance
-    if condition is None or bool((scale == 1).all()):  # on the CPU still: nothing waits for a GPU
+    if condition is None or bool((scale == 1).all()):  # ``scale`` is still on the CPU, so nothing waits for a GPU
         return denoiser(x, timesteps, condition).float()
     both = torch.cat([condition, backbone.null_condition(len(x))])
     conditional, null = denoiser(torch.cat([x, x]), torch.cat([timesteps, timesteps]), both).float().chunk(2)
     guided = 3 if config.guidance_channels == "3" else x.shape[1]
     epsilon = null[:, :guided] + scale.to(x.device)[:, None, None, None] * (conditional[:, :guided] - null[:, :guided])
     return torch.cat([epsilon, conditional[:, guided:]], dim=1)
-
-
-def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_sigma: bool, clips: bool) -> Any:
-    """A scheduler of diffusers set up so that its numbers are those of the original samplers, tables in float64."""
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-
-    betas = noise_betas(schedule)
-    common: dict[str, Any] = {"num_train_timesteps": schedule.num_timesteps, "trained_betas": betas.tolist()}
-    common["prediction_type"] = schedule.prediction
-    if config.sampler == "ddpm":
-        variance = "learned_range" if learns_sigma else "fixed_small"
-        scheduler = DDPMScheduler(**common, clip_sample=clips, variance_type=variance, timestep_spacing="linspace")
-    elif config.sampler == "ddim":
-        scheduler = DDIMScheduler(**common, clip_sample=clips, timestep_spacing="leading", set_alpha_to_one=True)
-    else:
-        scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", timestep_spacing="linspace")
-    scheduler.betas, scheduler.alphas = betas, 1 - betas
-    scheduler.alphas_cumprod = (1 - betas).cumprod(0)
-    scheduler.set_timesteps(config.steps)
-    return scheduler
 
 
 def _check_finite(images: Tensor, indices: range) -> None:

@@ -1,4 +1,7 @@
-"""Samples kept in tar files instead of one file each: a webdataset of ``NNNNNN.png`` and its class or caption."""
+"""Samples that are kept in tar files instead of single files: a webdataset of ``NNNNNN.png`` and its class or caption.
+
+A tar holds one group of ``GROUP`` consecutive images: group k begins with image k * GROUP.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from filelock import FileLock
 from ..errors import DataError
 from ..storage import staged_file
 
-GROUP = 1000  # images in one tar: group k holds those from k * GROUP on
-Places = dict[str, tuple[int, int]]  # name of an image -> where its bytes begin in the tar, and how many they are
+GROUP = 1000  # images in one tar
+Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
 _TAR = re.compile(r"samples-(\d{5,})\.tar")
 
 
@@ -25,71 +28,73 @@ def tars_in(path: Path) -> list[Path]:
 
 
 class SampleTars:
-    """The tars in one folder of samples. An image lies in a tar, or beside it until its group is complete."""
+    """The tars in one folder of samples. An image is a single file until its group is complete, then in a tar."""
 
     def __init__(self, path: Path, *, plan: Path, lock: Path) -> None:
+        """``plan`` is the folder's plan.jsonl; a tar is written only while the file ``lock`` is locked."""
         self.path, self._plan, self._lock = path, plan, lock
-        self._listed: dict[Path, tuple[tuple[int, int], Places]] = {}
+        self._listed: dict[Path, tuple[tuple[int, int], Places]] = {}  # tar -> its (time, size) when listed, and images
 
     def paths(self) -> list[Path]:
         """The tars that are there, in the order of their images."""
         return tars_in(self.path)
 
     def names(self) -> set[str]:
-        """Names of the images in all tars. Raises DataError for one that cannot be read."""
+        """Names of the images in all tars. Raises DataError for a tar that cannot be read."""
         return set().union(*(self._places(path) for path in self.paths()))
 
     def read(self, index: int) -> bytes:
-        """The file of image ``index``. Raises DataError when it is in no tar."""
+        """The PNG file of image ``index``. Raises DataError when it is in no tar."""
         path = self._tar_of(index // GROUP)
         name = f"{index:06d}.png"
         place = self._places(path).get(name)
         if place is None:
             raise DataError(f"there is no {name} in {path}")
-        with path.open("rb") as file:  # a tar read by names would be searched from its beginning each time
+        with path.open("rb") as file:  # by offset: tarfile would search the tar from its beginning for every image
             file.seek(place[0])
             return file.read(place[1])
 
     def pack(self, groups: Iterable[int], *, count: int) -> None:
-        """Put the images of ``groups`` into their tars, where all of a group below ``count`` are there.
+        """Put the images of ``groups`` into their tars, where all images of a group below ``count`` are there.
 
-        Whole or not at all: until a tar has appeared, its images stay beside it. Any process may do it at any time.
+        A tar appears whole or not at all; until it has appeared, its images stay single files. Any process may call
+        this at any time.
         """
         for group in groups:
             members = range(group * GROUP, min((group + 1) * GROUP, count))
-            if all(self._beside(index).exists() for index in members) or self._tar_of(group).exists():
+            if all(self._single(index).exists() for index in members) or self._tar_of(group).exists():
                 with FileLock(self._lock):
                     self._pack(group, members)
 
     def _pack(self, group: int, members: Sequence[int]) -> None:
         packed = self._places(self._tar_of(group)) if self._tar_of(group).exists() else {}
-        beside = [index for index in members if self._beside(index).exists()]
-        if not beside or not all(self._beside(i).exists() or self._beside(i).name in packed for i in members):
+        single = [index for index in members if self._single(index).exists()]
+        if not single or not all(self._single(i).exists() or self._single(i).name in packed for i in members):
             return
-        # Images beyond those that were asked for this time stay.
+        # Images in the tar beyond those that were asked for this time stay in it.
         members = sorted({*members, *(int(name.removesuffix(".png")) for name in packed)})
         notes = self._notes(members)
         with staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
             for index in members:
-                path = self._beside(index)
+                path = self._single(index)
                 _add(archive, path.name, path.read_bytes() if path.exists() else self.read(index))
                 for suffix, text in notes.get(index, {}).items():
                     _add(archive, f"{index:06d}.{suffix}", text.encode())
-        for index in beside:
-            self._beside(index).unlink(missing_ok=True)
+        for index in single:
+            self._single(index).unlink(missing_ok=True)
 
     def _notes(self, members: Sequence[int]) -> dict[int, dict[str, str]]:
-        """What the plan says of images, by the suffix under which a webdataset keeps it."""
+        """Class and prompt of the images ``members`` in the plan, by the suffix that webdataset has for them."""
         found: dict[int, dict[str, str]] = {}
         for line in self._plan.read_text(encoding="utf-8").splitlines():
             item = json.loads(line)
             if item["index"] in members:
-                said = {"cls": item.get("class"), "txt": item.get("prompt")}
-                found[item["index"]] = {suffix: str(value) for suffix, value in said.items() if value is not None}
+                values = {"cls": item.get("class"), "txt": item.get("prompt")}
+                found[item["index"]] = {suffix: str(value) for suffix, value in values.items() if value is not None}
         return found
 
     def _places(self, path: Path) -> Places:
-        """The images in a tar. Raises DataError for one that cannot be read."""
+        """The images in a tar. Raises DataError for a tar that cannot be read."""
         try:
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
@@ -103,7 +108,8 @@ class SampleTars:
                 f"cannot read {path}: {error}", hint="Remove it and run again: its images are drawn anew."
             ) from error
 
-    def _beside(self, index: int) -> Path:
+    def _single(self, index: int) -> Path:
+        """Where image ``index`` is while it is a single file."""
         return self.path / f"{index:06d}.png"
 
     def _tar_of(self, group: int) -> Path:
@@ -111,6 +117,6 @@ class SampleTars:
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    entry = tarfile.TarInfo(name)  # no time and no owner: the same images are the same tar
+    entry = tarfile.TarInfo(name)  # without time and owner, so that the same images give the same tar
     entry.size, entry.mode = len(data), 0o644
     archive.addfile(entry, io.BytesIO(data))

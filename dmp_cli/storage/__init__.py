@@ -1,6 +1,6 @@
-"""How bytes reach the disk, and how weights are read from it.
+"""Writing files to the disk, and reading the weight files of other projects from it.
 
-In: bytes, tensors and paths. Out: files that appear whole or not at all, and the tensors of foreign weight files.
+In: bytes, tensors and paths. Out: files that appear whole or not at all, and the tensors in weight files.
 Nothing is ever loaded by executing it. Start reading at ``atomic`` (``write_bytes``), then ``weights``.
 """
 

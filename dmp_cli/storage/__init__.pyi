@@ -14,6 +14,7 @@ from .atomic import (
     write_many as write_many,
     write_text as write_text,
 )
+from .diffusers_folder import peek_config as peek_config
 from .hf_transformers import reason_of as reason_of, transformers_for as transformers_for
 from .torchscript import open_torchscript as open_torchscript
 from .weights import (
@@ -24,7 +25,6 @@ from .weights import (
     Weights as Weights,
     digest_tensors as digest_tensors,
     load_strictly as load_strictly,
-    peek_config as peek_config,
     read_safetensors as read_safetensors,
     read_weights as read_weights,
 )

@@ -1,4 +1,9 @@
-"""Files and folders that appear whole or not at all: write beside, fsync, rename."""
+"""Files and folders that appear whole or not at all: write a partial file beside the target, fsync, rename.
+
+The partial file of ``NAME`` is always ``.NAME.partial``, so that what a killed process left is overwritten by the next
+write. Two processes must therefore never write one path at the same time, nor remove what the other is writing:
+processes that share a folder hold a lock for both.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +30,14 @@ _WRITERS = 8
 
 
 def home_folder() -> Path:
-    """Where this tool keeps what several runs use: ``$DMP_HOME``, by default in the user's data folder."""
+    """The folder for files that several runs use: ``$DMP_HOME``, or by default a folder in the user's data folder."""
     import platformdirs
 
     return Path(os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False))
 
 
 def make_folder(path: Path, *, of: Path | None = None) -> None:
-    """Make a folder and those above it, unless they are there. DMPError, naming it or ``of``, when that cannot be."""
+    """Make a folder and its parents, unless they exist. Raises DMPError, which names it or ``of``, when that fails."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -40,7 +45,11 @@ def make_folder(path: Path, *, of: Path | None = None) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` in one step; on any failure the old file stays and nothing else is left."""
+    """Replace the file ``path`` by ``data`` in one step. On any failure the old file stays and nothing else is left.
+
+    Raises:
+        DMPError: it cannot be written.
+    """
     path = Path(path)
     make_folder(path.parent, of=path)
     _replace(path, data)
@@ -48,10 +57,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Like :func:`write_bytes` for several files of one folder, by name: each whole or not at all, not all at once."""
+    """Like :func:`write_bytes`, for several files of one folder by name. Each file is replaced in a step of its own."""
     folder = Path(folder)
     make_folder(folder)
-    # Waiting for the disk is most of the time, and files can wait together.
+    # Most of the time goes into waiting for the disk, and several files can wait at once.
     with ThreadPoolExecutor(_WRITERS) as writers:
         for written in [writers.submit(_replace, folder / name, data) for name, data in contents.items()]:
             written.result()
@@ -67,7 +76,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to; it takes the name ``path`` when the block ends without an error, else it is removed."""
+    """A path to write to; it is renamed to ``path`` when the block ends without an error, else it is removed."""
     partial = path.parent / f".{path.name}{PARTIAL}"
     try:
         yield partial
@@ -81,7 +90,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append lines to a file that one process writes, after whatever a kill has left of its last line."""
+    """Append lines to a file that only one process writes; a last line that a kill cut short is ended first."""
     try:
         with open(path, "ab+") as file:
             if file.tell():
@@ -96,7 +105,7 @@ def append_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
-    """A path to write to, at any length; it takes the name ``path`` when the block ends without an error."""
+    """Like :func:`write_bytes`, for data too large to hold in memory: write to the path that this yields."""
     path = Path(path)
     with _beside(path) as partial:
         yield partial
@@ -119,17 +128,21 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     from safetensors.torch import save
 
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    # The library writes metadata in the order of a hash table, which changes from call to call; so it goes in here.
+    # The library writes metadata in the order of a hash table, which changes from call to call; so we write it here.
     (length,) = struct.unpack("<Q", data[:8])
     header = {"__metadata__": dict(metadata)} | json.loads(data[8 : 8 + length])
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
 @contextlib.contextmanager
 def staged_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the name ``path`` by one rename when the block ends without an error."""
+    """A folder to fill; it is renamed to ``path`` when the block ends without an error, else it is removed.
+
+    Raises:
+        DMPError: it cannot be written, or ``path`` is a folder that is not empty.
+    """
     path = Path(path)
     partial = path.parent / (path.name + PARTIAL)
     try:
@@ -148,7 +161,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what a killed process left half-written directly in ``folder``."""
+    """Remove partial files and folders directly in ``folder``, which no other process may be writing to."""
     for entry in Path(folder).glob(f"*{PARTIAL}"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
@@ -168,7 +181,7 @@ def sha256_of(path: Path) -> str:
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise ConfigError when ``path`` exists and ``force`` is off.
 
-    An empty folder counts as not existing; so does one that holds only what a killed process left half-written.
+    An empty folder counts as not existing, and so does a folder that holds only partial files of a killed process.
     """
     path = Path(path)
     if force or not path.exists() or (path.is_dir() and all(inner.name.endswith(PARTIAL) for inner in path.iterdir())):
@@ -185,8 +198,8 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    # Some systems and network disks cannot sync a folder. What is in it is whole all the same; a crash may only bring
-    # back what was there before, so that is no reason to call the write failed.
+    # Some systems and network disks cannot sync a folder. The files in it are whole all the same: at most, a crash of
+    # the machine brings back the old files. So the write has not failed.
     with contextlib.suppress(OSError):
         _sync_file(path)
 

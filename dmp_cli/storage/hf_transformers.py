@@ -1,4 +1,4 @@
-"""Models of transformers from folders, quietly and without the network; this is its only importer."""
+"""The transformers library, imported here only: without progress bars, and with a clear error where it is missing."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ..errors import ConfigError
 
 @contextlib.contextmanager
 def transformers_for(what: str) -> Iterator[Any]:
-    """The library, its progress bars off, which would be drawn over ours.
+    """Context that gives the library, with its progress bars off: they would be drawn over ours.
 
     Raises:
-        ConfigError: it is not installed, and ``what`` needs it.
+        ConfigError: it is not installed; ``what`` is the beginning of the message, such as "text encoders need".
     """
     try:
         import transformers
     except ImportError as error:
         raise ConfigError(f"{what} transformers", hint="pip install 'dmp-cli[text]'") from error
-    drawn = transformers.utils.logging.is_progress_bar_enabled()
+    shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
         yield transformers
     finally:
-        if drawn:
+        if shown:
             transformers.utils.logging.enable_progress_bar()
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what transformers says of damage: OSError, ValueError, KeyError, SafetensorError, ..."""
+    """The first line of an error that transformers raises for a damaged file, or the error's type if it has no text."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

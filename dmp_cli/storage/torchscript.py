@@ -1,4 +1,4 @@
-"""TorchScript files from anyone, opened and inspected so that neither opening nor calling them touches a file."""
+"""TorchScript files from any source, inspected so that neither opening nor calling a network touches other files."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ import torch
 
 from ..errors import MetricError
 
-_FLATBUFFER = b"PTMF"  # at bytes 4..8; torch would then read the file in another way than as the zip that was inspected
-# torch runs __setstate__ while it loads, and a torch.classes object unpacks itself by code of its own.
+_FLATBUFFER = b"PTMF"  # at bytes 4..8; torch would then not read the file as the zip that was inspected
+# torch runs __setstate__ while it loads a file, and a torch.classes object unpacks itself with code of its own.
 _RUNS_ON_LOADING = re.compile(rb"__setstate__|torch\.classes")
 _FILE_ARGUMENT = re.compile(r"\bstr\??(\[\])? \w*(file|path|dir|url)\w*", re.IGNORECASE)
-# Calls whose body is not in the graph, so that what they do cannot be seen from here.
+# Calls whose body is not in the graph, so that it cannot be inspected.
 _OPAQUE = {"prim::CallMethod", "prim::CallFunction", "prim::PythonOp"}
 _HINT = "Export the network again with torch.jit.trace; tracing keeps tensor operators only."
 
 
 def open_torchscript(path: Path, *, device: str = "cpu") -> Any:
-    """The network of a TorchScript file in eval mode, after a look at all that it would do.
+    """The network of a TorchScript file, in eval mode, after every operation in it was inspected.
 
-    TorchScript runs in torch's own interpreter, not in Python, but a few of its operators read or write files and
-    some code runs while the file loads. Raises MetricError for a file with any of those, and for one that is none.
+    TorchScript runs in torch's own interpreter, not in Python. But a few of its operators read or write files, and some
+    code runs while a file is loaded.
+
+    Raises:
+        MetricError: the file has such operators or code, or is not a TorchScript file.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
         _refuse_code_that_runs_on_loading(path, data)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*torch.jit"
-            )  # a DeprecationWarning or FutureWarning, by version
+            # a DeprecationWarning or a FutureWarning, depending on torch's version
+            warnings.filterwarnings("ignore", message=".*torch.jit")
             network = torch.jit.load(io.BytesIO(data), map_location=device).eval()
-        # Hooks of inner modules are part of the graph; those of the outermost run around it.
+        # Hooks of inner modules are part of the graph; hooks of the outermost module run around it.
         hooked = bool(network._forward_hooks or network._forward_pre_hooks)
         graph = network.inlined_graph
     except (OSError, RuntimeError, AttributeError) as error:
@@ -63,7 +65,7 @@ def _refuse_code_that_runs_on_loading(path: Path, data: bytes) -> None:
 
 
 def _nodes(block: Any) -> Iterator[Any]:
-    """Every node of a graph, those inside branches, loops and forked subgraphs included."""
+    """Every node of a graph, including the nodes inside branches, loops and forked subgraphs."""
     for node in block.nodes():
         yield node
         for inner in node.blocks():

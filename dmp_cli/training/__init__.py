@@ -1,6 +1,6 @@
-"""One training loop for every method, which can be killed anywhere and continued.
+"""One training loop for all methods. A run can be killed at any moment and continued.
 
-In: a ``TrainConfig``, images and a ``Trainee``. Out: one ``Progress`` a step, and the files of a run.
+In: a ``TrainConfig``, images and a ``Trainee``. Out: one ``Progress`` per step, and the files of a run.
 Start reading at ``trainer`` (``train``), then ``loop`` (one step) and ``methods`` (what each method learns).
 """
 

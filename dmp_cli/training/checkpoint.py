@@ -1,6 +1,7 @@
-"""What a resume needs, saved as one unit: a folder per checkpoint that appears by one rename, its manifest inside.
+"""Checkpoints: everything that a resumed run needs, saved as one unit.
 
-Random state is not part of it: all noise, timesteps and data order are functions of (seed, step, index).
+A checkpoint is a folder with a manifest. It appears by one rename, so it is either complete or absent. Random state is
+not saved: the noise, the timesteps and the data order are functions of (seed, step, index).
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class RunState:
-    """One moment of a run: everything that later steps depend on."""
+    """The state of a run after some step: everything that later steps depend on."""
 
     step: int  # steps done
     learnt: Tensors
-    helpers: Tensors  # trained beside it, such as W_noise
+    helpers: Tensors  # trained too, but not part of the learnt file, such as W_noise
     optimizer: Tensors
     ema: Tensors = field(default_factory=dict)
-    scaler: dict[str, Any] = field(default_factory=dict)  # fp16 loss scaling; empty otherwise
+    scaler: dict[str, Any] = field(default_factory=dict)  # state of the fp16 loss scaling; empty for other dtypes
 
 
 def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
-    """Write ``folder/step-NNNNNNNN`` whole or not at all, then drop all but the ``keep`` newest up to this one.
+    """Write ``folder/step-NNNNNNNN`` as a whole or not at all; then keep only the ``keep`` newest, this one included.
 
-    Later ones go too: they were damaged, or the run would have gone on from there.
+    Checkpoints of later steps are removed too: they must be damaged, or the run would have continued from them.
     """
     folder = Path(folder)
     target = folder / f"step-{state.step:08d}"
@@ -52,8 +53,8 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
         with staged_folder(target) as staged:
             _write(staged, state)
     found = list_states(folder)
-    here = found.index(target) + 1
-    for other in [*found[: max(0, here - keep)], *found[here:]]:
+    end = found.index(target) + 1
+    for other in [*found[: max(0, end - keep)], *found[end:]]:
         shutil.rmtree(other, ignore_errors=True)
     return target
 
@@ -75,10 +76,12 @@ def list_states(folder: Path) -> list[Path]:
 
 
 def load_newest(folder: Path, *, warn: Callable[[str], None]) -> RunState | None:
-    """The newest checkpoint that is whole; each damaged one before it is named through ``warn``. None: there is none.
+    """The newest checkpoint that is not damaged, or None if the folder has no checkpoint.
+
+    ``warn`` is called with a message for each damaged checkpoint that is passed over.
 
     Raises:
-        CheckpointError: there are checkpoints, and every one is damaged.
+        CheckpointError: all checkpoints in the folder are damaged.
     """
     remove_partials(folder)
     paths = list_states(folder)
@@ -99,7 +102,10 @@ def _load(path: Path) -> RunState:
 
 
 def _check(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint of which every byte is as it was written."""
+    """The manifest of a checkpoint, after checking that no byte of it has changed.
+
+    Raises one of ``_DAMAGE`` if the checkpoint is incomplete or changed.
+    """
     manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     if manifest.pop("seal", None) != _seal(manifest):
         raise CheckpointError(f"{_MANIFEST} was changed after it was written")
@@ -122,13 +128,13 @@ def _seal(manifest: dict[str, Any]) -> str:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:
-    """An optimizer's state as flat tensors named ``INDEX.KEY``."""
+    """The state of an optimizer as flat tensors, named ``INDEX.KEY`` after the index of the parameter."""
     states = optimizer.state_dict()["state"]
     return {f"{i}.{key}": torch.as_tensor(value) for i, state in states.items() for key, value in state.items()}
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: Tensors) -> None:
-    """The inverse of :func:`pack_optimizer`, into an optimizer over the same parameters."""
+    """Load the tensors of :func:`pack_optimizer` into an optimizer with the same parameters."""
     state: dict[int, Tensors] = {}
     for name, value in packed.items():
         index, key = name.split(".", 1)

@@ -1,7 +1,7 @@
-"""What stops a run that cannot succeed, watched without making the device wait.
+"""The guard of a run, which stops a run that cannot succeed, without making the device wait.
 
-Counts live on the device. They are read a few steps late from a copy that is certainly finished by then, so that
-neither the host nor the device waits; a step that is not finite changes nothing, so being late costs nothing.
+The counts stay on the device. They are read some steps later, from a copy that is surely finished by then, so neither
+the host nor the device waits. The delay is harmless, because a step that is not finite changes nothing.
 """
 
 from __future__ import annotations
@@ -16,35 +16,43 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..errors import DivergedError, DMPError
 
-_LAG = 8  # steps between a count and its reading, on a GPU
-_STILL = 100  # steps after warm-up without any gradient before a run is given up
+_LAG = 8  # steps between counting and reading, on a GPU
+_PATIENCE = 100  # steps in a row without any gradient that end a run, once the warm-up is over
 
 
-class Seen(NamedTuple):
-    """What the counts said, some steps ago."""
+class Counts(NamedTuple):
+    """The counts after some step."""
 
-    bad_in_a_row: int  # steps whose loss or gradient was not finite
-    still_in_a_row: int  # steps whose gradients were all exactly zero
-    interrupted: int  # processes that met Ctrl-C
-    ended: int  # processes that met SIGTERM
+    not_finite: int  # steps in a row whose loss or gradient was not finite
+    without_gradient: int  # steps in a row whose gradients were all exactly zero
+    interrupted: int  # processes that received SIGINT (Ctrl-C)
+    terminated: int  # processes that received SIGTERM
 
 
 class Guard:
-    """Counts what goes wrong. One for each process; all see the same, as what they count is the same everywhere."""
+    """Counts what goes wrong in a run.
+
+    Each process has its own guard. All guards hold the same counts, because they count values that are summed over the
+    processes.
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self._lag = _LAG if device.type == "cuda" else 0
-        self._counts = torch.zeros(len(Seen._fields), device=device)
-        self._late: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+        self._counts = torch.zeros(len(Counts._fields), device=device)
+        self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def count(self, *, finite: Tensor, largest: Tensor, signals: Tensor, step: int) -> None:
-        """Take note of ``step`` (1-based): whether ``finite``, the ``largest`` gradient of the images, ``signals``."""
-        bad = 1 - finite.float()
-        still = (largest == 0).float() * finite
-        in_a_row = (self._counts[:2] + 1) * torch.stack([bad, still])
+        """Count one step (1-based).
+
+        ``finite`` is 1 if its loss and gradients are finite, else 0; ``largest`` is the largest gradient norm that the
+        images caused; ``signals`` (2,) are the numbers of processes that received SIGINT and SIGTERM.
+        """
+        not_finite = 1 - finite.float()
+        without_gradient = (largest == 0).float() * finite
+        in_a_row = (self._counts[:2] + 1) * torch.stack([not_finite, without_gradient])
         self._counts = torch.cat([in_a_row, signals])
-        self._late.append((step, *self._copy()))
+        self._unread.append((step, *self._copy()))
 
     def _copy(self) -> tuple[Tensor, torch.cuda.Event | None]:
         if self.device.type != "cuda":
@@ -55,32 +63,33 @@ class Guard:
         return copy, event
 
     def check(self) -> int | None:
-        """The number of a signal that some process met, or None.
+        """Read the counts that are old enough; return the number of a signal that some process received, or None.
 
         Raises:
-            DivergedError: more steps in a row than allowed were not finite, or none had any gradient.
+            DivergedError: more than ``config.max_bad_steps`` steps in a row were not finite.
+            DMPError: after the warm-up, 100 steps in a row had no gradient.
         """
-        if len(self._late) <= self._lag:
+        if len(self._unread) <= self._lag:
             return None
-        return self._judge(*self._late.popleft())
+        return self._judge(*self._unread.popleft())
 
     def finish(self) -> None:
-        """Like :meth:`check` for all that has not been read yet; to be called after the last step."""
-        while self._late:
-            self._judge(*self._late.popleft())
+        """Check all counts that have not been read yet, as :meth:`check` does; to be called after the last step."""
+        while self._unread:
+            self._judge(*self._unread.popleft())
 
     def _judge(self, step: int, counts: Tensor, event: torch.cuda.Event | None) -> int | None:
         if event is not None:
             event.synchronize()
-        seen = Seen(*(int(count) for count in counts.tolist()))
-        if seen.bad_in_a_row > self.config.max_bad_steps:
+        found = Counts(*(int(count) for count in counts.tolist()))
+        if found.not_finite > self.config.max_bad_steps:
             raise DivergedError(
-                f"step {step}: the loss or its gradients are not all finite, for {seen.bad_in_a_row} steps in a row",
-                hint="Lower --lr and --gate-lr, or add --warmup; nothing of these steps is in what is saved.",
+                f"step {step}: the loss or its gradients are not all finite, for {found.not_finite} steps in a row",
+                hint="Lower --lr and --gate-lr, or add --warmup. The saved files contain nothing of these steps.",
             )
-        if seen.still_in_a_row >= _STILL and step > self.config.warmup:
+        if found.without_gradient >= _PATIENCE and step > self.config.warmup:
             raise DMPError(
-                f"step {step}: for {_STILL} steps no gradient has reached what is to be learnt",
-                hint="The backbone's output does not depend on it: is its last layer zero, as in a fresh one?",
+                f"step {step}: no gradient has reached the trainable parameters for {_PATIENCE} steps",
+                hint="The backbone's output does not depend on them. Is its last layer zero, as before any training?",
             )
-        return signal.SIGTERM if seen.ended else signal.SIGINT if seen.interrupted else None
+        return signal.SIGTERM if found.terminated else signal.SIGINT if found.interrupted else None

@@ -1,4 +1,4 @@
-"""Learning rates over the steps of a run."""
+"""The learning rates over the steps of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..config import TrainConfig
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:
-    """What the learning rates are multiplied by at ``step`` (0-based): linear warm-up, then constant or cosine to 0."""
+    """The factor of all learning rates at ``step`` (0-based): a linear warm-up, times a constant 1 or a cosine to 0."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     if config.lr_schedule == "constant":
         return warm
@@ -16,5 +16,5 @@ def rate_factor(config: TrainConfig, step: int) -> float:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of the prompts (or of all weights) at ``step`` (0-based)."""
+    """The learning rate of the prompts, or of all weights, at ``step`` (0-based)."""
     return config.lr * rate_factor(config, step)

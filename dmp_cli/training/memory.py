@@ -1,4 +1,8 @@
-"""How a backbone is kept while it trains: in half precision, its blocks computed twice, spread over processes."""
+"""How a backbone is kept in memory during training.
+
+Its frozen weights can be kept in half precision, its blocks can be recomputed in the backward pass, and its weights can
+be spread over the processes.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,15 @@ from ..config import TrainConfig
 from ..runtime import HALF, World, fast_matmul, spread_weights
 from .methods import Trainee
 
-# Layers that autocast computes in half precision, so that weights kept in it give the very same numbers.
-_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+# Autocast computes these layers in half precision, so keeping their weights in it gives exactly the same numbers.
+_HALF_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 @contextlib.contextmanager
 def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.device) -> Iterator[None]:
-    """Context in which ``trainee`` is laid out for training as ``config`` says; afterwards it is as it was.
+    """Context in which ``trainee`` is kept in memory as ``config`` says; afterwards it is as it was before.
 
-    Except for ``config.shard_backbone``: weights once spread over processes stay so.
+    ``config.shard_backbone`` is the exception: weights that were spread over the processes stay spread.
     """
     backbone = trainee.backbone
     with contextlib.ExitStack() as undo:
@@ -42,16 +46,17 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
 
 @contextlib.contextmanager
 def half_weights(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
-    """Inside, frozen weights of the blocks' matrix products are kept in ``dtype``; the originals wait in main memory.
+    """Context that keeps the frozen weights of the blocks' matrix products in ``dtype``, the originals in main memory.
 
-    Under autocast nothing changes by it: it would round the same weights to ``dtype`` in every forward. Outside the
-    blocks some modules compute in float32 whatever autocast says, such as those that embed a timestep.
+    Under autocast this changes no number, because autocast rounds the same weights to ``dtype`` in every forward.
+    Modules outside the blocks keep their dtype: some of them compute in float32 even under autocast, such as those that
+    embed a timestep.
     """
     frozen = [
         parameter
         for block in backbone.list_blocks()
         for module in block.module.modules()
-        if isinstance(module, _PRODUCTS)
+        if isinstance(module, _HALF_LAYERS)
         for parameter in module.parameters(recurse=False)
         if not parameter.requires_grad and parameter.dtype == torch.float32
     ]
@@ -68,15 +73,15 @@ def half_weights(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recomputed(backbone: Backbone) -> Iterator[None]:
-    """Inside, the backward computes each block again instead of keeping what it made: less memory, more time.
+    """Context in which the backward pass computes each block again, instead of keeping its activations.
 
-    Non-reentrant (Chen et al. 2016, as in torch.utils.checkpoint): the input of a frozen first block needs no gradient.
-    Hooks run outside of it, so a mixture is added once.
+    It saves memory and costs time (Chen et al. 2016). It uses the non-reentrant variant of torch.utils.checkpoint,
+    because the input of a frozen first block needs no gradient. Hooks run outside of it, so a mixture is added once.
     """
     blocks = [block.module for block in backbone.list_blocks()]
     try:
         for block in blocks:
-            # no block draws random numbers: there is no state to bring back
+            # preserve_rng_state=False: no block draws random numbers
             block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         yield
     finally:
@@ -86,7 +91,10 @@ def recomputed(backbone: Backbone) -> Iterator[None]:
 
 @contextlib.contextmanager
 def channels_last(backbone: Backbone) -> Iterator[None]:
-    """Inside, convolutions keep their weights, and so their maps, in the memory format that GPUs are fastest with."""
+    """Context in which the convolutions keep their weights, and so their feature maps, in the channels-last format.
+
+    GPUs compute convolutions fastest in this memory format.
+    """
     backbone.to(memory_format=torch.channels_last)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Means over the steps between two lines of the log, and what the run costs."""
+"""The numbers of a log line: means over the steps since the last line, and what the run costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Means over the steps since the last log line, and what the run costs."""
+    """Collects the loss terms and the time of the steps since the last log line."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -27,7 +27,7 @@ class Meter:
         self.steps, self.waited, self.start = 0, 0.0, time.perf_counter()
 
     def waiting(self, feed: Iterable[T]) -> Iterator[T]:
-        """The items of ``feed``, the time spent waiting for them counted."""
+        """The items of ``feed``; the time spent waiting for them is counted."""
         items = iter(feed)
         while True:
             begin = time.perf_counter()
@@ -39,13 +39,13 @@ class Meter:
             yield item
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Count one step. Its terms stay on the device."""
+        """Add the terms of one step. They stay on the device."""
         for name, value in terms.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
         self.steps += 1
 
     def read(self, *, step: int, lr: float) -> dict[str, Any]:
-        """A line of the log; this alone waits for the device."""
+        """The line of the log for ``step``. This is the only method that waits for the device."""
         means = {name: float(total) / self.steps for name, total in self.sums.items()}
         skipped = round(means.pop("skipped", 0.0) * self.steps)
         seconds = time.perf_counter() - self.start
@@ -55,7 +55,7 @@ class Meter:
             "lr": lr,
             "skipped_steps": skipped,
             "images_per_second": round(self.steps * self.config.batch_size / seconds, 2),
-            "data_wait": round(self.waited / seconds, 4),  # share of the time
+            "data_wait": round(self.waited / seconds, 4),  # share of the time, 0 to 1
             "memory_gib": round(memory_in_use(self.device) / 2**30, 3),
             "seconds_left": round((self.config.steps - step) * seconds / self.steps),
         }
@@ -64,7 +64,7 @@ class Meter:
 
 
 def memory_in_use(device: torch.device) -> int:
-    """The most bytes held so far: of the GPU's memory by tensors, on a CPU of main memory by this process."""
+    """The peak memory so far in bytes: of the tensors on a GPU, or of this whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

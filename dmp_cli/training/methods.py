@@ -1,4 +1,4 @@
-"""What each training method learns, at which rate, and the file it leaves: dmp, prompt-tuning, lora, full, scratch."""
+"""The training methods dmp, prompt-tuning, lora, full and scratch: what each learns, at which rate, and its file."""
 
 from __future__ import annotations
 
@@ -24,47 +24,51 @@ from ..patching import (
     save_patch,
 )
 
-_PROMPTS_ALONE = {"depth", "position", "num_prompts", "init"}  # what prompts have without a gate, too
+_PROMPT_OPTIONS = {"depth", "position", "num_prompts", "init"}  # options of the prompts, which need no gate
 
 
 @dataclass
 class Trainee:
-    """One thing to train: how it is called, what of it is learnt, and how it is written."""
+    """What is trained: how it is called, which of its parameters are learnt, and how it is written."""
 
     denoiser: nn.Module  # called (x, timesteps, condition)
-    learnt: dict[str, nn.Parameter]  # what its file holds, by name
-    groups: list[dict[str, Any]]  # AdamW's parameter groups
+    learnt: dict[str, nn.Parameter]  # the parameters that its file holds, by name
+    groups: list[dict[str, Any]]  # parameter groups of AdamW: "params" and "rate"
     backbone: Backbone
     codec: Codec
-    load_noise: LoadNoise | None  # helps to train a gate; never in the file
-    adapter: Adapter | None = None  # in the backbone; for LoRA alone
+    load_noise: LoadNoise | None  # helps to train a gate; not part of the file
+    adapter: Adapter | None = None  # inside the backbone; only for LoRA
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the backbone's own weights must stay as they are: for a patch and an adapter."""
+        """Whether the backbone's own weights must not change, as for a patch or an adapter."""
         return self.adapter is not None or isinstance(self.denoiser, PatchedBackbone)
 
     @property
     def file_stem(self) -> str:
-        """Name of what it leaves in a run, without ``file_suffix``."""
+        """The name of the learnt file in a run folder, without ``file_suffix``."""
         if self.adapter is not None:
             return "adapter"
         return "patch" if isinstance(self.denoiser, PatchedBackbone) else "backbone"
 
     @property
     def file_suffix(self) -> str:
-        """``.safetensors``; an adapter is a folder."""
+        """``.safetensors``, or nothing for an adapter, which is a folder."""
         return "" if self.adapter is not None else ".safetensors"
 
     def move(self, device: torch.device) -> None:
-        """Move all of it that is not there yet to ``device``."""
+        """Move the denoiser, the codec and ``load_noise`` to ``device``."""
         self.denoiser.to(device)
         self.codec.to(device)
         if self.load_noise is not None:
             self.load_noise.to(device)
 
     def write(self, path: Path, values: dict[str, Tensor], training: dict[str, Any]) -> None:
-        """Write the learnt file with ``values`` (as trained, or their average) in place of the live parameters."""
+        """Write the learnt file to ``path``, with ``values`` in place of the live parameters.
+
+        ``values`` are the trained values or their average; ``training`` is the record of the training to store with
+        them.
+        """
         with self.holding(values):
             if self.adapter is not None:
                 save_adapter(path, self.adapter, training=training)
@@ -76,20 +80,20 @@ class Trainee:
             else:
                 save_backbone(path, self.backbone, codec=self.codec.record, training=training)
 
-    def holding(self, values: dict[str, Tensor]) -> _Swap:
-        """Context in which the learnt parameters hold ``values``."""
-        return _Swap(self.learnt, values)
+    def holding(self, values: dict[str, Tensor]) -> _Replaced:
+        """Context in which the learnt parameters have ``values``. Afterwards they have their own values again."""
+        return _Replaced(self.learnt, values)
 
 
-class _Swap:
-    """Puts other values into parameters for a while; swapping storage keeps it exact and free."""
+class _Replaced:
+    """Context that gives parameters other values for a while. It exchanges their storage, so nothing is copied."""
 
     def __init__(self, parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
         self.parameters, self.values = parameters, values
 
     def __enter__(self) -> None:
         self.before = {name: parameter.data for name, parameter in self.parameters.items()}
-        values = {name: self.values[name] for name in self.parameters}  # all there, before the first is put in
+        values = {name: self.values[name] for name in self.parameters}  # KeyError comes before any change
         for name, parameter in self.parameters.items():
             parameter.data = values[name]
 
@@ -104,28 +108,28 @@ def prepare(
     """Make ``backbone`` ready to be trained by ``config.method``.
 
     Raises:
-        ConfigError: a variant that leaves nothing to train, or one given to a method that has no patch; for LoRA, names
-            that no layer has, or peft is not installed.
+        ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA, no
+            layer has one of the target names, or peft is not installed.
     """
     if config.method in ("lora", "full", "scratch"):
         if patch_config is not None and patch_config != PatchConfig():
-            raise ConfigError(f"--method {config.method} has no patch, so options such as --gate say nothing to it")
+            raise ConfigError(f"--method {config.method} has no patch, so options such as --gate do not apply to it")
         return (_prepare_adapter if config.method == "lora" else _prepare_backbone)(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
-        said = patch_config.model_dump(exclude_defaults=True, exclude=_PROMPTS_ALONE)
-        if said not in ({}, {"gate": "none"}):
+        given = patch_config.model_dump(exclude_defaults=True, exclude=_PROMPT_OPTIONS)
+        if given not in ({}, {"gate": "none"}):
             raise ConfigError(
                 "--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant."
             )
-        patch_config = PatchConfig(gate="none", **patch_config.model_dump(include=_PROMPTS_ALONE))
+        patch_config = PatchConfig(gate="none", **patch_config.model_dump(include=_PROMPT_OPTIONS))
     return _prepare_patch(config, backbone, codec, patch_config)
 
 
 def check_noise(config: TrainConfig, patch_config: PatchConfig) -> None:
-    """Raise ConfigError for noise on the logits of a gate that has none."""
+    """Raise ConfigError if ``config`` asks for noise on a gate's logits and the gate has no logits."""
     if config.gate_noise and patch_config.gate in ("constant", "none"):
-        raise ConfigError(f"--gate-noise is noise on a gate's logits, and --gate {patch_config.gate} has none")
+        raise ConfigError(f"--gate-noise adds noise to a gate's logits, and --gate {patch_config.gate} has none")
 
 
 def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_config: PatchConfig) -> Trainee:
@@ -158,6 +162,6 @@ def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> 
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name not in fixed)
     learnt = {name: parameter for name, parameter in backbone.named_parameters() if name not in fixed}
-    backbone.eval()  # it has no layer that differs in training; class dropout is the loop's
+    backbone.eval()  # no layer of it behaves differently in training; class dropout is done by the training loop
     groups = [{"params": list(learnt.values()), "rate": config.lr}]
     return Trainee(backbone, learnt, groups, backbone, codec, None)

@@ -1,4 +1,4 @@
-"""The folder one ``train`` command owns: config.json, log.jsonl, the learnt file, checkpoints, samples."""
+"""The folder of one run: config.json, log.jsonl, the learnt file, the checkpoints and the sample grids."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from .checkpoint import RunState
     from .methods import Trainee
 
-# What may differ when a run is continued; everything else would make it another run.
-_FREE = {
+# These options may change when a run is continued. A change of any other option would make it a different run.
+_CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
 }
 
 
 class RunFolder:
-    """Paths and files of one run."""
+    """The paths and files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -35,10 +35,11 @@ class RunFolder:
         self.samples = self.path / "samples"
 
     def open(self, settings: dict[str, Any], *, resume: bool, force: bool) -> None:
-        """Claim the folder for a run with ``settings``, or check that they continue the run that is there.
+        """Start a run with ``settings`` in the folder, or check that they can continue the run that it holds.
 
         Raises:
-            ConfigError: the folder is taken and neither flag is given, or ``settings`` are those of another run.
+            ConfigError: the folder is in use and neither ``resume`` nor ``force`` is set, or it holds a run with other
+                settings.
         """
         if resume and self.config_file.exists():
             self._check_same(settings)
@@ -49,10 +50,10 @@ class RunFolder:
         remove_partials(self.path)
 
     def read_settings(self) -> dict[str, Any] | None:
-        """What ``config.json`` says; None when there is none.
+        """The content of ``config.json``, or None if there is no such file.
 
         Raises:
-            ConfigError: it cannot be read.
+            ConfigError: the file is not valid JSON.
         """
         if not self.config_file.exists():
             return None
@@ -64,13 +65,14 @@ class RunFolder:
     def _check_same(self, settings: dict[str, Any]) -> None:
         before = _with_defaults(self.read_settings() or {})
         old, new = before.get("train", {}), settings["train"]
-        free = _FREE if new.get("lr_schedule") == "constant" else _FREE - {"steps"}
-        changed = [key for key in new if key not in free and old.get(key) != new[key]]
+        # A cosine schedule depends on the number of steps.
+        changeable = _CHANGEABLE if new.get("lr_schedule") == "constant" else _CHANGEABLE - {"steps"}
+        changed = [key for key in new if key not in changeable and old.get(key) != new[key]]
         changed += [key for key in ("patch", "backbone", "codec", "images") if before.get(key) != settings[key]]
         if changed:
             raise ConfigError(
-                f"{self.path} holds a run with another {', '.join(changed)}; it cannot be continued with these options",
-                hint="Leave them out to continue it, or start a new run with another -o.",
+                f"{self.path} holds a run with other settings: {', '.join(changed)}; these options cannot continue it",
+                hint="Leave these options out to continue the run, or start a new run with another -o.",
             )
 
     def _clear(self) -> None:
@@ -83,13 +85,13 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def load_state(self, *, warn: Callable[[str], None]) -> RunState | None:
-        """The newest whole checkpoint; see :func:`runstate.load_newest`."""
+        """The newest checkpoint that is not damaged; see :func:`checkpoint.load_newest`."""
         from .checkpoint import load_newest
 
         return load_newest(self.checkpoints, warn=warn)
 
     def save(self, state: RunState, trainee: Trainee, *, images: ImageSource, config: TrainConfig) -> None:
-        """A checkpoint, then the learnt file (and its average) as of ``state``."""
+        """Write a checkpoint of ``state``, then the learnt file and, if there is one, the file of its average."""
         from .checkpoint import save_state
 
         save_state(self.checkpoints, state, keep=config.keep)
@@ -99,7 +101,7 @@ class RunFolder:
             trainee.write(self.learnt_file(trainee, ema=True), state.ema, {**training, "average": config.ema})
 
     def learnt_file(self, trainee: Trainee, *, ema: bool = False) -> Path:
-        """``patch.safetensors``, ``backbone-ema.safetensors``, the folder ``adapter``, …"""
+        """Path of the learnt file: ``patch.safetensors``, ``backbone-ema.safetensors``, the folder ``adapter``, ..."""
         return self.path / f"{trainee.file_stem}{'-ema' if ema else ''}{trainee.file_suffix}"
 
     def log(self, line: dict[str, Any]) -> None:
@@ -108,7 +110,7 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def cut_log(self, *, after: int) -> None:
-        """Drop the log lines of steps that a continued run will do again, and a last line that was cut off."""
+        """Remove the log lines of steps after ``after``, which a continued run does again, and incomplete lines."""
         if not self.log_file.exists():
             return
         kept = []
@@ -122,7 +124,7 @@ class RunFolder:
 
 
 def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a run that an earlier version began, with what has become an option since at its default."""
+    """The settings of a run; options that did not exist when it was started get their default values."""
     configs: dict[str, type[Frozen]] = {"train": TrainConfig, "patch": PatchConfig}
     filled = {
         key: build(config, **settings[key]).model_dump(mode="json")
@@ -133,10 +135,10 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
-    unsaid = _FREE - {"data", "steps"}  # nothing of it is in what is learnt
+    left_out = _CHANGEABLE - {"data", "steps"}  # these options do not influence the learnt values
     if config.method != "lora":
-        unsaid |= {"lora_rank", "lora_targets"}
-    fields = config.model_dump(mode="json", exclude=unsaid)
+        left_out |= {"lora_rank", "lora_targets"}
+    fields = config.model_dump(mode="json", exclude=left_out)
     return {
         **fields,
         "data": config.data.name,

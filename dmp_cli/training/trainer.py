@@ -1,7 +1,8 @@
-"""The training loop: the same for every method, so that a difference between two runs is the method's.
+"""Training from the first step to the last, with its log and its checkpoints.
 
-Noise, timesteps and label dropout of a sample depend on (seed, step, its place in the global batch) alone, its image
-and flip on (seed, position in the stream of epochs), so a run can start at any step, on any number of processes.
+It is the same for every method, so two runs that differ in the method differ in nothing else. The noise, timestep and
+label dropout of a sample depend only on (seed, step, place in the global batch); its image and flip depend only on
+(seed, position in the sequence of epochs). So a run can continue at any step, on any number of processes.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from ..errors import DataError, DMPError, StoppedError
 from ..latents import LatentStore, image_size
 from ..runtime import World
 from .checkpoint import RunState
-from .loop import Inputs, TrainingLoop
+from .loop import TrainingLoop
 from .lr_schedule import learning_rate
 from .memory import arranged
 from .meter import Meter
 from .methods import Trainee
+from .objective import Inputs
 from .run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one step did."""
+    """The result of one step."""
 
-    step: int  # steps done, this one included
-    terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load, and how a gate is used
-    line: dict[str, Any] | None = None  # what went to log.jsonl; None between two of its lines
-    bad: list[str] = field(default_factory=list)  # unreadable images newly met
-    saved: bool = False
+    step: int  # the number of steps done, including this one
+    terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load and the use of the gate
+    line: dict[str, Any] | None = None  # the line written to log.jsonl, if this step wrote one
+    bad: list[str] = field(default_factory=list)  # messages about unreadable images that this step found
+    saved: bool = False  # whether a checkpoint was written
 
 
 def train(
@@ -51,17 +53,19 @@ def train(
     world: World | None = None,
     device: torch.device | None = None,
 ) -> Iterator[Progress]:
-    """Train for ``config.steps`` steps from ``state`` (None: from the start), one :class:`Progress` a step.
+    """Train until ``config.steps`` steps are done, and yield one :class:`Progress` per step.
 
-    Writes ``log.jsonl``, checkpoints and the learnt file into ``run``. ``stop`` is asked after each step; when it
-    answers with a signal number the loop saves and raises. ``store`` is a complete latent store of ``images``; None
-    encodes live. In a ``world`` of several processes each calls this alike, and the first one writes.
+    Training continues from ``state``, or starts at step 0 if it is None. ``log.jsonl``, the checkpoints and the learnt
+    file are written into ``run``. ``stop`` is called after each step; if it returns a signal number, the run is saved
+    and ended. ``store`` is a complete latent store of ``images``; without it images are encoded during training. In a
+    ``world`` of several processes each process calls this function alike, and the first one writes the files.
 
     Raises:
-        DataError: classes that do not match, captions that are missing, too many unreadable images, a damaged store.
-        DivergedError: too many steps whose loss or gradient is not finite; the state before them is saved.
-        StoppedError: ``stop`` asked for the end; everything is saved.
-        DMPError: no gradient arrives, or the frozen backbone was changed.
+        DataError: the classes do not match, captions are missing, too many images are unreadable, or the store is
+            damaged.
+        DivergedError: too many steps had a loss or gradient that is not finite; the state before them is saved.
+        StoppedError: ``stop`` returned a signal number; everything is saved.
+        DMPError: no gradient reaches the trainable parameters, or the frozen backbone was changed.
     """
     check_conditions(images, trainee.backbone)
     world, device = world or World(), device or trainee.backbone.device
@@ -72,7 +76,7 @@ def train(
         recorder = _Recorder(loop, images=images, run=run)
         if world.is_first:
             run.cut_log(after=loop.step)
-        if loop.step >= config.steps:  # a kill may have come between the last checkpoint and the learnt file
+        if loop.step >= config.steps:  # it may have been killed between the last checkpoint and the learnt file
             recorder.save()
         with Prefetch(_feed(loop, images, store)) as feed:
             yield from _steps(loop, feed, recorder, stop)
@@ -86,14 +90,14 @@ def _steps(
     for inputs in _saving(meter.waiting(feed), recorder):
         try:
             terms = loop.advance(inputs, stop=None if alone else stop())
-            told = loop.guard.check()
+            received = loop.guard.check()
             if loop.step == config.steps:
                 loop.guard.finish()
         except DMPError:
             recorder.save()
             raise
         meter.add(terms)
-        number = stop() if alone else told  # all processes end after the same step
+        number = stop() if alone else received  # so that all processes end after the same step
         last = loop.step == config.steps
         saved = loop.step % config.save_every == 0 or last or number is not None
         line = None
@@ -104,27 +108,29 @@ def _steps(
             recorder.save()
         yield Progress(loop.step, terms, line, inputs.batch.bad, saved)
         if number is not None and not last:
-            raise StoppedError(f"stopped after step {loop.step}; saved, continue with --resume", signal_number=number)
+            raise StoppedError(
+                f"stopped after step {loop.step}; everything is saved, continue with --resume", signal_number=number
+            )
 
 
 def _saving(inputs: Iterator[Inputs], recorder: _Recorder) -> Iterator[Inputs]:
-    """``inputs``; where reading them fails, such as at too many bad images, what was learnt until then is saved."""
-    begun = recorder.loop.step
+    """Yield ``inputs``. If reading them fails, as with too many bad images, save the run before raising the error."""
+    start = recorder.loop.step
     try:
         yield from inputs
     except DMPError:
-        if recorder.loop.step > begun:
+        if recorder.loop.step > start:
             recorder.save()
         raise
 
 
 def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) -> Iterator[Inputs]:
-    """The inputs of the steps to come, as they are wanted on the device."""
+    """The inputs of the remaining steps, on the device."""
     config, trainee = loop.config, loop.trainee
     reader: Reader = store or LiveReader(
         images, image_size=image_size(trainee.codec, trainee.backbone), channels=trainee.codec.image_channels
     )
-    found = read_batches(
+    batches = read_batches(
         images,
         reader,
         batch_size=config.batch_size,
@@ -137,12 +143,12 @@ def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) ->
         captions=trainee.backbone.takes_text,
         share=loop.places,
     )
-    for batch in found:
+    for batch in batches:
         yield loop.prepare(batch)
 
 
 class _Recorder:
-    """What one process of a run writes: the first everything, the others nothing."""
+    """Writes the files of a run. Only the first process writes; the others only check the frozen backbone."""
 
     def __init__(self, loop: TrainingLoop, *, images: ImageSource, run: RunFolder) -> None:
         self.loop, self.images, self.run = loop, images, run
@@ -154,18 +160,18 @@ class _Recorder:
             self.run.log(line)
 
     def save(self) -> None:
-        """Save the run, unless the backbone that should be frozen was changed meanwhile."""
+        """Save the run. Raises DMPError, and saves nothing, if a frozen backbone has changed since the start."""
         if self.frozen and self.loop.trainee.backbone.stamp() != self.stamp:
             raise DMPError(
                 "the frozen backbone's weights were changed while the patch was trained; nothing more is saved",
-                hint="Leave the backbone alone between the steps; --resume goes on from what was saved before.",
+                hint="Do not change the backbone between the steps. --resume continues from the last checkpoint.",
             )
         if self.loop.world.is_first:
             self.run.save(self.loop.state(), self.loop.trainee, images=self.images, config=self.loop.config)
 
 
 def check_conditions(images: ImageSource, backbone: Backbone) -> None:
-    """Raise DataError unless the data's classes are the backbone's, or its captions are there, where it needs them."""
+    """Raise DataError if the backbone reads classes or captions and the data do not have them."""
     check_captions(images, backbone)
     if backbone.num_classes > 1 and len(images.classes) != backbone.num_classes:
         found = f"{len(images.classes)} class folders" if images.classes else "no class folders"
@@ -176,10 +182,10 @@ def check_conditions(images: ImageSource, backbone: Backbone) -> None:
 
 
 def check_captions(images: ImageSource, backbone: Backbone) -> None:
-    """Raise DataError when the backbone reads text and some image has none."""
+    """Raise DataError if the backbone reads text and some image has no caption."""
     if backbone.takes_text and not images.has_captions:
         missing = images.missing_captions()
         raise DataError(
             f"this backbone reads text, and {len(missing)} or more images have no caption, such as {missing[0]}",
-            hint='Put captions in metadata.jsonl, a line {"file_name": ..., "text": ...} an image, or in NAME.txt.',
+            hint='Put captions in metadata.jsonl, one line {"file_name": ..., "text": ...} per image, or in NAME.txt.',
         )

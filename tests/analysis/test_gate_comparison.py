@@ -1,4 +1,4 @@
-"""dmp_cli.analysis.gate_comparison: shares of variance and distances of gates that are known."""
+"""dmp_cli.analysis.gate_comparison: shares of variance and divergences of gates with known values."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_a_constant_gate_has_no_variance() -> None:
 
 def test_divergence_by_hand() -> None:
     one = np.array([[[1.0, 0.0], [0.5, 0.5]], [[0.25, 0.75], [1.0, 0.0]]])  # (2, 2, 2)
-    other = np.array([[[0.0, 1.0], [0.5, 0.5]], [[0.75, 0.25], [2.0, 0.0]]])  # the last counts as a share
+    other = np.array([[[0.0, 1.0], [0.5, 0.5]], [[0.75, 0.25], [2.0, 0.0]]])  # the last row counts as a share
     # (1/4, 3/4) and (3/4, 1/4): log 2 - H(1/4)
     middle = math.log(2) + 0.25 * math.log(0.25) + 0.75 * math.log(0.75)
     assert divergence(one, other) == pytest.approx(np.array([[math.log(2), 0], [middle, 0]]), abs=1e-12)
     assert np.array_equal(divergence(one, other), divergence(other, one))
 
 
-def test_gates_of_other_sizes_are_refused() -> None:
-    with pytest.raises(PatchError, match="of other sizes"):
+def test_gates_of_different_sizes_are_refused() -> None:
+    with pytest.raises(PatchError, match="differ in size"):
         divergence(np.ones((2, 2, 3)), np.ones((2, 2, 4)))

@@ -1,4 +1,4 @@
-"""Gate studies: numbers worked out by hand on tiny gates, and the files they are written to."""
+"""Gate studies: numbers calculated by hand for tiny gates, and the files they are written to."""
 
 import csv
 import json
@@ -95,7 +95,7 @@ def test_rows_count_as_shares_whatever_they_sum_to():
     assert [block.entropy for block in result.blocks] == pytest.approx([LN4, LN3])
 
 
-def test_a_single_prompt_divides_by_nothing():
+def test_a_single_prompt_does_not_divide_by_zero():
     with np.errstate(all="raise"):
         block = study(np.ones((3, 1))).blocks[0]
     assert (block.entropy, block.entropy_share, block.effective_prompts) == (0, 1, 1)

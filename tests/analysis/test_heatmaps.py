@@ -1,4 +1,4 @@
-"""Pictures: the sizes they must have, and that what they show is where it should be."""
+"""Heatmaps of gate weights: their sizes, and that each part shows the right weights at the right place."""
 
 import subprocess
 import sys
@@ -31,9 +31,6 @@ def peaked(*, num_timesteps=20, num_blocks=3, side=4):
 def draw(weights, timesteps=None, **options):
     timesteps = np.arange(len(weights)) if timesteps is None else timesteps
     return pixels(figures.draw_gates(weights, timesteps, title="Gate", **options))
-
-
-# --- gates -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("num_blocks", "columns", "rows"), [(3, 3, 1), (12, 4, 3)])
@@ -123,9 +120,6 @@ def test_titles_are_text_not_formulas():
 def test_a_diverged_gate_is_refused():
     with pytest.raises(PatchError, match="block 0"):
         draw(np.full((2, 1, 4), np.nan))
-
-
-# --- curves ------------------------------------------------------------------------------------------------------
 
 
 def test_drawing_leaves_global_state_alone_and_importing_is_cheap():

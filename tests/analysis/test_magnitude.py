@@ -1,4 +1,4 @@
-"""What a patch adds beside the hidden state, on tokens and on feature maps, against norms taken by hand."""
+"""The size of a patch's mixture, on tokens and on feature maps, against norms calculated by hand."""
 
 from __future__ import annotations
 

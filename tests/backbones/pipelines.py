@@ -106,7 +106,7 @@ def write_pipeline(folder: Path, denoiser: Any, *, text: str | None = "clip", **
 
 
 def write_stock_pipeline(folder: Path) -> Any:
-    """A whole StableDiffusionPipeline of diffusers with tiny random parts, saved in ``folder`` by itself."""
+    """A whole StableDiffusionPipeline with tiny random parts, saved in ``folder`` with its own ``save_pretrained``."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextModel, CLIPTokenizer
 

@@ -1,15 +1,13 @@
-"""DiT against a plain numpy one in float64: explicit softmax, written-out GELU, loops where the layout matters."""
+"""The DiT against a plain numpy version in float64: explicit softmax and GELU, loops where the layout matters."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
-from dmp_cli.backbones.base import Backbone
-from dmp_cli.backbones.dit import DiT, DiTConfig, named_config, positions, standard_heads
-from dmp_cli.errors import ConfigError
+from dmp_cli.backbones.dit import DiT, positions
+from dmp_cli.backbones.dit_sizes import DiTConfig
 from tests.builders import call_of, tiny_dit
 
 CLASSES = [
@@ -108,31 +106,6 @@ def test_forward_is_the_published_one(classes, changes):
         np.testing.assert_allclose(output[k], expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("freq_shift", [0.0, 1.0])
-def test_timestep_features_by_hand(freq_shift):
-    embedder = tiny_dit(freq_shift=freq_shift).t_embedder
-    timesteps = torch.tensor([0, 1, 37, 999])
-    features = embedder.features(timesteps)
-    assert (features.shape, features.dtype) == ((4, 256), torch.float32)
-    assert features[0].tolist() == [1.0] * 128 + [0.0] * 128  # cosines first
-    for row, t in zip(features.tolist(), timesteps.tolist(), strict=True):
-        for k in range(128):
-            angle = t * 10_000 ** (-k / (128 - freq_shift))
-            assert row[k] == pytest.approx(math.cos(angle), abs=2e-4)
-            assert row[128 + k] == pytest.approx(math.sin(angle), abs=2e-4)
-    # slowest frequency: 1 / 10000 with the shift, a little faster without
-    assert features[3, 255].item() == pytest.approx(math.sin(999 * 10_000 ** (-127 / (128 - freq_shift))), abs=1e-6)
-
-
-def test_timesteps_are_embedded_in_float32_inside_autocast():
-    backbone = tiny_dit()
-    outside = backbone.gate_vector(torch.tensor([3, 999]))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = backbone.gate_vector(torch.tensor([3, 999]))
-    assert inside.dtype == torch.float32
-    assert torch.equal(inside, outside)
-
-
 def test_gate_vector_is_what_a_forward_computes():
     backbone = tiny_dit()
     seen = []
@@ -207,34 +180,6 @@ def test_a_class_is_asked_for_where_there_is_a_table():
                 backbone(x, timesteps)
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"input_size": 9}, "patch size 2 does not divide"),
-        ({"num_heads": 3}, "multiple of 4"),
-        ({"hidden_size": 18}, "multiple of 4"),
-        ({"num_classes": 0}, "null row needs classes"),
-        ({"depth": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_sizes_that_cannot_be(changes, reason):
-    with pytest.raises(ValidationError, match=reason):
-        tiny_dit(**changes)
-
-
-def test_names_of_the_public_sizes():
-    sizes = {"dit-s2": (12, 384, 6, 2), "DiT-B/4": (12, 768, 12, 4), "dit-l/2": (24, 1024, 16, 2)}
-    sizes |= {"DiT-XL/8": (28, 1152, 16, 8)}
-    for name, expected in sizes.items():
-        config = named_config(name)
-        assert (config.depth, config.hidden_size, config.num_heads, config.patch_size) == expected
-        assert config.mlp_size == 4 * config.hidden_size
-        assert standard_heads(config.hidden_size) == config.num_heads
-    for name in ("dit-q2", "dit-b3", "dit-b", "dit-b2.pt", "digits", "dit-xl22"):
-        assert named_config(name) is None
-    assert standard_heads(96) is None
-
-
 def test_sizes_rebuild_it():
     backbone = tiny_dit(freq_shift=1.0)
     again = DiT(DiTConfig(**backbone.sizes))
@@ -273,28 +218,8 @@ def test_positions_are_derived_until_someone_changes_them():
     assert backbone.derived_tensors() == set()
 
 
-def test_it_is_built_wholly_on_the_device_asked_for():
+def test_a_dit_is_built_on_the_default_device():
     with torch.device("meta"):
         backbone = DiT(DiTConfig())
     assert {parameter.device.type for parameter in backbone.parameters()} == {"meta"}
     assert backbone.device.type == "meta"
-
-
-def test_tokens_leave_the_embedder_contiguous():
-    backbone = tiny_dit()
-    assert backbone.x_embedder(call_of(backbone)[0]).is_contiguous()
-
-
-def test_hidden_state_is_found_by_place_or_by_name():
-    hidden, other = torch.zeros(1), torch.ones(1)
-    assert Backbone.take_hidden((hidden, 5), {}) is hidden
-    assert Backbone.take_hidden((), {"hidden_states": hidden, "temb": 5}) is hidden
-    assert Backbone.put_hidden((hidden, 5), {"a": 1}, other) == ((other, 5), {"a": 1})
-    call = {"hidden_states": hidden, "temb": 5}
-    assert Backbone.put_hidden((), call, other) == ((), {"hidden_states": other, "temb": 5})
-    assert call["hidden_states"] is hidden
-
-
-def test_a_family_without_its_own_start_says_so():
-    with pytest.raises(ConfigError, match="dit backbone from scratch"):
-        Backbone.initialise(tiny_dit(), seed=0)

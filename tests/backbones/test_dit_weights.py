@@ -1,24 +1,20 @@
-"""DiT weights from Meta-style files and diffusers folders: sizes, outputs, digests, and what is refused."""
+"""DiT weights from files with Meta's names and from diffusers folders: sizes, outputs, and what is refused."""
 
 import json
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from dmp_cli.backbones import load_backbone
-from dmp_cli.backbones.native_file import save_backbone
 from dmp_cli.config import ScheduleConfig
 from dmp_cli.errors import CheckpointError, ConfigError
 from dmp_cli.storage.weights import digest_tensors
 from tests.builders import (
-    PIXELS,
     TOLD,
     call_of,
     diffusers_dit,
     same_weights,
     tiny_dit,
-    write_meta_checkpoint,
     write_weights,
 )
 
@@ -72,7 +68,7 @@ def test_heads_of_a_public_width_are_known_and_others_are_asked_for(tmp_path):
     public = tiny_dit(hidden_size=384, num_heads=6, depth=1)
     assert load_backbone(write_weights(tmp_path / "a.pt", public.state_dict()), num_classes=4).sizes["num_heads"] == 6
     path = write_weights(tmp_path / "b.pt", tiny_dit().state_dict())
-    with pytest.raises(CheckpointError, match="a DiT of width 16") as caught:
+    with pytest.raises(CheckpointError, match="no public size of DiT has width 16") as caught:
         load_backbone(path, num_classes=4)
     assert "--num-heads" in caught.value.hint
     with pytest.raises(CheckpointError, match="--num-heads 3 does not divide the width 16"):
@@ -113,8 +109,8 @@ def change(tensors, **changes):
         ({"pos_embed": None}, r"positions pos_embed \(1, N, D\), found none"),
         ({"pos_embed": torch.zeros(16, 16)}, r"found \(16, 16\)"),
         ({"pos_embed": torch.zeros(1, 15, 16)}, "15 positions form no square"),
-        ({"x_embedder__proj__weight": torch.zeros(16, 12)}, "no 2-D convolution"),
-        ({"final_layer__linear__weight": torch.zeros(20, 16)}, "output has 5 channels for 3"),
+        ({"x_embedder__proj__weight": torch.zeros(16, 12)}, "not a 2-D convolution"),
+        ({"final_layer__linear__weight": torch.zeros(20, 16)}, "output has 5 channels, but its input has 3"),
         ({"y_embedder__embedding_table__weight": torch.zeros(5, 8)}, "misshapen"),
         ({"t_embedder__mlp__0__weight": None}, "unknown family: .*Known families: dit"),
     ],
@@ -168,7 +164,7 @@ def test_a_diffusers_folder_computes_what_diffusers_computes(
 
 
 def test_the_two_arithmetics_differ(tmp_path):
-    """Otherwise asking which one it was would be idle."""
+    """If they did not differ, the option --trained-with would be pointless."""
     diffusers_dit().save_pretrained(tmp_path)
     x, timesteps = torch.ones(1, 3, 8, 8), torch.tensor([500])
     outputs = [
@@ -177,7 +173,7 @@ def test_the_two_arithmetics_differ(tmp_path):
     assert (outputs[0] - outputs[1]).abs().max() > 0.05 * outputs[0].abs().max()
 
 
-def test_a_diffusers_folder_asks_who_trained_it(tmp_path):
+def test_a_diffusers_folder_needs_trained_with(tmp_path):
     diffusers_dit().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="does not say which code trained it") as caught:
         load_backbone(str(tmp_path))
@@ -195,15 +191,6 @@ def test_a_pipeline_folder(tmp_path, safe):
     assert whole.record.source == str(tmp_path)
 
 
-def test_embedder_copies_that_differ(tmp_path):
-    model = diffusers_dit()
-    with torch.no_grad():
-        model.transformer_blocks[2].norm1.emb.timestep_embedder.linear_1.bias[0] += 1e-6
-    model.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"different copies of t_embedder\.mlp\.0\.bias"):
-        load_backbone(str(tmp_path), trained_with="meta")
-
-
 def edit_config(folder, **changes):
     path = folder / "config.json"
     fields = {**json.loads(path.read_text()), **changes}
@@ -213,8 +200,8 @@ def edit_config(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"activation_fn": "geglu"}, "activation_fn='geglu' is not known"),
-        ({"attention_bias": False}, "attention_bias=False is not known"),
+        ({"activation_fn": "geglu"}, "activation_fn='geglu' is not supported"),
+        ({"attention_bias": False}, "attention_bias=False is not supported"),
         ({"_class_name": "SD3Transformer2DModel"}, "unknown family: SD3Transformer2DModel"),
         ({"num_layers": 2}, r"unexpected \(10\): blocks\.2"),
         ({"num_layers": 4}, r"missing \(10\): blocks\.3"),
@@ -222,8 +209,8 @@ def edit_config(folder, **changes):
         ({"sample_size": 9}, "sizes that no DiT has: .*patch size 2 does not divide"),
         ({"num_embeds_ada_norm": None}, "sizes that no DiT has: .*num-classes"),
         ({"num_embeds_ada_norm": 1000}, "misshapen"),
-        ({"patch_size": "absent"}, "config.json lacks a usable 'patch_size'"),
-        ({"in_channels": None}, "config.json lacks"),
+        ({"patch_size": "absent"}, "config.json has no usable 'patch_size'"),
+        ({"in_channels": None}, "config.json has no usable"),
     ],
 )
 def test_a_diffusers_config_that_does_not_fit(tmp_path, changes, words):
@@ -232,64 +219,3 @@ def test_a_diffusers_config_that_does_not_fit(tmp_path, changes, words):
     with pytest.raises(CheckpointError, match=f"(?s){words}") as caught:
         load_backbone(str(tmp_path), trained_with="meta")
     assert str(tmp_path) in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("name", "tensor", "words"),
-    [
-        ("transformer_blocks.1.attn1.to_k.weight", None, r"unexpected \(2\): .*to_q\.weight, .*to_v\.weight"),
-        ("transformer_blocks.1.attn1.to_q.bias", None, r"missing \(1\): blocks\.1\.attn\.qkv\.bias"),
-        ("transformer_blocks.0.attn1.to_v.weight", torch.zeros(16, 8), r"missing \(1\): blocks\.0\.attn\.qkv\.weight"),
-        ("proj_out_2.bias", torch.zeros(3), r"misshapen \(1\): final_layer\.linear\.bias"),
-        ("transformer_blocks.0.attn2.to_q.weight", torch.zeros(1), r"unexpected \(1\): .*attn2\.to_q\.weight"),
-    ],
-)
-def test_a_diffusers_folder_with_wrong_tensors(tmp_path, name, tensor, words):
-    diffusers_dit().save_pretrained(tmp_path)
-    file = tmp_path / "diffusion_pytorch_model.safetensors"
-    tensors = {key: value.clone() for key, value in load_file(file).items()}
-    save_file({key: value for key, value in {**tensors, name: tensor}.items() if value is not None}, file)
-    with pytest.raises(CheckpointError, match=f"(?s){words}"):
-        load_backbone(str(tmp_path), trained_with="meta")
-
-
-# --- the digest ------------------------------------------------------------------------------------------------------
-
-
-def test_the_digest_is_the_same_in_every_container(tmp_path):
-    diffusers_dit().save_pretrained(tmp_path / "folder")
-    loaded = load_backbone(str(tmp_path / "folder"), trained_with="meta")
-    tensors = loaded.state_dict()
-    write_weights(tmp_path / "bare.pt", dict(reversed(tensors.items())))
-    write_meta_checkpoint(tmp_path / "ema.pt", loaded, prefix="module.")
-    write_weights(tmp_path / "a.safetensors", tensors)
-    save_backbone(tmp_path / "own.safetensors", loaded, codec=PIXELS, training={})
-    digests = {
-        load_backbone(str(tmp_path / name), **TOLD).record.digest for name in ("bare.pt", "ema.pt", "a.safetensors")
-    }
-    digests.add(load_backbone(str(tmp_path / "own.safetensors")).record.digest)
-    assert digests == {loaded.record.digest}
-
-
-def digest_of(folder, tensors):
-    return load_backbone(write_weights(folder / "changed.pt", tensors), **TOLD).record.digest
-
-
-def test_the_digest_changes_with_one_bit(tmp_path):
-    tensors = tiny_dit().state_dict()
-    plain = digest_of(tmp_path, tensors)
-    for name in ("blocks.2.mlp.fc2.weight", "y_embedder.embedding_table.weight", "x_embedder.proj.bias"):
-        changed = tensors[name].clone()
-        changed.view(torch.int32).view(-1)[-1] ^= 1
-        assert digest_of(tmp_path, {**tensors, name: changed}) != plain
-
-
-def test_a_changed_position_table_counts(tmp_path):
-    tensors = tiny_dit().state_dict()
-    table = tensors["pos_embed"]
-    plain = digest_of(tmp_path, tensors)
-    assert digest_of(tmp_path, {**tensors, "pos_embed": table + 1e-7}) == plain  # computed by another library
-    assert digest_of(tmp_path, {**tensors, "pos_embed": table + 1e-3}) != plain
-    changed = table.clone()
-    changed[0, 15, 15] += 0.01
-    assert digest_of(tmp_path, {**tensors, "pos_embed": changed}) != plain

@@ -86,7 +86,7 @@ def test_the_table_by_hand_and_the_files(run: Run, arms: Path) -> None:
     assert {path: stamp for path, stamp in images(folder).items() if path in before} == before
     assert len(json.loads((folder / "report.json").read_text())["seeds"]) == 3
     refused = run("ablate", arms, *HOW, "--seeds", 2, "-o", "out", "--steps", 6, code=1)
-    assert "holds another ablation (steps differ)" in refused.stderr
+    assert "holds another ablation, which differs in steps" in refused.stderr
 
 
 def test_a_folder_is_the_same_by_any_path_and_other_inputs_are_refused(run: Run, arms: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_folder_is_the_same_by_any_path_and_other_inputs_are_refused(run: Run,
     report = (tmp_path / "moved" / "report.json").read_bytes()
     next(data.rglob("*.png")).unlink()
     refused = run(*small, "-o", "moved", "--seeds", 2, code=1).stderr
-    assert "holds another ablation (the data, the reference differ)" in refused
+    assert "holds another ablation, which differs in the data, the reference" in refused
     assert (tmp_path / "moved" / "report.json").read_bytes() == report
 
 
@@ -199,7 +199,7 @@ def test_bad_input(run: Run) -> None:
     assert "arm a (line 1): --depth 9: this backbone has 2 blocks" in message(arm + "depth = 9\n")
     assert "arm a (line 1): --method full trains no patch" in message(arm + 'method = "full"\ndepth = 1\n')
     assert "two arms are called a" in message(arm + arm)
-    assert "'base' is no name for an arm" in message('[[arm]]\nname = "base"\n')
+    assert "'base' is not a valid name for an arm" in message('[[arm]]\nname = "base"\n')
     assert "is not valid TOML" in message("[[arm]\n")
     assert "holds no arms" in message("lr = 1\n")
     assert "Did you mean table4" in run("ablate", "tabel4", *HOW, "-o", "out", code=1).stderr

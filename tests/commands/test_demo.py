@@ -61,7 +61,7 @@ def test_a_command_that_fails_ends_the_demo(run: Run, tmp_path: Path) -> None:
     about = tmp_path / "out" / "samples" / "dmp" / "samples.json"
     about.write_text(about.read_text().replace('"seed": 0', '"seed": 1'))
     (tmp_path / "out" / "index.html").unlink()
-    assert "holds samples made otherwise" in run(*shortest, code=1).stderr
+    assert "holds samples made with other settings" in run(*shortest, code=1).stderr
     assert not (tmp_path / "out" / "index.html").exists()
 
 

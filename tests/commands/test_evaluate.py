@@ -172,7 +172,7 @@ def test_samples_that_are_not_as_they_were_drawn_are_not_scored(run: Run, patch:
     assert "000002.png is missing" in run(*score, "-o", "x", code=1).stderr
     image.write_bytes(before)
     Path("s/000099.png").write_bytes(before)
-    assert "000099.png is not of these samples" in run(*score, "-o", "x", code=1).stderr
+    assert "000099.png does not belong to these samples" in run(*score, "-o", "x", code=1).stderr
     Path("s/000099.png").unlink()
     Path("s/samples.json").write_text('{"made": "by hand", "origin": 3, "num_images": "six"}')
     run(*score, "-o", "by-hand", "-q")  # what another tool wrote is no record of ours

@@ -81,7 +81,7 @@ def test_two_patches_are_held_against_each_other(run: Run, patch: Path, backbone
     assert same["comparison"]["mean"] == 0
     run(*train, "--depth", 1, "-o", "shallow")
     shallow = ["--compare", "shallow/patch.safetensors", "-o", "refused"]
-    assert "of other sizes" in run("inspect-gates", "--patch", patch, *shallow, code=1).stderr
+    assert "differ in size" in run("inspect-gates", "--patch", patch, *shallow, code=1).stderr
     assert not Path("refused").exists()
 
 

@@ -92,7 +92,7 @@ def test_a_folder_of_other_samples_is_refused(run: Run, patch: Path, tmp_path: P
     before = bytes_of(tmp_path / "s", 2)
     for options in (["--seed", 1], ["--steps", 4], ["--guidance", 2], ["--batch-size", 1], ["--no-patch"]):
         result = run("sample", "--patch", patch, "-n", 2, *QUICK, *options, "-o", "s", code=1)
-        assert "holds samples made otherwise" in result.stderr
+        assert "holds samples made with other settings" in result.stderr
     assert bytes_of(tmp_path / "s", 2) == before
     run("sample", "--patch", patch, "-n", 1, *QUICK, "--seed", 1, "-o", "s", "--force")
     assert files_in(tmp_path / "s") == names(1)

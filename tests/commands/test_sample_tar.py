@@ -93,7 +93,7 @@ def test_scored_like_single_files(run: Run, patch: Path, images: Path, tmp_path:
     ]
     assert scores[0] == scores[1]
     (tmp_path / "tars" / "000012.png").write_bytes((tmp_path / "files" / "000000.png").read_bytes())
-    assert "1 images are in no tar yet" in run("eval", "--samples", "tars", *options, "-o", "x", code=1).stderr
+    assert "1 images are not in a tar yet" in run("eval", "--samples", "tars", *options, "-o", "x", code=1).stderr
 
 
 def test_changed_and_damaged_tars_are_found(run: Run, patch: Path, tmp_path: Path) -> None:

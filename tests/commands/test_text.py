@@ -199,9 +199,9 @@ def test_bad_input(run: Run, captioned: Path, tmp_path: Path) -> None:
     weights.write_bytes(kept)
     Path("bad.txt").write_text("a fox\na bird --q 3\n")
     for options, message in [
-        ([], "this backbone reads text, and there is none"),
+        ([], "this backbone reads text, and no prompt is given"),
         (["--prompt", "a", "--prompts", "bad.txt"], "two sources of text"),
-        (["--prompts", "bad.txt"], "bad.txt, line 2: --q is not known"),
+        (["--prompts", "bad.txt"], "bad.txt, line 2: --q is unknown"),
         (["--prompts", "none.txt"], "cannot read --prompts none.txt"),
         (["--prompt", "a", "--image-size", "33"], "multiple of 2 pixels"),
         (["--prompt", "a", "--classes", "1"], "no classes"),

@@ -92,7 +92,7 @@ def test_lora_writes_exactly_these_files(run: Run, backbone: list[str], images: 
     assert {tuple(value.shape) for value in tensors.values()} == {(3, 16), (48, 3)}
     assert all(value.abs().max() > 0 for value in tensors.values())
     run("train", "--resume", "-o", "out", "--steps", 3, "-q")
-    assert "another lora_rank" in run("train", "--resume", "-o", "out", "--lora-rank", 4, code=1).stderr
+    assert "other settings: lora_rank" in run("train", "--resume", "-o", "out", "--lora-rank", 4, code=1).stderr
     run(*common[:-1], "other", "--steps", 1, "--dry-run", "-q")
     run("train", *backbone, "--data", images, "--steps", 1, "--batch-size", 2, "-o", "out", "--force", "-q")
     assert files_in(tmp_path / "out") == expected_files(1, learnt={"patch.safetensors"})
@@ -307,7 +307,7 @@ def test_an_existing_run_is_not_overwritten(run: Run, backbone: list[str], image
     before = patch.read_bytes()
     common = ["train", *backbone, "--data", images, "--batch-size", 4, "-o", "trained"]
     assert "exists already" in run(*common, "--steps", 1, code=1).stderr
-    assert "another lr" in run(*common, "--steps", 9, "--resume", "--lr", 0.5, code=1).stderr
+    assert "other settings: lr" in run(*common, "--steps", 9, "--resume", "--lr", 0.5, code=1).stderr
     assert patch.read_bytes() == before
     run(*common, "--steps", 1, "--force", "-q")
     assert patch.read_bytes() != before
@@ -407,7 +407,7 @@ def test_a_run_of_an_earlier_version_goes_on(run: Run, backbone: list[str], imag
     settings = json.loads((tmp_path / "out" / "config.json").read_text())
     del settings["train"]["warmup"], settings["patch"]["selection"]  # as if they had come later; 4 was asked for
     (tmp_path / "out" / "config.json").write_text(json.dumps(settings))
-    assert "another warmup" in run("train", "--resume", "-o", "out", "--steps", 3, code=1).stderr
+    assert "other settings: warmup" in run("train", "--resume", "-o", "out", "--steps", 3, code=1).stderr
     settings["train"]["warmup"] = 4
     (tmp_path / "out" / "config.json").write_text(json.dumps(settings))
     run("train", "--resume", "-o", "out", "--steps", 3, "-q")
@@ -415,7 +415,7 @@ def test_a_run_of_an_earlier_version_goes_on(run: Run, backbone: list[str], imag
 
 def test_other_images_are_another_run(run: Run, backbone: list[str], images: Path, patch: Path) -> None:
     write_images(images, count=12)
-    assert "another images" in run("train", "--resume", "-o", "trained", "--steps", 5, code=1).stderr
+    assert "other settings: images" in run("train", "--resume", "-o", "trained", "--steps", 5, code=1).stderr
 
 
 def test_presets_give_way_to_a_config_and_the_command_line(run: Run, images: Path, backbone: list[str]) -> None:

@@ -53,7 +53,7 @@ def test_workers_and_interruptions_change_nothing(run: Run, common: list[object]
     for name, value in live.items():
         torch.testing.assert_close(stored[name], value, rtol=1e-3, atol=1e-4)
     refused = run("train", "--resume", "-o", "live", "--latent-store", "--steps", 9, code=1).stderr
-    assert "another latent_store" in refused
+    assert "other settings: latent_store" in refused
 
 
 def test_a_pixel_store_changes_no_bit(run: Run, backbone: list[str], images: Path) -> None:
@@ -94,7 +94,7 @@ def test_damage_is_named_and_mended_by_the_next_run(run: Run, common: list[objec
     file.write_bytes(original[:-8] + bytes([original[-8] ^ 1]) + original[-7:])
     said = run(*common, "--steps", 20, "-o", "out", code=1).stderr
     assert "00000.safetensors is damaged: image" in said
-    assert "Go on with --resume" in said
+    assert "Continue with --resume" in said
     assert "Traceback" not in said
     run(*common, "--steps", 5, "-o", "again", "-q")
     assert file.read_bytes() == original
@@ -127,7 +127,7 @@ def test_unreadable_images_are_reported_as_without_a_store(run: Run, common: lis
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--store-dir", "photos"], "photos holds other things"),
+        (["--store-dir", "photos"], "photos holds other files"),
         (["--shard-backbone"], "needs several processes"),
         (["--shard-backbone", "--method", "full"], "--method full changes it"),
         (["--max-bad-steps", "-1"], "--max-bad-steps -1"),

@@ -20,7 +20,8 @@ from PIL import Image
 
 from dmp_cli.data.batches import LiveReader, read_batches
 from dmp_cli.data.folder import find_images
-from dmp_cli.data.shards import ShardImages, find_shards
+from dmp_cli.data.shard_paths import find_shards
+from dmp_cli.data.shards import ShardImages
 from dmp_cli.data.shuffling import Order
 from dmp_cli.errors import DataError
 
@@ -128,7 +129,7 @@ def test_the_fingerprint_follows_names_sizes_and_classes(tmp_path: Path, change:
     [
         ({"a.txt": b"x"}, "no images in"),
         ({"a.png": b"x", "a.jpg": b"x"}, "two images of one key: a.png and a.jpg"),
-        ({"a.png": b"x", "b.png": b"x", "b.cls": b"1"}, "a.png has no .cls beside it, and others have"),
+        ({"a.png": b"x", "b.png": b"x", "b.cls": b"1"}, "a.png has no .cls beside it, but other images have"),
         ({"a.png": b"x", "a.cls": b"cat"}, "s.tar/a.cls is b'cat', not the number of a class"),
         ({"a.png": b"x", "a.cls": b"-1"}, "not the number of a class"),
     ],
@@ -153,7 +154,7 @@ def test_damaged_and_absent_shards(tmp_path: Path) -> None:
     whole.write_bytes(data[:2000])
     with pytest.raises(DataError, match=r"cannot read .*000001.png: the shard is shorter than when it was listed"):
         source.read(1)
-    with pytest.raises(DataError, match=r"there is no .*train-001.tar, and no 1 others"):
+    with pytest.raises(DataError, match=r"there is no .*train-001.tar, and 1 more are missing"):
         find_images(whole.parent / "train-{000..002}.tar")
     with pytest.raises(DataError, match=r"there is no .*none-\*.tar"):
         find_images(whole.parent / "none-*.tar")

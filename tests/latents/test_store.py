@@ -258,7 +258,7 @@ def test_another_vae_size_flip_or_data_are_another_store(data: Path, tmp_path: P
         store_of(data, tmp_path / "store")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="mine holds other things"):
+    with pytest.raises(ConfigError, match="mine holds other files"):
         store_of(data, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 

@@ -1,4 +1,4 @@
-"""Gate weights computed once per timestep: the same pictures, and never those of a patch that has changed."""
+"""Gate weights that are computed once per timestep: outputs stay the same, and a change of the patch is noticed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def at_one_timestep(backbone: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_it_is_what_the_gate_says(variant: dict[str, Any]) -> None:
+def test_kept_weights_equal_those_of_the_gate(variant: dict[str, Any]) -> None:
     backbone = tiny_dit()
     patched = attach(backbone, filled_patch(backbone, **variant))
     call = at_one_timestep(backbone)
@@ -49,7 +49,7 @@ def test_on_feature_maps() -> None:
     torch.testing.assert_close(found, patched(*call), rtol=1e-4, atol=1e-5)
 
 
-def test_a_gate_that_reads_the_class_is_asked_each_time() -> None:
+def test_a_gate_that_reads_the_class_is_computed_each_time() -> None:
     backbone = tiny_dit()
     patched = attach(backbone, filled_patch(backbone, gate_input="conditioning"))
     call = at_one_timestep(backbone)
@@ -61,7 +61,7 @@ def attach_again(patched: Any) -> Any:
     return attach(patched.detach(), patched.patch)
 
 
-def test_a_changed_patch_is_noticed() -> None:
+def test_kept_weights_are_computed_again_after_a_change() -> None:
     backbone = tiny_dit()
     patched = attach(backbone, filled_patch(backbone))
     call = at_one_timestep(backbone)
@@ -75,7 +75,7 @@ def test_a_changed_patch_is_noticed() -> None:
     torch.testing.assert_close(after, patched(*call), rtol=1e-5, atol=1e-5)
 
 
-def test_weights_made_while_sampling_serve_a_training_step() -> None:
+def test_weights_kept_while_sampling_can_be_used_in_training() -> None:
     backbone = tiny_dit()
     patched = attach(backbone, filled_patch(backbone))
     call = at_one_timestep(backbone)
@@ -86,7 +86,7 @@ def test_weights_made_while_sampling_serve_a_training_step() -> None:
     assert patched.patch.prompts[0].grad is not None
 
 
-def test_sampling_asks_the_gate_once_a_timestep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_computes_the_gate_once_per_timestep(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_dit()
     patched = attach(backbone, filled_patch(backbone))
     asked: list[int] = []

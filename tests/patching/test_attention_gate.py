@@ -57,7 +57,7 @@ def test_weights_and_gradients_by_hand(variant: dict[str, Any]) -> None:
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-8, atol=1e-10)
 
 
-def test_a_fresh_one_changes_nothing_weighs_all_alike_and_its_prompts_learn() -> None:
+def test_a_new_attention_gate_changes_nothing_and_its_prompts_learn() -> None:
     backbone = tiny_dit()
     bare = backbone(*call_of(backbone))
     patch = zero_patch(backbone, gate="attention")
@@ -129,7 +129,7 @@ def test_noisy_logits_by_hand() -> None:
     torch.testing.assert_close(attach(backbone, patch)(*arguments), quiet)
 
 
-def test_noise_is_of_the_step_and_the_place_alone() -> None:
+def test_noise_depends_on_step_and_place_only() -> None:
     noisy, quiet = learnt_after(loop_of(gate_noise=True), 3), learnt_after(loop_of(), 3)
     assert not torch.equal(noisy["prompts.0"], quiet["prompts.0"])
     stopped = loop_of(gate_noise=True)
@@ -142,7 +142,7 @@ def test_noise_is_of_the_step_and_the_place_alone() -> None:
         torch.testing.assert_close(value, noisy[name], rtol=1e-3, atol=1e-4)
 
 
-def test_the_noise_learns_through_the_mixture_alone() -> None:
+def test_the_noise_scale_learns_through_the_mixture_only() -> None:
     loop = loop_of(gate_noise=True, balance_load=0.0)
     assert loop.trainee.load_noise is not None
     learnt_after(loop, 2)  # prompts are zero in the first step

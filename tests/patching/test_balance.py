@@ -26,7 +26,7 @@ def draws(*shape, seed=0):
 
 
 def make_gating(*, tokens=PROMPTS, **variant):
-    """Gating of a patch whose prompts are of no consequence, and the patch."""
+    """A patch and its gating. The values of the prompts do not matter here."""
     patch = Patch(PatchConfig(**variant), hidden_shapes=[(tokens, WIDTH)] * BLOCKS, gate_width=WIDTH)
     return patch(draws(BATCH, WIDTH).float()), patch
 
@@ -157,7 +157,7 @@ def test_gradients_reach_the_gate_and_its_noise_and_nothing_else():
 
 
 @pytest.mark.parametrize("gate", ["constant", "none"])
-def test_a_gate_that_reads_nothing_has_nothing_to_balance(gate):
+def test_without_a_gate_both_losses_are_zero(gate):
     gating, _ = make_gating(gate=gate)
     load_noise = LoadNoise(gate_width=WIDTH, num_prompts=PROMPTS)
     result = measure_balance(gating, load_noise=load_noise, noise=draws(BATCH, PROMPTS).float())
@@ -185,7 +185,7 @@ def test_very_few_prompts(tokens):
         assert result.load.item() == pytest.approx(slow_load(gating.logits, std, noise[:, None], 1), rel=1e-4)
 
 
-def test_use_of_a_gate_by_hand():
+def test_entropy_effective_and_dead_prompts_by_hand():
     """Two samples, two blocks, four prompts: uniform, one-hot, two of four, and weights that do not sum to one."""
     weights = torch.tensor(
         [[[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]], [[0.5, 0.5, 0.0, 0.0], [4.0, 4.0, 0.0, 0.0]]],

@@ -1,4 +1,4 @@
-"""dmp_cli.patching.export: a baked table, added by plain code, does what the patch does."""
+"""A baked table, added by plain code, gives the outputs of the patch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {"dit": tiny_dit, "unet": lambda:
 
 
 def add_by_hand(backbone: Backbone, tensors: dict[str, torch.Tensor], step: int) -> list[Any]:
-    """Hooks that add row ``step`` of a table, and know nothing of gates."""
+    """Add row ``step`` of a table with plain hooks, without any gate."""
 
     def hook(index: int) -> Any:
         dense = tensors.get(f"mixtures.{index}")
@@ -42,7 +42,7 @@ def add_by_hand(backbone: Backbone, tensors: dict[str, torch.Tensor], step: int)
 @pytest.mark.parametrize("family", BACKBONES)
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("variant", [{}, {"gate": "none"}, {"gate": "constant", "depth": 1}])
-def test_adding_it_by_hand_is_the_patch(family: str, dense: bool, variant: dict[str, Any]) -> None:
+def test_a_table_added_by_plain_code_equals_the_patch(family: str, dense: bool, variant: dict[str, Any]) -> None:
     backbone = BACKBONES[family]()
     strength = 4.0 if (family, variant.get("gate")) == ("unet", "none") else STRENGTH[family]
     patched = attach(backbone, filled_patch(backbone, **variant), strength=strength)

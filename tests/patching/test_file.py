@@ -28,7 +28,7 @@ def backbone(tmp_path_factory):
 
 
 def make_patch(backbone, **variant):
-    """A patch with values in it, that knows its backbone and how it was trained."""
+    """A patch with non-zero values and a record of its backbone and training."""
     patch = create_patch(backbone, PatchConfig(**variant), codec=CodecRecord(), image_size=8, seed=3)
     source = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_a_round_trip_is_exact(backbone, tmp_path, variant):
     assert (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "a.safetensors").read_bytes()
 
 
-def test_the_file_needs_nothing_beside_it(backbone, patch_file, tmp_path):
+def test_a_patch_file_needs_no_other_file(backbone, patch_file, tmp_path):
     place = tmp_path / "elsewhere" / "renamed.bin"
     place.parent.mkdir()
     shutil.copy(patch_file, place)
@@ -142,7 +142,7 @@ def test_another_kind_of_file(tmp_path, content):
     refused(path)
 
 
-def test_safetensors_that_are_no_patch(tmp_path):
+def test_a_safetensors_file_without_a_patch_is_refused(tmp_path):
     for metadata in (None, {"dmp.header": "{}"}):
         save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata)
         assert "not a patch" in refused(tmp_path / "a.safetensors").message
@@ -162,8 +162,8 @@ def test_another_format_version(backbone, tmp_path):
     assert error.hint == "Update dmp."
 
 
-def test_a_header_of_a_later_program(backbone, tmp_path):
-    """Sealed, of this version, and yet not to be understood: refused rather than half understood."""
+def test_an_invalid_header_with_a_right_seal_is_refused(backbone, tmp_path):
+    """The seal and the version are right, but the header has an invalid value."""
     patch = make_patch(backbone)
     patch.record = patch.record.model_copy(update={"image_size": "large"})
     with pytest.warns(UserWarning, match="serializ"):
@@ -171,22 +171,22 @@ def test_a_header_of_a_later_program(backbone, tmp_path):
     assert "image_size" in refused(tmp_path / "a.safetensors").message
 
 
-def test_tensors_that_the_header_does_not_announce(backbone, tmp_path):
+def test_tensors_that_the_header_does_not_describe(backbone, tmp_path):
     patch = make_patch(backbone)
     patch.record = patch.record.model_copy(update={"hidden_shapes": [[4, 16]]})
     save_patch(tmp_path / "a.safetensors", patch)
-    with pytest.raises(PatchError, match="not those its header announces"):
+    with pytest.raises(PatchError, match="not those that its header describes"):
         load_patch(tmp_path / "a.safetensors")
 
 
-def test_a_patch_that_does_not_know_its_backbone(tmp_path):
+def test_a_patch_without_a_record_is_not_written(tmp_path):
     patch = create_patch(tiny_dit(), PatchConfig(), codec=CodecRecord(), image_size=8)
     with pytest.raises(PatchError, match="does not know its backbone"):
         save_patch(tmp_path / "a.safetensors", patch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written(backbone, tmp_path):
+def test_a_path_that_cannot_be_written(backbone, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DMPError, match="cannot write"):
         save_patch(tmp_path / "file" / "a.safetensors", make_patch(backbone))

@@ -1,4 +1,4 @@
-"""The authors' checkpoints: what they compute, by a slow float64 forward of its own, and what is refused."""
+"""The authors' checkpoints: their outputs, from a separate slow forward in float64, and what is refused."""
 
 import sys
 
@@ -109,7 +109,7 @@ def test_the_patched_output_is_theirs(tmp_path, tensors, prefix):
 
 
 @pytest.mark.parametrize("noise", [True, False])
-def test_what_an_imported_patch_remembers(tmp_path, tensors, noise):
+def test_what_an_imported_patch_records(tmp_path, tensors, noise):
     tensors = {name: tensor for name, tensor in tensors.items() if noise or name != "w_noise"}
     path = write_authors_checkpoint(tmp_path / "0030000.pt", tensors)
     record = imported(path, load(path)).record
@@ -124,7 +124,7 @@ def test_what_an_imported_patch_remembers(tmp_path, tensors, noise):
 
 
 def test_their_backbone_is_the_dit_alone(tmp_path, tensors):
-    """The same digest with and without their patch beside it, from a pickle and from safetensors."""
+    """The backbone's digest is the same with and without the patch in the file, in a pickle and in safetensors."""
     dit = {name: tensors[name] for name in tiny_dit().state_dict()}
     paths = [
         write_authors_checkpoint(tmp_path / "a.pt", tensors),

@@ -7,7 +7,7 @@ import torch
 from dmp_cli.patching.interpolate import pool_weights, resize_maps, resize_tokens
 
 
-def test_pooling_sums_what_falls_together() -> None:
+def test_pooling_sums_the_weights_of_each_place() -> None:
     weights = torch.arange(16.0)[None]  # rows 0-3, 4-7, 8-11, 12-15
     pooled = pool_weights(weights, grid=(4, 4), size=(2, 2))
     assert pooled.tolist() == [[[[0 + 1 + 4 + 5, 2 + 3 + 6 + 7], [8 + 9 + 12 + 13, 10 + 11 + 14 + 15]]]]
@@ -27,7 +27,7 @@ def test_resizing_is_bilinear() -> None:
     assert doubled.tolist() == [[[[0.0, 1.0, 3.0, 4.0]]]]  # centres at -1/4, 1/4, 3/4, 5/4, held at the edges
 
 
-def test_tokens_are_resized_on_their_square() -> None:
+def test_tokens_are_resized_on_their_square_grid() -> None:
     tokens = torch.randn(2, 9, 5)
     maps = tokens.transpose(1, 2).reshape(2, 5, 3, 3)
     expected = resize_maps(maps, size=(6, 6))

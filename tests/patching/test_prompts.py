@@ -72,7 +72,7 @@ def test_scope_says_whether_blocks_differ():
 
 
 @pytest.mark.parametrize(("gate", "weight"), [("constant", 1 / TOKENS), ("none", 1.0)])
-def test_gates_that_read_nothing(gate, weight):
+def test_weights_without_a_gate_are_constant(gate, weight):
     gating = make_patch(gate=gate)(vectors(dtype=torch.float32))
     assert gating.logits is None
     assert gating.weights.shape == (1, BLOCKS, TOKENS)

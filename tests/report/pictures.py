@@ -1,4 +1,4 @@
-"""PNG bytes as numbers."""
+"""Reads PNG bytes as numbers."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def pixels(png):
-    """(H, W, 3) as integers that can be subtracted."""
+    """The pixels (H, W, 3) as signed integers, which can be subtracted."""
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB")).astype(int)

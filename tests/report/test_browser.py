@@ -1,4 +1,4 @@
-"""Pages in a real headless browser: no console message, no request to any host, and sliders that move pictures."""
+"""Pages in a real headless browser: no console message, no request to any host, and working sliders."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def page() -> str:
 
 
 def probed(text: str) -> str:
-    """The page with a script of our own, allowed by its hash as the page's is."""
+    """The page with the probe script, which the page's policy allows by its hash."""
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
     text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     return text.replace("</body>", f"<script>{PROBE}</script></body>", 1)
 
 
 def browse(path: Path, *, width: int) -> tuple[str, str, list[str]]:
-    """(the page as the browser has it, its console, addresses it asked for)."""
+    """The page as the browser shows it, its console messages, and the addresses it requested."""
     log = path.with_suffix(".net.json")
     done = subprocess.run(
         [

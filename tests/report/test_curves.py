@@ -1,4 +1,4 @@
-"""Curves: colours of their own, single points and gaps that can be seen."""
+"""Curves: each has its own colour, and single points and gaps are visible."""
 
 import numpy as np
 
@@ -31,6 +31,3 @@ def test_a_gap_stays_a_gap():
     gap = (columns > start + 0.36 * length) & (columns < start + 0.64 * length)
     assert not gap.any()
     assert len(columns) > 0.6 * length
-
-
-# --- grids of images ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, and whole for those who cannot see it."""
+"""The page: self-contained, escaped, and complete for screen readers."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ VOID = {"meta", "link", "img", "br"}
 
 
 class Reader(HTMLParser):
-    """Elements with their attributes in order; fails on tags that do not nest."""
+    """Reads the elements of a page with their attributes, in order. Fails on tags that do not nest."""
 
     def __init__(self, text):
         super().__init__()
@@ -144,7 +144,7 @@ def test_headings_are_in_order_and_linked():
     assert set(links + named) <= set(ids)
 
 
-def test_a_table_is_whole_for_a_screen_reader():
+def test_a_table_is_complete_for_a_screen_reader():
     page = Reader(render(full_page()))
     assert [attributes["scope"] for attributes in page.all("th")] == ["col"] * 3 + ["row"] * 2
     assert len(page.all("caption")) == 1
@@ -178,7 +178,7 @@ def test_a_short_page_has_no_contents_and_no_empty_footer():
     assert not page.all("footer")
 
 
-def test_what_is_no_png_or_no_table_is_our_own_mistake():
+def test_pictures_that_are_not_png_and_uneven_tables_are_refused():
     with pytest.raises(AssertionError):
         Picture(png=b"GIF89a", alt="")
     with pytest.raises(AssertionError):

@@ -64,6 +64,3 @@ def test_long_labels_widen_small_tiles_and_are_then_cut():
         pixels(draw_image_grid(images, rows=1, columns=2, labels=["x", "w" * count])).shape[1] for count in (1, 9, 99)
     )
     assert short < long < endless <= 2 * 128 + 3 * 4
-
-
-# --- imports -----------------------------------------------------------------------------------------------------

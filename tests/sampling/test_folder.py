@@ -1,43 +1,23 @@
 """The folder of samples: which files, what continues it, what is refused, and what --force may remove."""
 
 import errno
-import hashlib
+import functools
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from PIL import Image
 
-from dmp_cli.config import SampleConfig
 from dmp_cli.errors import ConfigError, DMPError
-from dmp_cli.sampling.folder import Part, SampleFolder, encode_png
+from dmp_cli.sampling.folder import SampleFolder, encode_png
+from dmp_cli.sampling.part import Part
 from dmp_cli.sampling.plan import Plan
 from dmp_cli.sampling.sampler import chunks
 
-ABOUT = {"sample": {"seed": 0, "steps": 5, "classes": [0, 1]}, "patch": "abc"}
-ORIGIN = {"device": "cpu", "versions": {"dmp": "1"}}
-CONFIG = SampleConfig(num_images=7, batch_size=3, classes=(0, 1))
-
-
-def pixels_of(index, channels=3):
-    return np.random.default_rng(index).integers(0, 256, (8, 8, channels), np.uint8)
-
-
-def names_in(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def claim(path, about=ABOUT, *, origin=ORIGIN, num_images=7, force=False):
-    folder = SampleFolder(path)
-    return folder, folder.open(about, origin=origin, num_images=num_images, force=force)
-
-
-@pytest.fixture
-def filled(tmp_path):
-    folder, _ = claim(tmp_path / "out")
-    folder.write({index: pixels_of(index) for index in range(7)})
-    return folder
+from .conftest import ABOUT, CONFIG, ORIGIN, claim, names_in, pixels_of
 
 
 def test_exactly_these_files(filled):
@@ -93,7 +73,7 @@ def test_other_settings_are_refused(filled):
     before = {name: (filled.path / name).read_bytes() for name in names_in(filled.path)}
     for about in ({**ABOUT, "patch": None}, {**ABOUT, "patch": "abd", "sample": {"seed": 1}}):
         changed = ", ".join(sorted(key for key in about if about[key] != ABOUT[key]))
-        with pytest.raises(ConfigError, match=rf"made otherwise \({changed} differ\)") as caught:
+        with pytest.raises(ConfigError, match=rf"made with other settings \({changed} differ\)") as caught:
             claim(filled.path, about)
         assert "--force" in caught.value.hint
     assert {name: (filled.path / name).read_bytes() for name in names_in(filled.path)} == before
@@ -133,8 +113,16 @@ def test_force_removes_only_its_own_files(filled):
 def test_a_damaged_record_is_refused_unless_forced(filled, text):
     (filled.path / "samples.json").write_text(text)
     with pytest.raises(ConfigError, match=r"cannot read .*samples\.json") as caught:
-        filled.recorded()
+        claim(filled.path)
     assert "--force" in caught.value.hint
+    claim(filled.path, force=True)
+    assert filled.recorded() == {"num_images": 7, "made": ABOUT, "origin": ORIGIN}
+
+
+def test_a_record_of_another_tool_is_refused(filled):
+    (filled.path / "samples.json").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"samples\.json was not written by this tool"):
+        claim(filled.path)
 
 
 def test_no_record(tmp_path):
@@ -163,56 +151,6 @@ def test_a_full_disk_leaves_no_half_image(filled, monkeypatch):
     assert len(names_in(filled.path)) == 10
 
 
-def test_the_grid_shows_the_first_images(filled):
-    path = filled.draw_grid(Plan(CONFIG), rows=2, columns=2)
-    small = np.asarray(Image.open(path).convert("RGB"))
-    assert path == filled.path / "grid.png"
-    for index in (3, 4):  # the fifth image is not on it
-        filled.image_path(index).write_bytes(encode_png(255 - pixels_of(index)))
-    changed = np.asarray(Image.open(filled.draw_grid(Plan(CONFIG), rows=2, columns=2)).convert("RGB"))
-    assert changed.shape == small.shape
-    rows, columns = np.nonzero((changed != small).any(-1))
-    assert rows.min() > small.shape[0] / 2 - 8
-    assert columns.min() > small.shape[1] / 2 - 8
-    assert len(rows) > 0
-
-
-def test_sums_are_those_of_sha256sum(filled):
-    head, *lines = (filled.path / "SHA256SUMS").read_text().splitlines()
-    assert head.startswith("# samples made as ")  # a comment, which sha256sum passes over
-    for line, index in zip(lines, range(7), strict=True):
-        data = filled.image_path(index).read_bytes()
-        assert line == f"{hashlib.sha256(data).hexdigest()}  {index:06d}.png"
-    assert filled.verify(7) == []
-
-
-def test_what_is_not_as_it_was_written_is_named(filled):
-    filled.image_path(1).unlink()
-    Image.fromarray(pixels_of(50)).save(filled.image_path(3))
-    Image.fromarray(pixels_of(51)).save(filled.path / "000007.png")
-    Image.fromarray(pixels_of(51)).save(filled.path / "mine.png")
-    assert filled.verify(7) == [
-        "000001.png is missing",
-        "000003.png was changed",
-        "000007.png is not of these samples",
-        "mine.png is not of these samples",
-    ]
-    assert filled.verify(1) == ["000007.png is not of these samples", "mine.png is not of these samples"]
-
-
-def test_an_image_without_its_sum_is_written_again(filled):
-    sums = filled.path / "SHA256SUMS"
-    whole = sums.read_text()
-    sums.write_text(whole[:-20])  # a kill in the middle of the last line
-    Image.fromarray(pixels_of(50)).save(filled.image_path(6))  # and nobody knows what this is
-    assert filled.missing(chunks(CONFIG), num_images=7) == [range(6, 9)]
-    filled.write({6: pixels_of(6)})
-    assert filled.verify(7) == []
-    assert np.array_equal(np.asarray(Image.open(filled.image_path(6))), pixels_of(6))
-    filled.write({7: pixels_of(7)})
-    assert filled.verify(8) == []
-
-
 def test_parts_share_the_chunks_and_keep_sums_of_their_own(tmp_path):
     folder, _ = claim(tmp_path / "out")
     plan = [range(start, start + 3) for start in range(0, 9, 3)]
@@ -237,18 +175,48 @@ def test_errors_of_the_writer_come_up(filled, monkeypatch):
             write({index: pixels_of(index)})
 
 
-@pytest.mark.parametrize("labels", [None, np.arange(7) % 2])
-def test_npz_is_that_of_numpy(filled, labels):
-    path = filled.write_npz(7, labels)
-    with np.load(path) as found:
-        assert sorted(found) == ["arr_0"] if labels is None else ["arr_0", "arr_1"]
-        assert found["arr_0"].dtype == np.uint8
-        assert np.array_equal(found["arr_0"], np.stack([pixels_of(index) for index in range(7)]))
-        assert labels is None or np.array_equal(found["arr_1"], labels)
-    assert names_in(filled.path)[-1] == "samples.npz"
-
-
 def test_the_plan_is_kept_as_the_longest(filled):
     for text, kept in (("a\n", "a\n"), ("a\nb\n", "a\nb\n"), ("a\n", "a\nb\n")):
         filled.write_plan(text)
         assert (filled.path / "plan.jsonl").read_text() == kept
+
+
+WRITERS = {
+    "grid.png": lambda folder: folder.draw_grid(Plan(CONFIG), rows=2, columns=3),
+    "plan.jsonl": lambda folder: folder.write_plan(Plan(CONFIG).text(8)),
+    "samples.json": lambda folder: claim(folder.path, num_images=8),
+    "samples.npz": lambda folder: folder.write_npz(7, None),
+    "samples-00000.tar": lambda folder: folder.pack(7),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_part_claims_the_folder_while_another_writes_a_shared_file(filled, monkeypatch, name):
+    """A claim removes half-written shared files, so it has to wait until they are renamed."""
+    filled.write_plan(Plan(CONFIG).text(7))
+    replace, claims = os.replace, []
+
+    def claim_before_the_rename(partial, target):
+        if Path(target).name == name and not claims:
+            claims.append(target)
+            with monkeypatch.context() as impatient:
+                impatient.setattr("dmp_cli.sampling.folder.FileLock", functools.partial(FileLock, timeout=0))
+                with pytest.raises(Timeout):
+                    claim(filled.path)
+            assert Path(partial).exists()
+        replace(partial, target)
+
+    monkeypatch.setattr(os, "replace", claim_before_the_rename)
+    WRITERS[name](SampleFolder(filled.path, tar=True))
+    assert len(claims) == 1
+    assert name in names_in(filled.path)
+    assert not [left for left in names_in(filled.path) if left.endswith(".partial")]
+
+
+def test_a_part_that_begins_while_another_writes_its_first_files(tmp_path, monkeypatch):
+    """The plan may be seen in a listing that began before samples.json was there."""
+    folder, _ = claim(tmp_path)
+    folder.write_plan("a\n")
+    listed = [path for path in tmp_path.iterdir() if path.name != "samples.json"]
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(listed))
+    assert claim(tmp_path)[1] == []

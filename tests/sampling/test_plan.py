@@ -65,7 +65,7 @@ def test_a_written_plan_is_read_as_the_same(tmp_path: Path, config: SampleConfig
     ("line", "message"),
     [
         ("{", "line 2 is not valid JSON"),
-        ("[1]", "line 2 is no JSON object"),
+        ("[1]", "line 2 is not a JSON object"),
         ({"class": -1}, "line 2: class -1"),
         ({"colour": 1}, "line 2: colour 1: Extra inputs"),
         ({"seed": "x"}, "line 2: seed 'x'"),
@@ -130,7 +130,7 @@ def test_an_image_depends_on_its_line_alone() -> None:
 
 def test_balanced_is_exact_or_refused() -> None:
     resolve(SampleConfig(num_images=8, balanced=True), tiny_dit())
-    with pytest.raises(ConfigError, match="--balanced: 10 images are no multiple of 4") as caught:
+    with pytest.raises(ConfigError, match="--balanced: 10 images are not a multiple of 4") as caught:
         resolve(SampleConfig(num_images=10, balanced=True), tiny_dit())
     assert caught.value.hint == "Give -n 12."
 

@@ -29,15 +29,15 @@ def test_lines_and_their_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\nb --q 3", "line 2: --q is not known"),
-        ("a --w 512", "line 1: --w is said once for all images"),
-        ("a --n ugly", "line 1: --n is said once"),
+        ("a\nb --q 3", "line 2: --q is unknown"),
+        ("a --w 512", "line 1: --w cannot be set for one prompt"),
+        ("a --n ugly", "line 1: --n cannot be set for one prompt"),
         ("a --d x", "line 1: --d 'x'"),
         ("a --d -1", "line 1: --d '-1'"),
         ("a --l nan", "line 1: --l"),
         ("# nothing\n\n", "holds no prompt"),
         ("a --d 1 --d 2", "line 1: --d is given twice"),
-        ("a\n--d 4", "line 2 has options and no text"),
+        ("a\n--d 4", "line 2 has options but no text"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -12,7 +12,8 @@ from dmp_cli.latents.codec import Codec, PixelCodec
 from dmp_cli.patching.attachment import attach
 from dmp_cli.runtime import randomness
 from dmp_cli.sampling.plan import Plan
-from dmp_cli.sampling.sampler import build_scheduler, chunks, denoise, predict, resolve, sample
+from dmp_cli.sampling.sampler import chunks, denoise, predict, resolve, sample
+from dmp_cli.sampling.scheduler import build_scheduler
 from tests.builders import filled_patch, tiny_dit, zero_patch
 
 SIDE = 4
@@ -405,7 +406,7 @@ def test_what_depends_on_the_backbone_is_filled_in(backbone):
         ({"classes": (0,)}, {"num_classes": 0, "null_row": False}, "--classes 0: this backbone knows no classes"),
         ({"guidance": 1.5}, {"null_row": False}, "--guidance 1.5 needs a null condition"),
         ({"guidance": 0.0}, {"num_classes": 1, "null_row": False}, "--guidance 0 needs a null condition"),
-        ({"guidance_channels": "3"}, {"in_channels": 1}, "--guidance-channels 3: this backbone has 1"),
+        ({"guidance_channels": "3"}, {"in_channels": 1}, "--guidance-channels 3: this backbone has only 1"),
         ({"steps": 1001}, {}, "--steps 1001: ddpm takes at most 1000"),
         ({"steps": 1000, "sampler": "dpm++"}, {}, r"--steps 1000: dpm\+\+ takes at most 999"),
         (

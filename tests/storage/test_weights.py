@@ -275,7 +275,7 @@ def test_paths_that_are_no_weight_files(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         read_weights(tmp_path / "a.pt")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(CheckpointError, match="is no weight file"):
+    with pytest.raises(CheckpointError, match="is not a weight file"):
         read_weights(tmp_path / "a.txt")
     with pytest.raises(CheckpointError, match=r"lacks config.json"):
         read_weights(tmp_path)
@@ -285,7 +285,7 @@ def test_paths_that_are_no_weight_files(tmp_path):
 def test_a_diffusers_folder_with_a_bad_config(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     save_file(WEIGHTS, tmp_path / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(CheckpointError, match=r"config.json is no"):
+    with pytest.raises(CheckpointError, match=r"config.json is not"):
         read_weights(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Trains 300 steps under random ``kill -9`` and compares the patch, byte for byte, with that of an undisturbed run.
+"""Trains 300 steps under random ``kill -9`` and compares the patch with that of an undisturbed run, byte for byte.
 
 python -m tests.training.chaos [KILLS [SEED]]
 """
@@ -19,7 +19,7 @@ from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 
 
 def chaos(folder: Path, *, kills: int, seed: int) -> tuple[bool, int]:
-    """Whether a killed run left the same patch as an undisturbed one, and how many kills met it before its end."""
+    """Whether a killed run wrote the same patch as an undisturbed one, and how many kills came before its end."""
     weights, data = write_meta_checkpoint(folder / "tiny.pt", tiny_dit()), write_images(folder / "images")
     common = ["train", "--backbone", str(weights), "--num-classes", "4", "--num-heads", "2", "--data", str(data), "-q"]
     common += ["--steps", "300", "--batch-size", "4", "--save-every", "20", "--sample-every", "0", "--latent-store"]

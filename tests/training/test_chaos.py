@@ -1,4 +1,4 @@
-"""The chaos script: kill -9 at twenty random moments of a run leaves the bytes of an undisturbed one."""
+"""The chaos script: a run killed with kill -9 at twenty random moments writes the same bytes as an undisturbed one."""
 
 from __future__ import annotations
 

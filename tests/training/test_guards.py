@@ -1,4 +1,4 @@
-"""Guards and the loop: steps that are skipped, runs given up, and that nothing waits for the device."""
+"""The guard and the loop: skipped steps, runs that are ended, and steps that do not wait for the device."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def test_too_many_in_a_row_end_the_run() -> None:
 
 
 def test_gradients_that_never_come_end_the_run_after_warm_up() -> None:
-    loop = loop_of(warmup=150, steps=200)  # its gate gets gradients all the time, from the balance losses
-    layer = loop.trainee.backbone.final_layer.linear  # as in a backbone nobody has trained
+    loop = loop_of(warmup=150, steps=200)  # the balance losses give its gate gradients in every step
+    layer = loop.trainee.backbone.final_layer.linear  # zero, as in a backbone that was never trained
     layer.weight.data.zero_()
     for step in range(150):
         loop.advance(loop.prepare(batch(step)))
         assert loop.guard.check() is None
     loop.advance(loop.prepare(batch(150)))
-    with pytest.raises(DMPError, match="step 151: for 100 steps no gradient has reached"):
+    with pytest.raises(DMPError, match="step 151: no gradient has reached the trainable parameters for 100 steps"):
         loop.guard.check()
 
 
@@ -101,7 +101,7 @@ def test_signals_of_any_process_are_told(met: tuple[int, int], number: int | Non
 
 
 class HostReads(TorchDispatchMode):
-    """Operations that copy a value to the host, for which a GPU would have to be waited for."""
+    """Counts the operations that copy a value to the host, and so would wait for a GPU."""
 
     names: Counter[str]
 

@@ -1,4 +1,4 @@
-"""dmp_cli.training.memory: half weights change no number, recomputed blocks no gradient, and both are undone."""
+"""dmp_cli.training.memory: half weights change no number, recomputed blocks change no gradient, both are undone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_half_weights_give_the_same_numbers(family: str, dtype: str) -> None:
     assert {p.dtype for p in backbone.parameters()} == {torch.float32}
 
 
-def test_what_learns_stays_in_float32() -> None:
+def test_trainable_weights_stay_in_float32() -> None:
     backbone = tiny_dit()
     backbone.requires_grad_(True)
     with half_weights(backbone, torch.bfloat16):
@@ -113,7 +113,7 @@ def test_a_compiled_step_is_one_graph(extra: dict[str, Any], monkeypatch: pytest
                 batch = Batch(step=step, values=images, labels=torch.arange(4), indices=torch.arange(4), bad=[])
                 loop.advance(loop.prepare(batch))
         results.append({name: value.detach().clone() for name, value in trainee.learnt.items()})
-    assert graphs.count == 1  # not one a step: no recompilation
+    assert graphs.count == 1  # one for all steps: no recompilation
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
 
 
@@ -132,7 +132,7 @@ def test_channels_last_changes_nothing_but_the_layout() -> None:
     assert [p.stride() for p in backbone.parameters()] == strides
 
 
-def test_an_error_inside_undoes_it_too() -> None:
+def test_the_contexts_are_undone_after_an_error() -> None:
     backbone = tiny_dit()
     digest = backbone_digest(backbone)
     attach(backbone, zero_patch(backbone))

@@ -1,4 +1,4 @@
-"""What each method learns and at which rate, and that its values can be exchanged and written exactly."""
+"""The training methods: what each learns and at which rate, and that its values are exchanged and written exactly."""
 
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def test_full_and_scratch_learn_every_weight_but_positions(method, was_frozen):
 def test_full_and_scratch_take_no_variant(method):
     with pytest.raises(ConfigError, match=f"{method} has no patch"):
         make(method, variant={"gate": "constant"})
-    make(method, variant={})  # the defaults say nothing
+    make(method, variant={})  # the default options are accepted
 
 
 @pytest.mark.parametrize("method", ["dmp", "prompt-tuning"])
@@ -145,7 +145,7 @@ def test_holding_other_values_for_a_while(method):
 
 
 def test_optimizer_goes_on_after_holding():
-    """The average is drawn and written between two steps; the next step must not notice."""
+    """The average is sampled and written between two steps, which must not change the next step."""
     trainee = make("dmp")
     for parameter in trainee.learnt.values():
         parameter.grad = torch.ones_like(parameter)

@@ -1,4 +1,4 @@
-"""dmp_cli.training.trainer from Python: what a run does between its steps, and what it does not survive."""
+"""dmp_cli.training.trainer from Python: what a run writes between its steps, and what ends it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def values_of(trainee: Trainee) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(autouse=True)
 def _nothing_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backbone made in code has no record, so that no patch file can be written; checkpoints are."""
+    """A backbone made in code has no record, so no patch file can be written. Checkpoints can."""
     monkeypatch.setattr(Trainee, "write", lambda *arguments: None)
 
 
@@ -71,7 +71,7 @@ def test_a_signal_in_the_middle_of_accumulation_ends_after_the_whole_step(
 
     def interrupted(loop: TrainingLoop, *arguments: Any) -> Any:
         calls.append(loop.step)
-        if len(calls) == 4 * 2 + 2:  # the second of the third step's four
+        if len(calls) == 4 * 2 + 2:  # the second of the four micro-batches of the third step
             os.kill(os.getpid(), signal.SIGTERM)
         return denoise(loop, *arguments)
 
@@ -98,7 +98,7 @@ def test_a_log_line_says_what_the_run_costs(tmp_path: Path) -> None:
     assert lines[-1]["seconds_left"] == 0
 
 
-def test_leaving_early_leaves_nothing_running(tmp_path: Path) -> None:
+def test_closing_early_leaves_no_thread_running(tmp_path: Path) -> None:
     import threading
 
     before = threading.active_count()
@@ -113,7 +113,7 @@ def test_when_reading_fails_what_was_learnt_is_saved(tmp_path: Path) -> None:
     trainee, how = ready(tmp_path, steps=50, max_bad=0)
     config, seen = how["config"], []
 
-    def go_on() -> None:
+    def train_all() -> None:
         for event in train(trainee, **how):
             seen.append(event.step)
 
@@ -130,7 +130,7 @@ def test_when_reading_fails_what_was_learnt_is_saved(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(FolderImages, "read", failing)
         with pytest.raises(DataError, match="at most 0 may be bad"):
-            go_on()
+            train_all()
     saved = [path.name for path in list_states(tmp_path / "run" / "checkpoints")]
     assert seen == [1]
     assert saved == ["step-00000001"]

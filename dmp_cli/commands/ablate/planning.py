@@ -148,7 +148,9 @@ def _check_arm(arm: Arm, backbone: Backbone | None) -> None:
         given = Given(dict(arm.options))
         given.make(TrainConfig, data=Path("data"))
         if arm.method not in _PATCHED and (own := given.of(PatchConfig)):
-            raise ConfigError(f"--method {arm.method} trains no patch, so {', '.join(sorted(own))} does not apply to it")
+            raise ConfigError(
+                f"--method {arm.method} trains no patch, so {', '.join(sorted(own))} does not apply to it"
+            )
         config = given.make(PatchConfig)
         if backbone is not None and arm.method in _PATCHED:
             from ...patching import check_variant

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> LatentStore | None:
-    """The latent store of this run, perhaps not made yet; None where it trains without one.
+    """The latent store of this run, which may still be empty; None for a run that encodes its images at every step.
 
     Raises:
-        ConfigError: --store-dir is something else.
+        ConfigError: the folder of --store-dir holds other files.
     """
     from ...latents import LatentStore, default_store_folder, describe_store, pays_off
 
@@ -74,4 +74,4 @@ def fill_store(
             for done in encode_missing(store, images=images, codec=codec, device=device, max_bad=max_bad, stop=stop):
                 advance(done, "")
         except Damaged as error:  # while it is being made: another process, or a failing disk
-            raise DataError(str(error), hint="Go on with --resume: what is damaged is made anew.") from error
+            raise DataError(str(error), hint="Continue with --resume: damaged files are made again.") from error

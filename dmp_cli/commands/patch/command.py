@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..config import (
+from ...config import (
     BackboneOptions,
     CodecOptions,
     CommonOptions,
     NetworkOptions,
     PatchConfig,
     PatchOptions,
-    PatchRecord,
     SampleConfig,
     SizeOptions,
 )
-from ..errors import ConfigError
-from .console import Printer
-from .options import Given, takes
-
-if TYPE_CHECKING:
-    from ..backbones import Backbone
-    from ..patching import Patch
+from ...errors import ConfigError
+from ..console import Printer
+from ..options import Given, takes
+from .info import print_info, print_sizes
 
 
 @takes(PatchOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
@@ -38,7 +33,7 @@ def patch(ctx: typer.Context, given: Given) -> None:
     common, asked = given.make(CommonOptions), given.make(PatchOptions)
     printer, network = Printer(common), given.make(NetworkOptions)
     if asked.info is not None:
-        _print_info(asked.info, printer)
+        print_info(asked.info, printer)
     elif asked.from_ is not None:
         if variant := given.of(PatchConfig):
             options = ", ".join(f"--{name.replace('_', '-')}" for name in variant)
@@ -62,11 +57,11 @@ def _make(
     if output is None:
         _count(config, network, printer)
         return
-    from ..latents import image_size
-    from ..patching import create_patch, save_patch
-    from ..pipeline import check_early, load_bare
-    from ..runtime import pick_device
-    from ..storage import refuse_existing
+    from ...latents import image_size
+    from ...patching import create_patch, save_patch
+    from ...pipeline import check_early, load_bare
+    from ...runtime import pick_device
+    from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
     check_early(network, config)
@@ -74,7 +69,7 @@ def _make(
     size, codec = image_size(loaded.codec, loaded.backbone), loaded.codec.record
     made = create_patch(loaded.backbone, config, codec=codec, image_size=size, seed=common.seed or 0)
     save_patch(output, made)
-    _print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
+    print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
 
 
 def _import(
@@ -89,11 +84,11 @@ def _import(
     if common.dry_run:
         printer.plan({"from": str(source), "backbone": network.name, "output": str(output)})
         return
-    from ..latents import image_size
-    from ..patching import import_patch, read_authors, save_patch
-    from ..pipeline import load_bare
-    from ..runtime import pick_device
-    from ..storage import refuse_existing
+    from ...latents import image_size
+    from ...patching import import_patch, read_authors, save_patch
+    from ...pipeline import load_bare
+    from ...runtime import pick_device
+    from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
     read_authors(source)  # says what a wrong file lacks, before its tensors are held against a backbone's
@@ -101,7 +96,7 @@ def _import(
     size = image_size(loaded.codec, loaded.backbone)
     made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
     save_patch(output, made)
-    _print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
+    print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
 
 
 def _export(
@@ -118,11 +113,11 @@ def _export(
         plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": asked.dense}
         printer.plan({**plan, "output": str(output)})
         return
-    from ..patching import bake_table, describe_table, save_table
-    from ..pipeline import load_patched
-    from ..runtime import pick_device
-    from ..sampling import build_scheduler, check_steps
-    from ..storage import refuse_existing
+    from ...patching import bake_table, describe_table, save_table
+    from ...pipeline import load_patched
+    from ...runtime import pick_device
+    from ...sampling import build_scheduler, check_steps
+    from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
@@ -142,10 +137,10 @@ def _export(
 
 def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> None:
     """Print the sizes of a patch that is not written; a name alone needs no weights."""
-    from ..backbones import build_backbone, is_size_name
-    from ..config import CodecRecord
-    from ..patching import create_patch
-    from ..pipeline import load_bare
+    from ...backbones import build_backbone, is_size_name
+    from ...config import CodecRecord
+    from ...patching import create_patch
+    from ...pipeline import load_bare
 
     name = network.backbone
     if name is not None and network.checkpoint is None and is_size_name(name):
@@ -155,92 +150,4 @@ def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> No
         pixels = network.model_copy(update={"vae": "none"}) if name == "digits" else network
         backbone = load_bare(pixels, "cpu").backbone
     made = create_patch(backbone, config, codec=CodecRecord(), image_size=backbone.sample_shape[1])
-    _print_sizes(backbone, made, printer, name=str(network.name), path=None)
-
-
-def _print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str, path: Path | None) -> None:
-    """Table 1's row, and a line per block."""
-    total, own = backbone.num_parameters(), made.num_parameters()
-    percent = 100 * own / total
-    printer.table(
-        "Parameters (paper, Table 1)",
-        ["backbone", "parameters", "patch", "per cent"],
-        [[name, f"{total:,}", f"{own:,}", f"+{percent:.4f} %"]],
-    )
-    gate = 0 if made.gate is None else sum(p.numel() for p in made.gate.parameters())
-    blocks = backbone.list_blocks()[: len(made.hidden_shapes)]
-    rows = [
-        [block.name, " x ".join(map(str, block.hidden_shape)), f"{p.numel():,}"]
-        for block, p in zip(blocks, made.prompts, strict=True)
-    ]
-    rows.append(
-        ["gate, shared" if gate else "no gate", f"{made.gate_width} -> {made.num_prompts}" if gate else "", f"{gate:,}"]
-    )
-    printer.table("", ["block", "prompts", "parameters"], rows)
-    if path is not None:
-        printer.say(f"wrote {path}")
-    printer.result(
-        {
-            "backbone": name,
-            "backbone_parameters": total,
-            "patch_parameters": own,
-            "per_cent": percent,
-            "gate_parameters": gate,
-            "blocks": [{"name": b.name, "hidden_shape": list(b.hidden_shape)} for b in blocks],
-            "output": path and str(path),
-        }
-    )
-
-
-def _print_info(path: Path, printer: Printer) -> None:
-    from ..patching import read_record
-
-    record = read_record(path)
-    for line in describe_table(record):
-        printer.say(line)
-    printer.result(record.model_dump(mode="json"))
-
-
-def describe_table(record: PatchRecord) -> list[str]:
-    """A patch's header in words."""
-    backbone, shapes = record.backbone, record.hidden_shapes
-    size = " x ".join(map(str, shapes[0])) if shapes else "0"
-    return [
-        f"patch      {_describe_variant(record.config)}; {len(shapes)} blocks, prompts of {size}",
-        f"backbone   {backbone.name or backbone.family} from {backbone.source}",
-        f"           digest {backbone.digest}",
-        f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}",
-        f"schedule   {record.schedule.kind}, {record.schedule.num_timesteps} timesteps",
-        f"training   {_describe_training(record.training)}",
-        f"format     version {record.format_version}",
-    ]
-
-
-def _describe_variant(config: PatchConfig) -> str:
-    gates = {
-        "linear": "linear gate",
-        "attention": "attention gate",
-        "constant": "constant gate 1/N",
-        "none": "no gate (prompt tuning)",
-    }
-    parts = [gates[config.gate]]
-    if config.gate in ("linear", "attention"):
-        parts += [f"{config.scope} scope", f"reads the {config.gate_input}", f"{config.selection} selection"]
-    parts += ["prepended"] if config.position == "prepend" else []
-    parts += [f"top {config.top_k}"] if config.top_k else []
-    parts += [f"scale {config.gate_scale:g}"] if config.gate_scale != 1 else []
-    parts += ["random init"] if config.init == "random" else []
-    return ", ".join(parts)
-
-
-def _describe_training(training: dict[str, Any] | None) -> str:
-    if training is None:
-        return "none yet: it changes nothing"
-    if "imported_from" in training:  # what was not recorded there is not known here
-        return "{method}, imported from {imported_from}; w_noise {w_noise}".format(**training)
-    averaged = f", averaged with decay {training['average']}" if "average" in training else ""
-    return (
-        "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "
-        "gate lr {gate_lr}, seed {seed}".format(**training)
-        + averaged
-    )
+    print_sizes(backbone, made, printer, name=str(network.name), path=None)

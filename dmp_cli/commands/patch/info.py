@@ -1,0 +1,102 @@
+"""What ``dmp patch`` prints: how large a patch is, as in Table 1, and what a patch file is, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...config import PatchConfig, PatchRecord
+from ..console import Printer
+
+if TYPE_CHECKING:
+    from ...backbones import Backbone
+    from ...patching import Patch
+
+
+def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str, path: Path | None) -> None:
+    """Table 1's row, and a line per block."""
+    total, own = backbone.num_parameters(), made.num_parameters()
+    percent = 100 * own / total
+    printer.table(
+        "Parameters (paper, Table 1)",
+        ["backbone", "parameters", "patch", "per cent"],
+        [[name, f"{total:,}", f"{own:,}", f"+{percent:.4f} %"]],
+    )
+    gate = 0 if made.gate is None else sum(p.numel() for p in made.gate.parameters())
+    blocks = backbone.list_blocks()[: len(made.hidden_shapes)]
+    rows = [
+        [block.name, " x ".join(map(str, block.hidden_shape)), f"{p.numel():,}"]
+        for block, p in zip(blocks, made.prompts, strict=True)
+    ]
+    rows.append(
+        ["gate, shared" if gate else "no gate", f"{made.gate_width} -> {made.num_prompts}" if gate else "", f"{gate:,}"]
+    )
+    printer.table("", ["block", "prompts", "parameters"], rows)
+    if path is not None:
+        printer.say(f"wrote {path}")
+    printer.result(
+        {
+            "backbone": name,
+            "backbone_parameters": total,
+            "patch_parameters": own,
+            "per_cent": percent,
+            "gate_parameters": gate,
+            "blocks": [{"name": b.name, "hidden_shape": list(b.hidden_shape)} for b in blocks],
+            "output": path and str(path),
+        }
+    )
+
+
+def print_info(path: Path, printer: Printer) -> None:
+    """The header of a patch file in words, or as JSON. Raises PatchError for a damaged file."""
+    from ...patching import read_record
+
+    record = read_record(path)
+    for line in describe(record):
+        printer.say(line)
+    printer.result(record.model_dump(mode="json"))
+
+
+def describe(record: PatchRecord) -> list[str]:
+    """A patch's header in words."""
+    backbone, shapes = record.backbone, record.hidden_shapes
+    size = " x ".join(map(str, shapes[0])) if shapes else "0"
+    return [
+        f"patch      {_describe_variant(record.config)}; {len(shapes)} blocks, prompts of {size}",
+        f"backbone   {backbone.name or backbone.family} from {backbone.source}",
+        f"           digest {backbone.digest}",
+        f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}",
+        f"schedule   {record.schedule.kind}, {record.schedule.num_timesteps} timesteps",
+        f"training   {_describe_training(record.training)}",
+        f"format     version {record.format_version}",
+    ]
+
+
+def _describe_variant(config: PatchConfig) -> str:
+    gates = {
+        "linear": "linear gate",
+        "attention": "attention gate",
+        "constant": "constant gate 1/N",
+        "none": "no gate (prompt tuning)",
+    }
+    parts = [gates[config.gate]]
+    if config.gate in ("linear", "attention"):
+        parts += [f"{config.scope} scope", f"reads the {config.gate_input}", f"{config.selection} selection"]
+    parts += ["prepended"] if config.position == "prepend" else []
+    parts += [f"top {config.top_k}"] if config.top_k else []
+    parts += [f"scale {config.gate_scale:g}"] if config.gate_scale != 1 else []
+    parts += ["random init"] if config.init == "random" else []
+    return ", ".join(parts)
+
+
+def _describe_training(training: dict[str, Any] | None) -> str:
+    if training is None:
+        return "none yet: it changes nothing"
+    if "imported_from" in training:  # what was not recorded there is not known here
+        return "{method}, imported from {imported_from}; w_noise {w_noise}".format(**training)
+    averaged = f", averaged with decay {training['average']}" if "average" in training else ""
+    return (
+        "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "
+        "gate lr {gate_lr}, seed {seed}".format(**training)
+        + averaged
+    )

@@ -1,0 +1,54 @@
+"""Which shards a path names: one tar, a folder of them, or a pattern with a range or with wildcards."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DataError
+from .source import SUFFIXES
+
+_SUFFIX = ".tar"
+_REMOTE = re.compile(r"^([a-z][a-z0-9+]*:/|pipe:)")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def find_shards(path: Path) -> list[Path]:
+    """The shards that ``path`` names: a .tar, a folder of them, or a pattern with ``*`` or ``{000..146}``; else none.
+
+    Raises:
+        DataError: nothing matches a pattern, a shard of a range is missing, or ``path`` is a remote address.
+    """
+    text = str(path)
+    if _REMOTE.match(text):
+        raise DataError(f"{text} is not on this machine", hint="Only local shards can be read: download them first.")
+    if path.is_dir():
+        found = sorted(inner for inner in path.iterdir() if inner.suffix == _SUFFIX and not inner.name.startswith("."))
+        return found if found and not _has_images(path) else []
+    if path.is_file():
+        return [path] if path.suffix == _SUFFIX else []
+    if not _RANGE.search(text) and not glob.has_magic(text):
+        return []
+    found = [Path(name) for pattern in _expand(text) for name in sorted(glob.glob(pattern)) or [pattern]]
+    missing = [shard for shard in found if not shard.is_file()]
+    if missing:
+        more = f", and {len(missing) - 1} more are missing" if missing[1:] else ""
+        raise DataError(f"there is no {missing[0]}{more}")
+    return found
+
+
+def _has_images(folder: Path) -> bool:
+    return any(inner.suffix.lower() in SUFFIXES for inner in folder.iterdir())
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """Expand ``a{08..10}`` to a08, a09, a10; several ranges give all combinations."""
+    match = _RANGE.search(pattern)
+    if match is None:
+        yield pattern
+        return
+    first, last = match[1], match[2]
+    for number in range(int(first), int(last) + 1):
+        yield from _expand(f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end() :]}")

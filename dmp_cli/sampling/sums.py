@@ -1,0 +1,85 @@
+"""The files ``SHA256SUMS``: the digest that each image of a folder had when it was written, as ``sha256sum`` keeps it.
+
+One process writes ``SHA256SUMS``; each of several parts writes a file of its own, with its number behind that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..storage import append_text
+
+SUMS = "SHA256SUMS"
+_MARK = "# samples made as "  # sha256sum passes over comments
+_LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
+_HASHERS, _AT_ONCE = 4, 500  # threads that hash images, and how many images a thread takes at a time
+
+
+class SampleSums:
+    """The checksums of one folder of samples.
+
+    ``made`` returns what samples.json says of how these samples are made. Each file of checksums begins with a digest
+    of that, so that a file which was copied from a folder of other samples is recognised and not used.
+    """
+
+    def __init__(self, path: Path, *, made: Callable[[], Any]) -> None:
+        self.path, self._made = Path(path), made
+
+    def paths(self) -> list[Path]:
+        """The files of checksums in the folder."""
+        return list(self.path.glob(f"{SUMS}*"))
+
+    def read(self) -> dict[str, set[str]]:
+        """Name of an image -> the SHA-256 it was written with; more than one where two parts have drawn it."""
+        found: dict[str, set[str]] = {}
+        mark = self._mark()
+        for path in self.paths():
+            lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+            if lines and lines[0].startswith(_MARK) and lines[0] != mark:
+                continue  # copied here from a folder of other samples
+            for line in lines:
+                if match := _LINE.fullmatch(line):  # a kill may have cut the last line short
+                    found.setdefault(match[2], set()).add(match[1])
+        return found
+
+    def append(self, name: str, images: Mapping[str, bytes]) -> None:
+        """Add the checksums of ``images``, PNG files by name, to the file of checksums called ``name``."""
+        path = self.path / name
+        head = [] if path.exists() else [self._mark() + "\n"]
+        lines = [f"{hashlib.sha256(data).hexdigest()}  {image}\n" for image, data in images.items()]
+        append_text(path, "".join(head + lines))
+
+    def _mark(self) -> str:
+        """The first line of a file of checksums: a comment with a digest of how these samples are made."""
+        return _MARK + hashlib.sha256(json.dumps(self._made(), sort_keys=True).encode()).hexdigest()
+
+
+def find_faults(
+    names: Sequence[str], *, known: Mapping[str, set[str]], there: Set[str], read: Callable[[str], bytes]
+) -> list[str]:
+    """One sentence for each of the images ``names`` that is missing or not as it was written.
+
+    ``known`` is what :meth:`SampleSums.read` returns, ``there`` the names of all images in the folder; ``read`` returns
+    the PNG file of one of them.
+    """
+
+    def judge(name: str) -> str | None:
+        if name not in there:
+            return f"{name} is missing"
+        if name not in known:
+            return f"{name} has no recorded checksum"
+        return None if hashlib.sha256(read(name)).hexdigest() in known[name] else f"{name} was changed"
+
+    def judge_all(some: Sequence[str]) -> list[str]:
+        return [sentence for name in some if (sentence := judge(name)) is not None]
+
+    # One future per image would hold more memory than everything else.
+    groups = [names[first : first + _AT_ONCE] for first in range(0, len(names), _AT_ONCE)]
+    with ThreadPoolExecutor(_HASHERS) as hashers:
+        return [sentence for found in hashers.map(judge_all, groups) for sentence in found]

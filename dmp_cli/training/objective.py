@@ -1,0 +1,122 @@
+"""What one training step minimises: the denoising loss of its images and the balance losses of its gate.
+
+Letters: B images of the global batch, b of them in this process, N prompts of a block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config import TrainConfig
+from ..data import Batch, as_floats
+from ..diffusion import Schedule, denoising_loss
+from ..patching import Balance, PatchedBackbone, authors_importance, measure_balance, measure_use
+from ..runtime import World, autocast
+from .methods import Trainee
+from .noise import Draws
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch and the random draws of its step, on the device."""
+
+    batch: Batch
+    draws: Draws
+
+
+class Objective:
+    """The losses of one trainee, without their gradients."""
+
+    def __init__(
+        self, trainee: Trainee, config: TrainConfig, *, places: range, world: World, device: torch.device
+    ) -> None:
+        """``places`` are the places of this process in the global batch."""
+        self.trainee, self.config, self.places = trainee, config, places
+        self.world, self.device = world, device
+        self.schedule = Schedule(trainee.backbone.schedule, device=device)
+        self._call: Callable[..., Tensor] = trainee.denoiser
+        if config.compile:
+            self._call = torch.compile(trainee.denoiser, dynamic=False)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the backbone reads a class or a caption."""
+        return self.trainee.backbone.num_classes > 0 or self.trainee.backbone.takes_text
+
+    def labels(self, batch: Batch) -> Tensor:
+        """The condition index of each image, (b,): its class, or the index of its caption."""
+        backbone = self.trainee.backbone
+        if backbone.takes_text:
+            assert batch.captions is not None
+            return backbone.captions.indices(batch.captions).to(self.device)
+        return torch.zeros_like(batch.labels) if backbone.num_classes == 1 else batch.labels
+
+    def denoise(self, inputs: Inputs, labels: Tensor, part: slice) -> tuple[Tensor, Terms]:
+        """The loss of one micro-batch and its terms, both weighted by its share of the global batch.
+
+        ``part`` selects the micro-batch among the b images of this process.
+        """
+        draws, values, codec = inputs.draws, inputs.batch.values[part], self.trainee.codec
+        everywhere = slice(self.places.start + part.start, self.places.start + part.stop)  # in the global batch
+        posterior = None if draws.posterior is None else draws.posterior[part]
+        measured = codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
+        x0 = codec.draw(measured, noise=posterior)
+        noise, timesteps = draws.noise[part], draws.timesteps[everywhere]
+        xt = self.schedule.add_noise(x0, noise=noise, timesteps=timesteps)
+        dropped = None if draws.dropped is None else draws.dropped[everywhere]
+        condition = self._condition(labels[part], dropped)
+        with self._noisy_gate(draws, everywhere), autocast(self.device, self.config.dtype):
+            prediction = self._call(xt, timesteps, condition)
+        loss = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self.schedule)
+        share = len(x0) / self.config.batch_size
+        per_image = {"loss": loss.total, "mse": loss.mse, "bound": loss.bound}
+        terms = {name: values.detach().mean() * share for name, values in per_image.items()}
+        return loss.total.mean() * share, terms
+
+    def _condition(self, labels: Tensor, dropped: Tensor | None) -> Tensor | None:
+        """The condition for ``labels``, with the null condition where ``dropped`` is true."""
+        if not self.is_conditional:
+            return None
+        if dropped is None:
+            return labels
+        return torch.where(dropped, self.trainee.backbone.null_condition(len(labels)), labels)
+
+    def _noisy_gate(self, draws: Draws, places: slice) -> contextlib.AbstractContextManager[None]:
+        """Context with the authors' noisy logits, std(t) * noise, at ``places``, if the options ask for them."""
+        denoiser, std = self.trainee.denoiser, self.trainee.load_noise
+        noise = draws.gate_noise
+        if not self.config.gate_noise or noise is None or std is None or not isinstance(denoiser, PatchedBackbone):
+            return contextlib.nullcontext()
+        own = noise[places, None]  # (b, 1, N)
+        return denoiser.noisy(lambda vector: std(vector) * own)
+
+    def balance(self, draws: Draws, labels: Tensor) -> tuple[Tensor | None, Terms]:
+        """The balance loss of the gate and its terms, with statistics of how the gate is used.
+
+        The gate needs no image, so every process computes this over the whole global batch and adds the same gradients.
+        The loss is None if it has no gradient or no weight; the terms are empty without a gate.
+        """
+        config, denoiser = self.config, self.trainee.denoiser
+        if not isinstance(denoiser, PatchedBackbone) or denoiser.patch.gate is None:
+            return None, {}
+        condition = None
+        if denoiser.patch.config.gate_input == "conditioning":
+            condition = self._condition(self.world.gather(labels), draws.dropped)
+        gating, top_k = denoiser.gating(draws.timesteps, condition), denoiser.patch.top_k
+        if config.balance_losses == "authors":
+            balance = Balance(authors_importance(gating.weights), gating.weights.new_zeros(()))
+        else:
+            noise = draws.gate_noise
+            balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k)
+        loss = config.balance_importance * balance.importance + config.balance_load * balance.load
+        has_effect = loss.requires_grad and (config.balance_importance or config.balance_load)
+        use = measure_use(gating.weights.detach())
+        terms = {"importance": balance.importance.detach(), "load": balance.load.detach(), **use._asdict()}
+        return (loss if has_effect else None), terms
