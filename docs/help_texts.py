@@ -1,7 +1,7 @@
 """The help of every command at 80 columns, in one file, so that a change of its words can be read as a diff.
 
-    python docs/help_texts.py             write ``docs/help.txt`` anew
-    python docs/help_texts.py --check     fail where it is not current
+python docs/help_texts.py             write ``docs/help.txt`` anew
+python docs/help_texts.py --check     fail where it is not current
 """
 
 from __future__ import annotations
