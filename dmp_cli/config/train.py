@@ -14,7 +14,8 @@ Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
-_SPEED = "Speed and memory"
+# Headings of --help, beside that of the recipe.
+_BALANCE, _LORA, _RECORD, _SPEED = "Gate and balance", "LoRA", "Reading and saving", "Speed and memory"
 
 
 class TrainConfig(Frozen):
@@ -50,16 +51,18 @@ class TrainConfig(Frozen):
         default=1e-4,
         gt=0,
     )
-    gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0)
+    gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0, panel=_BALANCE)
     lora_rank: int = option(
         "Rank of the low-rank matrices of --method lora, which is also their alpha. A higher rank means more "
         "parameters.",
         default=16,
         ge=1,
+        panel=_LORA,
     )
     lora_targets: Words | None = option(
         "Linear layers of every block that --method lora adapts, by name, such as qkv,proj.",
         shown="attention and MLP layers",
+        panel=_LORA,
     )
     weight_decay: float = option("Weight decay of AdamW.", default=0.0, ge=0)
     lr_schedule: RateSchedule = option(
@@ -70,20 +73,24 @@ class TrainConfig(Frozen):
         "Weight of the importance loss, which keeps the gate from using few prompts only. 0 switches it off.",
         default=1.0,
         ge=0,
+        panel=_BALANCE,
     )
     balance_load: float = option(
-        "Weight of the load loss, which lets every prompt be used by some timesteps. 0 switches it off.",
+        "Weight of the load loss, which evens out how often each prompt is among the strongest. 0 switches it off.",
         default=1.0,
         ge=0,
+        panel=_BALANCE,
     )
     balance_losses: BalanceLosses = option(
         "Compute the two balance losses as the paper says, or as the authors' code does, for comparison.",
         default="paper",
+        panel=_BALANCE,
     )
     gate_noise: bool = option(
         "Add noise to the gate's logits while it trains, as the authors' code does.",
         "--gate-noise/--no-gate-noise",
         default=False,
+        panel=_BALANCE,
     )
     ema: float = option(
         "Decay of an exponential moving average of what is trained, such as 0.999; it is written beside the trained "
@@ -102,16 +109,26 @@ class TrainConfig(Frozen):
     )
     seed: int = Field(0, ge=0)
     dtype: Dtype = "fp32"
-    log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1)
-    save_every: int = option("Steps between two checkpoints, which are what --resume goes on from.", default=5000, ge=1)
-    sample_every: int = option("Steps between two grids of sample images. 0 draws none.", default=5000, ge=0)
-    keep: int = option("How many checkpoints are kept, the newest ones.", default=3, ge=1)
-    workers: int = option(
-        "Processes that load images. Raise it when the log's data_wait is not near 0.", default=0, ge=0
+    log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1, panel=_RECORD)
+    save_every: int = option(
+        "Steps between two checkpoints, which are what --resume goes on from.", default=5000, ge=1, panel=_RECORD
     )
-    max_bad: int = option("Unreadable images that are skipped before the run stops.", default=100, ge=0)
+    sample_every: int = option(
+        "Steps between two grids of sample images. 0 draws none.", default=5000, ge=0, panel=_RECORD
+    )
+    keep: int = option("How many checkpoints are kept, the newest ones.", default=3, ge=1, panel=_RECORD)
+    workers: int = option(
+        "Processes that load images. Raise it when the log's data_wait is not near 0.",
+        default=0,
+        ge=0,
+        panel=_RECORD,
+    )
+    max_bad: int = option("Unreadable images that are skipped before the run stops.", default=100, ge=0, panel=_RECORD)
     max_bad_steps: int = option(
-        "Steps in a row that may be skipped because their loss is not finite, before the run stops.", default=20, ge=0
+        "Steps in a row that may be skipped because their loss is not finite, before the run stops.",
+        default=20,
+        ge=0,
+        panel=_RECORD,
     )
     latent_store: bool | None = option(
         "Encode all images once and keep the latents for all runs, or encode them anew at every step.",
