@@ -1,1 +1,1 @@
-"""Ratios against the unpatched backbone and plain baselines: ``python -m benchmarks``."""
+"""Benchmarks: ratios against the unpatched backbone and plain baselines. Run ``python -m benchmarks``."""

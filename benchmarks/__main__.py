@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from dmp_cli.backbones import build_backbone
 from dmp_cli.backbones.dit import DiT
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
 from dmp_cli.latents.codec import PixelCodec
@@ -28,26 +27,22 @@ from dmp_cli.training.methods import prepare
 
 from . import sampling, training
 from .paired import Row, ratios, summary
+from .setting import build_nonzero, cpu, gpu, step_of
 
 BATCH = 4
 
 
 def backbone_of(name: str) -> DiT:
-    """A DiT at 256 px with random weights, none of them zero."""
-    backbone = build_backbone(name, device="cpu")
+    """A DiT for 256 px with random weights, none of them zero, and a record, so that patches can be made for it."""
+    backbone = build_nonzero(name)
     assert isinstance(backbone, DiT)
-    backbone.initialise(seed=0)
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
     digest = backbone_digest(backbone)
     backbone.record = BackboneRecord(family="dit", sizes=backbone.sizes, source="made here", digest=digest)
     return backbone.eval()
 
 
 def patch_alone(name: str, *, rounds: int) -> Row:
-    """The patch's own work (gates of all blocks, every addition) over one bare forward."""
+    """The work of the patch alone (the gates of all blocks, and every addition) over one bare forward."""
     backbone = backbone_of(name)
     patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=256)
     x, timesteps = torch.randn(BATCH, *backbone.sample_shape), torch.randint(0, 1000, (BATCH,))
@@ -56,7 +51,7 @@ def patch_alone(name: str, *, rounds: int) -> Row:
     vector = backbone.gate_vector(timesteps).detach()
 
     def alone() -> None:
-        # Twenty at a time, as one is too short for the clock.
+        # twenty at a time, as one is too short for the clock
         with torch.inference_mode():
             for _ in range(20):
                 weights = patch(vector).weights.unsqueeze(-1).unbind(1)
@@ -72,7 +67,7 @@ def patch_alone(name: str, *, rounds: int) -> Row:
 
 
 def patched_forward(name: str, *, rounds: int) -> Row:
-    """A patched forward over a bare one, end to end: mostly noise."""
+    """A patched forward over a bare one, end to end. The difference is mostly measurement noise."""
     backbone = backbone_of(name)
     patched = attach(backbone, create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=256))
     x, timesteps = torch.randn(BATCH, *backbone.sample_shape), torch.randint(0, 1000, (BATCH,))
@@ -91,19 +86,19 @@ def patched_forward(name: str, *, rounds: int) -> Row:
 
 
 def training_step(name: str, *, rounds: int) -> Row:
-    """A whole DMP step over a whole full fine-tuning step: loss, backward, optimizer, on the same latents."""
+    """A whole step of DMP over a whole step of full fine-tuning: loss, backward, optimizer, on the same latents."""
     loops = {}
     for method in ("full", "dmp"):
         config = TrainConfig(method=method, data=Path("latents"), batch_size=BATCH)
         trainee = prepare(config, backbone=backbone_of(name), codec=PixelCodec(4))
         loops[method] = TrainingLoop(trainee, config)
-    works = {method: training.step_of(loop) for method, loop in loops.items()}
+    works = {method: step_of(loop) for method, loop in loops.items()}
     found = ratios(works, base="full", rounds=rounds)
     return f"{name}: DMP step / full fine-tuning step", summary(found["dmp"]), "0.78"
 
 
 def wall_seconds(arguments: list[str], *, rounds: int) -> float:
-    """Median wall time of a whole command, after one run that warms the file cache."""
+    """Median wall time of a whole command. A first run, which fills the file cache, is not counted."""
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -113,7 +108,7 @@ def wall_seconds(arguments: list[str], *, rounds: int) -> float:
 
 
 def start_up() -> list[Row]:
-    """What a user waits for before anything happens."""
+    """How long a user waits for the shortest commands."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "patch.safetensors"
         save_patch(path, create_patch(backbone_of("dit-b2"), PatchConfig(), codec=CodecRecord(), image_size=256))
@@ -123,7 +118,7 @@ def start_up() -> list[Row]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
     parser.add_argument("part", nargs="?", choices=["engine", "training", "sampling"], help="one table alone")
@@ -134,10 +129,10 @@ def main() -> None:
     if given.part in (None, "engine"):
         show(f"{machine}, one thread, float32, batch {BATCH}", engine(quick=given.quick))
     if given.part in (None, "training"):
-        setting = training.cpu(quick=given.quick)
+        setting = cpu(quick=given.quick)
         show(f"{machine}, one thread, {setting.backbone}, float32, batch {setting.batch}", training.table(setting))
     if given.part in (None, "training") and torch.cuda.is_available():
-        setting = training.gpu(quick=given.quick)
+        setting = gpu(quick=given.quick)
         show(
             f"{torch.cuda.get_device_name()}, {setting.backbone}, bf16, batch {setting.batch}", training.table(setting)
         )
@@ -146,7 +141,7 @@ def main() -> None:
 
 
 def engine(*, quick: bool) -> Iterator[Row]:
-    """What a patch costs, and how soon a command answers."""
+    """Yield the rows on what a patch costs, and on how soon a command answers."""
     rounds, sizes = (3, ["dit-s2"]) if quick else (11, ["dit-s2", "dit-b2"])
     yield from start_up()
     for name in sizes:
@@ -156,7 +151,7 @@ def engine(*, quick: bool) -> Iterator[Row]:
 
 
 def show(title: str, rows: Iterable[Row]) -> None:
-    """Print a table, each row as it comes."""
+    """Print a table, each row as soon as it is measured."""
     print(f"\n{title}\n\n| what | median (quartiles) | at most |\n|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |", flush=True)

@@ -1,4 +1,4 @@
-"""How long a folder of a million files takes to list, and the memory it takes: ``python -m benchmarks.listing``."""
+"""Time and memory that listing a folder of a million files takes: ``python -m benchmarks.listing``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTING = "import sys; from benchmarks.listing import measure; measure(sys.argv
 
 
 def fill(folder: Path, *, count: int, per_folder: int) -> None:
-    """``count`` empty .jpg files, ``per_folder`` in each class folder."""
+    """Create ``count`` empty .jpg files, ``per_folder`` in each class folder."""
     for number in range(count):
         if number % per_folder == 0:
             inner = folder / f"{number // per_folder:05d}"
@@ -23,7 +23,7 @@ def fill(folder: Path, *, count: int, per_folder: int) -> None:
 
 
 def measure(folder: str) -> None:
-    """Print seconds and peak memory of listing ``folder``; in a process of its own, as the peak never falls."""
+    """Print seconds and peak memory of listing ``folder``. Needs a process of its own, as the peak never falls."""
     from dmp_cli.data.folder import find_images
 
     before, start = _peak(), time.perf_counter()
@@ -33,11 +33,12 @@ def measure(folder: str) -> None:
 
 
 def _peak() -> float:
+    """Peak memory of this process in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
-    """Make the files, list them in a fresh process, remove them."""
+    """Create the files, list them in a fresh process, and remove them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
     count = parser.parse_args().count

@@ -1,4 +1,4 @@
-"""Paired timings: one thread, processor time, a b c then c b a, medians of ratios within a round."""
+"""Paired timings: each round times all works, in alternating order, and takes ratios of times within the round."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
-Row = tuple[str, str, str]  # what, measured, limit
+Row = tuple[str, str, str]  # what is measured, the result, the target
 
 
 def ratios(
     works: dict[str, Work], *, base: str, rounds: int, warmup: int = 1, clock: Clock = time.process_time
 ) -> dict[str, list[float]]:
-    """Per round, each work's time over that of ``base`` in the same round; by default processor time."""
+    """For each work, its time over that of ``base`` in the same round, one ratio per round. Default: processor time."""
     for _ in range(warmup):
         for work in works.values():
             work()
@@ -28,13 +28,13 @@ def ratios(
 
 
 def seconds_of(work: Work, clock: Clock) -> float:
-    """Time of one call."""
+    """Time of one call in seconds."""
     start = clock()
     work()
     return clock() - start
 
 
 def summary(values: list[float]) -> str:
-    """Median and the quartiles around it."""
+    """Median and quartiles, as text. With one or two values: the first, and the smallest and largest."""
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 2 else (min(values), values[0], max(values))
     return f"{middle:.4f} ({low:.4f} to {high:.4f})"

@@ -1,4 +1,4 @@
-"""What sampling and scoring cost beside the networks they run: whole commands in one process, memory in fresh ones."""
+"""The cost of sampling and scoring beyond their networks: whole commands in one process; memory in fresh processes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from dmp_cli.evaluation.features import Extractor
 
 from .paired import Row, ratios, seconds_of, summary
 
-# A child's ru_maxrss begins at its parent's; this is the process' own peak, in KiB.
-_WATCHED = """
+# ru_maxrss of a child starts at the value of its parent, but VmHWM is the peak of the process itself, in KiB.
+_WITH_PEAK = """
 import atexit
 atexit.register(lambda: print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))))
 from dmp_cli.cli import main
@@ -38,19 +38,19 @@ SCORED, MEASURED, BATCH = 10_000, 96, 32
 
 
 def commands(folder: Path, *, rounds: int) -> Iterator[Row]:
-    """The whole ``dmp sample``, patched and bare, and the bare network's calls alone: a DiT-S/2 over 32x32 pixels."""
+    """``dmp sample`` as a whole, patched and bare, over the bare network alone: a DiT-S/2 on 32x32 pixels."""
     backbone = _small(folder / "s2.pt")
     sizes = ["--num-classes", 10, "--vae", "none"]
-    _type("patch", "--backbone", folder / "s2.pt", *sizes, "-o", folder / "p.safetensors", "-q")
+    _run_dmp("patch", "--backbone", folder / "s2.pt", *sizes, "-o", folder / "p.safetensors", "-q")
     options = ["-n", IMAGES, "--batch-size", IMAGES, "--sampler", "ddim", "--steps", STEPS, "--device", "cpu"]
     options += ["--guidance", 1.5, "--force", "-q"]
     x, label = torch.randn(2 * IMAGES, *backbone.sample_shape), torch.zeros(2 * IMAGES, dtype=torch.long)
 
     def bare() -> None:
-        _type("sample", "--patch", folder / "p.safetensors", "--no-patch", *options, "-o", folder / "bare")
+        _run_dmp("sample", "--patch", folder / "p.safetensors", "--no-patch", *options, "-o", folder / "bare")
 
     def patched() -> None:
-        _type("sample", "--patch", folder / "p.safetensors", *options, "-o", folder / "patched")
+        _run_dmp("sample", "--patch", folder / "p.safetensors", *options, "-o", folder / "patched")
 
     def calls() -> None:
         with torch.inference_mode():
@@ -64,17 +64,17 @@ def commands(folder: Path, *, rounds: int) -> Iterator[Row]:
 
 
 def memory(folder: Path) -> Row:
-    """The peak of a process that draws many digits and writes them as one .npz, over one that draws few."""
+    """Peak memory of a process that draws many digits and writes one .npz, over that of one that draws few."""
     few, many = (_peak(folder / str(count), count) for count in (FEW, MANY))
-    told = f"{many / few:.3f} ({many / 2**20:.0f} of {few / 2**20:.0f} MiB)"
-    return f"resident memory, -n {MANY} --npz / -n {FEW}", told, "1.1"
+    result = f"{many / few:.3f} ({many / 2**20:.0f} of {few / 2**20:.0f} MiB)"
+    return f"resident memory, -n {MANY} --npz / -n {FEW}", result, "1.1"
 
 
 def scoring(folder: Path, *, rounds: int) -> Row:
-    """Reading, preparing and scoring images beside a network of Inception's size, with random weights.
+    """Time of scoring 10,000 images over the time of the network alone: Inception's size, with random weights.
 
-    Files to features is measured on some images; the scores of 10,000 with ten resamples, which do not depend on the
-    network, are measured once on random features, and their share of the network's time is added.
+    Files to features is measured on a few images. The scores of 10,000 images with ten resamples do not depend on the
+    network; they are measured once on random features, and their share of the network's time is added.
     """
     from torchvision.models import inception_v3
 
@@ -93,7 +93,7 @@ def scoring(folder: Path, *, rounds: int) -> Row:
                 network(batch)
 
     works = {"alone": alone, "whole": lambda: measure(folder / "real", extractor, batch_size=BATCH)}
-    # wall time: files are decoded in other threads, beside the network
+    # wall time, as other threads decode files while the network runs
     found = ratios(works, base="alone", rounds=rounds, clock=time.perf_counter)
     share = seconds_of(_score, time.perf_counter) / (seconds_of(alone, time.perf_counter) / MEASURED * SCORED)
     what = f"scoring {SCORED:,} images of 256 px / the feature network alone"
@@ -101,7 +101,7 @@ def scoring(folder: Path, *, rounds: int) -> Row:
 
 
 def _score() -> None:
-    """FID of 10,000 random features with ten resamples."""
+    """Compute FID of 10,000 random features, with ten resamples."""
     features = np.random.default_rng(0).normal(size=(SCORED, 2048)).astype(np.float32)
     reference = fit_gaussian(features)
     for row in [None, *resampling_counts(SCORED, resamples=10, seed=0)]:
@@ -115,6 +115,7 @@ def _resize(image: np.ndarray) -> np.ndarray:
 
 
 def _small(path: Path) -> DiT:
+    """A DiT-S/2 on 32x32 pixels with random weights, also written to ``path``."""
     sizes = {"hidden_size": 384, "depth": 12, "num_heads": 6, "mlp_size": 1536, "patch_size": 2}
     backbone = DiT(DiTConfig(input_size=32, in_channels=3, num_classes=10, null_row=True, learn_sigma=False, **sizes))
     backbone.initialise(seed=0)
@@ -122,14 +123,15 @@ def _small(path: Path) -> DiT:
     return backbone.eval()
 
 
-def _type(*words: object) -> None:
+def _run_dmp(*words: object) -> None:
+    """Run a ``dmp`` command in this process."""
     run_inside([str(word) for word in words], get_command(app))
 
 
 def _peak(output: Path, count: int) -> int:
-    """Bytes resident at most in a process that draws ``count`` digits."""
+    """Peak memory in bytes of a process that draws ``count`` digits."""
     options = ["--backbone", "digits", "--sampler", "ddim", "--steps", "2", "--batch-size", "500", "--npz", "-q"]
-    command = [sys.executable, "-c", _WATCHED, "sample", *options, "-n", str(count), "-o", str(output)]
+    command = [sys.executable, "-c", _WITH_PEAK, "sample", *options, "-n", str(count), "-o", str(output)]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, text=True
     )
@@ -137,10 +139,10 @@ def _peak(output: Path, count: int) -> int:
 
 
 def table(*, quick: bool) -> Iterator[Row]:
-    """The rows, each as soon as it is measured."""
+    """Yield the rows of the table, each as soon as it is measured."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         yield from commands(folder, rounds=3 if quick else 5)
         yield scoring(folder, rounds=1 if quick else 3)
-        if sys.platform == "linux":  # which alone tells a peak
+        if sys.platform == "linux":  # the only system with /proc
             yield memory(folder)

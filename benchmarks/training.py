@@ -1,139 +1,54 @@
-"""The training table: what a step costs, as ratios of paired runs in one process. ``python -m benchmarks training``.
+"""The training table: the cost of a step, as ratios of paired runs in one process. ``python -m benchmarks training``.
 
-On a CPU: DiT-B/2, float32, batch 4, one thread, processor time. On a GPU: DiT-L/2, bf16, batch 128, wall time between
-two waits for the device.
+On a CPU: DiT-B/2, float32, batch 4, one thread, processor time. On a GPU: DiT-L/2, bf16, batch 128, wall time, where
+the clock waits for the device before each reading.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import multiprocessing
-import os
-import socket
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dmp_cli.backbones import build_backbone
-from dmp_cli.backbones.base import Backbone
-from dmp_cli.config import CodecRecord, TrainConfig
-from dmp_cli.data.batches import Batch
-from dmp_cli.latents.codec import Codec, PixelCodec, VAECodec
+from dmp_cli.config import CodecRecord
+from dmp_cli.latents.codec import VAECodec
 from dmp_cli.patching.prompts import add_mixture
-from dmp_cli.runtime.distributed import World, find_world, leave
 from dmp_cli.training.loop import TrainingLoop
-from dmp_cli.training.memory import arranged, recomputed
-from dmp_cli.training.methods import prepare
+from dmp_cli.training.memory import recomputed
 
-from .paired import Clock, Row, ratios, summary
-
-UNMEASURED = "not measured here"
-_LAID_OUT = contextlib.ExitStack()  # half weights and TF32, as in a run, for as long as a row is measured
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a table is measured on."""
-
-    backbone: str
-    batch: int
-    dtype: str
-    device: torch.device
-    rounds: int
-
-    @property
-    def clock(self) -> Clock:
-        """Processor time on a CPU; on a GPU wall time, once it has done what it was given."""
-        if self.device.type == "cpu":
-            return time.process_time
-
-        def after_all() -> float:
-            torch.cuda.synchronize()
-            return time.perf_counter()
-
-        return after_all
-
-    def limit(self, on_cpu: str, on_gpu: str) -> str:
-        return on_cpu if self.device.type == "cpu" else on_gpu
-
-
-def cpu(*, quick: bool) -> Setting:
-    """The CPU's column."""
-    return Setting("dit-s2" if quick else "dit-b2", 4, "fp32", torch.device("cpu"), 3 if quick else 9)
-
-
-def gpu(*, quick: bool) -> Setting:
-    """The GPU's column."""
-    return Setting("dit-b2" if quick else "dit-l2", 128, "bf16", torch.device("cuda"), 3 if quick else 15)
-
-
-def backbone_of(setting: Setting) -> Backbone:
-    """Random weights, none of them zero, so that gradients flow."""
-    backbone = build_backbone(setting.backbone, device="cpu")
-    backbone.initialise(seed=0)
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
-    return backbone.to(setting.device)
-
-
-def loop_of(
-    setting: Setting, *, codec: Codec | None = None, world: World | None = None, **changes: Any
-) -> TrainingLoop:
-    """A loop that trains a patch on latents that are there."""
-    size = setting.batch * (world.size if world else 1)
-    options: dict[str, Any] = {"batch_size": size, "dtype": setting.dtype, **changes}
-    config = TrainConfig(data=Path("latents"), **options)
-    trainee = prepare(config, backbone=backbone_of(setting), codec=codec or PixelCodec(4))
-    _LAID_OUT.enter_context(arranged(trainee, config, world or World(), setting.device))
-    return TrainingLoop(trainee, config, world=world)
-
-
-def step_of(loop: TrainingLoop, values: Tensor | None = None, *, after: Callable[[], None] | None = None) -> Any:
-    """A whole step as a run takes it: draws, loss, backward, guard, optimizer."""
-    count = len(loop.places)
-    latents = torch.randn(count, 4, 32, 32) if values is None else values
-    labels, indices = torch.randint(0, 1000, (count,)), torch.arange(count)
-
-    def step() -> None:
-        batch = Batch(step=loop.step, values=latents, labels=labels, indices=indices, bad=[])
-        loop.advance(loop.prepare(batch))
-        loop.guard.check()
-        if after is not None:
-            after()
-
-    return step
+from .paired import Row, ratios, summary
+from .processes import two_processes
+from .setting import LAYOUTS, UNMEASURED, Setting, autocast_of, backbone_of, loop_of, median_seconds, step_of
 
 
 def weight_gradients_on(loop: TrainingLoop) -> Any:
-    """The same step with the backbone's weight gradients computed, and thrown away."""
+    """A function for the same step that also computes the weight gradients of the backbone, and discards them."""
     backbone = loop.trainee.backbone
     backbone.requires_grad_(True)
 
-    def forget() -> None:
+    def discard() -> None:
         weights = list(backbone.parameters())
         assert sum(weight.grad is not None for weight in weights) > 0.9 * len(weights)
         backbone.zero_grad(set_to_none=True)
 
-    return step_of(loop, after=forget)
+    return step_of(loop, after=discard)
 
 
 def against_weight_gradients(setting: Setting) -> Row:
+    """A step of DMP against the same step with weight gradients of the backbone."""
     works = {"on": weight_gradients_on(loop_of(setting)), "dmp": step_of(loop_of(setting))}
     found = ratios(works, base="on", rounds=setting.rounds, clock=setting.clock)
     return "DMP step / with weight gradients left on", summary(found["dmp"]), setting.limit("0.66", "0.70")
 
 
 def in_half_precision(setting: Setting) -> Row:
+    """A step in bf16 against the same step in float32. On a GPU all rows are in bf16, so it is not measured there."""
     what = "bf16 DMP step / float32 DMP step"
     if setting.device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported():
         return what, UNMEASURED, setting.limit("0.65", "-")
@@ -144,7 +59,7 @@ def in_half_precision(setting: Setting) -> Row:
 
 
 def with_store(setting: Setting) -> Row:
-    """Latents drawn from what a store holds, against the VAE of Stable Diffusion's size encoding live at 256 px."""
+    """A step on latents from a store, against one that encodes 256 px images with a VAE of Stable Diffusion's size."""
     from diffusers import AutoencoderKL
 
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
@@ -169,7 +84,7 @@ def against_bare(setting: Setting) -> Row:
     timesteps = torch.randint(0, 1000, (setting.batch,), device=setting.device)
 
     def bare() -> None:
-        with _autocast(setting):
+        with autocast_of(setting):
             output = backbone(x, timesteps, timesteps)
         (x.grad,) = torch.autograd.grad(output.float().square().mean(), [x])
 
@@ -178,7 +93,7 @@ def against_bare(setting: Setting) -> Row:
 
 
 def patch_share(setting: Setting) -> Row:
-    """Backward of gate and mixtures by themselves, and the optimizer's step, over a whole step."""
+    """The backward of gate and mixtures alone, with the step of the optimizer, against a whole step."""
     loop = loop_of(setting, ema=0.999)
     patch = loop.trainee.denoiser.patch
     tokens, width = patch.hidden_shapes[0]
@@ -186,7 +101,7 @@ def patch_share(setting: Setting) -> Row:
     hidden = torch.randn(setting.batch, tokens, width, device=setting.device, requires_grad=True)
     arriving = torch.randn_like(hidden)
     step = step_of(loop)
-    step()  # the optimizer has its state, the parameters their gradients
+    step()  # creates the state of the optimizer and the gradients
 
     def alone() -> None:
         weights = patch.spread(patch(vector).weights)
@@ -200,7 +115,7 @@ def patch_share(setting: Setting) -> Row:
 
 
 def utilisation(setting: Setting) -> Row:
-    """Counted operations of forward and activation gradients per second / the rate of dense bf16 matrix products."""
+    """Operations per second of forward and activation gradients, over the rate of dense bf16 matrix products."""
     what = "model FLOP utilisation"
     if setting.device.type == "cpu":
         return what, UNMEASURED, "-"
@@ -211,13 +126,13 @@ def utilisation(setting: Setting) -> Row:
     flops = counter.get_total_flops()
     side = 8192
     a, b = (torch.randn(side, side, device=setting.device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = _median(step, setting)
-    rate = 2 * side**3 / _median(lambda: a @ b, setting)
+    seconds = median_seconds(step, setting)
+    rate = 2 * side**3 / median_seconds(lambda: a @ b, setting)
     return what, f"{flops / seconds / rate:.3f} (a step takes {1000 * seconds:.1f} ms)", "0.45 (at least)"
 
 
 def memory(setting: Setting) -> list[Row]:
-    """Bytes of distinct tensors that autograd keeps from the forward to the backward."""
+    """Bytes of distinct tensors that autograd keeps from the forward to the backward pass."""
     loop = loop_of(setting)
     backbone, denoiser = loop.trainee.backbone, loop.trainee.denoiser
     x = torch.randn(setting.batch, 4, 32, 32, device=setting.device)
@@ -240,7 +155,7 @@ def memory(setting: Setting) -> list[Row]:
 
 
 def kept(call: Callable[[], Tensor], setting: Setting, module: torch.nn.Module) -> int:
-    """Bytes kept for the backward of one call, the parameters themselves left out."""
+    """Bytes kept for the backward pass of one call, without the parameters themselves."""
     known = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     found: dict[int, int] = {}
     alive: list[Tensor] = []
@@ -248,17 +163,17 @@ def kept(call: Callable[[], Tensor], setting: Setting, module: torch.nn.Module) 
     def keep(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage().data_ptr() not in known:
             found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            alive.append(tensor)  # or its address would be used again
+            alive.append(tensor)  # so that its address is not used again
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), _autocast(setting):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast_of(setting):
         output = call()
     assert output.requires_grad
     return sum(found.values())
 
 
 def optimizer(setting: Setting) -> Row:
-    """The fused optimizer and the average in one call each, against a loop over the parameters."""
+    """Optimizer and average in one fused call each, against a loop over the parameters."""
     fused = loop_of(setting, ema=0.999)
     step_of(fused)()
     parameters = [torch.nn.Parameter(p.detach().clone()) for p in fused.parameters]
@@ -267,81 +182,22 @@ def optimizer(setting: Setting) -> Row:
     plain = torch.optim.AdamW(parameters, lr=1e-4, foreach=False, fused=False, weight_decay=0.0)
     average = [parameter.detach().clone() for parameter in parameters]
 
-    def at_once() -> None:
+    def fused_step() -> None:
         fused.optimizer.step()
         fused._average()
 
-    def one_by_one() -> None:
+    def plain_step() -> None:
         plain.step()
         for mean, parameter in zip(average, parameters, strict=True):
             mean.mul_(0.999).add_(parameter.detach(), alpha=0.001)
 
-    works = {"plain": one_by_one, "fused": at_once}
+    works = {"plain": plain_step, "fused": fused_step}
     found = ratios(works, base="plain", rounds=5 * setting.rounds, clock=setting.clock)
     return "optimizer and EMA of the patch, fused / plain loop", summary(found["fused"]), setting.limit("0.25", "-")
 
 
-def two_processes(setting: Setting) -> Row:
-    """Images per second of two gloo processes over those of one, each with the same images a step and one thread."""
-    what = "two gloo processes on two cores / one on one, images/s"
-    if setting.device.type != "cpu" or (os.cpu_count() or 1) < 2:
-        return what, UNMEASURED, setting.limit("1.8 (at least)", "-")
-    found = []
-    for _ in range(3):
-        one, two = (_seconds_a_step(setting, size) for size in (1, 2))
-        found.append(2 * one / two)
-    return what, summary(found), "1.8 (at least)"
-
-
-def _seconds_a_step(setting: Setting, size: int) -> float:
-    context = multiprocessing.get_context("spawn")
-    results: Any = context.SimpleQueue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [context.Process(target=_worker, args=(setting, size, rank, port, results)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    seconds = results.get()
-    for process in processes:
-        process.join()
-    return seconds
-
-
-def _worker(setting: Setting, size: int, rank: int, port: int, results: Any) -> None:
-    torch.set_num_threads(1)
-    place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
-    with find_world().connected(setting.device) as world:
-        step = step_of(loop_of(setting, world=world))
-        step()
-        world.wait()
-        start, steps = time.perf_counter(), setting.rounds
-        for _ in range(steps):
-            step()
-        if world.is_first:
-            results.put((time.perf_counter() - start) / steps)
-    leave(0)
-
-
-def _median(work: Callable[[], object], setting: Setting) -> float:
-    work()
-    times = []
-    for _ in range(setting.rounds):
-        start = setting.clock()
-        work()
-        times.append(setting.clock() - start)
-    return sorted(times)[len(times) // 2]
-
-
-def _autocast(setting: Setting) -> Any:
-    if setting.dtype == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(setting.device.type, dtype=torch.bfloat16)
-
-
 def table(setting: Setting) -> Iterator[Row]:
-    """The rows, each as soon as it is measured."""
+    """Yield the rows of the table, each as soon as it is measured."""
     for measure in (
         against_weight_gradients,
         in_half_precision,
@@ -352,9 +208,9 @@ def table(setting: Setting) -> Iterator[Row]:
         optimizer,
         two_processes,
     ):
-        with _LAID_OUT:
+        with LAYOUTS:
             row = measure(setting)
         yield row
-    with _LAID_OUT:
+    with LAYOUTS:
         rows = memory(setting)
     yield from rows

@@ -1,4 +1,4 @@
-"""Arms that are trained, sampled and scored alike over several seeds, in one table.
+"""An ablation: several ways to train (arms) are sampled and scored alike over several seeds, in one table.
 
 In: a table of the paper or a TOML file of arms. Out: the commands to run, then one report.
 Start reading at ``arms``, then ``plan`` (from arms to commands) and ``table``.

@@ -1,4 +1,4 @@
-"""The arms of an ablation: the paper's tables and the controls by name, or the arms in a TOML file."""
+"""The arms of an ablation, which are the ways to train that it compares: from a named table or from a TOML file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from ..config import nearest
 from ..errors import ConfigError
 
-_BALANCE = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))  # Table 4f beside the default (1, 1)
+_BALANCE = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))  # (importance, load) of Table 4f besides the default (1, 1)
 _DECAYED = {"lr_schedule": "cosine", "ema": 0.999}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 TABLES = ("table2", "table3", "table4", "controls")
@@ -20,38 +20,38 @@ TABLES = ("table2", "table3", "table4", "controls")
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: a name for its folders, a title for tables, and options of ``dmp train``."""
+    """One way to train: its name in folders, its title in tables, and its options of ``dmp train``."""
 
     name: str
     title: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    line: int | None = None  # of its file, where it begins; None: an arm of a named table
+    line: int | None = None  # line of its file where it begins; None: an arm of a named table
 
     @property
     def method(self) -> str:
-        """Which training method."""
+        """The training method."""
         return str(self.options.get("method", "dmp"))
 
     @property
     def averages(self) -> bool:
-        """Whether its average is what is scored."""
+        """Whether its running average (EMA) is scored instead of its last weights."""
         return bool(self.options.get("ema"))
 
     @property
     def starts_as_base(self) -> bool:
-        """Whether it changes nothing before it is trained."""
+        """Whether it equals the base before training, so that its curve can start at the base."""
         return self.options.get("position", "add") == "add" and self.options.get("init", "zero") == "zero"
 
     @property
     def decays(self) -> bool:
-        """Whether its rates depend on the whole budget, so that it has no score before its end."""
+        """Whether its learning rate depends on the number of steps; then only its last step can be scored."""
         return self.options.get("lr_schedule", "constant") != "constant"
 
 
 def arms_of(table: str, *, num_blocks: int, num_prompts: int, tokens: bool = True) -> list[Arm]:
-    """The arms of a named table for a backbone of L blocks and N prompts; those it cannot have are left out.
+    """The arms of a named table, for a backbone with ``num_blocks`` blocks and ``num_prompts`` prompts (N in titles).
 
-    ``tokens``: whether prompts are tokens, so that every variant exists.
+    ``tokens`` says whether prompts are tokens; variants that exist only for tokens are left out otherwise.
     """
     if table in ("table2", "table3"):
         return _METHODS
@@ -69,7 +69,7 @@ _TOKENS_ONLY = {"4a-attention", "4b-hard", "4d-prepend"}
 
 
 def _table4(num_blocks: int) -> list[Arm]:
-    """Table 4: the default, and what differs from it in one thing."""
+    """Table 4 of the paper: the default, and variants that each differ from it in one respect."""
     depths = [depth for depth in sorted({1, num_blocks // 2}) if 0 < depth < num_blocks]
     return [
         Arm("dmp", "DMP: linear, soft, distinct, add"),
@@ -86,10 +86,11 @@ def _table4(num_blocks: int) -> list[Arm]:
 
 
 def _controls(num_prompts: int) -> list[Arm]:
-    """What tells mixture, step size and recipe apart: each arm with a constant rate, and with cosine and an average.
+    """Arms that separate the effects of mixture, step size and learning-rate schedule.
 
-    One Adam step moves what a softmax over N prompts adds 1/N as far as in prompt tuning: a scale of N, or prompt
-    tuning at a rate of 1/N, makes the steps alike.
+    Each arm comes with a constant rate, and with a cosine schedule and a running average (EMA). In one step of Adam,
+    the mixture of a softmax over N prompts moves 1/N as far as the prompt in prompt tuning. A gate scale of N, or
+    prompt tuning at 1/N of the rate, makes the steps equal.
     """
     from ..config import TrainConfig
 
@@ -107,12 +108,14 @@ def _controls(num_prompts: int) -> list[Arm]:
 
 
 def read_arms(path: Path, *, known: Collection[str], reserved: Collection[str]) -> list[Arm]:
-    """The arms of a TOML file: ``[[arm]]`` tables with a ``name``, perhaps a ``title``, and options of ``dmp train``.
+    """Read the arms of a TOML file: ``[[arm]]`` tables with ``name``, perhaps ``title``, and options of ``dmp train``.
 
-    Options above the first arm belong to all. ``known`` are the options' names, ``reserved`` those the ablation sets.
+    Options above the first arm apply to all arms. ``known`` are the names of all options, ``reserved`` of those that
+    the ablation sets itself.
 
     Raises:
-        ConfigError: no TOML, no arms, a name twice, or an option that is not known, with its line and the nearest one.
+        ConfigError: the file cannot be read, is not TOML or has no arms, a name is invalid or occurs twice, or an
+            option is unknown or reserved. The message names the line, and the known option with the nearest name.
     """
     text, content = _read_toml(Path(path))
     lines = _Lines(text)
@@ -131,8 +134,8 @@ def read_arms(path: Path, *, known: Collection[str], reserved: Collection[str]) 
         name, title = str(table.pop("name", "")), table.pop("title", None)
         if not _NAME.fullmatch(name) or name == "base":
             raise ConfigError(
-                f"{place('name')}: {name!r} is no name for an arm",
-                hint="Letters, digits, dots and dashes make one; base is taken.",
+                f"{place('name')}: {name!r} is not a valid name for an arm",
+                hint="Use letters, digits, dots, dashes and underscores, a letter or digit first; base is reserved.",
             )
         options = {**shared, **_options(table, place=place, known=known, reserved=reserved)}
         arms.append(Arm(name, str(title or name), options, line=lines.find("", arm=number)))
@@ -172,14 +175,14 @@ def _options(
 
 
 class _Lines:
-    """Where keys stand in the text of a TOML file, for messages."""
+    """Finds the lines of keys in the text of a TOML file, for messages."""
 
     def __init__(self, text: str) -> None:
         self._rows = text.splitlines()
         self._arms = [number for number, row in enumerate(self._rows) if re.match(r"\s*\[\[\s*arm\s*\]\]", row)]
 
     def find(self, key: str, *, arm: int) -> int:
-        """The line of ``key`` in an arm (-1: above the first); the arm's own where it is not found."""
+        """The line of ``key`` in an arm (-1: above the first arm); the first line of the arm if it is not found."""
         start = 0 if arm < 0 else self._arms[arm]
         end = (
             next((number for number in self._arms if number > start), len(self._rows)) if arm >= 0 else len(self._rows)

@@ -1,4 +1,4 @@
-"""The folder one ``ablate`` command owns: what was asked for, of which inputs, and what of it is done."""
+"""The folder of one ablation: records what was asked for and on which inputs, and which commands are done."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..errors import ConfigError
 from ..storage import refuse_existing, remove_partials, write_json
 from .plan import Plan
 
-_PLACES = ("folder", "data", "reference", "backbone")  # where things lie; what they are is in the inputs
-_FREE = "seeds"  # more of them may be added
+_PLACES = ("folder", "data", "reference", "backbone")  # paths; the inputs say what lies there
+_FREE = "seeds"  # may change: seeds can be added later
 
 
 class AblationFolder:
-    """What lies in a plan's folder beside the runs, samples and scores.
+    """The records of an ablation, beside its runs, samples and scores.
 
-    ``inputs``: fingerprints and digests of data, reference, backbone, codec and text encoder. They say what is
-    compared; paths do not, so that a folder can be moved and named in any way.
+    ``inputs`` are fingerprints and digests of data, reference, backbone, codec and text encoder. They identify what is
+    compared. Paths do not, so the folder and the inputs can be moved and renamed.
     """
 
     def __init__(self, plan: Plan, inputs: Mapping[str, Any]) -> None:
@@ -32,12 +32,12 @@ class AblationFolder:
         self._about_file, self._done_file = plan.folder / "ablation.json", plan.folder / "done.json"
 
     def claim(self, *, force: bool) -> None:
-        """Take the folder: an ablation of the same inputs, asked for in the same way, is continued.
+        """Take the folder. An ablation of the same inputs with the same settings is continued.
 
         Raises:
-            ConfigError: it holds anything else, or ``force`` would remove the data.
+            ConfigError: the folder holds anything else, or ``force`` would remove the data.
         """
-        if force and self._about_file.exists():  # never what is no ablation
+        if force and self._about_file.exists():  # never remove a folder that is not an ablation
             self._remove()
         earlier = self._read(self._about_file)
         if earlier is None:
@@ -51,7 +51,9 @@ class AblationFolder:
         own = self.plan.folder.resolve()
         inside = [path for path in (self.plan.data, self.plan.reference) if own in path.resolve().parents]
         if any(path != self.plan.digits for path in inside):
-            raise ConfigError(f"--force would remove {inside[0]} with {self.plan.folder}", hint="Move it elsewhere.")
+            raise ConfigError(
+                f"--force would remove {inside[0]}, which lies in {self.plan.folder}", hint="Move it to another folder."
+            )
         shutil.rmtree(own, ignore_errors=True)
 
     def _check_same(self, earlier: dict[str, Any]) -> None:
@@ -62,12 +64,12 @@ class AblationFolder:
             changed += sorted(f"the {key}" for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if changed:
             raise ConfigError(
-                f"{self.plan.folder} holds another ablation ({', '.join(changed)} differ)",
-                hint="Give another -o, or replace it with --force.",
+                f"{self.plan.folder} holds another ablation, which differs in {', '.join(changed)}",
+                hint="Give another folder with -o, or replace this one with --force.",
             )
 
     def commands(self) -> Iterator[tuple[list[str], bool]]:
-        """Every command in order, and whether it is done; once the next is asked for, the one before counts as done."""
+        """Yield every command in order, and whether it is done. Asking for the next command marks this one as done."""
         done: list[str] = self._read(self._done_file) or []
         for command, key in zip(self.plan.commands(), self._keys(), strict=True):
             yield command, key in done
@@ -76,7 +78,7 @@ class AblationFolder:
                 write_json(self._done_file, done)
 
     def _keys(self) -> list[str]:
-        """The commands as they are wherever things lie."""
+        """One key for each command, which does not depend on where the folder and the inputs lie."""
         plain = Path("reference").with_suffix(self.plan.reference.suffix)
         moved = replace(self.plan, folder=Path("."), data=Path("data"), reference=plain, backbone=())
         return [shlex.join(command) for command in moved.commands()]
@@ -87,4 +89,4 @@ class AblationFolder:
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
-            raise ConfigError(f"cannot read {path}: {error}", hint="Give another -o.") from error
+            raise ConfigError(f"cannot read {path}: {error}", hint="Give another folder with -o.") from error

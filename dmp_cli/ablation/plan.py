@@ -1,4 +1,4 @@
-"""An ablation as the commands a user would type, in an order in which nothing is done twice."""
+"""An ablation as commands that a user could type, in an order that repeats no work."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from typing import Any
 from .arms import Arm
 
 BASE = "base"
-DIGITS = "digits"  # the sub-folder of the embedded images, where no others are given
+DIGITS = "digits"  # sub-folder of the embedded images, which are used if no data is given
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of an ablation, and where everything of it lies."""
+    """The settings of an ablation, the paths of its parts, and its commands."""
 
     folder: Path
     arms: Sequence[Arm]
-    backbone: Sequence[str]  # options that name it, as typed
+    backbone: Sequence[str]  # options that name the backbone, as typed
     data: Path
     reference: Path
-    steps: int  # of every arm
-    points: int  # scores along the way, the last at ``steps``
-    seeds: Sequence[int]  # of training; samples of one are drawn from the same noise for every arm
-    num_images: int  # of each set of samples
-    training: Mapping[str, Any]  # options of ``dmp train`` for all arms, where an arm does not say otherwise
+    steps: int  # training steps of every arm
+    points: int  # how often an arm is scored during training, the last time at ``steps``
+    seeds: Sequence[int]  # of training and sampling; every arm samples from the same noise for one seed
+    num_images: int  # images in each set of samples
+    training: Mapping[str, Any]  # options of ``dmp train`` for all arms; those of an arm override them
     sampling: Sequence[str]  # options of ``dmp sample``, as typed
     scoring: Sequence[str]  # options of ``dmp eval``, as typed
     everywhere: Sequence[str]  # options of every command, as typed
-    precision: Sequence[str] = ()  # of matrix products in training and sampling; scores are always in float32
+    precision: Sequence[str] = ()  # options of training and sampling, as typed; scores are always in float32
 
     @property
     def digits(self) -> Path:
-        """The embedded images, where no others are given."""
+        """The folder of the embedded images, which are used if no data is given."""
         return self.folder / DIGITS
 
     def steps_of(self, arm: Arm) -> list[int]:
-        """The steps at which an arm is scored."""
+        """The training steps at which an arm is scored, in order."""
         points = 1 if arm.decays else self.points
         return sorted({max(1, round(self.steps * (point + 1) / points)) for point in range(points)})
 
     def run(self, arm: Arm, seed: int) -> Path:
-        """The run folder of an arm."""
+        """The run folder of an arm for one seed."""
         return self.folder / "runs" / f"{arm.name}-seed{seed}"
 
     def samples(self, name: str, seed: int, step: int | None = None) -> Path:
-        """The samples of the base, or of an arm after ``step``."""
+        """The folder of samples of the base, or of an arm after ``step`` training steps."""
         return self.folder / "samples" / (f"{name}-seed{seed}" + ("" if step is None else f"-step{step}"))
 
     def scores(self, seed: int) -> Path:
-        """The scores of all sets of one seed."""
+        """The folder with the scores of all sets of samples of one seed."""
         return self.folder / "scores" / f"seed{seed}"
 
     @property
     def statistics(self) -> Path:
-        """The reference's statistics, measured once."""
+        """The file of the statistics of the reference, which is measured only once."""
         return self.folder / "scores" / "reference.npz"
 
     def sets(self, seed: int) -> dict[Path, tuple[str, int]]:
-        """Folder of every set of samples of a seed -> (base or arm, step), the base first."""
+        """Every set of samples of a seed, base first: its folder -> (name of base or arm, training step)."""
         found = {self.samples(BASE, seed): (BASE, 0)}
         for arm in self.arms:
             found |= {self.samples(arm.name, seed, step): (arm.name, step) for step in self.steps_of(arm)}
         return found
 
     def commands(self) -> list[list[str]]:
-        """All commands in order; one that is interrupted is continued by running it again."""
+        """All commands in order. To continue an interrupted command, run it again."""
         found: list[list[str]] = []
         for seed in self.seeds:
             found.append(self._sample([*self.backbone], self.samples(BASE, seed), seed))
@@ -81,7 +81,7 @@ class Plan:
     def _train(self, arm: Arm, seed: int, step: int) -> list[str]:
         options = {**self.training, **arm.options}
         where = ["--data", str(self.data), "-o", str(self.run(arm, seed)), "--resume"]
-        often = ["--keep", "1", "--sample-every", "0", "--log-every", str(max(1, self.steps // 20))]
+        intervals = ["--keep", "1", "--sample-every", "0", "--log-every", str(max(1, self.steps // 20))]
         saves = [] if "save_every" in options else ["--save-every", str(max(1, self.steps // self.points))]
         budget = ["--steps", str(step), "--seed", str(seed)]
         return [
@@ -89,7 +89,7 @@ class Plan:
             *self.backbone,
             *where,
             *budget,
-            *often,
+            *intervals,
             *saves,
             *in_arguments(options),
             *self.precision,
@@ -121,7 +121,7 @@ class Plan:
 
 
 def in_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Options as they are typed: true and false as --flag and --no-flag, lists with commas."""
+    """Write options as they are typed: true and false as --flag and --no-flag, lists with commas."""
     typed: list[str] = []
     for name, value in options.items():
         option = name.replace("_", "-")

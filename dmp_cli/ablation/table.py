@@ -1,4 +1,7 @@
-"""Scores of all seeds -> one table: mean, spread over the seeds, and the paired difference to the base."""
+"""The table of an ablation: mean of each score, spread over the seeds, and paired difference from the base.
+
+Letters: K seeds.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..evaluation import plus_minus
+from ..report import markdown_table
 from .plan import BASE, Plan
 
-Scores = dict[tuple[str, int], dict[str, list[float]]]  # (base or arm, step) -> metric -> one value a seed
+Scores = dict[tuple[str, int], dict[str, list[float]]]  # (name of base or arm, step) -> metric -> a value per seed
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One number over K seeds."""
+    """A number measured once per seed, and its mean and spread."""
 
-    seeds: list[float]  # one a seed, in order
+    seeds: list[float]  # one value per seed, in the order of the seeds
     mean: float
-    std: float | None  # over the seeds, with K - 1; None for one seed
+    std: float | None  # over the seeds, divided by K - 1; None for one seed
 
     @property
     def error(self) -> float | None:
@@ -29,12 +33,12 @@ class Summary:
 
 
 def summarise(values: list[float]) -> Summary:
-    """Mean and standard deviation of one value a seed."""
+    """Mean and standard deviation of ``values``, one per seed."""
     return Summary(values, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def read_scores(plan: Plan) -> Scores:
-    """The scores that ``dmp eval`` wrote, by set of samples."""
+    """Read the scores that ``dmp eval`` wrote, by set of samples."""
     found: Scores = {}
     for seed in plan.seeds:
         report = json.loads((plan.scores(seed) / "report.json").read_text(encoding="utf-8"))
@@ -45,7 +49,7 @@ def read_scores(plan: Plan) -> Scores:
 
 
 def read_features(plan: Plan) -> dict[str, Any]:
-    """In what was scored, by which versions: the same for all seeds, as each takes the same options."""
+    """Read the features, versions and reference of the scores. They are the same for all seeds, as the options are."""
     report = json.loads((plan.scores(plan.seeds[0]) / "report.json").read_text(encoding="utf-8"))
     kept = ("features", "features_digest", "features_width", "versions")
     fingerprint = report["reference_provenance"]["fingerprint"]
@@ -53,7 +57,7 @@ def read_features(plan: Plan) -> dict[str, Any]:
 
 
 def report_of(plan: Plan) -> dict[str, Any]:
-    """All numbers as plain lists and strings: no clock and no path, so that the same numbers make the same bytes."""
+    """The content of ``report.json``. It holds no times and no paths, so equal scores make equal bytes."""
     scores, features = read_scores(plan), read_features(plan)
     base = scores[BASE, 0]
     rows: list[dict[str, Any]] = [{"name": BASE, "title": BASE, "options": {}, "scores": _row(base, None)}]
@@ -102,7 +106,7 @@ def _json(summary: Summary) -> dict[str, Any]:
 
 
 def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Column titles and a row of text an arm, base first."""
+    """Column titles, and one row of text for each arm, base first."""
     metrics = list(report["arms"][0]["scores"])
     titles = [title for metric in metrics for title in (metric.upper(), f"Δ {metric.upper()}")]
     rows = []
@@ -118,27 +122,32 @@ def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def notes_of(report: dict[str, Any]) -> list[str]:
-    """What a reader must know of the numbers."""
+    """Sentences that a reader of the numbers needs: the budget, warnings, and what a spread is."""
     count = len(report["seeds"])
-    budget = f"Every arm: {report['steps']:,} steps, {report['num_images']:,} images a set. Lower is better."
+    budget = (
+        f"Every arm trains for {report['steps']:,} steps; every set of samples has {report['num_images']:,} images. "
+        "Lower is better."
+    )
     few = report["num_images"] <= report["features_width"] and "fid" in report["arms"][0]["scores"]
     if few:
         budget += (
             f" Warning: {report['num_images']:,} images for {report['features_width']:,} features: the covariance is "
-            "singular and FID biased."
+            "singular, so FID is biased."
         )
     if count == 1:
-        return [budget, "One seed: there is no spread, and a difference may be chance. Give --seeds 3 or more."]
+        return [budget, "One seed gives no spread, and a difference may be chance. Give --seeds 3 or more."]
     return [
         budget,
-        f"± beside a score is the standard deviation over {count} seeds, of which each fixes training and sampling "
-        "noise; ± beside a difference (Δ, to the base of the same seed and noise) is its standard error.",
+        f"± beside a score is the standard deviation over {count} seeds; each seed fixes the noise of training and of "
+        "sampling. Δ is the mean difference from the base with the same seed, and ± beside it is its standard error.",
     ]
 
 
 def render_markdown(report: dict[str, Any]) -> str:
     """The text of ``report.md``."""
-    columns, rows = table_of(report)
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join(["# Ablation", "", *table, "", *(f"- {note}" for note in notes_of(report))]) + "\n"
+    return (
+        "\n".join(
+            ["# Ablation", "", *markdown_table(*table_of(report)), "", *(f"- {note}" for note in notes_of(report))]
+        )
+        + "\n"
+    )

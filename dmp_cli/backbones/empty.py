@@ -77,9 +77,7 @@ def _known_sizes(name: str) -> Known:
     path = EMBEDDED.get(name, Path(name))
     if path.suffix == ".json" and path.exists():
         try:
-            return Known(
-                "dit", build(DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump()
-            )
+            return Known("dit", build(DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump())
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is not a JSON file of sizes: {error}") from error
     weights = read_weights(path)

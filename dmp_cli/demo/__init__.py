@@ -1,7 +1,7 @@
-"""The embedded digits and backbone, and the story that ``dmp demo`` tells with them.
+"""The embedded digits and backbone, and the demonstration that ``dmp demo`` makes with them.
 
-In: a folder and a budget. Out: the commands to run, then one page to look at.
-Start reading at ``story``; ``digits`` holds the images.
+In: a folder and a budget. Out: the commands to run, then one page of results.
+Start reading at ``story`` (the commands), then ``page``; ``digits`` holds the images.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
-"""The embedded digits: 1,797 real 8x8 grey images.
+"""The embedded digits: 1,797 real grey images of 8x8 pixels.
 
-Source and licence are in ``README.md`` beside this file. Importing this module imports numpy and no torch.
+Source and licence are in ``README.md`` beside this file. Importing this module imports numpy, but not torch.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ DIGITS_FILE = Path(__file__).with_name("digits.npz")
 
 
 def grey_from_ink(ink: np.ndarray) -> np.ndarray:
-    """Ink 0..16 as grey 0..255, uint8: round(255 * ink / 16), half up. White strokes on black, as in the source."""
+    """Convert ink 0..16 to grey 0..255, uint8: 255 * ink / 16, rounded half up. Strokes are white on black."""
     return ((ink.astype(np.int64) * 255 + MAX_INK // 2) // MAX_INK).astype(np.uint8)
 
 
 def ink_from_grey(grey: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`grey_from_ink`; any other grey goes to the nearest ink, uint8 in 0..16."""
+    """Invert :func:`grey_from_ink`. Any other grey becomes the nearest ink, uint8 in 0..16."""
     return ((grey.astype(np.int64) * MAX_INK + 127) // 255).astype(np.uint8)
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """All digits, in the source's order.
+    """Load all digits, in the order of the source.
 
     Returns images (1797, 8, 8), uint8 grey in 0..255 by :func:`grey_from_ink`, and labels (1797,), int64 in 0..9.
-    Raises DataError when the package's own file is missing or damaged.
+    Raises DataError if the file in the package is missing or damaged.
     """
     try:
         with np.load(DIGITS_FILE, allow_pickle=False) as stored:
@@ -44,9 +44,9 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_digits(folder: Path) -> int:
-    """Write every digit as an 8-bit grey PNG, ``folder/LABEL/NNNN.png`` with NNNN its index; returns how many.
+    """Write every digit as an 8-bit grey PNG, ``folder/LABEL/NNNN.png`` with its index NNNN. Returns their number.
 
-    The folder appears whole or not at all. Raises ConfigError when it exists and is not empty.
+    The folder appears whole or not at all. Raises ConfigError if it exists and is not empty.
     """
     folder = Path(folder)
     refuse_existing(folder, force=False)

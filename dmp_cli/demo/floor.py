@@ -1,4 +1,4 @@
-"""How far real digits are from other real digits: the score below which nothing is left to improve."""
+"""The distance of real digits from other real digits: a perfect generator would score no lower."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from ..evaluation import fit_gaussian, frechet_distance, load_extractor
 from ..runtime import randomness
 from .digits import load_digits
 
-_SPLITS = 20
+_SPLITS = 20  # random splits to average over
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Frechet distance of one half of the real digits to the other, over random splits."""
+    """Frechet distance between two random halves of the real digits, averaged over random splits."""
 
     mean: float
     spread: float  # standard deviation over the splits
-    count: int  # images in a half
+    count: int  # images in one half
 
     def scaled_to(self, count: int) -> float:
-        """What ``count`` images against as many would give: the bias of the distance falls as one over the count."""
+        """The distance of ``count`` images from as many others; its bias is proportional to 1 / count."""
         return self.mean * self.count / count
 
 
 def measure_floor(*, seed: int) -> Floor:
-    """Split every class in two at random, as the samples are balanced over classes too, and measure; many times."""
+    """Measure the distance between two random halves of the digits, many times.
+
+    Each half has the same share of every class, as the samples of the demo are balanced over classes too.
+    """
     images, labels = load_digits()
     features = load_extractor("digits")(list(images[..., None]))
     values, count = [], 0
@@ -39,7 +42,7 @@ def measure_floor(*, seed: int) -> Floor:
 
 
 def _stratified_half(labels: np.ndarray, *, seed: int, split: int) -> np.ndarray:
-    """A mask (n,) that takes half of every class, classes of odd size rounded up and down in turn."""
+    """A mask (n,) of half the images of every class. Odd sizes are rounded up for even labels, down for odd ones."""
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

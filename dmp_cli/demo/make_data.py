@@ -1,6 +1,6 @@
-"""Make ``digits.npz`` from scikit-learn's copy of the digits, and train the classifier.
+"""Makes ``digits.npz`` from the copy of the digits in scikit-learn, and trains the classifier.
 
-Run as ``python -m dmp_cli.demo.make_data``, by the maintainers: scikit-learn is needed here and nowhere else.
+Maintainers run it as ``python -m dmp_cli.demo.make_data``. No other module needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LR = 1e-3
 
 
 def main() -> None:
-    """Write both files, and print the accuracy on the images that were held out."""
+    """Write both files, and print the accuracy on the training images and on the held-out images."""
     parser = argparse.ArgumentParser(description="Make the embedded digits and their classifier.")
     parser.add_argument("--digits", type=Path, default=DIGITS_FILE)
     parser.add_argument("--classifier", type=Path, default=CLASSIFIER_FILE)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # sums in one order: the same machine gives the same bytes
+    torch.set_num_threads(1)  # so that sums have a fixed order and the same machine gives the same bytes
     write_digits_file(options.digits)
     images, labels = as_tensors()
     train, held_out = split(len(labels))
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def write_digits_file(path: Path) -> None:
-    """Ink 0..16 as uint8 (1797, 8, 8) and labels as uint8 (1797,), compressed."""
+    """Write ink 0..16 as uint8 (1797, 8, 8) and labels as uint8 (1797,), compressed."""
     from sklearn.datasets import load_digits as load_source
 
     source = load_source()
@@ -53,26 +53,26 @@ def write_digits_file(path: Path) -> None:
 
 
 def write_classifier(path: Path, *, classifier: DigitClassifier) -> None:
-    """Its weights as one safetensors file."""
+    """Write the weights of the classifier as one safetensors file."""
     from safetensors.torch import save
 
     write_bytes(path, save(classifier.state_dict(), metadata={"format": "pt"}))
 
 
 def as_tensors() -> tuple[Tensor, Tensor]:
-    """Grey images float32 (1797, 1, 8, 8) in [0, 255], labels int64 (1797,)."""
+    """All digits as tensors: grey images, float32 (1797, 1, 8, 8) in [0, 255], and labels, int64 (1797,)."""
     images, labels = load_digits()
     return torch.from_numpy(images).float()[:, None], torch.from_numpy(labels)
 
 
 def split(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training, and the 450 that are held out for the accuracy; the same for ever."""
+    """Indices of the training images, and of the 450 held-out images. The split never changes."""
     order = randomness.permutation("digits-split", count, seed=_SEED)
     return np.sort(order[NUM_HELD_OUT:]), np.sort(order[:NUM_HELD_OUT])
 
 
 def train_classifier(images: Tensor, labels: Tensor) -> DigitClassifier:
-    """AdamW on the cross-entropy, batch 64, 30 epochs, cosine decay to 0; seeded."""
+    """Train with AdamW on the cross-entropy: batch 64, 30 epochs, cosine decay to 0, fixed seed."""
     torch.manual_seed(_SEED)
     classifier = DigitClassifier()
     steps = _EPOCHS * (len(labels) // _BATCH)
@@ -90,7 +90,7 @@ def train_classifier(images: Tensor, labels: Tensor) -> DigitClassifier:
 
 
 def accuracy(classifier: DigitClassifier, *, images: Tensor, labels: Tensor) -> float:
-    """The share of images whose largest logit is their label's."""
+    """The share of images whose largest logit is that of their label."""
     return float((classifier.logits(images).argmax(1) == labels).float().mean())
 
 

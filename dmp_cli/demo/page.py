@@ -1,4 +1,4 @@
-"""The demo's page and table, from the files its commands left behind."""
+"""The page and the table of the demo, made from the files that its commands wrote."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from ..report import Page, Picture, Section, Table, draw_curves, draw_image_grid
+from ..evaluation import describe_features, draw_rows, read_first_images
+from ..report import Page, Picture, Section, Table, draw_curves
 from ..version import __version__
 from .floor import measure_floor
 from .story import BASE, METHODS, Story
 
-_PER_ROW = 10  # pictures of each set: one of every digit
+_PER_ROW = 10  # images of each set: one of every digit
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the command prints and returns."""
+    """The table and the sentences that the command prints, and the scores that it returns."""
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     remarks: list[str]
     scores: dict[str, dict[str, Any]]  # set of samples -> score, spread, difference, difference_spread
-    best: int  # row of the lowest score
+    best: int  # row with the lowest score
 
 
 def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
-    """The page, and its table for the terminal."""
+    """Build the page, and its table for the terminal."""
     report = json.loads((story.scores / "report.json").read_text())
     summary = summarise(story, report)
     lead = (
         "A small diffusion transformer was trained on 1,797 real hand-written digits until its loss was flat. Here it "
-        "is trained further on the same images in three ways, and every result is scored from the same noise. "
-        "These are the numbers of this run, whatever they are."
+        "is trained further on the same images with three methods. All results draw their images from the same noise, "
+        "and are scored. The numbers are those of this run, good or bad."
     )
     page = Page(
         title="Diffusion Model Patching, on a small scale",
@@ -48,7 +49,7 @@ def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
 
 
 def summarise(story: Story, report: dict[str, Any]) -> Summary:
-    """The table: a row per set of samples, base first, then real against real; and what it says in words."""
+    """Build the table: one row for each set of samples, base first, then real digits against real digits."""
     titles = story.sets()
     scores, rows = {}, []
     for (name, title), row in zip(titles.items(), report["rows"], strict=True):
@@ -58,31 +59,33 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
         rows.append([title, f"{row['count']:,}", _number(score["value"], score["spread"]), changed])
     best = int(np.argmin([score["value"] for score in scores.values()]))
     floor = measure_floor(seed=story.seed)
-    rows.append(["real digits, half against half", f"{floor.count:,}", _number(floor.mean, floor.spread), ""])
+    rows.append(["real digits, one half against the other", f"{floor.count:,}", _number(floor.mean, floor.spread), ""])
     perfect = f"{floor.scaled_to(story.num_images):.1f}"
     return Summary(
-        title="Frechet distance to the real digits, lower is better",
-        columns=["backbone", "images", "distance", "against base"],
+        title="Frechet distance to the real digits (lower is better)",
+        columns=["backbone", "images", "distance", "difference from base"],
         rows=rows,
         remarks=[
-            *_in_words({titles[name]: score for name, score in scores.items() if name != BASE}),
-            f"A perfect generator would score about {perfect}: real against real, scaled to as many images.",
+            *_verdicts({titles[name]: score for name, score in scores.items() if name != BASE}),
+            f"A perfect generator would score about {perfect}: the distance between real digits and other real digits, "
+            "scaled to the same number of images.",
         ],
         scores=scores | {"real": {"value": floor.mean, "spread": floor.spread}},
         best=best,
     )
 
 
-def _in_words(scores: dict[str, dict[str, Any]]) -> list[str]:
-    """Which differences exceed two standard errors, and which do not."""
-    said: dict[str, list[str]] = {"Better than the base": [], "Worse than the base": [], "Within the noise": []}
+def _verdicts(scores: dict[str, dict[str, Any]]) -> list[str]:
+    """Sentences that say which differences exceed two standard errors, and which do not."""
+    better, worse, unclear = "Better than the base", "Worse than the base", "Within two standard errors of the base"
+    titles: dict[str, list[str]] = {better: [], worse: [], unclear: []}
     for title, score in scores.items():
         difference, spread = score["difference"], score["difference_spread"]
-        verdict = "Within the noise"
+        verdict = unclear
         if abs(difference) > 2 * spread:
-            verdict = "Better than the base" if difference < 0 else "Worse than the base"
-        said[verdict].append(f"{title} ({_number(difference, spread, sign='+')})")
-    return [f"{verdict}: {'; '.join(titles)}." for verdict, titles in said.items() if titles]
+            verdict = better if difference < 0 else worse
+        titles[verdict].append(f"{title} ({_number(difference, spread, sign='+')})")
+    return [f"{verdict}: {'; '.join(found)}." for verdict, found in titles.items() if found]
 
 
 def _number(value: float, spread: float, *, sign: str = "") -> str:
@@ -93,38 +96,36 @@ def _scores(summary: Summary) -> Section:
     return Section(
         heading="Scores",
         paragraphs=[
-            "Frechet distance between the samples and all 1,797 real digits, on the 64 features of a small digit "
-            "classifier: the same formula as FID, with features that know digits. The spread is the standard error "
-            "over bootstrap resamples of the images; differences are paired, image by image, because every set starts "
-            "from the same noise. All three trainings see the same images, noise and timesteps at a constant learning "
-            "rate; “its EMA” is the running average of the very same training. One training seed is shown, and what "
-            "another would change is in none of the spreads.",
+            "The score is the Frechet distance between the samples and all 1,797 real digits, in the 64 features of a "
+            "small digit classifier. It is the FID formula with other features. ± is the standard error over "
+            "bootstrap resamples of the images. Differences are paired, image by image, because every set starts from "
+            "the same noise. All three methods see the same images, noise and timesteps, at a constant learning rate. "
+            "“its EMA” is the running average of the weights of the same run. There is one training run for each "
+            "method, so no spread includes the effect of another training seed.",
             " ".join(summary.remarks),
         ],
         table=Table(
             columns=summary.columns,
             rows=summary.rows,
-            caption="Samples against the real digits; the lowest distance is marked",
+            caption="Distance of the samples from the real digits; the lowest is marked.",
             best=frozenset({(summary.best, 2)}),
         ),
     )
 
 
 def draw_side_by_side(story: Story) -> bytes:
-    """The same noise through each set (paper, Figure 5): a row per set of samples, a column per noise, as PNG."""
-    images, labels = [], list(story.sets().values())
-    for name in story.sets():
-        images += [_read(story.samples(name) / f"{index:06d}.png") for index in range(_PER_ROW)]
-    return draw_image_grid(images, rows=len(labels), columns=_PER_ROW, labels=labels)
+    """Draw one row of images for each set of samples; a column starts from one noise (paper, Figure 5). PNG."""
+    rows = [read_first_images(story.samples(name), count=_PER_ROW) for name in story.sets()]
+    return draw_rows(rows, labels=list(story.sets().values()))
 
 
 def _pictures(story: Story) -> Section:
     png = story.side_by_side.read_bytes()
     labels = story.sets()
-    alt = f"{len(labels)} rows of {_PER_ROW} generated digits, one row per set of samples, columns share their noise"
+    alt = f"{len(labels)} rows of {_PER_ROW} generated digits: a row is one set of samples, a column is one noise"
     return Section(
-        heading="The same noise through each of them",
-        paragraphs=["Each column starts from the same noise and asks for the same digit, 0 to 9."],
+        heading="The same noise in every row",
+        paragraphs=["All images in a column start from the same noise and were drawn for the same digit, 0 to 9."],
         pictures=[Picture(png=png, alt=alt, wide=True)],
     )
 
@@ -134,8 +135,8 @@ def _gates(story: Story) -> Section:
     return Section(
         heading="What the gate of the DMP patch does",
         paragraphs=[
-            "Weight of every prompt at every timestep, for each block, on one scale; beside it the same weights at the "
-            "places in the image that the prompts belong to."
+            "For each block, a map shows the weight of every prompt at every timestep. Beside it are the same weights, "
+            "placed where the prompts lie in the image. All maps share one scale."
         ],
         pictures=[
             Picture(
@@ -154,16 +155,23 @@ def _curves(story: Story) -> Section:
         METHODS[method]: (steps, [1000 * (a - b) for a, b in zip(values, ours, strict=True)])
         for method, (_, values) in losses.items()
     }
-    png = draw_curves({**series, "DMP": (steps, [0.0] * len(steps))}, xlabel="step", ylabel="noise MSE - DMP's, x 1000")
+    png = draw_curves(
+        {**series, "DMP": (steps, [0.0] * len(steps))},
+        xlabel="training step",
+        ylabel="noise MSE minus that of DMP, x 1000",
+    )
     return Section(
-        heading="Training loss, batch for batch",
+        heading="Training loss, compared on the same batches",
         paragraphs=[
-            "Which batch comes moves the loss far more than the method does, and all methods see the same batches: so "
-            "the curves show the difference to DMP on them, means over the steps between two points. Below zero is a "
-            "lower loss than DMP's. A lower training loss is not yet a better picture."
+            "The loss changes far more from batch to batch than from method to method. All methods see the same "
+            "batches, so the curves show the difference from DMP on these batches, averaged over the steps between two "
+            "points. Below zero, the loss is lower than that of DMP. A lower training loss does not always mean better "
+            "images."
         ],
         pictures=[
-            Picture(png=png, alt="Training loss of fine-tuning and prompt tuning minus that of DMP, over the steps")
+            Picture(
+                png=png, alt="Training loss of fine-tuning and prompt tuning minus that of DMP, over training steps"
+            )
         ],
     )
 
@@ -177,7 +185,7 @@ def _losses(log: Path) -> tuple[list[int], list[float]]:
 def _making(commands: list[str]) -> Section:
     return Section(
         heading="How this page was made",
-        paragraphs=["By these commands, in this order, after writing the embedded digits as PNGs:"],
+        paragraphs=["The embedded digits were written as PNGs. Then these commands ran, in this order:"],
         commands="\n".join(commands),
     )
 
@@ -186,14 +194,7 @@ def _provenance(story: Story, report: dict[str, Any]) -> dict[str, str]:
     return {
         "Images": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning "
         "Repository, CC BY 4.0; fingerprint " + str(report["reference_provenance"]["fingerprint"]),
-        "Features": f"{report['features']}, {report['features_width']} wide, {report['features_digest']}",
-        "Budget": f"{story.steps} steps of 128 images each, {story.num_images} images a set, seed {story.seed}",
-        "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        **describe_features(report),
+        "Budget": f"{story.steps} steps of 128 images each, {story.num_images} images in each set, seed {story.seed}",
         "dmp": __version__,
     }
-
-
-def _read(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    return np.atleast_3d(np.asarray(Image.open(path)))

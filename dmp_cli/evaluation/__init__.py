@@ -1,7 +1,7 @@
-"""Scores of sample folders against a reference, with their spread and their provenance.
+"""Scores folders of samples against a reference, with the spread of each score and its provenance.
 
 In: an ``EvalConfig``. Out: an ``Evaluation``, as JSON, Markdown and one HTML page. A new metric goes here.
-Start reading at ``scoring`` (``evaluate``), then ``features`` (the networks) and ``metrics``.
+Start reading at ``scoring`` (``evaluate``), then ``features`` (the networks), ``metrics`` and ``spreads``.
 """
 
 import lazy_loader

@@ -1,6 +1,13 @@
 from .digit_classifier import CLASSIFIER_FILE as CLASSIFIER_FILE, DigitClassifier as DigitClassifier
 from .distances import fit_gaussian as fit_gaussian, frechet_distance as frechet_distance
 from .features import load_extractor as load_extractor
-from .page import build_score_page as build_score_page, gates_sections as gates_sections
-from .results import plus_minus as plus_minus, render_scores as render_scores, score_table as score_table
+from .first_images import draw_rows as draw_rows, read_first_images as read_first_images
+from .gates import gates_sections as gates_sections
+from .page import build_score_page as build_score_page
+from .results import (
+    describe_features as describe_features,
+    plus_minus as plus_minus,
+    render_scores as render_scores,
+    score_table as score_table,
+)
 from .scoring import evaluate as evaluate

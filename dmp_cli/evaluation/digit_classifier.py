@@ -1,4 +1,4 @@
-"""A small convolutional classifier of 8x8 digits; its last hidden layer is the feature space of the demo's score.
+"""A small convolutional classifier of 8x8 digits. The demo computes its score on the features of the last hidden layer.
 
 Letters: B images, 64 features, 10 classes.
 """
@@ -18,7 +18,10 @@ _SHAPE = (1, 8, 8)
 
 
 class DigitClassifier(nn.Module):
-    """Grey images to features: float32 in [0, 255] (NOT [0, 1] or [-1, 1]), (B, 1, 8, 8) -> (B, 64), all >= 0."""
+    """Maps grey images to features: float32 (B, 1, 8, 8) -> (B, 64), all >= 0.
+
+    Pixels are in [0, 255], not in [0, 1] or [-1, 1].
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +35,7 @@ class DigitClassifier(nn.Module):
         if tuple(images.shape[1:]) != _SHAPE:
             raise MetricError(
                 f"the digit classifier reads grey images of shape {_SHAPE}, not {tuple(images.shape[1:])}",
-                hint="Use its features only for 8x8 digits; for other images there are inception and pixels.",
+                hint="Use --features digits only for 8x8 digits; use inception or pixels for other images.",
             )
         hidden = torch.relu(self.conv1(images / 127.5 - 1))  # (B, 32, 8, 8)
         hidden = torch.relu(self.conv2(hidden))  # (B, 64, 4, 4)
@@ -44,9 +47,9 @@ class DigitClassifier(nn.Module):
 
 
 def load_classifier(path: Path = CLASSIFIER_FILE) -> DigitClassifier:
-    """The classifier stored at ``path``, in eval mode, on the CPU, its weights frozen.
+    """Load the classifier stored at ``path``: in eval mode, on the CPU, with frozen weights.
 
-    Every tensor must be there and fit; raises CheckpointError otherwise.
+    Raises CheckpointError if a tensor is missing, unexpected or of another shape, or if the file cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

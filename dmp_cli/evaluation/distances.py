@@ -1,6 +1,6 @@
-"""How far two sets of feature vectors are apart: Frechet and kernel distances, plain and resampled, in float64.
+"""Distances between two sets of feature vectors: Frechet and kernel distances, with bootstrap counts, in float64.
 
-Letters: n images, d features, R rows of resampling counts, S subsets of m images.
+Letters: n images, d features, R rows of bootstrap counts, S subsets of m images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..runtime import randomness
 
-_ROWS = 4096  # rows turned into float64 at a time
+_CHUNK = 4096  # rows converted to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -24,36 +24,36 @@ class Gaussian:
 
     @cached_property
     def root(self) -> np.ndarray:
-        """R (d, r) with R R^T = covariance and r its numerical rank."""
+        """A matrix R (d, r) with R R^T = covariance, where r is the numerical rank."""
         values, vectors = np.linalg.eigh(self.covariance)
-        # What rounding leaves of a zero eigenvalue would come back as its square root, eight digits larger.
+        # A zero eigenvalue comes out as a rounding error near 1e-16, whose square root, 1e-8, is too large to keep.
         kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
         return vectors[:, kept] * np.sqrt(values[kept])  # (d, r)
 
 
 def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> Gaussian:
-    """The Gaussian of ``features`` (n, d), each row taken ``counts`` (n,) times; None: once each."""
+    """Fit a Gaussian to ``features`` (n, d). Row k counts ``counts[k]`` times; None: every row counts once."""
     if counts is not None:
         drawn = np.flatnonzero(counts)
         features, counts = features[drawn], counts[drawn]
     weights = np.ones(len(features)) if counts is None else counts.astype(np.float64)  # (n,)
     total, width = weights.sum(), features.shape[1]
     mean, covariance = np.zeros(width), np.zeros((width, width))
-    for start in range(0, len(features), _ROWS):
-        mean += weights[start : start + _ROWS] @ features[start : start + _ROWS].astype(np.float64)
+    for start in range(0, len(features), _CHUNK):
+        mean += weights[start : start + _CHUNK] @ features[start : start + _CHUNK].astype(np.float64)
     mean /= total
-    for start in range(0, len(features), _ROWS):
-        centred = features[start : start + _ROWS].astype(np.float64) - mean
-        covariance += (centred * weights[start : start + _ROWS, None]).T @ centred
+    for start in range(0, len(features), _CHUNK):
+        centred = features[start : start + _CHUNK].astype(np.float64) - mean
+        covariance += (centred * weights[start : start + _CHUNK, None]).T @ centred
     return Gaussian(mean, covariance / (total - 1))
 
 
 # d^2 = |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^1/2
 def frechet_distance(samples: Gaussian, *, reference: Gaussian) -> float:
-    """Squared Frechet distance of two Gaussians (Heusel et al. 2017, Eq. 6): FID, in Inception features.
+    """Squared Frechet distance of two Gaussians (Heusel et al. 2017, Eq. 6). In Inception features it is the FID.
 
-    With S = R R^T, tr (S_1 S_2)^1/2 is the sum of the singular values of R_1^T R_2. That stays exact where the
-    covariances are singular; the eigenvalues of S_1 S_2 lose half their digits there.
+    With S = R R^T, tr (S_1 S_2)^1/2 is the sum of the singular values of R_1^T R_2. This stays exact for singular
+    covariances, where the eigenvalues of S_1 S_2 lose half of their digits.
     """
     shift = samples.mean - reference.mean
     cross = np.linalg.svd(samples.root.T @ reference.root, compute_uv=False).sum()
@@ -63,14 +63,15 @@ def frechet_distance(samples: Gaussian, *, reference: Gaussian) -> float:
 def kernel_distances(
     features: np.ndarray, *, reference: np.ndarray, counts: np.ndarray, subsets: int, subset_size: int, seed: int
 ) -> np.ndarray:
-    """Kernel distance (KID) of ``subsets`` random subsets, (R, S); its mean over S is the score.
+    """Kernel distances (KID) over ``subsets`` random subsets, (R, S). The score is the mean over S.
 
     Args:
         features, reference: (n, d) and (n_ref, d), any float type.
-        counts: (R, n), how often each image is taken; a row of ones gives the plain score.
-        subset_size: m, drawn without replacement from either side; at most n and n_ref.
+        counts: (R, n), how often each image counts; a row of ones gives the plain score.
+        subset_size: m images, drawn without replacement from each of the two sets; at most n and n_ref.
 
-    Binkowski et al. 2018, Section 4, with clean-fid's kernel. A subset in which ``counts`` leaves no pair gives NaN.
+    Source: Binkowski et al. 2018, Section 4, with the kernel of clean-fid. A subset gives NaN where ``counts`` leaves
+    no pair of images in it.
     """
     distances = np.empty((len(counts), subsets))
     for subset in range(subsets):
@@ -92,7 +93,7 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 # MMD^2 = sum_{i != j} w_i w_j k(x_i, x_j) / sum_{i != j} w_i w_j + mean_{i != j} k(y_i, y_j) - 2 mean_w k(x_i, y_j)
 def _unbiased_mmd(x: np.ndarray, y: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
-    """Unbiased squared mean discrepancy per row of ``weights`` (R, m), (R,)."""
+    """Unbiased squared maximum mean discrepancy (R,), one for each row of ``weights`` (R, m)."""
     size = len(y)
     within, against = _kernel(x, x), _kernel(y, y)
     np.fill_diagonal(within, 0.0)
@@ -108,8 +109,8 @@ def _unbiased_mmd(x: np.ndarray, y: np.ndarray, *, weights: np.ndarray) -> np.nd
 def resampling_counts(n: int, *, resamples: int, seed: int) -> np.ndarray:
     """How often each of n images is drawn in each bootstrap resample, (resamples, n), int64.
 
-    A function of (seed, n) alone: folders of equal size are resampled alike, image k of one with image k of the other,
-    so that differences between them are paired.
+    The counts depend on ``seed`` and n only. Two folders of equal size are therefore resampled together: image k of
+    one is drawn as often as image k of the other, so the difference of their scores is paired.
     """
     even = np.full(n, 1 / n)
     draws = [

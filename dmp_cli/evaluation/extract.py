@@ -1,4 +1,4 @@
-"""Measuring a folder or zip of images: files to statistics, decoded in threads beside the network.
+"""Measures a folder or zip of images: from files to statistics. Threads decode images while the network runs.
 
 Letters: n images, d features, B images in a batch.
 """
@@ -26,9 +26,9 @@ from .distances import fit_gaussian
 from .features import Extractor
 from .statistics import Provenance, Statistics
 
-_THREADS = min(8, os.cpu_count() or 1)  # decoding and resizing, beside the network
-_LOG_EVERY = 5000  # images
-_SHOWN = 3  # unreadable images named in a message
+_THREADS = min(8, os.cpu_count() or 1)  # for decoding and resizing while the network runs
+_LOG_EVERY = 5000  # images between two log lines
+_SHOWN = 3  # unreadable images that a message names
 
 Log = Callable[[str], None]
 T = TypeVar("T")
@@ -36,26 +36,26 @@ R = TypeVar("R")
 
 
 def silent(message: str) -> None:
-    """The log of who does not want one."""
+    """A log that writes nothing."""
 
 
 @dataclass(frozen=True)
-class View:
-    """How images are changed before they are measured, as a reference is to be like the samples."""
+class Preprocessing:
+    """Changes applied to the images of a reference before they are measured, so that it matches the samples."""
 
-    crop: int | None = None  # pixels of the central square; None: not cut
-    codec: Codec | None = None  # encode and decode again, with the posterior's mean
+    crop: int | None = None  # side of the central square in pixels; None: no crop
+    codec: Codec | None = None  # encodes and decodes each image, with the mean of the posterior; None: no codec
 
     def cut(self, image: Image.Image) -> Image.Image:
-        """Its central square, as training cuts it."""
+        """Crop the central square of an image, as training does."""
         return image if self.crop is None else center_crop(image, image_size=self.crop)
 
     @staticmethod
-    def through(codec: Codec, image: np.ndarray, device: str) -> np.ndarray:
-        """A uint8 (H, W, 3) image as the codec gives it back. Raises MetricError for a size that it cannot take."""
+    def reconstruct(codec: Codec, image: np.ndarray, device: str) -> np.ndarray:
+        """Encode and decode an image, uint8 (H, W, 3). Raises MetricError for a size that the codec cannot take."""
         height, width = image.shape[:2]
         if height % codec.factor or width % codec.factor:
-            raise MetricError(f"an image of {width}x{height} pixels: the VAE takes multiples of {codec.factor}")
+            raise MetricError(f"an image is {width}x{height} pixels, but the VAE takes multiples of {codec.factor}")
         pixels = as_floats(torch.tensor(image, device=device).permute(2, 0, 1)[None])
         measured = codec.measure(pixels)
         noise = torch.zeros_like(measured.chunk(2, dim=1)[0]) if codec.has_posterior else None
@@ -63,17 +63,20 @@ class View:
 
 
 def measure(
-    path: Path, extractor: Extractor, *, batch_size: int, view: View | None = None, log: Log = silent
+    path: Path, extractor: Extractor, *, batch_size: int, changes: Preprocessing | None = None, log: Log = silent
 ) -> Statistics:
-    """The statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
+    """Compute the statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
 
-    Raises what :func:`find_samples` does, and MetricError when any image cannot be read, as scores over a smaller set
-    would not be comparable, and when the images do not fit the extractor.
+    Raises:
+        DataError: the folder or .zip holds no images.
+        MetricError: it holds only one, an image cannot be read (a score over fewer images would not be comparable), or
+            the images do not fit the extractor.
     """
-    (source, indices), view = find_samples(path), view or View()
+    (source, indices), changes = find_samples(path), changes or Preprocessing()
     try:
-        measured = _batches(source, indices, extractor, view, batch_size=batch_size, log=log)
-        batches, sizes = zip(*measured, strict=True)
+        batches, sizes = zip(
+            *_embed_batches(source, indices, extractor, changes, batch_size=batch_size, log=log), strict=True
+        )
     except DataError as error:
         raise _unreadable(source, indices, error) from error
     except MetricError as error:
@@ -87,34 +90,40 @@ def measure(
         fingerprint=source.fingerprint,
         image_sizes=tuple(sorted(set().union(*sizes))),
         resize=extractor.resize,
-        crop=view.crop,
-        codec=view.codec and view.codec.record.digest,
+        crop=changes.crop,
+        codec=changes.codec and changes.codec.record.digest,
     )
     return Statistics(fit_gaussian(features), features, provenance)
 
 
 def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
-    """The images of a folder or .zip, and the indices of those that are samples.
+    """Find the images of a folder or .zip, and the indices of those that are samples.
 
-    The preview ``grid.png`` that ``dmp sample`` writes next to ``samples.json`` is none. Raises DataError when there
-    are no images, MetricError when there is only one.
+    The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample.
+
+    Raises:
+        DataError: there are no images.
+        MetricError: there are fewer than two samples, or some are not in their tar yet.
     """
     source: ImageSource
     if path.is_dir() and (tars := tars_in(path)):
-        if beside := sum(inner.stem.isdigit() and inner.suffix == ".png" for inner in path.iterdir()):
-            raise MetricError(f"{path}: {beside} images are in no tar yet", hint="Run its dmp sample again to the end.")
+        if loose := sum(inner.stem.isdigit() and inner.suffix == ".png" for inner in path.iterdir()):
+            raise MetricError(
+                f"{path}: {loose} images are not in a tar yet",
+                hint="Run the dmp sample command of this folder again until it ends.",
+            )
         source = ShardImages(path, tars)
     else:
         source = find_images(path)
     grid = f"{source.path}/grid.png" if read_beside(source.path, "samples.json") is not None else None
     indices = [index for index in range(len(source)) if source.name(index) != grid]
     if len(indices) < 2:
-        raise MetricError(f"{path}: a score needs two images at least, and there is {len(indices)}")
+        raise MetricError(f"{path}: a score needs at least two images, and there are {len(indices)}")
     return source, indices
 
 
 def read_beside(path: Path, name: str) -> bytes | None:
-    """The file ``name`` directly in a folder or zip; None: there is none."""
+    """Read the file ``name`` at the top of a folder or zip. None: there is no such file."""
     if path.is_dir():
         return (path / name).read_bytes() if (path / name).is_file() else None
     with zipfile.ZipFile(path) as archive:
@@ -123,33 +132,35 @@ def read_beside(path: Path, name: str) -> bytes | None:
 
 @dataclass(frozen=True)
 class _Prepared:
+    """One image, decoded and ready for the network."""
+
     name: str
     size: tuple[int, int]  # width, height in pixels
-    array: np.ndarray  # the network's input; with a codec before it, pixels
+    array: np.ndarray  # the network's input; before a codec, pixels
 
 
-def _batches(
-    source: ImageSource, indices: list[int], extractor: Extractor, view: View, *, batch_size: int, log: Log
+def _embed_batches(
+    source: ImageSource, indices: list[int], extractor: Extractor, changes: Preprocessing, *, batch_size: int, log: Log
 ) -> Iterator[tuple[np.ndarray, set[tuple[int, int]]]]:
-    """Per batch the features (B, d) and the sizes of the images."""
+    """Yield the features (B, d) and the image sizes of one batch after the other."""
 
     def prepare(index: int) -> _Prepared:
         name = source.name(index)
-        image = view.cut(decode(source.read(index), channels=3, name=name))
+        image = changes.cut(decode(source.read(index), channels=3, name=name))
         pixels = np.asarray(image)
-        return _Prepared(name, image.size, pixels if view.codec else extractor.prepare(pixels))
+        return _Prepared(name, image.size, pixels if changes.codec else extractor.prepare(pixels))
 
     batch: list[_Prepared] = []
     first: _Prepared | None = None
-    for done, prepared in enumerate(_ahead(prepare, indices, window=2 * batch_size + _THREADS), start=1):
+    for done, prepared in enumerate(_map_ahead(prepare, indices, window=2 * batch_size + _THREADS), start=1):
         first = first or prepared
         if extractor.width is None and prepared.size != first.size:
-            raise _of_two_sizes(extractor, first, prepared)
+            raise _size_mismatch(extractor, first, prepared)
         batch.append(prepared)
         if len(batch) == batch_size or done == len(indices):
             arrays = [one.array for one in batch]
-            if view.codec:
-                decoded = (view.through(view.codec, image, extractor.device) for image in arrays)
+            if changes.codec:
+                decoded = (changes.reconstruct(changes.codec, image, extractor.device) for image in arrays)
                 arrays = [extractor.prepare(image) for image in decoded]
             yield extractor.embed(arrays), {one.size for one in batch}
             batch = []
@@ -157,16 +168,16 @@ def _batches(
             log(f"{source.path}: {done:,} of {len(indices):,} images")
 
 
-def _of_two_sizes(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:
+def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:
     sizes = [f"{one.name} is {one.size[0]}x{one.size[1]}" for one in (first, other)]
     return MetricError(
-        f"features {extractor.name} need images of one size: {sizes[0]} pixels, {sizes[1]}",
+        f"features {extractor.name} need images of one size: {sizes[0]} pixels, but {sizes[1]}",
         hint="Resize the images, or use --features inception, which resizes them itself.",
     )
 
 
-def _ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -> Iterator[R]:
-    """Results in order, computed in threads up to ``window`` items ahead: all at once would fill the memory."""
+def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -> Iterator[R]:
+    """Yield results in order. Threads compute up to ``window`` of them ahead; all at once would fill the memory."""
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting: deque[Future[R]] = deque()
         try:
@@ -182,7 +193,7 @@ def _ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -> It
 
 
 def _unreadable(source: ImageSource, indices: list[int], error: DataError) -> MetricError:
-    """Look through all images, so that one message tells how many are bad."""
+    """Build one error that says how many of all images cannot be read."""
 
     def problem(index: int) -> str | None:
         try:
@@ -191,8 +202,8 @@ def _unreadable(source: ImageSource, indices: list[int], error: DataError) -> Me
             return found.message
         return None
 
-    bad = [found for found in _ahead(problem, indices, window=4 * _THREADS) if found] or [error.message]
+    bad = [found for found in _map_ahead(problem, indices, window=4 * _THREADS) if found] or [error.message]
     return MetricError(
-        f"{source.path}: {len(bad)} of {len(indices)} images cannot be read, the first: {'; '.join(bad[:_SHOWN])}",
-        hint="Mend or remove them: a score over fewer images is not comparable with the others.",
+        f"{source.path}: {len(bad)} of {len(indices)} images cannot be read; the first: {'; '.join(bad[:_SHOWN])}",
+        hint="Repair or remove them. They are not skipped, as a score over fewer images does not compare with others.",
     )

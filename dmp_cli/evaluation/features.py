@@ -1,4 +1,4 @@
-"""Images to feature vectors: the networks that scores are computed in.
+"""Feature networks: they map images to the feature vectors that scores are computed on.
 
 Letters: B images in a batch, H x W pixels, d features.
 """
@@ -18,42 +18,42 @@ from . import inception
 from .digit_classifier import CLASSIFIER_FILE, NUM_FEATURES, load_classifier
 from .image_encoders import load_vision, square_resize
 
-MAX_PIXEL_FEATURES = 4096
+MAX_PIXEL_FEATURES = 4096  # largest d of ``pixels``: the covariance is d x d
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """A feature network: called with images (H, W, 3), uint8, of their original sizes, it gives float32 (B, d).
+    """A feature network. Call it with images, uint8 (H, W, 3) of any size, to get their features, float32 (B, d).
 
-    ``prepare`` and ``embed`` are the two halves of a call, so that the first can run in threads beside the second.
+    A call has two halves, ``prepare`` and ``embed``, so that threads can prepare images while the network runs.
     """
 
-    name: str  # inception, clip, dinov2, pixels, digits, or the file's name
-    width: int | None  # d; None where only the images tell
+    name: str  # inception, clip, dinov2, pixels, digits, or the name of the file
+    width: int | None  # d; None: it depends on the size of the images
     digest: str  # SHA-256 of the weights, or "pixels"
-    prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False)  # one image -> the network's input, float32
+    prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False)  # one image -> input of the network, float32
     network: Network = field(repr=False)  # (B, ...) -> (B, d)
     device: str = "cpu"
-    resize: str = "none"  # how images are brought to the network's size, in words
+    resize: str = "none"  # how images are resized to the size of the network, in words
     classify: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)  # (n, d) -> logits (n, c)
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         return self.embed([self.prepare(image) for image in images])
 
     def embed(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
-        """Features (B, d) of prepared images. Raises MetricError when they do not fit the network or are not finite."""
+        """Compute features (B, d) of prepared images. Raises MetricError if sizes differ or features are not finite."""
         shapes = sorted({array.shape for array in prepared})
         if len(shapes) > 1:
             raise MetricError(
-                f"features {self.name} need images of one size, and here are {shapes[0]} and {shapes[1]}",
+                f"features {self.name} need images of one size, but these have {shapes[0]} and {shapes[1]}",
                 hint="Resize the images, or use --features inception, which resizes them itself.",
             )
         with torch.inference_mode():
             features = self.network(torch.from_numpy(np.stack(prepared)).to(self.device)).float().cpu().numpy()
         if features.ndim != 2 or self.width not in (None, features.shape[1]):
-            raise MetricError(f"features {self.name} came out as {features.shape}, not (images, {self.width or 'd'})")
+            raise MetricError(f"features {self.name} have shape {features.shape}, not (images, {self.width or 'd'})")
         if not np.isfinite(features).all():
             raise MetricError(f"features {self.name} are not finite for some images")
         return features
@@ -62,33 +62,29 @@ class Extractor:
 def load_extractor(
     name: str, *, inception_weights: Path | None = None, feature_weights: Path | None = None, device: str = "cpu"
 ) -> Extractor:
-    """The extractor ``inception``, ``clip``, ``dinov2``, ``pixels`` or ``digits``, or of the TorchScript file ``name``.
+    """Load the extractor ``inception``, ``clip``, ``dinov2``, ``pixels`` or ``digits``, or a TorchScript file.
 
     Args:
-        inception_weights: the file; None: $DMP_INCEPTION, then the user cache. Nothing is ever downloaded.
-        feature_weights: the folder of transformers that ``clip`` and ``dinov2`` need.
+        name: one of these five names, or the path of the file.
+        inception_weights: the file; None: $DMP_INCEPTION, else the file in the user cache. Nothing is ever downloaded.
+        feature_weights: the folder that ``clip`` or ``dinov2`` is loaded from, as the library transformers saves it.
         device: where the network runs, such as "cpu" or "cuda:1".
 
-    A TorchScript file must map float32 (B, 3, 299, 299) in [0, 255], resized as clean-fid does, to (B, d).
-    Raises MetricError when weights are missing, damaged, of another digest, or would touch files.
+    The network of a TorchScript file must map float32 (B, 3, 299, 299) in [0, 255] to (B, d); its images are resized
+    as clean-fid does.
+
+    Raises:
+        MetricError: the weights are missing, damaged or of another digest, or the network would access files.
     """
     if name == "inception":
         network = inception.open_inception(inception.find_inception(inception_weights), device=device)
         classify = inception.inception_classifier(network)
-        made_of = (
-            inception.INCEPTION_WIDTH,
-            inception.INCEPTION_DIGEST,
-            inception.clean_resize(),
-            network,
-            device,
-            inception.CLEAN_RESIZE,
-            classify,
-        )
-        return Extractor(name, *made_of)
+        width, digest, resize = inception.INCEPTION_WIDTH, inception.INCEPTION_DIGEST, inception.clean_resize()
+        return Extractor(name, width, digest, resize, network, device, inception.CLEAN_RESIZE, classify)
     if name in ("clip", "dinov2"):
         vision = load_vision(name, feature_weights, device=device)
-        resize = "bicubic to 224, central square"
-        return Extractor(name, vision.width, vision.digest, square_resize, vision.network, device, resize)
+        how = "bicubic to 224, central square"
+        return Extractor(name, vision.width, vision.digest, square_resize, vision.network, device, how)
     if name == "pixels":
         return Extractor(name, None, name, _as_grid, _flatten)
     if name == "digits":
@@ -100,7 +96,7 @@ def _as_grid(image: np.ndarray) -> np.ndarray:
     if image.size > MAX_PIXEL_FEATURES:
         raise MetricError(
             f"features pixels are for small images: {image.shape} gives {image.size} features, "
-            f"and {MAX_PIXEL_FEATURES} are the limit",
+            f"and the limit is {MAX_PIXEL_FEATURES}",
             hint="Use --features inception.",
         )
     return image.astype(np.float32) / 255  # (H, W, 3)
@@ -122,7 +118,7 @@ def _as_grey(image: np.ndarray) -> np.ndarray:
 def _from_file(path: Path, device: str) -> Extractor:
     if not path.is_file():
         raise MetricError(
-            f"--features {path}: neither inception, clip, dinov2, pixels, digits nor an existing TorchScript file",
+            f"--features {path} is neither inception, clip, dinov2, pixels, digits nor an existing TorchScript file",
             hint="Give one of the names, or the path of a TorchScript file.",
         )
     network = open_torchscript(path, device=device)
@@ -130,9 +126,9 @@ def _from_file(path: Path, device: str) -> Extractor:
         with torch.inference_mode():
             shape = tuple(network(torch.zeros(1, 3, 299, 299, device=device)).shape)
     except (RuntimeError, AttributeError) as error:
-        raise MetricError(f"{path}: its network does not take images (B, 3, 299, 299)") from error
+        raise MetricError(f"{path}: the network does not take images of shape (B, 3, 299, 299)") from error
     if len(shape) != 2:
-        raise MetricError(f"{path}: its network gives {shape} for one image, not (1, features)")
+        raise MetricError(f"{path}: the network gives {shape} for one image, not (1, features)")
     return Extractor(
         path.name, shape[1], sha256_of(path), inception.clean_resize(), network, device, inception.CLEAN_RESIZE
     )

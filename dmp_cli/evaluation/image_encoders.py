@@ -1,4 +1,4 @@
-"""Image encoders of transformers as feature networks: CLIP as clean-fid scores with it, and DINOv2.
+"""Image encoders from the library transformers as feature networks: CLIP, used as clean-fid does, and DINOv2.
 
 Letters: B images in a batch, d features.
 """
@@ -17,18 +17,18 @@ from PIL import Image
 from ..errors import MetricError
 from ..storage import reason_of, sha256_of, transformers_for
 
-_SIDE = 224
+_SIDE = 224  # pixels that both networks take
 _MODELS = {"clip": "CLIPVisionModelWithProjection", "dinov2": "Dinov2Model"}
-_WHAT = {"clip": "openai/clip-vit-base-patch32", "dinov2": "facebook/dinov2-large"}
-# mean and standard deviation of the pixels each was trained on, per channel
-_PIXELS = {
+_HUB_NAMES = {"clip": "openai/clip-vit-base-patch32", "dinov2": "facebook/dinov2-large"}
+# Mean and standard deviation per channel of the pixels that each network was trained on.
+_PIXEL_STATISTICS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "dinov2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
 class Vision(NamedTuple):
-    """An image encoder."""
+    """A loaded image encoder."""
 
     network: Callable[[torch.Tensor], torch.Tensor]  # (B, 3, 224, 224) -> (B, d)
     width: int  # d
@@ -36,21 +36,21 @@ class Vision(NamedTuple):
 
 
 def load_vision(name: str, folder: Path | None, *, device: str) -> Vision:
-    """The network ``clip`` or ``dinov2`` from a folder of transformers.
+    """Load the network ``clip`` or ``dinov2`` from a folder that the library transformers saved.
 
-    It maps float32 (B, 3, 224, 224) in [0, 255] to (B, d): the projected image embedding of CLIP, the normalised
-    class token of DINOv2. Nothing is downloaded.
+    The network maps float32 (B, 3, 224, 224) in [0, 255] to (B, d): CLIP to its projected image embedding, DINOv2 to
+    its normalised class token. Nothing is downloaded.
 
     Raises:
-        MetricError: no folder, or one without readable weights of that kind.
+        MetricError: no folder is given, or it holds no readable weights of this network.
         ConfigError: transformers is not installed.
     """
-    hint = f"Give the folder of {_WHAT[name]} (config.json, model.safetensors) with --feature-weights."
+    hint = f"Give the folder of {_HUB_NAMES[name]} (config.json, model.safetensors) with --feature-weights."
     if folder is None:
-        raise MetricError(f"features {name} need weights, and none are given", hint=hint)
+        raise MetricError(f"features {name} need weights, but none are given", hint=hint)
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
-        raise MetricError(f"no weights in safetensors in {folder}", hint=hint)
+        raise MetricError(f"there are no .safetensors weights in {folder}", hint=hint)
     with transformers_for(f"features {name} need") as transformers:
         try:
             model, report = getattr(transformers, _MODELS[name]).from_pretrained(
@@ -58,14 +58,14 @@ def load_vision(name: str, folder: Path | None, *, device: str) -> Vision:
             )
         except Exception as error:
             raise MetricError(f"the weights in {folder} cannot be read: {reason_of(error)}", hint=hint) from error
-    if lacking := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
-        raise MetricError(f"{folder} holds no {name} image encoder: it lacks {', '.join(lacking[:3])}", hint=hint)
+    if missing := sorted({*report["missing_keys"], *map(str, report["mismatched_keys"])}):
+        raise MetricError(f"{folder} holds no {name} image encoder: it lacks {', '.join(missing[:3])}", hint=hint)
     width = model.config.projection_dim if name == "clip" else model.config.hidden_size
     return Vision(_network(name, model.to(device).eval().requires_grad_(False)), width, _digest(files))
 
 
 def _digest(files: list[Path]) -> str:
-    """SHA-256 of the one file, or over the sums of several in the order of their names."""
+    """SHA-256 of a single file; for several, SHA-256 over their digests in the order of their names."""
     if len(files) == 1:
         return sha256_of(files[0])
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
@@ -73,7 +73,7 @@ def _digest(files: list[Path]) -> str:
 
 def _network(name: str, model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     def embed(images: torch.Tensor) -> torch.Tensor:
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in _PIXELS[name])
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in _PIXEL_STATISTICS[name])
         output = model(pixel_values=(images / 255 - mean) / std)
         return output.image_embeds if name == "clip" else output.pooler_output
 
@@ -81,9 +81,10 @@ def _network(name: str, model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def square_resize(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) to float32 (3, 224, 224) in [0, 255]: shorter side bicubic to 224, then the central square.
+    """Resize the shorter side to 224 with bicubic filtering, then crop the central square.
 
-    The pixels of clean-fid's ``img_preprocess_clip``.
+    Maps uint8 (H, W, 3) to float32 (3, 224, 224) in [0, 255]. The pixels equal those of ``img_preprocess_clip`` in
+    clean-fid.
     """
     picture = Image.fromarray(image)
     shorter = min(picture.size)

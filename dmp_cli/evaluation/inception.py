@@ -1,4 +1,4 @@
-"""The Inception network of FID: finding its file, checking it, and opening it. The only importer of clean-fid."""
+"""The Inception network of FID: finds its file, checks it and opens it. No other module imports clean-fid."""
 
 from __future__ import annotations
 
@@ -21,48 +21,52 @@ INCEPTION_NAME = "inception-2015-12-05.pt"
 INCEPTION_BYTES = 95_607_719
 INCEPTION_DIGEST = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # SHA-256
 INCEPTION_WIDTH = 2048
-CLEAN_RESIZE = "clean-fid, bicubic to 299"
+CLEAN_RESIZE = "clean-fid, bicubic to 299"  # stored as provenance
 
 
 def find_inception(path: Path | None = None) -> Path:
-    """The Inception file, its SHA-256 checked. Raises MetricError saying where it was looked for and how to get it."""
-    path, origin = _inception_place(path)
+    """Find the Inception file and check its SHA-256.
+
+    Raises MetricError if it is missing or damaged; the error says where it was looked for and how to get it.
+    """
+    path, origin = _locate_inception(path)
     if not path.is_file():
-        raise MetricError(f"no Inception weights at {path} ({origin})", hint=_how_to_get_inception())
+        raise MetricError(f"no Inception weights at {path} ({origin})", hint=_download_hint())
     if (digest := sha256_of(path)) != INCEPTION_DIGEST:
         size = path.stat().st_size
         problem = f"{size:,} of {INCEPTION_BYTES:,} bytes" if size != INCEPTION_BYTES else f"SHA-256 {digest}"
-        raise MetricError(
-            f"{path} ({origin}) is damaged or another network: it has {problem}", hint=_how_to_get_inception()
-        )
+        raise MetricError(f"{path} ({origin}) is damaged or another network: it has {problem}", hint=_download_hint())
     return path
 
 
-def _inception_place(path: Path | None) -> tuple[Path, str]:
+def _locate_inception(path: Path | None) -> tuple[Path, str]:
     if path is not None:
         return Path(path), "--inception-weights"
     if named := os.environ.get("DMP_INCEPTION"):
         return Path(named), "$DMP_INCEPTION"
-    return _cached_inception(), "the user cache; neither --inception-weights nor $DMP_INCEPTION is given"
+    return _inception_cache(), "the user cache; neither --inception-weights nor $DMP_INCEPTION is given"
 
 
-def _cached_inception() -> Path:
+def _inception_cache() -> Path:
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("dmp")) / INCEPTION_NAME
 
 
-def _how_to_get_inception() -> str:
+def _download_hint() -> str:
     from cleanfid.downloads_helper import inception_url
 
     return (
         f"Download {inception_url} ({INCEPTION_BYTES:,} bytes, SHA-256 {INCEPTION_DIGEST}) and give the file with "
-        f"--inception-weights or in $DMP_INCEPTION, or put it at {_cached_inception()}."
+        f"--inception-weights or in $DMP_INCEPTION, or put it at {_inception_cache()}."
     )
 
 
 def open_inception(path: Path, *, device: str) -> torch.nn.Module:
-    """clean-fid's wrapper of the network in the file ``path``: float32 (B, 3, 299, 299) in [0, 255] to (B, 2048)."""
+    """Open the network in the file ``path``, in the wrapper of clean-fid.
+
+    It maps float32 (B, 3, 299, 299) in [0, 255] to (B, 2048).
+    """
     from cleanfid.inception_torchscript import InceptionV3W
 
     with _folder_for_cleanfid(path) as folder, warnings.catch_warnings():
@@ -71,7 +75,10 @@ def open_inception(path: Path, *, device: str) -> torch.nn.Module:
 
 
 def inception_classifier(network: Any) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The network's last layer without its bias, as the Inception score was first computed, and is."""
+    """The last layer of the network without its bias, (n, 2048) -> (n, 1008) logits; None: it has no such layer.
+
+    The original code of the Inception score leaves the bias out, and later code follows it.
+    """
     try:
         weight = network.base.output.weight.detach().float().cpu()  # (1008, 2048)
     except AttributeError:
@@ -81,7 +88,7 @@ def inception_classifier(network: Any) -> Callable[[np.ndarray], np.ndarray] | N
 
 @contextlib.contextmanager
 def _folder_for_cleanfid(path: Path) -> Iterator[Path]:
-    """A folder that holds the weights under the one name clean-fid looks for."""
+    """A folder that holds the weights under the only name that clean-fid looks for."""
     if path.name == INCEPTION_NAME:
         yield path.parent
         return
@@ -91,7 +98,7 @@ def _folder_for_cleanfid(path: Path) -> Iterator[Path]:
 
 
 def clean_resize() -> Callable[[np.ndarray], np.ndarray]:
-    """clean-fid's resize: one image (H, W, 3), uint8, to (3, 299, 299), float32 in [0, 255]."""
+    """The resizing of clean-fid: maps one image, uint8 (H, W, 3), to float32 (3, 299, 299) in [0, 255]."""
     from cleanfid.resize import build_resizer
 
     resize = build_resizer("clean")

@@ -1,4 +1,4 @@
-"""The commands that made an evaluation's samples and its scores, from the records they left."""
+"""Rebuilds the commands that made the samples and the scores of an evaluation, from the records beside them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from ..config import EvalConfig, SampleConfig
 from ..sampling import SampleRecord, read_record
 from .results import Evaluation, Row
 
-_PLAIN = ("seed", "sampler", "steps", "guidance", "guidance_channels", "strength", "batch_size", "dtype")
+_SETTINGS = ("seed", "sampler", "steps", "guidance", "guidance_channels", "strength", "batch_size", "dtype")
 
 
 def commands_of(evaluation: Evaluation, config: EvalConfig) -> str:
-    """One command a line: each folder of samples that says how it was made, then the evaluation."""
+    """One command per line: one for each folder that says how it was made, then the evaluation itself."""
     sampled = [line for row in evaluation.rows if (line := sample_command(row)) is not None]
-    return "\n".join([*sampled, shlex.join(_evaluation(config))])
+    return "\n".join([*sampled, shlex.join(_eval_words(config))])
 
 
 def sample_command(row: Row) -> str | None:
-    """The ``dmp sample`` that draws the images of a folder again, by its samples.json; None: it does not say.
+    """The ``dmp sample`` command that draws the images of a folder again. None: its samples.json does not say how.
 
-    Prompts and plans are taken from the ``plan.jsonl`` beside the images, which says all that they did.
+    A command for prompts or a plan reads the ``plan.jsonl`` beside the images, which records everything about them.
     """
     record = read_record(row.made)
     if not record.sample or not record.origin:
         return None
-    return shlex.join(_sampling(record, count=record.num_images or row.count, folder=Path(row.samples)))
+    return shlex.join(_sample_words(record, count=record.num_images or row.count, folder=Path(row.samples)))
 
 
-def _sampling(record: SampleRecord, *, count: int, folder: Path) -> Iterator[str]:
+def _sample_words(record: SampleRecord, *, count: int, folder: Path) -> Iterator[str]:
     sample, given = record.sample, dict(record.origin.get("given") or {})
     yield from ("dmp", "sample")
-    if not given:  # as folders of earlier versions are
+    if not given:  # earlier versions recorded only the backbone
         given = {"backbone": record.origin.get("backbone")}
     for name, value in given.items():
         yield from (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
     if record.is_bare and "patch" in given:
         yield "--no-patch"
     yield from ("-n", str(count))
-    for name in _PLAIN:
-        always = name in ("guidance", "guidance_channels", "batch_size")  # their defaults are the backbone's, and -n's
+    for name in _SETTINGS:
+        # the defaults of these three depend on the backbone and on -n, so they are always written out
+        always = name in ("guidance", "guidance_channels", "batch_size")
         if name in sample and (always or sample[name] != SampleConfig.model_fields[name].default):
             yield from (f"--{name.replace('_', '-')}", f"{sample[name]:g}" if name == "guidance" else str(sample[name]))
     if sample.get("prompts") or sample.get("plan"):
@@ -56,7 +57,7 @@ def _sampling(record: SampleRecord, *, count: int, folder: Path) -> Iterator[str
     yield from ("-o", str(folder))
 
 
-def _evaluation(config: EvalConfig) -> Iterator[str]:
+def _eval_words(config: EvalConfig) -> Iterator[str]:
     yield from ("dmp", "eval")
     for folder in config.samples:
         yield from ("--samples", str(folder))

@@ -1,11 +1,13 @@
-"""The scores of an evaluation as a record, and as a Markdown table: a row per folder of samples, base first."""
+"""The result of an evaluation: a record with one row for each folder, base first, and its Markdown report."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..config import Frozen
+from ..report import markdown_table
 from .metrics import HIGHER_IS_BETTER, title_of
 from .statistics import Provenance
 
@@ -13,13 +15,13 @@ _MOST_DECIMALS = 5
 
 
 class Score(Frozen):
-    """One metric of one folder. A spread is the standard error over which images were drawn, the reference held."""
+    """One score of one folder. A spread is the standard error over which images were drawn; the reference is fixed."""
 
     value: float
-    spread: float | None  # None: without resamples
-    difference: float | None  # to the first folder; None: this is the first
-    difference_spread: float | None  # image k of both folders resampled together, where they hold equally many
-    interval: tuple[float, float] | None = None  # 95 %, of the difference; None: no spread, or the first folder
+    spread: float | None  # None: not computed
+    difference: float | None  # from the score of the first folder; None: this is the first folder
+    difference_spread: float | None  # paired where both folders hold equally many images
+    interval: tuple[float, float] | None = None  # 95 %, of the difference; None: no spread, or first folder
     subset_size: int | None = None  # kid: images in a subset
     subset_std: float | None = None  # kid: standard deviation over the subsets
 
@@ -40,7 +42,7 @@ class Row(Frozen):
 
 
 class Evaluation(Frozen):
-    """All rows in the given order, the first is the base; what they were scored against, in what, by which versions."""
+    """All rows in the order given, the base first, with their reference, their features and the versions used."""
 
     rows: tuple[Row, ...]
     reference: str
@@ -55,7 +57,7 @@ class Evaluation(Frozen):
     versions: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, strings and numbers, for ``report.json``."""
+        """The content of ``report.json``, as plain lists, strings and numbers."""
         content = self.model_dump(mode="json")
         for row, written in zip(self.rows, content["rows"], strict=True):
             for metric, score in row.scores.items():
@@ -64,28 +66,25 @@ class Evaluation(Frozen):
 
 
 def score_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Column titles and one row of text per folder, base first; every column but the first holds numbers."""
+    """Column titles, and one row of text for each folder, base first. All columns but the first hold numbers."""
     names = [title_of(score, evaluation.features) for score in evaluation.rows[0].scores]
     titles = [title for name in names for title in (name, f"Δ {name}")]
     return ["samples", "images", *titles], [_cells(row, evaluation.repeats) for row in evaluation.rows]
 
 
 def render_scores(evaluation: Evaluation) -> str:
-    """The text of ``report.md``: the table, and under it the reference, the features and all warnings."""
-    columns, rows = score_table(evaluation)
-    align = ["---", *["---:"] * (len(columns) - 1)]
-    table = [_line(cells) for cells in (columns, align, *rows)]
-    return "\n".join(["# Scores", "", *table, "", *_notes(evaluation)]) + "\n"
+    """The text of ``report.md``: the table, then the reference, the features, the verdicts and all warnings."""
+    return "\n".join(["# Scores", "", *markdown_table(*score_table(evaluation)), "", *_notes(evaluation)]) + "\n"
 
 
 def notes_of(evaluation: Evaluation) -> list[str]:
-    """What a reader must know of the numbers: what a spread is, and every warning, in sentences."""
+    """Sentences that a reader of the numbers needs: what a spread is, each verdict, and each warning."""
     warnings = (f"Warning: {warning}" for warning in evaluation.warnings)
     return [_about_spreads(evaluation), *verdicts_of(evaluation), *warnings]
 
 
 def verdicts_of(evaluation: Evaluation) -> list[str]:
-    """A sentence for each difference that has an interval: whether it excludes zero."""
+    """For each difference with an interval, one sentence that says whether the interval excludes zero."""
     return [
         _verdict(
             name, score, title=title_of(name, evaluation.features), of=row.samples, base=evaluation.rows[0].samples
@@ -102,7 +101,7 @@ def _verdict(name: str, score: Score, *, title: str, of: str, base: str) -> str:
     low, high = (f"{end:+.3g}" for end in score.interval)
     span = f"the 95 % interval of the difference, {low} to {high},"
     if not score.excludes_zero:
-        return f"{title} of {of}: {span} holds zero, so it is not shown to differ from {base}."
+        return f"{title} of {of}: {span} contains zero, so a difference from {base} is not shown."
     better = (score.difference > 0) == (name in HIGHER_IS_BETTER)
     word = f"{'lower' if score.difference < 0 else 'higher'} ({'better' if better else 'worse'})"
     return f"{title} of {of} is {word} than that of {base}: {span} excludes zero."
@@ -137,27 +136,27 @@ def plus_minus(value: float, spread: float | None, *, signed: bool = False) -> s
     return f"{rounded:{sign}.{decimals}f} ± {spread:.{decimals}f}"
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def _notes(evaluation: Evaluation) -> list[str]:
     known = evaluation.reference_provenance
     count = "an unknown number of" if known.count is None else f"{known.count:,}"
-    versions = ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
-    notes = [
-        f"{direction_of(evaluation)} {_about_spreads(evaluation)}",
-        "",
-        f"- Reference: {evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}",
-        f"- Features: {evaluation.features}, {evaluation.features_width} wide, {evaluation.features_digest}",
-        f"- Versions: {versions}",
-    ]
+    reference = f"{evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}"
+    sources = {"Reference": reference, **describe_features(evaluation.model_dump())}
+    notes = [f"{direction_of(evaluation)} {_about_spreads(evaluation)}", ""]
+    notes += [f"- {name}: {text}" for name, text in sources.items()]
     notes += [f"- {verdict}" for verdict in verdicts_of(evaluation)]
     return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
 
 
+def describe_features(report: Mapping[str, Any]) -> dict[str, str]:
+    """The features and the versions of a ``report.json`` in words, by the names that pages and reports give them."""
+    return {
+        "Features": f"{report['features']}, {report['features_width']} wide, {report['features_digest']}",
+        "Versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+    }
+
+
 def direction_of(evaluation: Evaluation) -> str:
-    """Which of the scores are better low, and which high, in a sentence."""
+    """A sentence that says for which scores lower is better, and for which higher."""
     scores = evaluation.rows[0].scores
     high = [title_of(name, evaluation.features) for name in scores if name in HIGHER_IS_BETTER]
     low = [title_of(name, evaluation.features) for name in scores if name not in HIGHER_IS_BETTER]
@@ -169,12 +168,12 @@ def direction_of(evaluation: Evaluation) -> str:
 def _about_spreads(evaluation: Evaluation) -> str:
     if evaluation.repeats > 1:
         return (
-            f"A score is the mean over {evaluation.repeats} parts of consecutive images, each scored by itself; ± is "
-            "its standard error, Δ the difference to the first row, part by part."
+            f"Each score is the mean over {evaluation.repeats} parts of consecutive images, each scored by itself. "
+            "± is the standard error of this mean. Δ is the difference from the first row, computed part by part."
         )
     if evaluation.bootstrap < 2:
-        return "No spreads were asked for."
+        return "Spreads were not computed."
     return (
-        f"± is the standard error over {evaluation.bootstrap} resamples of the samples, the reference held fixed; "
-        "Δ is the difference to the first row, resampled in pairs where the folders hold equally many images."
+        f"± is the standard error over {evaluation.bootstrap} resamples of the samples, with the reference fixed. "
+        "Δ is the difference from the first row; folders of equally many images are resampled in pairs."
     )

@@ -1,4 +1,4 @@
-"""What is kept of a set of images for scoring: feature vectors, their Gaussian, where they come from; and its file.
+"""Statistics of a set of images: its feature vectors, their Gaussian and their provenance; reads and writes its file.
 
 Letters: n images, d features.
 """
@@ -23,40 +23,40 @@ _KEYS = ("mu", "sigma", "features", "provenance", "digest")
 
 
 class Provenance(Frozen):
-    """Where statistics come from; None or empty: unknown, as in files that other tools wrote."""
+    """Where statistics come from. A field that is None or empty is unknown, as in files of other tools."""
 
-    features: str | None = None  # the extractor's name
+    features: str | None = None  # name of the extractor
     digest: str | None = None  # SHA-256 of its weights
     count: int | None = None  # n
     source: str | None = None  # name of the folder or zip
     fingerprint: str | None = None  # SHA-256 over names and sizes of the image files
-    image_sizes: tuple[tuple[int, int], ...] = ()  # distinct (width, height) in pixels, sorted; after cutting
-    resize: str | None = None  # how the extractor brings them to its own size
-    crop: int | None = None  # pixels of the central squares they were cut to; None: not cut
-    codec: str | None = None  # SHA-256 of the VAE they went through; None: through none
+    image_sizes: tuple[tuple[int, int], ...] = ()  # distinct (width, height) in pixels, sorted; after cropping
+    resize: str | None = None  # how the extractor resizes them to the size of its network
+    crop: int | None = None  # side in pixels of the central squares; None: no crop
+    codec: str | None = None  # SHA-256 of the VAE they went through; None: no VAE
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the distances need of one set of images."""
+    """What metrics need to know about one set of images."""
 
     gaussian: Gaussian
-    features: np.ndarray | None  # (n, d), float32; None: the file holds mean and covariance only
+    features: np.ndarray | None  # (n, d), float32; None: only mean and covariance are known
     provenance: Provenance
 
     @property
     def count(self) -> int | None:
-        """n; None: unknown."""
+        """Number of images, n; None: unknown."""
         return self.provenance.count
 
     @property
     def width(self) -> int:
-        """d."""
+        """Number of features, d."""
         return len(self.gaussian.mean)
 
 
 def save_statistics(path: Path, statistics: Statistics) -> None:
-    """Write one .npz: ``mu`` and ``sigma`` as other tools call them, features, provenance, a digest over all of it."""
+    """Write one .npz: ``mu`` and ``sigma`` as other tools name them, features, provenance, and a digest over all."""
     content: dict[str, Any] = {
         "provenance": np.array(statistics.provenance.model_dump_json()),
         "mu": statistics.gaussian.mean,
@@ -65,35 +65,38 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
     if statistics.features is not None:
         content["features"] = statistics.features
     buffer = io.BytesIO()
-    # What tells the file from another tool's comes first: damage to a zip's directory loses the entries behind it.
+    # Digest and provenance mark the file as ours. They come first: damage to the directory of a zip loses the entries
+    # behind it.
     np.savez(buffer, digest=np.array(_digest(content)), **content)
     write_bytes(path, buffer.getvalue())
 
 
 def load_statistics(path: Path) -> Statistics:
-    """Read what :func:`save_statistics` wrote, or a file of other tools with ``mu`` and ``sigma`` (provenance unknown).
+    """Read a file of :func:`save_statistics`, or one of another tool with ``mu`` and ``sigma`` (provenance unknown).
 
-    Raises MetricError when the file is missing, damaged, changed, or holds something else. Nothing in it is executed.
+    Nothing in the file is executed. Raises MetricError if it is missing, damaged, changed, or holds something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise MetricError(f"{path}: no such statistics file")
+        raise MetricError(f"{path}: there is no such statistics file")
     try:
         with np.load(path, allow_pickle=False) as stored:
             content = {key: stored[key] for key in _KEYS if key in stored.files}
     except Exception as error:  # numpy raises a different type for every way a zip can be broken
-        raise MetricError(f"{path}: not a readable .npz file of statistics") from error
+        raise MetricError(f"{path} is not a readable .npz file of statistics") from error
     if not {"mu", "sigma"} <= content.keys():
-        raise MetricError(f"{path}: holds no mean and covariance (mu, sigma)", hint="Give a file --save-stats wrote.")
-    # Either of the two names is enough: damage to one must not turn our file into another tool's.
+        raise MetricError(
+            f"{path} holds no mean and covariance (mu, sigma)", hint="Give a file that --save-stats wrote."
+        )
+    # One of the two names is enough: a file of ours with one of them damaged must not pass as another tool's.
     own = bool({"provenance", "digest"} & content.keys())
     provenance = _checked_provenance(path, content) if own else Provenance()
     mean, covariance = content["mu"], content["sigma"]
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not _finite(mean) or not _finite(covariance):
-        raise MetricError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no finite mean and covariance")
+        raise MetricError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not a finite mean and covariance")
     features = content.get("features") if own else None
     if features is not None and len(features) != provenance.count:
-        raise MetricError(f"{path}: {len(features)} features, and {provenance.count} images by its own record")
+        raise MetricError(f"{path} holds features of {len(features)} images, but its record says {provenance.count}")
     gaussian = Gaussian(mean.astype(np.float64), covariance.astype(np.float64))
     return Statistics(gaussian, features, provenance)
 
@@ -101,11 +104,11 @@ def load_statistics(path: Path) -> Statistics:
 def _checked_provenance(path: Path, content: dict[str, np.ndarray]) -> Provenance:
     digest = content.pop("digest", None)
     if digest is None or "provenance" not in content or str(digest) != _digest(content):
-        raise MetricError(f"{path}: damaged or changed since it was written", hint="Measure the images again.")
+        raise MetricError(f"{path} was damaged or changed after it was written", hint="Measure the images again.")
     try:
         return Provenance.model_validate_json(str(content["provenance"]))
     except ValidationError as error:
-        raise MetricError(f"{path}: written by another version of dmp", hint="Measure the images again.") from error
+        raise MetricError(f"{path} was written by another version of dmp", hint="Measure the images again.") from error
 
 
 def _digest(content: dict[str, np.ndarray]) -> str:

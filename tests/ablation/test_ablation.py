@@ -129,7 +129,7 @@ def test_the_table_in_text_and_its_warnings() -> None:
     assert rows == [["base", "8", "–"], ["a", "7.5", "-0.5"]]
     notes = " ".join(notes_of(report(row("base", 8.0))))
     assert "50 images for 64 features: the covariance is singular" in notes
-    assert "One seed: there is no spread" in notes
+    assert "One seed gives no spread" in notes
 
 
 def test_an_arm_that_changes_outputs_at_once_does_not_start_at_the_base(monkeypatch: pytest.MonkeyPatch) -> None:

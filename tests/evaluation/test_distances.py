@@ -140,3 +140,21 @@ def test_resampling_counts() -> None:
 def test_folders_of_unequal_size_are_resampled_independently() -> None:
     counts, others = (resampling_counts(n, resamples=20, seed=3)[:, :50].ravel() for n in (50, 51))
     assert abs(np.corrcoef(counts, others)[0, 1]) < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
+def test_the_distance_equals_clean_fid_s_own() -> None:
+    try:
+        from cleanfid import fid
+    except Exception as error:  # a torchvision that does not fit torch breaks this import with a RuntimeError
+        pytest.skip(f"clean-fid cannot be imported here: {error}")
+    a, b = (fit_gaussian(np.random.default_rng(seed).gamma(0.5, size=(300, 40))) for seed in (0, 1))
+    try:
+        expected = fid.frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+    except TypeError as error:  # SciPy 1.18 took away an argument that clean-fid gives
+        pytest.skip(f"clean-fid cannot compute here: {error}")
+    assert frechet_distance(a, reference=b) == pytest.approx(expected, rel=1e-6)
+    x, y = (np.random.default_rng(seed).random((30, 6)) for seed in (0, 1))
+    ones = np.ones((1, 30), np.int64)
+    kid = kernel_distances(x, reference=y, counts=ones, subsets=1, subset_size=30, seed=0)[0, 0]
+    assert kid == pytest.approx(fid.kernel_distance(y, x, num_subsets=1, max_subset_size=30), rel=1e-6)

@@ -202,7 +202,7 @@ def test_a_torchscript_file_is_called_with_resized_images(tmp_path: Path) -> Non
     assert extractor.digest == hashlib.sha256((tmp_path / "narrow.pt").read_bytes()).hexdigest()
 
 
-def test_a_name_that_is_none(tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetricError, match="neither inception, clip, dinov2, pixels, digits nor"):
         load_extractor(str(tmp_path / "clip"))
 

@@ -91,7 +91,7 @@ def test_the_inception_score_by_hand() -> None:
 
 
 def test_what_is_too_little_is_refused() -> None:
-    with pytest.raises(MetricError, match="needs 10 images at least, and there are 9"):
+    with pytest.raises(MetricError, match="needs at least 10 images, but there are 9"):
         scores_of("is", cloud(9, seed=0), cloud(9, seed=0))
     with pytest.raises(MetricError, match="more than 3 images"):
         scores_of("prc", cloud(9, seed=0), cloud(3, seed=0))

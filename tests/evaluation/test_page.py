@@ -1,34 +1,16 @@
-"""The page of an evaluation: every number of the table, a picture, and no word to any host."""
+"""The page of an evaluation: it shows every number of the table and a picture, and contacts no host."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dmp_cli.config import EvalConfig
 from dmp_cli.evaluation.page import build_score_page
 from dmp_cli.evaluation.results import Evaluation, score_table
-from dmp_cli.evaluation.scoring import evaluate
 from dmp_cli.report.html import render
-from tests.builders import write_images
 
-
-@pytest.fixture
-def evaluation(tmp_path: Path) -> Evaluation:
-    real, a, b = (
-        write_images(tmp_path / n, count=12, size=3, classes=0, seed=s) for s, n in enumerate(("r", "a", "b"))
-    )
-    made = {"num_images": 12, "made": {"sample": {"sampler": "ddim", "steps": 50, "guidance": 1.5, "seed": 7}}}
-    (a / "samples.json").write_text(json.dumps(made))
-    return evaluate(EvalConfig(samples=(a, b), reference=real, features="pixels", bootstrap=4))
-
-
-def config_of(evaluation: Evaluation) -> EvalConfig:
-    folders = tuple(Path(row.samples) for row in evaluation.rows)
-    return EvalConfig(samples=folders, reference=Path(evaluation.reference), features="pixels", bootstrap=4)
+from .conftest import config_of
 
 
 def test_the_page_says_what_the_table_says(evaluation: Evaluation) -> None:
@@ -82,28 +64,3 @@ def test_folders_that_do_not_say_how_they_were_made(evaluation: Evaluation) -> N
         "The first images of each folder",
         "The commands",
     ]
-
-
-def test_scores_over_training_steps(evaluation: Evaluation) -> None:
-    base, other = evaluation.rows
-
-    def made(steps: int | None) -> dict[str, Any]:
-        trained = None if steps is None else {"steps": steps % 100, "training": str(steps // 100), "name": "dmp"}
-        return {"made": {"patch": steps and "0"}, "origin": {"trained": trained}}
-
-    def said(*steps: int | None) -> list[str]:
-        rows = [other.model_copy(update={"made": made(count)}) for count in steps]
-        rows[0] = base.model_copy(update={"made": made(steps[0])})
-        found = evaluation.model_copy(update={"rows": tuple(rows)})
-        sections = build_score_page(found, config_of(evaluation)).sections
-        chart = [section for section in sections if section.heading == "Over training steps"]
-        return [picture.alt for section in chart for picture in section.pictures]
-
-    low, high = base.scores["fid"].value, other.scores["fid"].value
-    points = f"{low:.4g} at step 0, {high:.4g} at step 10, {high:.4g} at step 30"
-    assert said(None, 30, 10) == [f"FID over training steps. dmp: {points}"]
-    assert said(None, 30) == []
-    assert said(None, 30, 30) == []
-    assert "at step 0," not in said(10, 30)[0]
-    assert said(None, 10, 130) == []  # of two trainings
-    assert [line.count("dmp (") for line in said(None, 10, 20, 110, 120)] == [2]

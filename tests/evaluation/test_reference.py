@@ -1,4 +1,4 @@
-"""A reference is cut as the samples were, goes through their VAE where asked, and is refused where it differs."""
+"""A reference is cropped as the samples were, can go through their VAE, and is refused if it does not fit them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def wide(tmp_path: Path) -> Path:
 
 
 def test_images_of_another_size_are_refused_unless_cut(samples: Path, wide: Path, tmp_path: Path) -> None:
-    with pytest.raises(MetricError, match=r"holds images of 31x20 pixels, .*samples of 8x8") as raised:
+    with pytest.raises(MetricError, match=r"holds images of 31x20 pixels, but .*samples of 8x8") as raised:
         evaluate(config(samples, wide))
     assert "--crop 8" in str(raised.value.hint)
     cut = tmp_path / "cut"
@@ -60,20 +60,22 @@ def test_images_of_another_size_are_refused_unless_cut(samples: Path, wide: Path
     assert (found.reference_provenance.crop, found.reference_provenance.image_sizes) == (8, ((8, 8),))
 
 
-def test_saved_statistics_are_held_against_the_samples_record(samples: Path, wide: Path, tmp_path: Path) -> None:
+def test_saved_statistics_are_compared_with_the_record_of_the_samples(
+    samples: Path, wide: Path, tmp_path: Path
+) -> None:
     square = folder_of(tmp_path / "square", size=(8, 8), seed=2)
     evaluate(config(square, wide, crop=8, save_stats=tmp_path / "cut.npz"))
     assert evaluate(config(samples, tmp_path / "cut.npz")).reference_provenance.crop == 8
     other = folder_of(tmp_path / "other", size=(8, 8), seed=3, record={"image_size": 16})
     with pytest.raises(MetricError, match="Measure the images again with --crop 16") as raised:
         evaluate(config(other, tmp_path / "cut.npz"))
-    assert "another resize would move the score" in raised.value.message
+    assert "resizing them differently would change the score" in raised.value.message
     assert evaluate(config(other, tmp_path / "cut.npz", crop="none")).rows[0].count == 12
-    with pytest.raises(MetricError, match="statistics already; --crop"):
+    with pytest.raises(MetricError, match="already holds statistics; --crop"):
         evaluate(config(samples, tmp_path / "cut.npz", crop=8))
 
 
-def test_every_folder_is_held_against_it_before_the_first_is_measured(
+def test_every_folder_is_compared_with_it_before_the_first_is_measured(
     samples: Path, wide: Path, tmp_path: Path
 ) -> None:
     other = folder_of(tmp_path / "other", size=(8, 8), seed=3, record={"image_size": 16})
@@ -118,5 +120,5 @@ def test_statistics_of_another_count_than_their_record_are_refused(samples: Path
     stored = load_statistics(tmp_path / "s.npz")
     fields = {**stored.provenance.model_dump(), "count": 13}
     save_statistics(tmp_path / "s.npz", type(stored)(stored.gaussian, stored.features, Provenance(**fields)))
-    with pytest.raises(MetricError, match="12 features, and 13 images by its own record"):
+    with pytest.raises(MetricError, match="features of 12 images, but its record says 13"):
         evaluate(config(samples, tmp_path / "s.npz"))

@@ -1,13 +1,16 @@
-"""dmp_cli.evaluation.results: what a report says in words of a difference and its interval."""
+"""The Markdown report: its table, its numbers, and its sentences about differences and their intervals."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 
-from dmp_cli.evaluation.results import Evaluation, Row, Score, render_scores, verdicts_of
-from dmp_cli.evaluation.scoring import _interval
+from dmp_cli.evaluation.results import Evaluation, Row, Score, plus_minus, render_scores, score_table, verdicts_of
+from dmp_cli.evaluation.scoring import evaluate
 from dmp_cli.evaluation.statistics import Provenance
+
+from .conftest import config_for, write_folder
 
 
 def evaluation_of(difference: float, interval: tuple[float, float] | None, *, score: str = "fid") -> Evaluation:
@@ -37,8 +40,8 @@ def evaluation_of(difference: float, interval: tuple[float, float] | None, *, sc
     [
         (-0.4, (-0.6, -0.2), "FID of patched is lower (better) than that of base: ", True),
         (0.4, (0.2, 0.6), "FID of patched is higher (worse) than that of base: ", True),
-        (0.1, (-0.1, 0.3), "holds zero, so it is not shown to differ from base.", False),
-        (0.0, (0.0, 0.0), "holds zero", False),
+        (0.1, (-0.1, 0.3), "contains zero, so a difference from base is not shown.", False),
+        (0.0, (0.0, 0.0), "contains zero", False),
     ],
 )
 def test_it_says_plainly_whether_zero_is_excluded(
@@ -65,9 +68,38 @@ def test_without_an_interval_nothing_is_said() -> None:
     assert verdicts_of(evaluation_of(0.3, None)) == []
 
 
-def test_the_interval_by_hand() -> None:
-    # four resamples around a difference of 2: standard error 2/sqrt(3) * ..., Student's t with three degrees of freedom
-    differences = np.array([2.0, 1.0, 3.0, 1.0, 3.0])
-    spread = np.sqrt(4 / 3)
-    assert _interval(differences) == pytest.approx((2 - 3.18245 * spread, 2 + 3.18245 * spread), rel=1e-5)
-    assert _interval(np.array([2.0, 1.0])) is None
+def test_the_table(folders: dict[str, Path], tmp_path: Path) -> None:
+    bar = write_folder(tmp_path / "a|b", 40, seed=8)
+    found = evaluate(config_for([folders["near"], bar], folders["reference"], metrics=("fid", "kid"), bootstrap=4))
+    lines = render_scores(found).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert table[0] == "| samples | images | FID | Δ FID | KID | Δ KID |"
+    assert table[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
+    base, second = (row.replace("\\|", "¦").split(" | ") for row in table[2:])
+    columns, rows = score_table(found)
+    assert [len(row) for row in rows] == [len(columns)] * 2
+    assert rows[1][0] == str(bar)  # the Markdown escape is Markdown's own
+    fid = found.rows[0].scores["fid"]
+    assert base[:4] == [f"| {folders['near']}", "40", plus_minus(fid.value, fid.spread), "base"]
+    assert second[0] == f"| {tmp_path}/a¦b"
+    fid = found.rows[1].scores["fid"]
+    assert second[3] == plus_minus(fid.difference, fid.difference_spread, signed=True)
+    assert second[4].endswith("(m = 20)")
+    assert any("4 resamples" in line for line in lines)
+    assert any(str(folders["reference"]) in line and "60 images" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "signed", "text"),
+    [
+        (5.8712, 0.0312, False, "5.871 ± 0.031"),
+        (5.8712, None, False, "5.871"),
+        (0.0, 0.0, True, "+0 ± 0"),
+        (-1.234, 0.5, True, "-1.23 ± 0.50"),
+        (123.4, 45.6, False, "123 ± 46"),
+        (-1e-9, 0.0018, True, "+0.0000 ± 0.0018"),
+        (-0.0000027, 0.0000072, False, "-2.70e-06 ± 7.2e-06"),
+    ],
+)
+def test_numbers_are_written_to_their_spread(value: float, spread: float | None, signed: bool, text: str) -> None:
+    assert plus_minus(value, spread, signed=signed) == text

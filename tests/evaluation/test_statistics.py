@@ -103,9 +103,9 @@ def test_a_file_of_another_tool_is_read_without_provenance(tmp_path: Path) -> No
         ({"arr_0": np.zeros((2, 4, 4, 3))}, "no mean and covariance"),
         ({"mu": np.zeros(2)}, "no mean and covariance"),
         ({"mu": np.zeros(2), "sigma": np.eye(3)}, r"\(2,\) and sigma \(3, 3\)"),
-        ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, "no finite"),
-        ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.inf)}, "no finite"),
-        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "no finite"),
+        ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, "not a finite"),
+        ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.inf)}, "not a finite"),
+        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "not a finite"),
         ({"mu": np.array([{}, {}]), "sigma": np.eye(2)}, "not a readable"),  # pickled
     ],
 )
@@ -115,7 +115,7 @@ def test_other_content_is_refused(tmp_path: Path, content: dict[str, np.ndarray]
         load_statistics(tmp_path / "other.npz")
 
 
-def test_no_npz_at_all(tmp_path: Path) -> None:
+def test_a_file_that_is_not_npz_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetricError, match="no such"):
         load_statistics(tmp_path / "missing.npz")
     with pytest.raises(MetricError, match="no such"):

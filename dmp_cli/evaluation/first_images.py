@@ -1,0 +1,25 @@
+"""The first images of folders of samples, side by side in one picture with a row for each folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..data import decode
+from ..report import draw_image_grid
+from .extract import find_samples
+
+
+def read_first_images(folder: Path, *, count: int) -> list[np.ndarray]:
+    """Read the first ``count`` samples of a folder or zip, in sorted order; uint8 (H, W, 3) each."""
+    source, indices = find_samples(folder)
+    return [np.asarray(decode(source.read(i), channels=3, name=source.name(i))) for i in indices[:count]]
+
+
+def draw_rows(rows: Sequence[Sequence[np.ndarray]], *, labels: Sequence[str]) -> bytes:
+    """Draw one labelled row of images for each folder, as PNG. All rows are cut to the length of the shortest."""
+    columns = min(len(row) for row in rows)
+    images = [image for row in rows for image in row[:columns]]
+    return draw_image_grid(images, rows=len(rows), columns=columns, labels=labels)

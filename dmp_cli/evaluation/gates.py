@@ -1,0 +1,80 @@
+"""The gates of a patch on the page of scores: what ``dmp inspect-gates`` wrote into a folder.
+
+Letters: T timesteps, L blocks, N prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MetricError
+from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid
+
+_FRAMES = 16  # timesteps that the slider stops at
+_MAP_SIDE = 96  # width of a map in pixels, roughly
+_DEPTH_MAPS = {  # file name -> what the picture shows
+    "usage": "Entropy and effective number of prompts of the gate, over timestep and block",
+    "added": "Norm of the added mixture, and its share of the norm of the hidden state, over timestep and block",
+    "comparison": "Divergence from the gate of another patch, over timestep and block",
+}
+
+
+def gates_sections(path: Path) -> list[Section]:
+    """Build the sections that show the gates: maps at several timesteps, and pictures over timestep and depth.
+
+    ``path`` is a folder that ``dmp inspect-gates`` wrote. Raises MetricError if its ``gates.npz`` is missing or cannot
+    be read, or if a picture is not a PNG.
+    """
+    drawn = [
+        Picture(png=_read_png(path / f"{name}.png"), alt=alt, wide=True)
+        for name, alt in _DEPTH_MAPS.items()
+        if (path / f"{name}.png").is_file()
+    ]
+    words = "The top of each map is pure noise, the bottom is the finished image. Blocks go from shallow to deep."
+    depth = Section(heading="Gates over depth", paragraphs=[words], pictures=drawn)
+    return [_over_timesteps(path), *([depth] if drawn else [])]
+
+
+def _read_png(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.startswith(PNG_SIGNATURE):
+        raise MetricError(f"{path} is not a PNG", hint="Run dmp inspect-gates again, with --force.")
+    return data
+
+
+def _over_timesteps(path: Path) -> Section:
+    """A section with the gate weights of every block at one timestep; a slider changes the timestep."""
+    try:
+        with np.load(path / "gates.npz", allow_pickle=False) as found:
+            weights, timesteps = found["weights"], found["timesteps"]  # (T, L, N), (T,)
+    except (OSError, ValueError, KeyError) as error:
+        raise MetricError(
+            f"cannot read the gates in {path}: {error}", hint="Give a folder that dmp inspect-gates wrote."
+        ) from error
+    chosen = np.linspace(0, len(timesteps) - 1, min(_FRAMES, len(timesteps))).round().astype(int)
+    low, high = float(weights[chosen].min()), float(weights[chosen].max())
+    levels = (weights[chosen] - low) / max(high - low, 1e-12)  # the same scale in all maps
+    side = math.isqrt(weights.shape[2])
+    shape = (side, side) if side * side == weights.shape[2] else (1, weights.shape[2])
+    pictures = []
+    for level, place in zip(levels, chosen, strict=True):
+        maps = [_shade(block.reshape(shape)) for block in level]
+        heads = [f"block {index}" for index in range(len(maps))]
+        png = draw_image_grid(maps, rows=1, columns=len(maps), heads=heads)
+        pictures.append(Picture(png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timesteps[place]}"))
+    frames = Frames(pictures=pictures, names=[str(timesteps[place]) for place in chosen], what="Timestep")
+    words = (
+        "There is one map for each block. Each prompt has a place in the map; a light place has a large weight. "
+        f"All maps share one scale, from {low:.2g} to {high:.2g}."
+    )
+    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
+
+
+def _shade(levels: np.ndarray) -> np.ndarray:
+    """Levels in 0..1 (H, W) -> grey image (H', W', 3), where each prompt is a square of pixels."""
+    grey = (255 * levels).round().astype(np.uint8)
+    size = max(1, _MAP_SIDE // max(levels.shape))
+    return np.repeat(np.repeat(np.stack([grey] * 3, axis=-1), size, axis=0), size, axis=1)

@@ -1,0 +1,120 @@
+"""The spread of scores: standard errors and intervals, from bootstrap resamples or from parts of the images.
+
+Letters: n images, R = 1 + replicates. Entry 0 of a score is the score itself; the others come from bootstrap resamples,
+or from parts of the images, and then entry 0 is their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import MetricError
+from .distances import fit_gaussian, resampling_counts
+from .metrics import Replicates, Setting, compute, features_of
+from .results import Row, Score
+from .statistics import Provenance, Statistics
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One folder of samples with its scores and their replicates."""
+
+    samples: Path
+    provenance: Provenance
+    scores: dict[str, Replicates]
+    made: dict[str, Any] | None  # its samples.json; None: it has none
+
+
+def replicate(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Replicates]:
+    """Compute every score, with replicates by parts where the config asks for ``repeats``, else by resampling.
+
+    Raises MetricError if there are fewer than two images for each part.
+    """
+    spread = _score_parts if setting.config.repeats else _resample
+    return spread(samples, reference, setting)
+
+
+def _resample(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Replicates]:
+    """Every score, first of the images themselves, then of each bootstrap resample."""
+    config, count = setting.config, len(features_of(samples))
+    resamples = config.bootstrap if config.bootstrap > 1 else 0
+    drawn = resampling_counts(count, resamples=resamples, seed=config.seed)
+    counts = np.concatenate([np.ones((1, count), np.int64), drawn])  # (R, n)
+    found: dict[str, Replicates] = {}
+    for metric in dict.fromkeys(config.metrics):
+        found |= compute(metric, samples, reference, counts, setting)
+    return found
+
+
+def _score_parts(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Replicates]:
+    """Every score of each of ``repeats`` parts of consecutive images, after the mean over the parts."""
+    config, features = setting.config, features_of(samples)
+    size = len(features) // config.repeats
+    if size < 2:
+        raise MetricError(
+            f"--repeats {config.repeats} needs at least {2 * config.repeats} images, but there are only {len(features)}"
+        )
+    once = config.model_copy(update={"bootstrap": 0})
+    parts: list[dict[str, Replicates]] = []
+    for first in range(0, size * config.repeats, size):
+        rows = features[first : first + size]
+        part = Statistics(fit_gaussian(rows), rows, samples.provenance)
+        parts.append(_resample(part, reference, Setting(once, setting.extractor)))
+    found = {}
+    for name, score in parts[0].items():
+        values = np.array([part[name].values[0] for part in parts])
+        found[name] = Replicates(np.array([values.mean(), *values]), score.subset_size)
+    return found
+
+
+def build_row(scored: Scored, *, base: Scored, repeats: int) -> Row:
+    """The row of a folder: its scores, and their differences from those of ``base`` unless it is the base."""
+    scores = {}
+    for name, score in scored.scores.items():
+        differences = None if scored is base else score.values - base.scores[name].values  # (R,)
+        scores[name] = Score(
+            value=float(score.values[0]),
+            spread=standard_error(score.values, repeats=repeats),
+            difference=None if differences is None else float(differences[0]),
+            difference_spread=None if differences is None else standard_error(differences, repeats=repeats),
+            interval=None if differences is None else interval_of(differences, repeats=repeats),
+            subset_size=score.subset_size,
+            subset_std=score.subset_std,
+        )
+    count = scored.provenance.count
+    assert count is not None
+    return Row(
+        samples=str(scored.samples),
+        count=count,
+        provenance=scored.provenance,
+        scores=scores,
+        made=scored.made,
+    )
+
+
+def standard_error(values: np.ndarray, *, repeats: int = 0) -> float | None:
+    """Standard error of ``values[0]`` from the replicates ``values[1:]``; None: too few, or one is not finite.
+
+    With ``repeats``, ``values[0]`` is their mean, so its error is their standard deviation over sqrt(repeats).
+    """
+    replicates = values[1:]
+    if len(replicates) < 2 or not np.isfinite(replicates).all():  # kid gives NaN in subsets of two or three images
+        return None
+    return float(replicates.std(ddof=1)) / math.sqrt(repeats or 1)
+
+
+# difference +- t * standard error
+def interval_of(differences: np.ndarray, *, repeats: int = 0) -> tuple[float, float] | None:
+    """The 95 % interval of ``differences[0]``, with Student's t, as only a few replicates estimate the error."""
+    from scipy.stats import t
+
+    error = standard_error(differences, repeats=repeats)
+    if error is None:
+        return None
+    reach = float(t.ppf(0.975, df=len(differences) - 2)) * error
+    return float(differences[0]) - reach, float(differences[0]) + reach

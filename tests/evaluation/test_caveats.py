@@ -1,0 +1,35 @@
+"""Warnings of an evaluation: too few images, unequal numbers, missing spreads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dmp_cli.evaluation.scoring import evaluate
+
+from .conftest import config_for, write_folder
+
+torch.set_num_threads(1)
+
+
+def test_warnings_about_counts(folders: dict[str, Path], tmp_path: Path) -> None:
+    tiny = write_folder(tmp_path / "tiny", 12, seed=5)
+    found = evaluate(
+        config_for([folders["near"], tiny], folders["few"], metrics=("fid", "kid"), kid_subset_size=20, bootstrap=1)
+    )
+    text = "\n".join(found.warnings)
+    assert f"{tiny}: 12 images for 12 features: the covariance is singular" in text
+    assert f"{folders['near']}: 40" not in text
+    assert f"{folders['near']}: KID uses subsets of 15 images, not 20" in text
+    assert f"{tiny}: KID uses subsets of 12 images, not 20" in text
+    assert found.rows[1].scores["kid"].subset_size == 12
+    assert "different numbers of images" in text
+    assert "one resample gives no spread" in text
+    assert len(found.warnings) == 5
+
+
+def test_a_reference_smaller_than_the_features_is_warned_about(folders: dict[str, Path], tmp_path: Path) -> None:
+    few = write_folder(tmp_path / "few", 9, seed=5)
+    found = evaluate(config_for([folders["near"]], few))
+    assert found.warnings == (f"{few}: 9 images for 12 features: the covariance is singular, so FID is biased",)
