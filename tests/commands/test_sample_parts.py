@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from dmp_cli.cli import app
-from tests.runtime.test_distributed import free_port
+from tests.runtime.ports import free_port
 
 from .conftest import Run, files_in, parse
 

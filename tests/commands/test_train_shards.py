@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import tiny_dit, write_meta_checkpoint
-from tests.data.test_shards import write_shards
+from tests.data.shard_files import write_shards
 
 from .conftest import Run
 

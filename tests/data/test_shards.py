@@ -1,4 +1,4 @@
-"""Webdataset shards read in place, each image once an epoch, whoever reads it."""
+"""dmp_cli.data.shards: webdataset shards read in place, member by member, by any number of threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,42 +21,12 @@ from dmp_cli.data.batches import LiveReader, read_batches
 from dmp_cli.data.folder import find_images
 from dmp_cli.data.shard_paths import find_shards
 from dmp_cli.data.shards import ShardImages
-from dmp_cli.data.shuffling import Order
 from dmp_cli.errors import DataError
+
+from .shard_files import png, write_shards, write_tar
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 LONG = "a-very-long-folder-name" * 6
-
-
-def png(seed: int, *, size: int = 8) -> bytes:
-    buffer = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, members: dict[str, bytes], *, format: int = tarfile.PAX_FORMAT, mode: Any = "w") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode, format=format) as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def write_shards(folder: Path, counts: list[int], **how: Any) -> Path:
-    """Shards of so many samples each: image, caption, class number mod 4."""
-    number = 0
-    for shard, count in enumerate(counts):
-        members = {}
-        for _ in range(count):
-            key = f"{number:06d}"
-            members |= {f"{key}.txt": f" caption {number}\n".encode(), f"{key}.png": png(number)}
-            members[f"{key}.cls"] = str(number % 4).encode()
-            number += 1
-        write_tar(folder / f"train-{shard:03d}.tar", members, **how)
-    return folder
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -96,19 +65,6 @@ def test_names_of_any_kind(tmp_path: Path, format: int) -> None:
     assert source.missing_captions() == [f"{tmp_path}/s.tar/../../etc/2.jpg"]
     with pytest.raises(DataError, match="has no caption"):
         source.caption(2)
-
-
-def test_ways_to_name_them(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path / "data", [1, 1, 1])
-    of_folder = find_images(folder)
-    for name in ("train-{000..002}.tar", "*.tar", "train-00[0-2].tar"):
-        assert find_images(folder / name).fingerprint == of_folder.fingerprint
-    assert len(find_images(folder / "train-{001..002}.tar")) == 2
-    assert len(find_images(folder / "train-001.tar")) == 1
-    shutil.move(folder, tmp_path / "moved")
-    assert find_images(tmp_path / "moved").fingerprint == of_folder.fingerprint
-    (tmp_path / "moved" / "a.png").write_bytes(png(0))  # a folder of images, with some tars beside them
-    assert find_shards(tmp_path / "moved") == []
 
 
 @pytest.mark.parametrize("change", ["caption", "class", "name", "image"])
@@ -162,53 +118,12 @@ def test_damaged_and_absent_shards(tmp_path: Path) -> None:
         find_images("https://example.org/train-{000..009}.tar")
 
 
-def test_captions_that_are_none(tmp_path: Path) -> None:
+def test_captions_that_cannot_be_read(tmp_path: Path) -> None:
     members = {"a.png": b"x", "a.txt": b"K\xe4se", "b.png": b"x", "b.json": b'["text"]', "c.png": b"x", "c.json": b"{"}
     source = find_images(write_tar(tmp_path / "s.tar", members))
     for index in range(3):
         with pytest.raises(DataError, match=f"cannot read the caption of .*{'abc'[index]}.png"):
             source.caption(index)
-
-
-# --- order -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("counts", [[5, 1, 7], [3] * 20, [1], [0, 4, 0]])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_every_image_once_an_epoch_whoever_reads(counts: list[int], processes: int) -> None:
-    spans, count, size = np.cumsum([0, *counts]), sum(counts), 4
-    orders = [Order(count, batch_size=size, seed=3, spans=spans) for _ in range(processes)]
-    shares = [range(r * size // processes, (r + 1) * size // processes) for r in range(processes)]
-    stream = [
-        place
-        for step in range(3 * count)
-        for order, share in zip(orders, shares, strict=True)
-        for place in order.places(step, share=share)
-    ]
-    for epoch in range(12):
-        shown = stream[epoch * count : (epoch + 1) * count]
-        assert sorted(shown) == [(epoch, index) for index in range(count)]
-    late = Order(count, batch_size=size, seed=3, spans=spans)  # started anywhere, it goes on alike
-    assert late.places(2 * count) == stream[2 * count * size : (2 * count + 1) * size]
-    if count > 10:
-        assert [index for _, index in stream[:count]] != [index for _, index in stream[count : 2 * count]]
-
-
-def test_each_epoch_mixes_its_windows_anew() -> None:
-    order = Order(20, batch_size=20, seed=0, spans=np.array([0, 20]))
-    first, second = ([index for _, index in order.places(epoch)] for epoch in range(2))
-    assert first != second
-
-
-def test_reading_stays_within_a_window_of_shards() -> None:
-    spans = np.arange(0, 401, 10)  # forty shards of ten
-    shown = [index for _, index in Order(400, batch_size=400, seed=0, spans=spans).places(0)]
-    windows = [{index // 10 for index in shown[first : first + 80]} for first in range(0, 400, 80)]
-    assert [len(window) for window in windows] == [8] * 5
-    assert set().union(*windows) == set(range(40))
-    first = [index // 10 for index in shown[:80]]
-    assert len(set(first[:20])) > 4  # mixed within the window, not shard after shard
-    assert sorted(windows[0]) != list(range(8))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,4 +1,4 @@
-"""A folder of seven small samples, and what tests of it share."""
+"""What tests of sampling share: a tiny backbone, and a folder of seven small samples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dmp_cli.backbones.base import Backbone
 from dmp_cli.config import SampleConfig
 from dmp_cli.sampling.folder import SampleFolder
+from tests.builders import tiny_dit
 
 ABOUT = {"sample": {"seed": 0, "steps": 5, "classes": [0, 1]}, "patch": "abc"}
 ORIGIN = {"device": "cpu", "versions": {"dmp": "1"}}
@@ -27,6 +29,11 @@ def names_in(folder: Path) -> list[str]:
 def claim(path: Path, about: dict[str, Any] = ABOUT, **how: Any) -> tuple[SampleFolder, list[str]]:
     folder = SampleFolder(path)
     return folder, folder.open(about, **{"origin": ORIGIN, "num_images": 7, "force": False, **how})
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return tiny_dit()
 
 
 @pytest.fixture

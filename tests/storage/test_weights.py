@@ -1,17 +1,10 @@
-"""Foreign weight files: what is read, what is refused, and that nothing in them ever runs."""
+"""Weight files: where weights are found in them, how a module loads them, and what their digest sees."""
 
 import argparse
 import collections
 import hashlib
-import io
-import os
 import pathlib
-import pickle
-import random
-import sys
 import types
-import typing
-import zipfile
 
 import numpy as np
 import pytest
@@ -21,23 +14,10 @@ from torch import nn
 
 from dmp_cli.errors import CheckpointError
 from dmp_cli.storage.weights import digest_tensors, load_strictly, read_safetensors, read_weights
-from tests.builders import tiny_dit
 
-WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.0, -0.0]), "scale": torch.tensor(2.0)}
+from .weight_files import WEIGHTS, prefixed, same, write
+
 OTHER = {name: tensor + 100 for name, tensor in WEIGHTS.items()}
-
-
-def write(path, content, **options):
-    torch.save(content, path, **options)
-    return path
-
-
-def same(tensors, expected):
-    return tensors.keys() == expected.keys() and all(torch.equal(tensors[name], expected[name]) for name in expected)
-
-
-def prefixed(prefix):
-    return {prefix + name: tensor for name, tensor in WEIGHTS.items()}
 
 
 @pytest.mark.parametrize(
@@ -92,201 +72,6 @@ def test_what_training_scripts_leave_beside_the_weights(tmp_path, zipped):
     }
     path = write(tmp_path / "a.pt", {"model": WEIGHTS, **beside}, _use_new_zipfile_serialization=zipped)
     assert same(read_weights(path).tensors, WEIGHTS)
-
-
-@pytest.fixture
-def omegaconf_checkpoint(tmp_path, monkeypatch):
-    """A checkpoint with a config object pickled as OmegaConf does it, though OmegaConf is not installed."""
-
-    def kind(name):
-        return type(name.rpartition(".")[2], (), {"__module__": "omegaconf." + name.rpartition(".")[0]})
-
-    names = (
-        "dictconfig.DictConfig",
-        "listconfig.ListConfig",
-        "base.ContainerMetadata",
-        "base.Metadata",
-        "nodes.AnyNode",
-    )
-    kinds = [kind(name) for name in names]
-
-    def make(index, **state):
-        made = kinds[index]()
-        made.__dict__.update(state)
-        return made
-
-    def node(value):
-        return make(4, _metadata=make(3, ref_type=typing.Any, object_type=None), _parent=None, _val=value)
-
-    about = make(2, ref_type=typing.Any, object_type=dict, resolver_cache=collections.defaultdict(dict, a={}))
-    blocks = make(1, _content=[node(1), node(2.5)], _metadata=make(2, object_type=list))
-    config = make(0, _metadata=about, _content={"model": node("DiT-B/2"), "on": node(True), "blocks": blocks})
-    with monkeypatch.context() as context:
-        context.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
-        for made in kinds:
-            if made.__module__ not in sys.modules:
-                context.setitem(sys.modules, made.__module__, types.ModuleType(made.__module__))
-            setattr(sys.modules[made.__module__], made.__name__, made)
-        path = write(tmp_path / "a.pt", {"model": WEIGHTS, "config": config, "opt": {}})
-    assert "omegaconf.dictconfig" not in sys.modules
-    return path
-
-
-def test_an_omegaconf_config_without_omegaconf(omegaconf_checkpoint):
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(omegaconf_checkpoint, weights_only=True)
-    assert same(read_weights(omegaconf_checkpoint).tensors, WEIGHTS)
-    assert not [name for name in sys.modules if name.split(".")[0] == "omegaconf"]
-    with pytest.raises(pickle.UnpicklingError):  # the stand-ins are gone again
-        torch.load(omegaconf_checkpoint, weights_only=True)
-
-
-class Call:
-    """Calls a function when it is unpickled."""
-
-    def __init__(self, function, *args):
-        self.call = (function, args)
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.fixture
-def attacks(tmp_path):
-    """Objects that leave a file behind when something executes them, and that file."""
-    mark = tmp_path / "executed"
-    open_it = f"open({str(mark)!r}, 'w')"
-    return mark, {
-        "posix.system": Call(os.system, f"touch {mark}"),
-        "builtins.eval": Call(eval, open_it),
-        "builtins.exec": Call(exec, open_it),
-        "builtins.getattr": Call(getattr, Call(eval, open_it), "name"),
-        "io.open": Call(io.open, str(mark), "w"),
-    }
-
-
-@pytest.mark.parametrize("name", ["posix.system", "builtins.eval", "builtins.exec", "builtins.getattr", "io.open"])
-@pytest.mark.parametrize("zipped", [True, False], ids=["", "old-format"])
-def test_code_is_refused_and_does_not_run(tmp_path, attacks, name, zipped):
-    mark, makes = attacks
-    for content in ({"model": WEIGHTS, "x": makes[name]}, makes[name], {"ema": {"a": [(1, {"b": makes[name]})]}}):
-        path = write(tmp_path / "a.pt", content, _use_new_zipfile_serialization=zipped)
-        with pytest.raises(CheckpointError, match=name if zipped else r"GLOBAL|refused") as caught:
-            read_weights(path)
-        assert "weights_only" not in str(caught.value)  # torch's own text advises to execute the file
-        assert not mark.exists()
-    with open(path, "rb") as file:  # the attack is real
-        torch.load(file, weights_only=False)
-    assert mark.exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_plain_pickles_and_other_protocols_do_not_run(tmp_path, attacks, protocol):
-    mark, makes = attacks
-    (tmp_path / "a.pt").write_bytes(pickle.dumps({"model": makes["posix.system"]}, protocol=protocol))
-    with pytest.raises(CheckpointError):
-        read_weights(tmp_path / "a.pt")
-    for zipped in (True, False):
-        options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
-        with pytest.raises(CheckpointError):
-            read_weights(write(tmp_path / "a.pt", {"model": makes["builtins.eval"]}, **options))
-    assert not mark.exists()
-
-
-def test_a_function_under_a_harmless_module_does_not_run(tmp_path):
-    mark = tmp_path / "executed"
-    source = write(tmp_path / "a.pt", {"model": WEIGHTS, "x": Call(os.system, f"touch {mark}")})
-    target = tmp_path / "b.pt"
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            assert (b"cposix\nsystem\n" in data) == name.endswith("data.pkl")
-            new.writestr(name, data.replace(b"cposix\nsystem\n", b"cpathlib\nos.system\n"))
-    assert same(read_weights(target).tensors, WEIGHTS)  # an inert stand-in took its place
-    assert not mark.exists()
-
-
-LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 2700000000\n"
-HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body></body></html>\n" * 20
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"\x00", LFS, HTML, b"PK\x03\x04", bytes(5000)])
-def test_other_files_under_a_weight_file_name(tmp_path, suffix, content):
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError) as caught:
-        read_weights(path)
-    assert str(path) in caught.value.message
-    assert caught.value.hint
-
-
-def test_a_file_renamed_to_the_other_kind(tmp_path):
-    write(tmp_path / "a.safetensors", WEIGHTS)
-    save_file(WEIGHTS, tmp_path / "a.pt")
-    for name in ("a.safetensors", "a.pt"):
-        with pytest.raises(CheckpointError, match=r"not a readable|cannot be read") as caught:
-            read_weights(tmp_path / name)
-        assert "another kind of file" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", ["a.pt", "old.pt", "a.safetensors"])
-def test_cut_files(tmp_path, name):
-    path = tmp_path / name
-    if name == "a.safetensors":
-        save_file(tiny_dit().state_dict(), path)
-    else:
-        write(path, {"ema": tiny_dit().state_dict()}, _use_new_zipfile_serialization=name == "a.pt")
-    data = path.read_bytes()
-    for place in range(0, len(data), len(data) // 20):
-        path.write_bytes(data[:place])
-        with pytest.raises(CheckpointError):
-            read_weights(path)
-
-
-@pytest.mark.parametrize("name", ["a.pt", "old.pt", "a.safetensors"])
-@pytest.mark.filterwarnings("ignore")
-def test_flipped_bits_never_end_in_a_traceback(tmp_path, name):
-    path, numbers = tmp_path / name, random.Random(0)
-    if name == "a.safetensors":
-        save_file(WEIGHTS, path)
-    else:
-        write(path, {"ema": WEIGHTS}, _use_new_zipfile_serialization=name == "a.pt")
-    data, refused = path.read_bytes(), 0
-    for _ in range(150):
-        damaged = bytearray(data)
-        damaged[numbers.randrange(len(data))] ^= 1 << numbers.randrange(8)
-        path.write_bytes(damaged)
-        try:
-            read_weights(path)
-        except CheckpointError:
-            refused += 1
-    assert refused > 10
-
-
-@pytest.mark.parametrize("content", [[1, 2], {}, {"model": {}}, {"lr": 0.1}, {0: torch.ones(1)}, torch.ones(2), "text"])
-def test_files_without_weights(tmp_path, content):
-    with pytest.raises(CheckpointError, match="holds no weights"):
-        read_weights(write(tmp_path / "a.pt", content))
-
-
-def test_paths_that_are_no_weight_files(tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
-        read_weights(tmp_path / "a.pt")
-    (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(CheckpointError, match="is not a weight file"):
-        read_weights(tmp_path / "a.txt")
-    with pytest.raises(CheckpointError, match=r"lacks config.json"):
-        read_weights(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "\x80"])
-def test_a_diffusers_folder_with_a_bad_config(tmp_path, text):
-    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
-    save_file(WEIGHTS, tmp_path / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(CheckpointError, match=r"config.json is not"):
-        read_weights(tmp_path)
 
 
 class Small(nn.Module):

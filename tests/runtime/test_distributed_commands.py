@@ -1,0 +1,106 @@
+"""Whole commands in two processes: they end together, print each error once, or are refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from dmp_cli.cli import app
+from tests.builders import tiny_dit, write_images, write_meta_checkpoint
+
+from .ports import free_port
+
+
+class Pair:
+    """Two processes of one ``dmp train``, as torchrun starts them."""
+
+    def __init__(self, folder: Path, *options: Any) -> None:
+        self.folder, self.port = folder, free_port()
+        self.processes = [self._start(rank, [str(option) for option in options]) for rank in range(2)]
+
+    def _start(self, rank: int, options: list[str]) -> subprocess.Popen[str]:
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "dmp_cli", "train", *options],
+            cwd=self.folder,
+            env={**os.environ, **place, **meet},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self) -> list[tuple[int, str]]:
+        outputs = [process.communicate(timeout=120) for process in self.processes]
+        return [(p.returncode, said + noted) for p, (said, noted) in zip(self.processes, outputs, strict=True)]
+
+    def wait_for(self, pattern: str) -> None:
+        while not list(self.folder.glob(pattern)) and all(p.poll() is None for p in self.processes):
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def common(tmp_path: Path) -> list[Any]:
+    weights = write_meta_checkpoint(tmp_path / "tiny.pt", tiny_dit())
+    data = write_images(tmp_path / "images")
+    named = ["--backbone", weights, "--num-classes", 4, "--num-heads", 2, "--data", data]
+    return [*named, "--batch-size", 8, "--micro-batch-size", 2, "--save-every", 10, "--lr", 0.01, "--latent-store"]
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_and_both_go_on(common: list[Any], tmp_path: Path) -> None:
+    pair = Pair(tmp_path, *common, "--steps", 100_000, "-o", "out")
+    pair.wait_for("out/checkpoints/step-????????")
+    pair.processes[1].kill()
+    (code, said), _ = pair.finish()
+    assert (code, "another process of this run has ended" in said) == (1, True), said
+    assert "Traceback" not in said
+    pair = Pair(tmp_path, *common, "--steps", 100_000, "--resume", "-o", "out")
+    pair.wait_for("out/log.jsonl")
+    time.sleep(1)
+    for process in pair.processes:  # in the middle of a step's four micro-batches, most likely
+        process.send_signal(signal.SIGTERM)
+    (code, said), (other, silence) = pair.finish()
+    assert (code, other, silence) == (143, 143, ""), said
+    assert "saved, continue with --resume" in said
+    done = max(int(path.name.removeprefix("step-")) for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert [result[0] for result in Pair(tmp_path, "--resume", "-o", "out", "--steps", done + 7).finish()] == [0, 0]
+    alone = [sys.executable, "-m", "dmp_cli", "train", *map(str, common), "--steps", str(done + 7), "-o", "alone"]
+    subprocess.run(alone, cwd=tmp_path, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    of_two, of_one = (load_file(tmp_path / out / "patch.safetensors") for out in ("out", "alone"))
+    for name, value in of_one.items():
+        torch.testing.assert_close(of_two[name], value, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_each_error_is_printed_once(common: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    (code, said), (other, silence) = Pair(tmp_path, *common, "--steps", 2, "-o", "out").finish()
+    assert (code, other, silence) == (1, 1, "")
+    assert "out exists already" in said
+
+
+@pytest.mark.parametrize(
+    "command", [["demo"], ["ablate", "table2", "--backbone", "digits"], ["eval", "--samples", "a", "--reference", "b"]]
+)
+def test_commands_for_one_process_are_refused_in_several(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "runs in one process" in result.stderr
+    assert list(tmp_path.iterdir()) == []
