@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dmp_cli.patching.attachment import attach
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
+from tests.patching.counting import kept_for_backward, wide_dit
 
 
 class CountOperations(TorchDispatchMode):
@@ -41,30 +42,6 @@ def test_operations_added_to_a_forward(variant, training):
     with torch.set_grad_enabled(training), patched.disabled(), CountOperations() as off:
         patched(*call)
     assert off.names.total() <= bare.names.total()  # fewer views where frozen weights need no gradient
-
-
-def kept_for_backward(call, *, weights):
-    """Bytes of the distinct storages that autograd keeps for backward, without the weights."""
-    known = {parameter.untyped_storage().data_ptr() for parameter in weights}
-    kept, alive = {}, []
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)  # or its address would be used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = call()
-    assert output.requires_grad
-    return sum(kept.values())
-
-
-def wide_dit(**changes):
-    """A DiT so wide and long that a block's activations dominate, with the token-to-width ratio of a B/2."""
-    sizes = {"hidden_size": 96, "mlp_size": 384, "num_heads": 4, "depth": 6, "num_classes": 1, "null_row": False}
-    return tiny_dit(**{**sizes, **changes})
 
 
 def test_bytes_kept_for_backward():

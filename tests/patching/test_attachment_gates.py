@@ -15,7 +15,7 @@ from dmp_cli.patching.prompts import Patch
 from dmp_cli.sampling.sampler import resolve, sample
 from tests.backbones.pipelines import tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit
-from tests.patching.test_attachment_in_use import Graphs
+from tests.patching.counting import Graphs
 
 VARIANTS: list[dict[str, Any]] = [{}, {"gate": "attention"}, {"selection": "hard"}, {"gate": "none"}, {"depth": 1}]
 

@@ -11,6 +11,7 @@ import torch
 
 from dmp_cli.patching.attachment import attach
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
+from tests.patching.counting import Graphs
 from tests.patching.watching import watch
 
 # --- copies ----------------------------------------------------------------------------------------------------------
@@ -109,17 +110,6 @@ def test_a_half_precision_backbone_is_warned_about_once(dtype):
 
 
 # --- torch.compile ---------------------------------------------------------------------------------------------------
-
-
-class Graphs:
-    """A backend that runs eagerly and counts the graphs it is given."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, graph, inputs):
-        self.count += 1
-        return graph.forward
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -25,7 +25,7 @@ from dmp_cli.training.memory import arranged, channels_last, half_weights, recom
 from dmp_cli.training.methods import prepare
 from tests.backbones.pipelines import tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
-from tests.patching.test_attachment_in_use import Graphs, kept_for_backward, wide_dit
+from tests.patching.counting import Graphs, kept_for_backward, wide_dit
 
 CPU = torch.device("cpu")
 BACKBONES: dict[str, Callable[[], Backbone]] = {
