@@ -44,10 +44,10 @@ class PatchedBackbone(nn.Module):
         """Register all hooks of the patch."""
         _forget_compiled_graphs()
         blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
-        mixtures = self._mixtures(len(blocks))
+        self._link.mixtures = mixtures = self._mixtures(len(blocks))
         # Registered even without a prompted block, because attach() recognises a patched backbone by it.
         source = self.backbone.gate_sources[self.patch.config.gate_input]
-        handles = [source.register_forward_hook(ReadGate(self._link, mixtures))]
+        handles = [source.register_forward_hook(ReadGate(self._link))]
         for block, mixture in zip(blocks, mixtures, strict=True):
             handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
         if blocks and self.patch.config.position == "prepend":
@@ -93,20 +93,22 @@ class PatchedBackbone(nn.Module):
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """Inside this context the patch is off: outputs equal those of the bare backbone bit for bit."""
-        before, self._link.enabled = self._link.enabled, False
+        here = self._link.here
+        before, here.enabled = here.enabled, False
         try:
             yield
         finally:
-            self._link.enabled = before
+            here.enabled = before
 
     @contextlib.contextmanager
     def noisy(self, offset: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Inside this context, ``offset(t)`` (B, 1, N) is added to the gate's logits, for the gate's input t (B, D)."""
-        self._link.offset = offset
+        here = self._link.here
+        here.offset = offset
         try:
             yield
         finally:
-            self._link.offset = None
+            here.offset = None
 
     @contextlib.contextmanager
     def at(self, timestep: int) -> Iterator[None]:
@@ -120,15 +122,16 @@ class PatchedBackbone(nn.Module):
         stamp = tuple((id(parameter), parameter._version) for parameter in self.patch.parameters())
         if stamp != self._weights_stamp:
             self._weights_at, self._weights_stamp = {}, stamp
-        if timestep not in self._weights_at:
+        known, here = self._weights_at, self._link.here
+        if timestep not in known:
             with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, which any later forward may use
                 vector = torch.tensor([timestep], device=self.backbone.device)
-                self._weights_at[timestep] = self.patch.spread(self.gating(vector).weights)
-        self._link.fixed = self._weights_at[timestep]
+                known[timestep] = self.patch.spread(self.gating(vector).weights)
+        here.fixed = known[timestep]
         try:
             yield
         finally:
-            self._link.fixed = None
+            here.fixed = None
 
     def detach(self) -> Backbone:
         """Remove the hooks and return the backbone as it was before :func:`attach`. A second call does nothing."""

@@ -7,26 +7,71 @@ Letters: B batch, T image tokens in a block, N prompts of a block, D width; C, H
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from .forwards import Forward, ForwardsInFlight, Settings, ThreadState, is_in_backward
 from .interpolate import resize_maps, resize_tokens
 from .prompts import Patch, add_mixture
 
 
 class Link:
-    """The state that all hooks of one patched backbone share."""
+    """What all hooks of one patched backbone share. What a forward needs belongs to its thread and its call."""
 
     def __init__(self, patch: Patch, strength: float) -> None:
         self.patch = patch
         self.strength = strength
-        self.enabled = True
-        self.offset: Callable[[Tensor], Tensor] | None = None  # noise on the gate's logits, as the authors train
-        self.fixed: list[Tensor] | None = None  # each block's weights, if all rows have one known timestep
+        self.mixtures: list[AddMixture] = []  # one for each prompted block, in order
+        self.here = ThreadState()
+        self.in_flight = ForwardsInFlight()
+
+    def settings(self) -> Settings:
+        """How a forward that begins now in this thread begins."""
+        return Settings(self.here.enabled, self.strength, self.here.offset, self.here.fixed)
+
+    def enter(self, forward: Forward) -> None:
+        """Make ``forward`` the running one of this thread."""
+        here = self.here
+        here.adds, here.strength = forward.weights is not None, forward.settings.strength
+        if not torch.compiler.is_compiling():
+            here.forward = forward
+        if forward.weights is None:
+            return
+        for mixture, weights, prompts in zip(self.mixtures, forward.weights, self.patch.prompts, strict=True):
+            mixture.here.weights, mixture.here.prompts = weights, prompts
+
+    def tie(self, given: Tensor) -> None:
+        """Tie ``given``, a module's input, to the running forward; in a backward pass, go back to the forward it is of.
+
+        Compiled code needs neither: there the gate's weights go to the blocks as values of one graph.
+        """
+        if torch.compiler.is_compiling():
+            return
+        if is_in_backward():
+            known = self.in_flight.recall(given)
+            if known is not None and known is not self.here.forward:
+                self.enter(known)
+        elif self.here.forward is not None:
+            self.in_flight.remember(given, self.here.forward)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A thread's state and the forwards in flight are this object's own; neither can be copied or pickled.
+        return {"patch": self.patch, "strength": self.strength, "mixtures": self.mixtures}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, here=ThreadState(), in_flight=ForwardsInFlight())
+
+
+class _Added(threading.local):
+    """What one block adds in the running forward of a thread."""
+
+    def __init__(self) -> None:
+        self.weights: Tensor | None = None  # sigma(G([t; i])), (B, N, 1)
+        self.prompts: Tensor | None = None  # p_i, (N, D)
 
 
 class AddMixture:
@@ -36,19 +81,32 @@ class AddMixture:
     torch.compile would compile every block anew.
     """
 
-    weights: Tensor  # sigma(G([t; i])), (B, N, 1)
-    prompts: Tensor  # p_i, (N, D)
-
     def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
-        self.link, self.backbone_type = link, backbone_type
+        self.link, self.backbone_type, self.here = link, backbone_type, _Added()
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        if not self.link.enabled:
-            return None
         hidden = self.backbone_type.take_hidden(args, kwargs)
+        self.link.tie(hidden)
+        if not self.link.here.adds:
+            return None
+        return self.backbone_type.put_hidden(args, kwargs, self.add(hidden))
+
+    def add(self, hidden: Tensor) -> Tensor:
+        """The hidden state with the block's mixture."""
         weights, prompts = self.fit(hidden)
-        hidden = add_mixture(hidden, weights=weights, prompts=prompts, strength=self.link.strength)
-        return self.backbone_type.put_hidden(args, kwargs, hidden)
+        return add_mixture(hidden, weights=weights, prompts=prompts, strength=self.link.here.strength)
+
+    @property
+    def weights(self) -> Tensor:
+        """sigma(G([t; i])) of the running forward, (B, N, 1)."""
+        assert self.here.weights is not None
+        return self.here.weights
+
+    @property
+    def prompts(self) -> Tensor:
+        """p_i, (N, D)."""
+        assert self.here.prompts is not None
+        return self.here.prompts
 
     def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and prompts for ``hidden`` (B, T, D), resized if the image has another number of tokens (T != N)."""
@@ -58,7 +116,10 @@ class AddMixture:
 
     def __getstate__(self) -> dict[str, Any]:
         # The tensors belong to one forward. They are results of autograd, which can be neither copied nor pickled.
-        return {"link": self.link, "backbone_type": self.backbone_type}
+        return {name: value for name, value in vars(self).items() if name != "here"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, here=_Added())
 
 
 class AddMap(AddMixture):
@@ -81,17 +142,11 @@ class PrependPrompts(AddMixture):
         super().__init__(link, backbone_type)
         self.first = first
 
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        if not self.link.enabled:
-            return None
-        hidden = self.backbone_type.take_hidden(args, kwargs)  # (B, N + T, D); at the first block (B, T, D)
-        tokens = (self.link.strength * self.weights * self.prompts).to(hidden.dtype)  # (B or 1, N, D)
+    def add(self, hidden: Tensor) -> Tensor:
+        """The prompts in front of the images' tokens: (B, N + T, D) -> (B, N + T, D); at the first block (B, T, D)."""
+        tokens = (self.link.here.strength * self.weights * self.prompts).to(hidden.dtype)  # (B or 1, N, D)
         images = hidden if self.first else hidden[:, tokens.shape[1] :]
-        hidden = torch.cat([tokens.expand(len(hidden), -1, -1), images], dim=1)
-        return self.backbone_type.put_hidden(args, kwargs, hidden)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "first": self.first}
+        return torch.cat([tokens.expand(len(hidden), -1, -1), images], dim=1)
 
 
 class DropPrompts:
@@ -101,21 +156,34 @@ class DropPrompts:
         self.link = link
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        return output[:, self.link.patch.num_prompts :].contiguous() if self.link.enabled else None
+        return output[:, self.link.patch.num_prompts :].contiguous() if self.link.here.adds else None
 
 
 class ReadGate:
     """Forward hook on the module that the gate reads: computes the weights of every block from its output t (B, D)."""
 
-    def __init__(self, link: Link, mixtures: list[AddMixture]) -> None:
-        self.link, self.mixtures = link, mixtures
+    def __init__(self, link: Link) -> None:
+        self.link = link
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if not (self.link.enabled and self.mixtures):
-            return
-        weights = self.link.fixed
-        if weights is None:
-            offset = self.link.offset and self.link.offset(output)
-            weights = self.link.patch.spread(self.link.patch(output, offset=offset).weights)
-        for mixture, own_weights, prompts in zip(self.mixtures, weights, self.link.patch.prompts, strict=True):
-            mixture.weights, mixture.prompts = own_weights, prompts
+        settings = self._settings(args)
+        self.link.enter(Forward(settings, self._weights(settings, output)))
+        if args and isinstance(args[0], Tensor) and not is_in_backward():
+            self.link.tie(args[0])
+
+    def _settings(self, args: Any) -> Settings:
+        """How this forward begins; where the gate runs again in a backward pass, how it began."""
+        if not (args and is_in_backward()):
+            return self.link.settings()
+        known = self.link.in_flight.recall(args[0])
+        return self.link.settings() if known is None else known.settings
+
+    def _weights(self, settings: Settings, vector: Tensor) -> list[Tensor] | None:
+        """Each block's factor for its prompts; None with the patch off, or without a prompted block."""
+        if not (settings.enabled and self.link.mixtures):
+            return None
+        if settings.fixed is not None:
+            return settings.fixed
+        patch = self.link.patch
+        offset = None if settings.offset is None else settings.offset(vector)
+        return patch.spread(patch(vector, offset=offset).weights)

@@ -1,0 +1,76 @@
+"""What one forward of a patched backbone adds belongs to that forward alone.
+
+Threads that call one patched backbone at the same time each have their own state. And a block that runs again in the
+backward pass, as under gradient checkpointing, adds what its own forward added, whatever ran since: forwards are known
+by the hidden states that they gave to the blocks.
+
+Letters: B batch, N prompts of a block.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Settings(NamedTuple):
+    """How a forward began: what its thread had set by then."""
+
+    enabled: bool
+    strength: float
+    offset: Callable[[Tensor], Tensor] | None  # noise on the gate's logits, as the authors train
+    fixed: list[Tensor] | None  # each block's weights, if all rows have one known timestep
+
+
+class Forward(NamedTuple):
+    """One forward: its settings, and each block's gate weights, (B, N, 1) or (B, 1, H, W); None with the patch off."""
+
+    settings: Settings
+    weights: list[Tensor] | None
+
+
+class ThreadState(threading.local):
+    """What one thread has set, and what its running forward adds. Every thread begins with the patch on."""
+
+    def __init__(self) -> None:
+        # Set here and not on the class: torch.compile guards the attributes of the object alone.
+        self.enabled = True
+        self.offset: Callable[[Tensor], Tensor] | None = None
+        self.fixed: list[Tensor] | None = None
+        self.adds = False  # whether the running forward adds anything
+        self.strength = 1.0  # of the running forward
+        self.forward: Forward | None = None  # the running one; None in compiled code, which keeps its own tensors
+
+
+class ForwardsInFlight:
+    """Forwards by the tensors that were given to the hooked modules, for as long as these tensors live."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Tensor], Forward]] = {}  # by the id of a living tensor
+
+    def remember(self, tensor: Tensor, forward: Forward) -> None:
+        """Note that ``tensor`` was given to a module in ``forward``."""
+        if torch.is_inference_mode_enabled():  # no backward pass can follow
+            return
+        name = id(tensor)
+
+        def forget(gone: weakref.ref[Tensor]) -> None:
+            if self._known.get(name, (None,))[0] is gone:
+                self._known.pop(name, None)
+
+        self._known[name] = weakref.ref(tensor, forget), forward
+
+    def recall(self, tensor: Tensor) -> Forward | None:
+        """The forward in which ``tensor`` was given to a module; None where nothing is known of it."""
+        found = self._known.get(id(tensor))
+        return None if found is None else found[1]
+
+
+def is_in_backward() -> bool:
+    """Whether this thread is in a backward pass, where a forward can only be a recomputation."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
