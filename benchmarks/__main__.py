@@ -19,8 +19,8 @@ from dmp_cli.backbones.dit import DiT
 from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching.attachment import attach, create_patch
-from dmp_cli.patching.compatibility import backbone_digest
 from dmp_cli.patching.file import save_patch
+from dmp_cli.patching.identity import backbone_digest
 from dmp_cli.patching.prompts import add_mixture
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import prepare

@@ -121,6 +121,7 @@ def as_backbone(model: Any) -> Backbone:
     Raises:
         CheckpointError: the class or the config of the model is not supported.
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
     name = type(model).__name__
     if name in unet.UNet.classes:
         unet.check_known(model, source=name)

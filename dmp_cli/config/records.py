@@ -72,6 +72,9 @@ class PatchRecord(Frozen):
     codec: CodecRecord
     image_size: int  # pixels
     text: TextRecord | None = None  # None: it reads none
+    rounded: dict[str, str] = Field(
+        default_factory=dict
+    )  # SHA-256 of its weights in bf16 and fp16; empty in older files
     training: dict[str, Any] | None = None  # None: never trained
 
 

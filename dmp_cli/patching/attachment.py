@@ -19,9 +19,10 @@ from torch.utils.hooks import RemovableHandle
 from ..backbones import Backbone, as_backbone
 from ..config import CodecRecord, PatchConfig, PatchRecord
 from ..errors import CheckpointError, PatchError
-from .compatibility import check_digest, check_fit, check_variant, prompt_shape, prompted_blocks
+from .compatibility import check_fit, check_variant, prompt_shape, prompted_blocks
 from .gates import Gating
 from .hooks import AddMap, AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
+from .identity import check_weights, rounded_digests
 from .prompts import Patch
 
 
@@ -166,7 +167,8 @@ def attach(
         backbone: a backbone, or a model that diffusers loaded, such as ``pipe.unet``. Such a model is patched wherever
             it is called, also inside its pipeline.
         strength: factor on every mixture.
-        force: accept other weights than those the patch was trained on. The sizes must fit nevertheless.
+        force: accept other weights than those the patch was trained on. The sizes must fit nevertheless. Weights that
+            are the same in a lower precision, or with an adapter of peft beside them, are no other weights.
 
     Raises:
         PatchError: the backbone has another family, other sizes or other weights, or has a patch already.
@@ -183,7 +185,7 @@ def attach(
         )
     check_fit(backbone, patch)
     if patch.record is not None and not force:
-        check_digest(backbone, patch.record.backbone)
+        check_weights(backbone, patch.record)
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in backbone.parameters()):
         warnings.warn(
             "this backbone keeps its hidden state in half precision, where a mixture under about 0.2 % of it rounds to "
@@ -217,6 +219,7 @@ def create_patch(
             hidden_shapes=[list(shape) for shape in shapes],
             gate_width=backbone.gate_width,
             backbone=backbone.record,
+            rounded=rounded_digests(backbone),
             schedule=backbone.schedule,
             codec=codec,
             image_size=image_size,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ..backbones import Backbone, Block
-from ..config import BackboneRecord, PatchConfig
+from ..config import PatchConfig
 from ..errors import ConfigError, PatchError
-from ..storage import digest_tensors
 from .prompts import Patch
 
 _PREPENDED = 50  # prompts per block in the paper's prepend variant (Table 4d)
@@ -56,12 +55,6 @@ def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
     return blocks[: config.depth]
 
 
-def backbone_digest(backbone: Backbone) -> str:
-    """SHA-256 of the backbone's present weights as float32. It does not depend on the file format they came from."""
-    weights = {name: tensor.float() for name, tensor in backbone.state_dict().items()}
-    return digest_tensors(weights, without=backbone.derived_tensors())
-
-
 def check_fit(backbone: Backbone, patch: Patch) -> None:
     """Raise PatchError if ``patch`` was made for another family or other sizes. The message lists the differences."""
     blocks = backbone.list_blocks()
@@ -87,16 +80,4 @@ def check_fit(backbone: Backbone, patch: Patch) -> None:
         raise PatchError(
             "this patch belongs to another backbone: " + "; ".join(wrong),
             hint="Give the backbone it was trained on with --checkpoint, or train a new patch.",
-        )
-
-
-def check_digest(backbone: Backbone, record: BackboneRecord) -> None:
-    """Raise PatchError if the weights of ``backbone`` are not those that ``record`` describes."""
-    untouched = backbone.record is not None and backbone.stamp() == backbone.recorded_stamp
-    digest = backbone.record.digest if backbone.record and untouched else backbone_digest(backbone)
-    if digest != record.digest:
-        raise PatchError(
-            f"this patch was trained on other weights: {record.source} with digest {record.digest[:12]}…, "
-            f"not {digest[:12]}…",
-            hint="Give the original weights with --checkpoint, or accept these with --force-backbone.",
         )

@@ -17,7 +17,7 @@ from ..config import BackboneHints, CodecRecord, PatchConfig
 from ..errors import CheckpointError, ConfigError
 from ..storage import NOISE_NAME, PATCH_NAMES, Weights, read_weights
 from .attachment import create_patch
-from .compatibility import backbone_digest
+from .identity import backbone_digest
 from .prompts import Patch
 
 

@@ -16,7 +16,7 @@ from dmp_cli.backbones import as_backbone, build_backbone, load_backbone, reload
 from dmp_cli.config import PatchConfig, ScheduleConfig
 from dmp_cli.errors import CheckpointError, PatchError
 from dmp_cli.patching.attachment import create_patch
-from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.identity import backbone_digest
 from tests.backbones.pipelines import tiny_plain_unet, tiny_unet, write_scheduler
 from tests.builders import PIXELS, filled_patch, zero_patch
 

@@ -3,7 +3,7 @@
 import torch
 
 from dmp_cli.config import BackboneRecord
-from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.identity import backbone_digest
 from dmp_cli.patching.lora import create_adapter
 from tests.builders import tiny_dit
 

@@ -8,7 +8,7 @@ import torch
 from dmp_cli.backbones import build_backbone
 from dmp_cli.config import CodecRecord, PatchConfig
 from dmp_cli.patching.attachment import attach, create_patch
-from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.identity import backbone_digest
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
 from tests.patching.watching import count_hooks, watch
 

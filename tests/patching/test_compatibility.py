@@ -7,7 +7,7 @@ from dmp_cli.backbones import as_backbone
 from dmp_cli.config import BackboneRecord
 from dmp_cli.errors import ConfigError, PatchError
 from dmp_cli.patching.attachment import attach
-from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.identity import backbone_digest
 from tests.backbones.pipelines import tiny_unet
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
 from tests.patching.watching import count_hooks

@@ -9,7 +9,7 @@ from dmp_cli.data.batches import Batch
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching.attachment import attach
-from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.identity import backbone_digest
 from dmp_cli.runtime.devices import autocast, pick_device
 from dmp_cli.sampling.sampler import resolve, sample
 from dmp_cli.training.loop import TrainingLoop

@@ -17,7 +17,7 @@ from dmp_cli.data.batches import Batch
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching.attachment import attach
-from dmp_cli.patching.compatibility import backbone_digest
+from dmp_cli.patching.identity import backbone_digest
 from dmp_cli.runtime.devices import autocast
 from dmp_cli.runtime.distributed import World
 from dmp_cli.training.loop import TrainingLoop
