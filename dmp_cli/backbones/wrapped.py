@@ -15,6 +15,8 @@ from ..errors import CheckpointError
 from ..storage import Weights, load_strictly
 from .base import Backbone
 
+_COMPUTED = {torch.float64, torch.float32, torch.bfloat16, torch.float16}  # types that matrix products are taken in
+
 
 class Wrapped(Backbone):
     """A backbone that wraps an unchanged diffusers model. Its state_dict has the model's own names."""
@@ -53,8 +55,9 @@ class Wrapped(Backbone):
         return {"timestep": self.embedder}
 
     def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.time_features(timesteps)
-        return self.embedder(features.to(self.embedder.linear_1.weight.dtype))  # (B, D)
+        kept = self.embedder.linear_1.weight.dtype
+        computed = kept if kept in _COMPUTED else self.model.dtype  # weights in fewer bits are cast where they are used
+        return self.embedder(self.time_features(timesteps).to(computed))  # (B, D)
 
     def null_condition(self, count: int) -> Tensor:
         if not self.takes_text:

@@ -148,3 +148,22 @@ def test_a_file_in_half_precision_is_loaded_as_what_it_is(tmp_path: Path) -> Non
     patch = written(load_backbone(str(write_meta_checkpoint(tmp_path / "tiny.pt", tiny_dit())), **TOLD), tmp_path)
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, tmp_path / "half.safetensors")
     attach(load_backbone(str(tmp_path / "half.safetensors"), **TOLD), patch)
+
+
+def test_fp8_storage_is_taken_with_a_word_and_the_gate_computes(patch: Patch) -> None:
+    model = tiny_plain_unet()
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    with torch.no_grad():
+        bare = call(model)
+        with pytest.warns(UserWarning, match="keeps weights as float8_e4m3fn"):
+            patched = attach(model, patch)
+        assert not torch.equal(call(model), bare)
+        seen = []
+        handle = patched.backbone.gate_sources["timestep"].register_forward_hook(lambda m, a, out: seen.append(out))
+        weights = patched.gating(torch.tensor([3, 900])).weights
+        call(model)
+        handle.remove()
+        assert torch.equal(seen[0], seen[1])  # what the gate reads is what a forward computes
+        assert weights.dtype == torch.float32
+        with patched.disabled():
+            assert torch.equal(call(model), bare)
