@@ -36,6 +36,7 @@ class Backbone(nn.Module, ABC):
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # the stamp() of the weights that ``record`` describes
     codec: CodecRecord | None = None  # the codec that its weight file names, or None
     schedule: ScheduleConfig = ScheduleConfig()  # noise schedule that the backbone was trained with
+    remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 
     sample_shape: tuple[int, int, int]  # (C, H, W) of one sample in the space it denoises
     num_classes: int  # 0: the backbone takes no class
@@ -46,7 +47,8 @@ class Backbone(nn.Module, ABC):
     any_size: ClassVar[bool] = False  # whether it denoises samples of any size
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
-    text_folder: Path | None = None  # the pipeline folder with its tokenizer and text encoder
+    text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
+    tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache
     _captions: CaptionTable | None = None
 
     @property
@@ -67,9 +69,9 @@ class Backbone(nn.Module, ABC):
             if self.text_folder is None:
                 raise CheckpointError(
                     "this backbone reads text, but its weights come without a text encoder",
-                    hint="Give the whole pipeline folder, the one with model_index.json.",
+                    hint="Give the whole pipeline folder, which has model_index.json, or a text encoder with --text.",
                 )
-            self._captions = load_text(self.text_folder, device=self.device)
+            self._captions = load_text(self.text_folder, tokenizer=self.tokenizer_folder, device=self.device)
         return self._captions
 
     def resize(self, side: int) -> None:

@@ -16,7 +16,9 @@ from ..errors import CheckpointError, ConfigError
 from ..storage import Weights, load_strictly
 from .dit import DiT, positions
 from .dit_names import from_diffusers
-from .dit_sizes import DiTConfig, standard_heads
+from .dit_sizes import DiTConfig, named_config, standard_heads
+from .folder_configs import passed_over
+from .training_args import model_said, size_said
 
 _TYPICAL = {
     "x_embedder.proj.weight",
@@ -24,7 +26,13 @@ _TYPICAL = {
     "blocks.0.attn.qkv.weight",
     "final_layer.linear.weight",
 }
+_FACTOR = 8  # pixels per latent pixel, for DiTs that denoise latents
 _DIFFUSERS_CLASS = "DiTTransformer2DModel"
+_DIFFUSERS_FIELDS = (
+    *("num_attention_heads", "attention_head_dim", "in_channels", "out_channels", "num_layers", "dropout"),
+    *("norm_num_groups", "attention_bias", "sample_size", "patch_size", "activation_fn", "num_embeds_ada_norm"),
+    *("upcast_attention", "norm_type", "norm_elementwise_affine", "norm_eps"),
+)
 _DIFFUSERS_FIXED = {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approximate", "attention_bias": True}
 
 
@@ -45,6 +53,7 @@ def build(weights: Weights, hints: BackboneHints) -> DiT:
     with torch.device("meta"):
         backbone = DiT(config)
     load_strictly(backbone, tensors, source=weights.path)
+    backbone.remarks = passed_over(weights.config or {}, _DIFFUSERS_FIELDS, source=weights.path)
     backbone.pos_embed.requires_grad_(False)
     return backbone.eval()
 
@@ -64,8 +73,32 @@ def read(weights: Weights, hints: BackboneHints) -> tuple[DiTConfig, dict[str, T
     if weights.config is not None:
         return _read_folder(weights, hints)
     if hints.sizes is not None:
-        return _config(hints.sizes, weights.path), weights.tensors
-    return infer_config(weights.tensors, hints, source=weights.path), weights.tensors
+        config = _config(hints.sizes, weights.path)
+    else:
+        config = infer_config(weights.tensors, _with_said(weights, hints), source=weights.path)
+    if "pos_embed" in weights.tensors:
+        return config, weights.tensors
+    return config, {**weights.tensors, "pos_embed": _positions(config)}
+
+
+def _with_said(weights: Weights, hints: BackboneHints) -> BackboneHints:
+    """``hints``, completed by what the training options of a checkpoint say where it fits its tensors."""
+    table, kernel = weights.tensors.get("y_embedder.embedding_table.weight"), weights.tensors["x_embedder.proj.weight"]
+    classes, named = size_said(weights, "num_classes"), named_config(model_said(weights) or "")
+    fits = classes is not None and table is not None and table.shape[0] in (classes, classes + 1)
+    heads = size_said(weights, "num_heads") or (named and named.hidden_size == len(kernel) and named.num_heads) or None
+    said = {
+        "num_classes": classes if fits else None,
+        "num_heads": heads,
+        "image_size": size_said(weights, "image_size", "resolution"),
+    }
+    missing = {key: value for key, value in said.items() if value and getattr(hints, key) is None}
+    return hints.model_copy(update=missing)
+
+
+def _positions(config: DiTConfig) -> Tensor:
+    with torch.device("cpu"):
+        return positions(config)[None]
 
 
 def infer_config(tensors: Mapping[str, Tensor], hints: BackboneHints, *, source: Path) -> DiTConfig:
@@ -84,7 +117,7 @@ def infer_config(tensors: Mapping[str, Tensor], hints: BackboneHints, *, source:
     table = tensors.get("y_embedder.embedding_table.weight")
     num_classes, null_row = _read_classes(0 if table is None else table.shape[0], hints.num_classes, source)
     sizes = {
-        "input_size": _read_grid(tensors, source) * patch,
+        "input_size": _read_side(tensors, hints, patch=patch, channels=channels, source=source),
         "patch_size": patch,
         "in_channels": channels,
         "hidden_size": width,
@@ -106,18 +139,23 @@ def _config(sizes: Mapping[str, Any], source: object) -> DiTConfig:
         raise CheckpointError(f"{source} has sizes that no DiT has: {error}") from error
 
 
-def _read_grid(tensors: Mapping[str, Tensor], source: Path) -> int:
-    """The number of tokens along one side, from the table of positions."""
+def _read_side(tensors: Mapping[str, Tensor], hints: BackboneHints, *, patch: int, channels: int, source: Path) -> int:
+    """The side of the latents, from the table of positions, or without one from the size of the images."""
     table = tensors.get("pos_embed")
+    if table is None and hints.image_size is not None:
+        return hints.image_size // (1 if channels in (1, 3) else _FACTOR)
     if table is None or table.dim() != 3:
         found = "none" if table is None else tuple(table.shape)
-        raise CheckpointError(f"{source}: expected a table of positions pos_embed (1, N, D), found {found}")
+        raise CheckpointError(
+            f"{source}: expected a table of positions pos_embed (1, N, D), found {found}",
+            hint="Give the size of its images with --image-size." if table is None else None,
+        )
     grid = math.isqrt(table.shape[1])
     if grid * grid != table.shape[1]:
         raise CheckpointError(
             f"{source}: its {table.shape[1]} positions form no square; only square images are supported"
         )
-    return grid
+    return grid * patch
 
 
 def _read_heads(width: int, hint: int | None, source: Path) -> int:
@@ -185,6 +223,5 @@ def _read_folder(weights: Weights, hints: BackboneHints) -> tuple[DiTConfig, dic
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{weights.path}: its config.json has no usable {error}") from error
     config = _config({**sizes, **_arithmetic(hints, norm_eps=given.get("norm_eps", 1e-5))}, weights.path)
-    with torch.device("cpu"):
-        tensors.setdefault("pos_embed", positions(config)[None])
+    tensors.setdefault("pos_embed", _positions(config))
     return config, tensors

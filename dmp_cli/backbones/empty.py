@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,14 @@ import torch
 
 from ..config import BackboneHints, build
 from ..errors import CheckpointError, ConfigError
-from ..storage import Weights, peek_config, read_weights
+from ..storage import Weights, peek_config, read_json, read_weights
 from . import dit_weights
 from .base import Backbone
 from .dit_sizes import DiTConfig
 from .families import FAMILIES, recognise
 from .names import Known, named_sizes
 from .native_file import read_header
+from .original_sd import converted
 from .sources import EMBEDDED
 
 
@@ -77,10 +77,10 @@ def _known_sizes(name: str) -> Known:
     path = EMBEDDED.get(name, Path(name))
     if path.suffix == ".json" and path.exists():
         try:
-            return Known("dit", build(DiTConfig, **json.loads(path.read_text(encoding="utf-8"))).model_dump())
+            return Known("dit", build(DiTConfig, **read_json(path, kind=CheckpointError)).model_dump())
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{path} is not a JSON file of sizes: {error}") from error
-    weights = read_weights(path)
+    weights = converted(read_weights(path))
     own = read_header(weights, families=FAMILIES)
     if own is not None:
         return Known(own.family, own.sizes)

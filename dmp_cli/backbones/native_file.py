@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +66,14 @@ def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | N
     """The codec that belongs to the weights, and the folder of their text encoder; None for what is not named."""
     if own is not None:
         return own.codec, own.text_folder
+    if weights.holds:
+        file = os.path.abspath(weights.path)
+        has_text = "clip" in weights.holds or "open_clip" in weights.holds
+        return CodecRecord(kind="vae", source=file) if "vae" in weights.holds else None, Path(
+            file
+        ) if has_text else None
     if weights.pipeline is None:
         return None, None
-    pipeline = weights.pipeline.resolve()  # files record an absolute path, which is valid from any folder
+    pipeline = Path(os.path.abspath(weights.pipeline))  # files record an absolute path, which is valid from any folder
     has_vae, has_text = ((pipeline / part / "config.json").exists() for part in ("vae", "text_encoder"))
     return CodecRecord(kind="vae", source=str(pipeline)) if has_vae else None, pipeline if has_text else None

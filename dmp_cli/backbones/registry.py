@@ -26,6 +26,9 @@ def load_backbone(
     num_heads: int | None = None,
     trained_with: str | None = None,
     schedule: str | None = None,
+    objective: str | None = None,
+    image_size: int | None = None,
+    text: Path | None = None,
     download: bool = False,
     device: str | torch.device = "cpu",
 ) -> Backbone:
@@ -38,6 +41,10 @@ def load_backbone(
         trained_with: ``meta`` or ``diffusers``. A diffusers DiT folder needs it: the two differ in arithmetic.
         schedule: ``linear``, ``scaled_linear`` or ``cosine``, for a file that does not name its own. A DiT's default is
             linear.
+        objective: ``epsilon`` or ``v_prediction``, for a file that does not say what its backbone predicts. The default
+            is epsilon.
+        text: a folder with the tokenizer, and with the text encoder where the weights hold none.
+        image_size: pixels, for a DiT whose file has no table of positions.
         download: allow a public checkpoint to be fetched from the hub.
 
     Raises:
@@ -51,6 +58,9 @@ def load_backbone(
         num_heads=num_heads,
         trained_with=trained_with or ("meta" if found.public and recognise(found.weights) == "dit" else None),
         schedule=schedule,
+        objective=objective,
+        image_size=image_size,
+        text=text,
     )
     backbone = _load(found, hints, name=_name_of(name, checkpoint))
     _check_name(name, backbone, found.source)
@@ -63,6 +73,7 @@ def reload_backbone(
     *,
     name: str | None = None,
     checkpoint: Path | None = None,
+    text: Path | None = None,
     download: bool = False,
     device: str | torch.device = "cpu",
 ) -> Backbone:
@@ -80,6 +91,8 @@ def reload_backbone(
         sizes=about.sizes,
         trained_with="diffusers" if about.sizes.get("freq_shift") else "meta",
         schedule=record.schedule.kind,
+        objective=record.schedule.prediction,
+        text=text,
     )
     try:
         found = find_weights(where, checkpoint, download=download)
@@ -90,6 +103,8 @@ def reload_backbone(
         ) from error
     backbone = _load(found, hints, name=_name_of(about.name or where, checkpoint))
     backbone.schedule = record.schedule
+    if text is None and record.text is not None and Path(record.text.source).is_dir():
+        _take_text(backbone, Path(record.text.source), only_missing=True)
     return backbone.to(device)
 
 
@@ -100,8 +115,16 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
         hints = hints.model_copy(update={"sizes": own.sizes})
     family = FAMILIES[own.family if own else recognise(weights)]
     backbone: Backbone = family.build(weights, hints)
-    backbone.schedule = own.schedule if own else schedules.schedule_of(weights, hints, family=backbone.family)
+    if own is None:
+        told = schedules.schedule_of(weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma)
+        backbone.schedule = told
+        if not found.public:
+            backbone.remarks += schedules.assumed_of(weights, hints)
+    else:
+        backbone.schedule = own.schedule
     backbone.codec, backbone.text_folder = companions(weights, own)
+    if hints.text is not None:
+        _take_text(backbone, hints.text)
     if own and own.side is not None:
         backbone.resize(own.side)
     backbone.record = BackboneRecord(
@@ -113,6 +136,14 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     )
     backbone.recorded_stamp = backbone.stamp()
     return backbone
+
+
+def _take_text(backbone: Backbone, folder: Path, *, only_missing: bool = False) -> None:
+    """Let ``backbone`` read text by what is in ``folder``, or by its tokenizer alone."""
+    if backbone.text_folder is not None and backbone.text_folder.is_file():
+        backbone.tokenizer_folder = folder
+    elif backbone.text_folder is None or not only_missing:
+        backbone.text_folder = folder
 
 
 def as_backbone(model: Any) -> Backbone:
@@ -170,11 +201,14 @@ def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
         raise ConfigError(
             f"--{asked[0].replace('_', '-')} applies to a DiT only; the family of {source} is {backbone.family}"
         )
+    if hints.text is not None and not backbone.takes_text:
+        raise ConfigError(f"--text is for a backbone that reads text; {source} reads none")
     known = {
         "num_classes": backbone.num_classes,
         "num_heads": backbone.sizes.get("num_heads"),
         "trained_with": "diffusers" if backbone.sizes.get("freq_shift") else "meta",
         "schedule": backbone.schedule.kind,
+        "objective": backbone.schedule.prediction,
     }
     for key, value in known.items():
         hint = getattr(hints, key)

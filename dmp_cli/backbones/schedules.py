@@ -4,47 +4,100 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import BackboneHints, ScheduleConfig, build
-from ..errors import CheckpointError
+from ..config import BackboneHints, SamplingRule, ScheduleConfig, build
+from ..errors import CheckpointError, ConfigError
 from ..storage import Weights
+from .scheduler_fields import DDPM_KINDS, NOISE, PLAIN, class_defaults, followed_fields, unknown_fields
+from .training_args import model_said, objective_said
 
 _KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+_PREDICTIONS = ("epsilon", "v_prediction")
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
-# Any other value changes the noise in a way that ScheduleConfig cannot express.
-_PLAIN = {"trained_betas": None, "rescale_betas_zero_snr": False}
 
 
-def schedule_of(weights: Weights, hints: BackboneHints, *, family: str) -> ScheduleConfig:
+def schedule_of(weights: Weights, hints: BackboneHints, *, family: str, learns_sigma: bool = False) -> ScheduleConfig:
     """The noise schedule that the backbone in ``weights`` was trained with.
 
     Raises:
-        CheckpointError: the schedule is not supported; or nothing names it, for a U-Net, which may predict noise or v.
+        CheckpointError: the schedule is not supported, or the training was flow matching; or nothing names it, for a
+            U-Net, which may predict noise or v.
     """
+    said = objective_said(weights)
     if weights.scheduler is not None:
-        return _read(weights.scheduler, source=f"the scheduler of {weights.pipeline or weights.path}")
+        source = f"the scheduler of {weights.pipeline or weights.path}"
+        given = _with_objective(weights, hints) if weights.holds else weights.scheduler
+        return _read(given, source=source, learns_sigma=learns_sigma)
     if family == "unet" and hints.schedule is None:
         raise CheckpointError(
             f"{weights.path} does not say its noise schedule, nor whether it predicts noise or v",
             hint="Give the whole pipeline folder, the one with model_index.json. For a Stable Diffusion that predicts "
             "noise, --schedule scaled_linear is enough.",
         )
-    kind = hints.schedule or "linear"
-    return build(ScheduleConfig, kind=kind, **(_STABLE_DIFFUSION if kind == "scaled_linear" else {}))
-
-
-def _read(given: dict[str, Any], *, source: str) -> ScheduleConfig:
-    """The schedule in the config of a diffusers scheduler."""
-    kind, prediction = given.get("beta_schedule", "linear"), given.get("prediction_type", "epsilon")
-    unsupported = [f"{key} {given[key]}" for key, plain in _PLAIN.items() if given.get(key, plain) != plain]
-    unsupported += [f"beta_schedule {kind}"] if kind not in _KINDS else []
-    unsupported += [f"prediction_type {prediction}"] if prediction not in ("epsilon", "v_prediction") else []
-    if unsupported:
-        raise CheckpointError(f"{source} is not supported: {', '.join(unsupported)}")
+    kind, prediction = hints.schedule or "linear", said or hints.objective or "epsilon"
     return build(
-        ScheduleConfig,
-        kind=_KINDS[kind],
-        num_timesteps=given.get("num_train_timesteps", 1000),
-        beta_start=given.get("beta_start", 1e-4),
-        beta_end=given.get("beta_end", 0.02),
-        prediction=prediction,
+        ScheduleConfig, kind=kind, prediction=prediction, **(_STABLE_DIFFUSION if kind == "scaled_linear" else {})
     )
+
+
+def _with_objective(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
+    """The scheduler of an original single file, with the objective, which the file does not say."""
+    given = dict(weights.scheduler or {})
+    if hints.objective is None and given["prediction_type"] is None:
+        raise CheckpointError(
+            f"{weights.path} does not say whether it predicts noise or v, as no Stable Diffusion 2 does",
+            hint="Give --objective epsilon for a 512-pixel base, or --objective v_prediction for a 768-pixel one.",
+        )
+    return {**given, "prediction_type": hints.objective or given["prediction_type"]}
+
+
+def assumed_of(weights: Weights, hints: BackboneHints) -> tuple[str, ...]:
+    """What :func:`schedule_of` assumes of the training, in words; nothing where files or options say it all."""
+    if weights.holds:  # an original Stable Diffusion: its noise is known, but not what it predicts
+        return () if hints.objective else ("no file says what the backbone predicts: assumed the noise (--objective)",)
+    if weights.scheduler is not None or model_said(weights) is not None:  # the code of DiT knows one objective only
+        return ()
+    parts = [] if hints.schedule else ["a linear noise schedule (--schedule)"]
+    parts += [] if hints.objective or objective_said(weights) else ["a prediction of the noise (--objective)"]
+    return (f"no file says how the backbone was trained: assumed {' and '.join(parts)}",) if parts else ()
+
+
+def _read(given: dict[str, Any], *, source: str, learns_sigma: bool) -> ScheduleConfig:
+    """The schedule in the config of a diffusers scheduler; absent fields have the defaults of its class."""
+    name = given.get("_class_name")
+    if name not in DDPM_KINDS:
+        raise CheckpointError(
+            f"{source} is a {name}: only the noise of a DDPM is supported"
+            if name
+            else f"{source} is not supported: its config has no _class_name",
+            hint=f"Supported are {', '.join(DDPM_KINDS[:6])} and others of their kind. If the weights were trained "
+            "with the noise of one of these, put its config in scheduler_config.json.",
+        )
+    defaults = class_defaults(name)
+    known = {"prediction_type": "epsilon", **defaults, **given}
+    if missing := [key for key in NOISE if key not in known]:
+        raise CheckpointError(f"{source} is not supported: its config does not say {', '.join(missing)}")
+    wrong = [f"{key} {given[key]}" for key, plain in PLAIN.items() if given.get(key, plain) not in (plain, None)]
+    wrong += [f"beta_schedule {known['beta_schedule']}"] if known["beta_schedule"] not in list(_KINDS) else []
+    wrong += [f"prediction_type {known['prediction_type']}"] if known["prediction_type"] not in _PREDICTIONS else []
+    wrong += unknown_fields(given, defaults)
+    rule = followed_fields(given, kind=name)
+    wrong += (
+        ["variance_type learned_range for a backbone that predicts no variance"]
+        if (rule.get("variance_type") == "learned_range" and not learns_sigma)
+        else []
+    )
+    if wrong:
+        raise CheckpointError(f"{source} is not supported: {', '.join(wrong)}")
+    try:
+        return build(
+            ScheduleConfig,
+            kind=_KINDS[known["beta_schedule"]],
+            num_timesteps=known["num_train_timesteps"],
+            beta_start=known["beta_start"],
+            beta_end=known["beta_end"],
+            prediction=known["prediction_type"],
+            sampling=build(SamplingRule, **rule) if rule else None,
+        )
+    except ConfigError as error:
+        problem = error.message.replace("--", "").replace("-", "_")  # a field of the file, not an option
+        raise CheckpointError(f"{source} is not supported: {problem}") from error

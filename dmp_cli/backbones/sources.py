@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import CheckpointError, ConfigError
 from ..storage import PICKLES, SAFETENSORS, Weights, home_folder, read_weights
+from .hub_files import CONFIGS, needed_files
 from .names import PUBLIC_HOMES, named_sizes, plain_name
+from .original_sd import converted
 
+VOCABULARIES = ("vocab.json", "tokenizer.json")  # files of a tokenizer of CLIP
 EMBEDDED = {"digits": Path(__file__).parent.parent / "demo" / "backbone.safetensors"}
 
 
@@ -62,7 +66,9 @@ def _find_named(name: str, *, download: bool) -> Found:
 
 
 def _read(path: Path) -> Found:
-    return Found(read_weights(path), str(path.resolve()))
+    return Found(
+        converted(read_weights(path)), os.path.abspath(path)
+    )  # the path that was given, not what a link leads to
 
 
 def _read_hub(hub_id: str, *, download: bool) -> Found:
@@ -80,16 +86,24 @@ def _looks_like_hub_id(name: str) -> bool:
     return named_sizes(name) is None and len(parts) == 2 and all(parts) and not is_file
 
 
+def cached_folder(hub_id: str, inner: str) -> Path | None:
+    """The folder ``inner`` of a tokenizer in the hub's local cache; None: it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(hub_id, f"{inner}/{name}".lstrip("/")) for name in VOCABULARIES)
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+
+
 def _hub_folder(hub_id: str, *, download: bool) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "diffusion_pytorch_model.safetensors", "transformer/*", "scheduler/*", "tokenizer/*"]
-    for part in ("unet", "text_encoder", "vae"):  # other formats and precisions would double the download
-        wanted += [f"{part}/*.json", f"{part}/diffusion_pytorch_model.safetensors", f"{part}/model.safetensors"]
-    wanted += ["text_encoder/model-*-of-*.safetensors"]
     try:
-        return Path(snapshot_download(hub_id, local_files_only=not download, allow_patterns=wanted))
+        if not download:
+            return Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=CONFIGS))
+        listed = HfApi().model_info(hub_id).siblings or ()
+        wanted = needed_files(file.rfilename for file in listed)
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{hub_id} is neither a path here nor in the local hub cache" if not download else f"{hub_id}: {error}",

@@ -6,7 +6,6 @@ Letters: B batch, S tokens of a caption, E width of a token's state.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..config import TextRecord
-from ..errors import CheckpointError
-from ..storage import digest_tensors, reason_of, transformers_for
+from ..errors import CheckpointError, ConfigError
+from ..storage import check_finite, digest_tensors, read_json, reason_of, transformers_for, variant_of
+from .original_text import load_original_text
 
 _KEPT_BYTES = 1 << 30  # memory for encoded captions
 _T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
@@ -98,23 +98,32 @@ class CaptionTable:
             self._kept.popitem(last=False)
 
 
-def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> CaptionTable:
+def load_text(folder: str | Path, *, tokenizer: Path | None = None, device: str | torch.device = "cpu") -> CaptionTable:
     """Load the tokenizer and text encoder of a pipeline folder, in eval mode, in float32.
+
+    ``folder`` may be an original Stable Diffusion file, which holds the encoder; ``tokenizer`` is a folder then.
 
     Raises:
         CheckpointError: a part is missing, damaged, or of an unsupported kind.
         ConfigError: transformers is not installed.
     """
     folder = Path(folder)
+    if folder.is_file():
+        own, model = load_original_text(folder, tokenizer)
+        return _table(own, model, kind="clip", source=tokenizer or folder, device=device)
     kind = _kind_of(folder)
     with transformers_for("a backbone that reads text needs") as transformers:
         encoder = getattr(transformers, "CLIPTextModel" if kind == "clip" else "T5EncoderModel")
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
+            own = transformers.AutoTokenizer.from_pretrained(
                 folder / "tokenizer", local_files_only=True, trust_remote_code=False
             )
             model, report = encoder.from_pretrained(
-                folder / "text_encoder", local_files_only=True, output_loading_info=True, dtype=torch.float32
+                folder / "text_encoder",
+                local_files_only=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+                variant=variant_of(folder / "text_encoder", "model", "pytorch_model"),
             )
         except Exception as error:
             raise CheckpointError(
@@ -122,8 +131,15 @@ def load_text(folder: str | Path, *, device: str | torch.device = "cpu") -> Capt
                 hint="Give the whole pipeline folder, as save_pretrained wrote it.",
             ) from error
     _check_loaded(report, folder)
+    check_finite(model.state_dict(), source=folder / "text_encoder")
+    return _table(own, model, kind=kind, source=folder, device=device)
+
+
+def _table(
+    tokenizer: Any, model: Any, *, kind: Literal["clip", "t5"], source: Path, device: str | torch.device
+) -> CaptionTable:
     model = model.to(device).eval().requires_grad_(False)
-    return CaptionTable(TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(folder), digest=_digest(model))))
+    return CaptionTable(TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(source), digest=_digest(model))))
 
 
 def _digest(model: Any) -> str:
@@ -137,9 +153,10 @@ def _kind_of(folder: Path) -> Literal["clip", "t5"]:
         raise CheckpointError(f"{folder} has two text encoders, as Stable Diffusion XL and 3 do; only one is supported")
     file = folder / "text_encoder" / "config.json"
     try:
-        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or ["none"]
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}", hint="Give the whole pipeline folder.") from error
+        names = read_json(file, kind=CheckpointError).get("architectures") or ["none"]
+    except (CheckpointError, AttributeError) as error:
+        reason = error.message if isinstance(error, CheckpointError) else f"cannot read {file}: it is no config"
+        raise CheckpointError(reason, hint="Give the whole pipeline folder.") from error
     if names[0] not in _KINDS:
         raise CheckpointError(
             f"{folder}: its text encoder {names[0]} is not supported; supported are {', '.join(_KINDS)}"
@@ -150,8 +167,8 @@ def _kind_of(folder: Path) -> Literal["clip", "t5"]:
 def _encoders(folder: Path) -> set[str]:
     """The text encoders that a pipeline folder holds or that its model_index.json names."""
     try:
-        named = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        named = read_json(folder / "model_index.json")
+    except ConfigError:
         named = {}
     told = {key for key, value in dict(named).items() if "text_encoder" in key and any(value or ())}
     return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from ..config import BackboneHints, GateInput
 from ..errors import CheckpointError
 from ..storage import Weights, load_strictly
 from .base import Backbone
+from .folder_configs import known_fields, passed_over, with_present_names
 
 _COMPUTED = {torch.float64, torch.float32, torch.bfloat16, torch.float16}  # types that matrix products are taken in
 
@@ -90,7 +91,14 @@ def read_sizes(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
     if weights.config is None:
         assert hints.sizes is not None, "only its own header lets a single file be recognised"
         return hints.sizes
-    return {"class": class_of(weights), **{k: v for k, v in weights.config.items() if not k.startswith("_")}}
+    return {"class": class_of(weights), **known_fields(weights.config, _fields_of(class_of(weights)))}
+
+
+def _fields_of(name: str | None) -> Collection[str]:
+    """The config fields of a model class of diffusers."""
+    import diffusers
+
+    return inspect.signature(getattr(diffusers, str(name)).__init__).parameters.keys() - {"self"}
 
 
 def build_model(sizes: Mapping[str, Any], known: tuple[str, ...], *, source: object) -> Any:
@@ -117,7 +125,11 @@ def build_model(sizes: Mapping[str, Any], known: tuple[str, ...], *, source: obj
 
 def fill(backbone: Wrapped, weights: Weights) -> Any:
     """Load ``weights`` into ``backbone`` strictly, in float32, and set eval mode. Raises CheckpointError."""
-    load_strictly(backbone.core, weights.tensors, source=weights.path)
+    tensors = with_present_names(weights.tensors, backbone.core.state_dict().keys())
+    load_strictly(backbone.core, tensors, source=weights.path)
+    if weights.config is not None:
+        known = _fields_of(class_of(weights))
+        backbone.remarks = passed_over(weights.config, known, source=weights.path)
     empty = [name for name, buffer in backbone.core.named_buffers() if buffer.is_meta]
     assert not empty, f"buffers without values: {empty}"
     return backbone.eval()

@@ -1,4 +1,4 @@
-from .codec import Codec as Codec, image_size as image_size, load_codec as load_codec, load_vae as load_vae
+from .codec import Codec as Codec, image_size as image_size
 from .fill import (
     default_store_folder as default_store_folder,
     describe_store as describe_store,
@@ -6,4 +6,5 @@ from .fill import (
     outdated_stores as outdated_stores,
     pays_off as pays_off,
 )
+from .loading import load_codec as load_codec, load_vae as load_vae
 from .store import LatentStore as LatentStore

@@ -4,47 +4,68 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import SampleConfig, ScheduleConfig
+from ..config import SampleConfig, SamplingRule, ScheduleConfig
 from ..diffusion import noise_betas
 from ..errors import ConfigError
 
+_SPACING = {"ddpm": "linspace", "ddim": "leading", "dpm++": "linspace"}  # of the original samplers
+# Fields of a SamplingRule as diffusers' schedulers take them.
+_OF_ALL = ("timestep_spacing", "steps_offset", "thresholding", "dynamic_thresholding_ratio", "sample_max_value")
+_OF_CLIPPING = ("clip_sample", "clip_sample_range")
 
-def check_steps(config: SampleConfig, num_timesteps: int) -> None:
-    """Raise ConfigError for a number of steps that the sampler cannot take over ``num_timesteps`` timesteps."""
+
+def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
+    """Raise ConfigError for a number of steps that the sampler cannot take over the timesteps of ``schedule``."""
+    num_timesteps = schedule.num_timesteps
     # DPM++ needs one timestep more than it takes steps: two equal timesteps would make it divide by zero.
     limit = num_timesteps - 1 if config.sampler == "dpm++" else num_timesteps
     if config.steps > limit:
         raise ConfigError(
             f"--steps {config.steps}: {config.sampler} takes at most {limit} over {num_timesteps} timesteps"
         )
-    # DDIM takes equal strides down to 0. If they begin far below the last timestep, it cannot start from pure noise.
+    rule = schedule.sampling or SamplingRule()
+    spacing, offset = rule.timestep_spacing or _SPACING[config.sampler], rule.steps_offset or 0
+    # Equal strides down to 0. If they begin far below the last timestep, it cannot start from pure noise.
     stride = num_timesteps // config.steps
-    if config.sampler == "ddim" and config.steps * stride < 0.9 * num_timesteps:
+    if spacing == "leading" and config.sampler == "ddim" and config.steps * stride < 0.9 * num_timesteps:
         raise ConfigError(
             f"--steps {config.steps}: ddim in strides of {stride} would start at timestep "
             f"{(config.steps - 1) * stride} of {num_timesteps}",
             hint=f"Give {num_timesteps // (stride + 1)} or {num_timesteps // stride} steps.",
+        )
+    if spacing == "leading" and (config.steps - 1) * stride + offset >= num_timesteps:
+        raise ConfigError(
+            f"--steps {config.steps}: the pipeline's steps_offset {offset} leads beyond the last of {num_timesteps} "
+            "timesteps",
+            hint="Give fewer steps.",
         )
 
 
 def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_sigma: bool, clips: bool) -> Any:
     """A scheduler of diffusers that gives the numbers of the original samplers, with its tables in float64.
 
-    ``clips``: whether the guess of x_0 is clipped to [-1, 1].
+    What ``schedule`` says about sampling comes first. ``clips``: whether the guess of x_0 is clipped to [-1, 1] where
+    it says nothing.
     """
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-    betas = noise_betas(schedule)
+    betas, rule = noise_betas(schedule), schedule.sampling or SamplingRule()
     common: dict[str, Any] = {"num_train_timesteps": schedule.num_timesteps, "trained_betas": betas.tolist()}
-    common["prediction_type"] = schedule.prediction
+    common |= {"prediction_type": schedule.prediction, "timestep_spacing": _SPACING[config.sampler]}
+    stated = rule.model_dump()  # without what is None
+    common |= {key: stated[key] for key in _OF_ALL if key in stated}
+    clipping = {"clip_sample": clips, **{key: stated[key] for key in _OF_CLIPPING if key in stated}}
     if config.sampler == "ddpm":
-        variance = "learned_range" if learns_sigma else "fixed_small"
-        scheduler = DDPMScheduler(**common, clip_sample=clips, variance_type=variance, timestep_spacing="linspace")
+        variance = rule.variance_type or ("learned_range" if learns_sigma else "fixed_small")
+        scheduler = DDPMScheduler(**common, **clipping, variance_type=variance)
     elif config.sampler == "ddim":
-        scheduler = DDIMScheduler(**common, clip_sample=clips, timestep_spacing="leading", set_alpha_to_one=True)
+        to_one = rule.set_alpha_to_one is not False
+        scheduler = DDIMScheduler(**common, **clipping, set_alpha_to_one=to_one)
     else:
-        scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", timestep_spacing="linspace")
+        scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++")
     scheduler.betas, scheduler.alphas = betas, 1 - betas
     scheduler.alphas_cumprod = (1 - betas).cumprod(0)
+    if config.sampler == "ddim" and not scheduler.config.set_alpha_to_one:
+        scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     scheduler.set_timesteps(config.steps)
     return scheduler

@@ -1,7 +1,6 @@
 from .atomic import (
     PARTIAL as PARTIAL,
     append_text as append_text,
-    home_folder as home_folder,
     make_folder as make_folder,
     refuse_existing as refuse_existing,
     remove_partials as remove_partials,
@@ -14,8 +13,13 @@ from .atomic import (
     write_many as write_many,
     write_text as write_text,
 )
+from .containers import ORIGINAL_UNET as ORIGINAL_UNET
 from .diffusers_folder import peek_config as peek_config
 from .hf_transformers import reason_of as reason_of, transformers_for as transformers_for
+from .home import cache_folder as cache_folder, can_write as can_write, home_folder as home_folder
+from .model_files import model_file_names as model_file_names, variant_of as variant_of
+from .strict import check_finite as check_finite, digest_tensors as digest_tensors, load_strictly as load_strictly
+from .text import decode_text as decode_text, read_json as read_json, read_text as read_text, read_toml as read_toml
 from .torchscript import open_torchscript as open_torchscript
 from .weights import (
     NOISE_NAME as NOISE_NAME,
@@ -23,8 +27,6 @@ from .weights import (
     PICKLES as PICKLES,
     SAFETENSORS as SAFETENSORS,
     Weights as Weights,
-    digest_tensors as digest_tensors,
-    load_strictly as load_strictly,
     read_safetensors as read_safetensors,
     read_weights as read_weights,
 )

@@ -29,13 +29,6 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _WRITERS = 8
 
 
-def home_folder() -> Path:
-    """The folder for files that several runs use: ``$DMP_HOME``, or by default a folder in the user's data folder."""
-    import platformdirs
-
-    return Path(os.environ.get("DMP_HOME") or platformdirs.user_data_dir("dmp", appauthor=False))
-
-
 def make_folder(path: Path, *, of: Path | None = None) -> None:
     """Make a folder and its parents, unless they exist. Raises DMPError, which names it or ``of``, when that fails."""
     try:
@@ -114,8 +107,8 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Like :func:`write_bytes`, for UTF-8 text."""
-    write_bytes(path, text.encode())
+    """Like :func:`write_bytes`, for UTF-8 text. Bytes of a file name that are none are written as JSON writes them."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -5,15 +5,18 @@ Only JSON files are read here; ``weights`` reads the tensors.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError
+from .legacy_configs import modern_config
+from .model_files import find_model_files
+from .text import read_json
 
 _PIPELINE, _CONFIG, _SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 _DENOISERS = ("transformer", "unet")
-_WEIGHTS = tuple(f"diffusion_pytorch_model{suffix}" for suffix in (".safetensors", ".fp16.safetensors", ".bin"))
+MODEL_STEM = "diffusion_pytorch_model"  # the weight files of diffusers' models begin so
+_OF_ACCELERATE = ("model.safetensors", "pytorch_model.bin", "pytorch_model/mp_rank_00_model_states.pt")
 
 
 class DiffusersFolder(NamedTuple):
@@ -21,7 +24,7 @@ class DiffusersFolder(NamedTuple):
 
     path: Path
     config: dict[str, Any]
-    weight_file: Path
+    weight_files: list[Path]  # one, or its shards
     scheduler: dict[str, Any] | None  # config of the noise schedule; None: there is none
     pipeline: Path | None  # the pipeline's folder; None: the denoiser is part of none
 
@@ -33,39 +36,45 @@ def open_diffusers(folder: Path) -> DiffusersFolder:
         CheckpointError: its config or weights are missing, or a config cannot be read.
     """
     folder, pipeline = _find_denoiser(folder)
-    weight_file = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
-    if not (folder / _CONFIG).exists() or weight_file is None:
+    found = find_model_files(folder, MODEL_STEM)
+    if not (folder / _CONFIG).exists() or found is None:
+        state = next((folder / name for name in _OF_ACCELERATE if (folder / name).exists()), None)
         raise CheckpointError(
-            f"{folder} is not a diffusers model folder: it lacks {_CONFIG} or {_WEIGHTS[0]}",
-            hint="Give the folder that save_pretrained wrote, or the pipeline folder around it.",
+            f"{folder} is not a diffusers model folder: it lacks {_CONFIG} or {MODEL_STEM}.safetensors",
+            hint=f"It looks like a folder of accelerate: give its file {state}."
+            if state
+            else "Give the folder that save_pretrained wrote, or the pipeline folder around it.",
         )
-    config = _read_config(folder / _CONFIG)
+    config = modern_config(_read_config(folder / _CONFIG), source=folder)
     schedulers = [(pipeline or folder) / "scheduler" / _SCHEDULER, folder / _SCHEDULER]
     scheduler = next((_read_config(file) for file in schedulers if file.exists()), None)
-    return DiffusersFolder(folder, config, weight_file, scheduler, pipeline)
+    return DiffusersFolder(folder, config, found.files, scheduler, pipeline)
 
 
 def peek_config(path: Path) -> dict[str, Any] | None:
     """The config.json of a diffusers folder, without its weights; None for anything else."""
     path = Path(path)
     file = _find_denoiser(path)[0] / _CONFIG
-    return _read_config(file) if path.is_dir() and file.exists() else None
+    return modern_config(_read_config(file), source=path) if path.is_dir() and file.exists() else None
 
 
 def _find_denoiser(folder: Path) -> tuple[Path, Path | None]:
-    """The folder of the denoiser itself, and the folder of the pipeline around it; None: there is no pipeline."""
+    """The folder of the denoiser itself, and the folder of the pipeline around it; None: there is no pipeline.
+
+    A checkpoint of diffusers' training scripts is no pipeline, but has the denoiser's folder, and its average's.
+    """
     pipeline = next((place for place in (folder, folder.parent) if (place / _PIPELINE).exists()), None)
     if pipeline == folder:
         own = [folder / name for name in _DENOISERS if (folder / name / _CONFIG).exists()]
         folder = own[0] if own else folder / _DENOISERS[0]
+    elif not (folder / _CONFIG).exists():
+        inner = [folder / f"{name}{average}" for average in ("_ema", "") for name in _DENOISERS]
+        folder = next((place for place in inner if (place / _CONFIG).exists()), folder)
     return folder, pipeline
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    config = read_json(path, kind=CheckpointError)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} is not the config of a model: it holds a {type(config).__name__}")
     return config

@@ -8,7 +8,7 @@ import torch
 from dmp_cli.backbones import load_backbone
 from dmp_cli.config import ScheduleConfig
 from dmp_cli.errors import CheckpointError, ConfigError
-from dmp_cli.storage.weights import digest_tensors
+from dmp_cli.storage.strict import digest_tensors
 from tests.builders import (
     TOLD,
     call_of,

@@ -8,7 +8,7 @@ import torch
 
 from dmp_cli.config import CodecRecord
 from dmp_cli.errors import CheckpointError, ConfigError
-from dmp_cli.latents.codec import load_codec
+from dmp_cli.latents.loading import load_codec
 from tests.builders import tiny_dit
 
 from .autoencoders import kl_vae

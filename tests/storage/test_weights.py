@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dmp_cli.errors import CheckpointError
-from dmp_cli.storage.weights import digest_tensors, load_strictly, read_safetensors, read_weights
+from dmp_cli.storage.strict import digest_tensors, load_strictly
+from dmp_cli.storage.weights import read_safetensors, read_weights
 
 from .weight_files import WEIGHTS, prefixed, same, write
 
