@@ -1,16 +1,25 @@
 from .batches import (
     Batch as Batch,
-    Damaged as Damaged,
-    LiveReader as LiveReader,
-    Reader as Reader,
     as_floats as as_floats,
     check_bad as check_bad,
-    fits_in_memory as fits_in_memory,
     read_batches as read_batches,
     to_uint8 as to_uint8,
 )
+from .classes import describe_classes as describe_classes
 from .decoding import CROP as CROP, center_crop as center_crop, decode as decode
 from .folder import find_images as find_images
+from .kinds import (
+    RULES as RULES,
+    describe_kinds as describe_kinds,
+    hint_for_kinds as hint_for_kinds,
+)
+from .looks import Looks as Looks, look_at as look_at
 from .prefetch import Prefetch as Prefetch
+from .readers import (
+    Damaged as Damaged,
+    LiveReader as LiveReader,
+    Reader as Reader,
+    fits_in_memory as fits_in_memory,
+)
 from .shards import ShardImages as ShardImages
-from .source import ImageSource as ImageSource
+from .source import ImageSource as ImageSource, Stamp as Stamp

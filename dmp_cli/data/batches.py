@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError
 from ..runtime import randomness
-from .decoding import center_crop, decode
+from .readers import Damaged, Reader
 from .shuffling import Order, Place
 from .source import ImageSource
 from .workers import load
 
 _SHOWN = 3  # unreadable files that an error names
-KEPT_BYTES = 1 << 28  # decoded images that one process may keep
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Batch:
     labels: Tensor  # (B,) int64
     indices: Tensor  # (B,) int64
     bad: list[str]  # a message for each unreadable file that is found for the first time
+    remarks: list[str] = field(default_factory=list)  # what Pillow warned of, each remark once
     captions: list[str] | None = None  # one per image, when they were asked for
 
 
@@ -58,6 +58,7 @@ class Sample:
     problems: list[tuple[int, str]]  # (index, message) of each unreadable file that was tried
     caption: str | None = None  # None: captions were not asked for
     fault: str | None = None  # a message, when training cannot continue
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,60 +68,15 @@ class _Samples:
     captions: list[str]  # empty when they were not asked for
     problems: list[tuple[int, str]]
     faults: list[str]
-
-
-class Damaged(Exception):
-    """Raised by a reader whose own files, not the user's images, are damaged."""
-
-
-class Reader(Protocol):
-    """Reads the values of an image."""
-
-    def read(self, index: int, *, mirrored: bool) -> np.ndarray:
-        """Image ``index``, (C, H, W).
-
-        Raises:
-            DataError: the image cannot be read.
-            Damaged: the reader's own files are damaged.
-        """
-
-
-class LiveReader:
-    """Reads, decodes and crops an image file when it is asked for, (C, H, W) uint8.
-
-    ``keeps``: whether decoded images are kept, where all of them fit in memory.
-    """
-
-    def __init__(self, images: ImageSource, *, image_size: int, channels: int, keeps: bool = True) -> None:
-        self._images, self._image_size, self._channels = images, image_size, channels
-        self._keeps = keeps and fits_in_memory(images, image_size=image_size, channels=channels)
-        self._kept: dict[int, np.ndarray] = {}  # small data sets are decoded once, not once per epoch
-
-    def read(self, index: int, *, mirrored: bool) -> np.ndarray:
-        """See :class:`Reader`."""
-        pixels = self._kept.get(index)
-        if pixels is None:
-            pixels = self._decode(index)
-            if self._keeps:
-                self._kept[index] = pixels
-        return np.ascontiguousarray(pixels[..., ::-1]) if mirrored else pixels
-
-    def _decode(self, index: int) -> np.ndarray:
-        image = decode(self._images.read(index), channels=self._channels, name=self._images.name(index))
-        square = np.asarray(center_crop(image, image_size=self._image_size))  # (H, W) or (H, W, C)
-        return np.ascontiguousarray(square.reshape(*square.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)
-
-
-def fits_in_memory(images: ImageSource, *, image_size: int, channels: int) -> bool:
-    """Whether all decoded images together are small enough for a process to keep them (256 MiB)."""
-    return len(images) * channels * image_size**2 <= KEPT_BYTES
+    remarks: list[str]
 
 
 class TrainingImages(Dataset[Sample]):
     """Images by (epoch, index), mirrored at random with ``flip``, for the workers of a torch DataLoader.
 
     An unreadable image is replaced by the next readable one (index + 1, ... modulo n), after at most ``max_bad``
-    unreadable ones in a row. Whether an image is mirrored depends on (seed, epoch, index of the image that is shown).
+    unreadable ones in a row. Whether an image is mirrored, and which of its captions it gets, depends on (seed, epoch,
+    index of the image that is shown).
     """
 
     def __init__(
@@ -141,14 +97,22 @@ class TrainingImages(Dataset[Sample]):
         for index in ((first + k) % len(self) for k in range(self._tries)):
             try:
                 values = self._reader.read(index, mirrored=self._flip and self._mirrored(index, epoch=epoch))
-                caption = self._images.caption(index) if self._captions else None
+                caption = self._caption(index, epoch=epoch) if self._captions else None
             except DataError as error:
                 problems.append((index, error.message))
                 continue
             except Damaged as error:
                 return Sample(index, None, problems, fault=str(error))
-            return Sample(index, values, problems, caption)
+            return Sample(index, values, problems, caption, remarks=self._reader.take_remarks())
         return Sample(first, None, problems)
+
+    def _caption(self, index: int, *, epoch: int) -> str:
+        """One of the captions of an image, each equally often over the epochs."""
+        texts = self._images.captions(index)
+        if len(texts) == 1:
+            return texts[0]
+        draw = randomness.generator("caption", seed=self._seed, step=epoch, index=index)
+        return texts[int(draw.random() * len(texts))]
 
     def _mirrored(self, index: int, *, epoch: int) -> bool:
         if self._mirrored_in != epoch:
@@ -185,10 +149,9 @@ def read_batches(
     dataset = TrainingImages(images, reader, seed=seed, flip=flip, max_bad=max_bad, captions=captions)
     order = Order(len(images), batch_size=batch_size, seed=seed, spans=images.spans)
     steps = range(start_step, stop_step)
-    found = load(
-        dataset, steps=steps, places=lambda step: order.places(step, share=share), collate=_stack, workers=workers
-    )
+    found = load(dataset, steps=steps, places=partial(order.places, share=share), collate=_stack, workers=workers)
     bad: dict[int, str] = {}
+    said: set[str] = set()
     with contextlib.closing(found):  # else the workers would live as long as the traceback of an error
         for step, samples in zip(steps, found, strict=True):
             new = {index: message for index, message in samples.problems if index not in bad}
@@ -197,12 +160,15 @@ def read_batches(
                 raise DataError(samples.faults[0], hint="Continue with --resume: damaged files are made again.")
             check_bad(list(bad.values()), images, max_bad=max_bad)
             assert samples.values is not None
+            remarks = [remark for remark in dict.fromkeys(samples.remarks) if remark not in said]
+            said.update(remarks)
             yield Batch(
                 step=step,
                 values=samples.values,
                 labels=torch.from_numpy(images.labels[samples.indices]),
                 indices=torch.tensor(samples.indices),
                 bad=list(new.values()),
+                remarks=remarks,
                 captions=samples.captions if captions else None,
             )
 
@@ -227,4 +193,5 @@ def _stack(samples: list[Sample]) -> _Samples:
         captions=[sample.caption for sample in samples if sample.caption is not None],
         problems=[problem for sample in samples for problem in sample.problems],
         faults=[sample.fault for sample in samples if sample.fault is not None],
+        remarks=[remark for sample in samples for remark in sample.remarks],
     )

@@ -1,24 +1,27 @@
-"""Captions for a folder or zip of images: lines of ``metadata.jsonl``, or a file ``NAME.txt`` beside each image.
+"""Captions for a folder or zip of images: lines of metadata files, or a file ``NAME.txt`` beside each image.
 
-Hugging Face's image folders use the first form, kohya's trainers the second. For an image with both, the line counts.
+Hugging Face's image folders use the first form: a ``metadata.jsonl`` or ``metadata.csv`` in any folder, about the
+images in and below it. Kohya's trainers use the second, as ``.txt`` or ``.caption``. For an image with both, the line
+counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ..errors import DataError
+from ..storage import decode_text
+from .kinds import RULES
+from .metadata import COMMAS, JSON_LINES, parse_metadata
 from .packed_strings import PackedStrings
 
-METADATA = "metadata.jsonl"
-BESIDE = ".txt"
-_KEYS = ("text", "caption")  # fields of a line that may hold the caption; the first found counts
-_SHOWN = 3
+_BESIDE = (".txt", ".caption")  # the first that is there counts
 
 Read = Callable[[str], bytes]
 
@@ -30,68 +33,143 @@ class Captions:
     fingerprint of the data, empty where there are none. Lines are kept in memory; files beside images are read on use.
     """
 
-    def __init__(self, names: Sequence[str], *, notes: Mapping[str, int], place: str, read: Read) -> None:
-        """``names``: of the images; ``notes``: sizes in bytes of possible caption files, by name; all in ``place``."""
-        self._read, self._place = read, place
-        lines: dict[str, str] = {}
-        signature = b""
-        if METADATA in notes:
-            content = read(METADATA)
-            lines = _parse(content, place=f"{place}/{METADATA}", names=set(names))
-            signature = hashlib.sha256(content).digest()
-        beside = [_beside(name) if _beside(name) in notes and name not in lines else "" for name in names]
-        self._lines = PackedStrings(lines.get(name, "") for name in names) if lines else None
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        notes: Mapping[str, int],
+        place: str,
+        read: Read,
+        prefix: str = "",
+        rules: int = RULES,
+    ) -> None:
+        """``names``: of the images, relative to the folder ``prefix`` of ``place``.
+
+        ``notes``: sizes in bytes of possible caption files, by name in ``place``.
+        """
+        self._read, self._place, self._prefix = read, place, prefix
+        found, signature = self._read_lines(names, _metadata_files(notes, prefix, rules), rules)
+        files = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
+        table = _Beside(files, rules)
+        beside = ["" if name in found else table.find(name) for name in names]
+        counts = np.array([len(found.get(name, ())) for name in names], np.int64)  # (n,), of lines
+        self._ends = np.cumsum(counts) if found else None
+        self._lines = PackedStrings(text for name in names for text in found.get(name, ())) if found else None
         self._files = PackedStrings(beside) if any(beside) else None
-        self._in_line = np.array([name in lines for name in names], bool)
-        self.present = self._in_line | np.array([bool(file) for file in beside], bool)  # (n,)
+        self.present = (counts > 0) | np.array([bool(file) for file in beside], bool)  # (n,)
         self.signature = signature + b"".join(
-            f"{file}\0{notes[file]}\n".encode("utf-8", "replace") for file in beside if file
+            f"{file}\0{files[file]}\n".encode("utf-8", "replace") for file in beside if file
         )
 
-    def text(self, index: int) -> str:
-        """The caption of image ``index``, without white space around it. Raises DataError when its file is not text."""
-        if self._in_line[index]:
-            assert self._lines is not None
-            return self._lines[index]
+    def texts(self, index: int) -> list[str]:
+        """The captions of image ``index``, without white space around them. Raises DataError when a file is no text."""
+        start, end = self._places(index)
+        if self._lines is not None and end > start:
+            return [self._lines[place] for place in range(start, end)]
         assert self._files is not None
-        file = self._files[index]
-        try:
-            return self._read(file).decode("utf-8-sig").strip()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self._place}/{file} is not UTF-8 text: {error}") from error
+        file = self._prefix + self._files[index]
+        return [decode_text(self._read(file), name=f"{self._place}/{file}", kind=DataError).strip()]
+
+    def _places(self, index: int) -> tuple[int, int]:
+        """Where the lines of image ``index`` begin and end."""
+        if self._ends is None:
+            return 0, 0
+        return int(self._ends[index - 1]) if index else 0, int(self._ends[index])
+
+    def _read_lines(self, names: Sequence[str], files: Iterable[str], rules: int) -> tuple[dict[str, list[str]], bytes]:
+        """Image name -> captions, by the metadata ``files``, outermost first; and the bytes that stand for them."""
+        found: dict[str, list[str]] = {}
+        signature, known = b"", _Names(names, loose=rules > 1)
+        for file in files:
+            content, place, said = self._read(file), f"{self._place}/{file}", set()
+            for number, written, texts in parse_metadata(content, place=place):
+                name = known.find(posixpath.dirname(file), written, self._prefix)
+                if name is None:
+                    raise DataError(f"{place}, line {number}: there is no image {posixpath.normpath(written)}")
+                if name in said:
+                    raise DataError(f"{place}, line {number}: {name} has a caption already")
+                said.add(name)
+                if texts:  # of several files the innermost counts
+                    found[name] = texts
+            signature += hashlib.sha256(content).digest()
+        return found, signature
 
 
-def _beside(name: str) -> str:
-    return name.rpartition(".")[0] + BESIDE
+def is_note(name: str) -> bool:
+    """Whether a file of this name may hold captions."""
+    return name in (JSON_LINES, COMMAS) or os.path.splitext(name)[1].lower() in _BESIDE
 
 
-def _parse(content: bytes, *, place: str, names: set[str]) -> dict[str, str]:
-    """Image name -> caption. Raises DataError, which names the line."""
+def _metadata_files(notes: Mapping[str, int], prefix: str, rules: int) -> list[str]:
+    if rules < 2:
+        return [prefix + JSON_LINES] if prefix + JSON_LINES in notes else []
+    found = [name for name in notes if posixpath.basename(name) in (JSON_LINES, COMMAS)]
+    return sorted(found, key=lambda name: (name.count("/"), posixpath.dirname(name), name.endswith(JSON_LINES)))
+
+
+class _Names:
+    """Names of images, to be found as metadata files write them."""
+
+    def __init__(self, names: Sequence[str], *, loose: bool) -> None:
+        self._names, self._exact, self._loose = names, set(names), loose
+        self._composed: dict[str, str] | None = None  # made when an exact name is missing for the first time
+
+    def find(self, folder: str, written: str, prefix: str) -> str | None:
+        """The image that a file in ``folder`` calls ``written``. ``loose``: with backslashes, in any Unicode form."""
+        for spelling in dict.fromkeys((written, written.replace("\\", "/"))) if self._loose else (written,):
+            name = posixpath.normpath(posixpath.join(folder, spelling)).removeprefix(prefix)
+            if name in self._exact:
+                return name
+            if self._loose:
+                if self._composed is None:
+                    self._composed = _by_composed(self._names)
+                if _composed(name) in self._composed:
+                    return self._composed[_composed(name)]
+        return None
+
+
+class _Beside:
+    """The caption files beside images, by the image's name without its suffix."""
+
+    def __init__(self, files: Mapping[str, int], rules: int) -> None:
+        self._rules, self._files = rules, files
+        self._stems: dict[str, str] = {}
+        for file in sorted(self._kept(), key=_preference, reverse=True):  # so that the best comes last
+            self._stems[os.path.splitext(file)[0]] = file
+        self._composed: dict[str, str] | None = None
+
+    def _kept(self) -> Iterator[str]:
+        for file in self._files:
+            if posixpath.basename(file) not in (JSON_LINES, COMMAS) and (self._rules > 1 or file.endswith(_BESIDE[0])):
+                yield file
+
+    def find(self, name: str) -> str:
+        """The caption file of the image ``name``; empty: it has none."""
+        stem = name.rpartition(".")[0]
+        if stem in self._stems or self._rules < 2:
+            return self._stems.get(stem, "")
+        if self._composed is None:
+            self._composed = _by_composed(self._stems)
+        return self._stems.get(self._composed.get(_composed(stem), ""), "")
+
+
+def _preference(file: str) -> tuple[int, str]:
+    """The smaller the better: ``.txt`` before ``.TXT`` before ``.caption``."""
+    suffix = os.path.splitext(file)[1]
+    return 2 * _BESIDE.index(suffix.lower()) + (suffix not in _BESIDE), file
+
+
+def _by_composed(names: Iterable[str]) -> dict[str, str]:
+    """Name in the composed form of Unicode (NFC) -> the name; without those that two names share."""
     found: dict[str, str] = {}
-    try:
-        rows = content.decode("utf-8-sig").split("\n")  # splitlines() also splits at characters that JSON may contain
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place} is not UTF-8 text: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        if row.strip():
-            name, text = _parse_line(row, place=f"{place}, line {number}")
-            if name not in names:
-                raise DataError(f"{place}, line {number}: there is no image {name}")
-            if name in found:
-                raise DataError(f"{place}, line {number}: {name} has a caption already")
-            found[name] = text
-    return found
+    shared = set()
+    for name in names:
+        key = _composed(name)
+        if key in found:
+            shared.add(key)
+        found[key] = name
+    return {key: name for key, name in found.items() if key not in shared}
 
 
-def _parse_line(row: str, *, place: str) -> tuple[str, str]:
-    try:
-        line = json.loads(row)
-    except ValueError as error:
-        raise DataError(f"{place} is not valid JSON: {error}") from error
-    line = line if isinstance(line, dict) else {}
-    text = next((line[key] for key in _KEYS if line.get(key) is not None), None)
-    if not isinstance(text, str) or not isinstance(line.get("file_name"), str):
-        raise DataError(
-            f"{place} lacks file_name or text", hint='Write lines such as {"file_name": "1.jpg", "text": "a red fox"}.'
-        )
-    return posixpath.normpath(line["file_name"]), text.strip()
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -7,33 +7,85 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from ..config import MAX_PIXELS
 from ..errors import DataError
+from .bare_files import as_black_is_zero, bare_files
+from .kinds import read_formats
+from .pillow import unhindered
 
 _STRIP = 64  # longest ratio of length to width that is resized whole
 CROP = "adm-center"  # the name of center_crop's method in records of files made from its results
 
-# A fixed list, because some of Pillow's other formats start another program (EPS runs Ghostscript).
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+_ORIENTATION = 0x0112  # the tag of EXIF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def decode(data: bytes, *, channels: int, name: str) -> Image.Image:
+def decode(
+    data: bytes, *, channels: int, name: str, max_pixels: int = MAX_PIXELS, remarks: list[str] | None = None
+) -> Image.Image:
     """Decode one image file to 8 bits, grey (``channels`` 1, mode L) or colour (3, mode RGB).
 
-    EXIF rotation is applied, transparency is laid over white, and the first frame of an animation is taken. 16-bit grey
-    pixels v become round(v / 257); 32-bit integers are treated as 16-bit ones and must lie in 0...65535; Pillow keeps
-    the high byte of 16-bit colours. Float pixels are refused, because their range is unknown.
+    EXIF rotation is applied where it can be read, transparency is laid over white, and the first frame of an animation
+    is taken. 16-bit grey pixels v become round(v / 257); 32-bit integers are treated as 16-bit ones and must lie in
+    0...65535; Pillow keeps the high byte of 16-bit colours. Float pixels are refused, because their range is unknown.
+    What lies beside the pixels, such as texts and colour profiles, is not needed: it may be damaged, or huge.
+
+    ``remarks`` gets a sentence for each of Pillow's warnings; None: they are not kept.
 
     Raises:
         DataError: anything is wrong with the file (cut short, not an image, too many pixels); it gives ``name``.
     """
     assert channels in (1, 3)
-    with naming(name):
+    with naming(name), unhindered() as heard:
         if not data:
             raise ValueError("the file is empty")
-        image = _in_colours(ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=_FORMATS)))
-        return image if len(image.mode) == channels else image.convert("L" if channels == 1 else "RGB")
+        image = _in_colours(_open(data, max_pixels))
+        image = image if len(image.mode) == channels else image.convert("L" if channels == 1 else "RGB")
+    if remarks is not None:
+        remarks += [f"{name}: {text}" for text in dict.fromkeys(heard)]
+    return image
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """The picture of a file, upright; without what lies beside the pixels, where the whole file cannot be read."""
+    black = as_black_is_zero(data)
+    if black is not None:
+        image = _open(black, max_pixels)
+        return Image.fromarray(65535 - np.asarray(image)) if image.mode.startswith("I") else image
+    try:
+        return _read(data, max_pixels)
+    except Exception as error:
+        failed = error
+    for bare in bare_files(data):
+        try:
+            return _read(bare, max_pixels)
+        except Exception as error:
+            failed = error
+    raise failed
+
+
+def _read(data: bytes, max_pixels: int) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=read_formats())
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ValueError(f"it has {pixels:,} pixels, and --max-pixels is {max_pixels:,}")
+    image.load()
+    try:
+        method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of any type: nobody asked for the rest of the EXIF
+        method = None
+    return image if method is None else image.transpose(method)
 
 
 def _in_colours(image: Image.Image) -> Image.Image:
@@ -82,7 +134,8 @@ def center_crop(image: Image.Image, *, image_size: int) -> Image.Image:
     its ends, to save memory.
     """
     longest = _STRIP * min(image.size)
-    image = _central(image, width=min(image.width, longest), height=min(image.height, longest))
+    with unhindered():
+        image = _central(image, width=min(image.width, longest), height=min(image.height, longest))
     while min(image.size) >= 2 * image_size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = image_size / min(image.size)

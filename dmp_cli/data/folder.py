@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
-from ..storage import PARTIAL
-from .captions import BESIDE, METADATA, Captions
+from .captions import Captions, is_note
+from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
+from .containers import Archive, Folder, is_ignored, open_container
 from .decoding import naming
+from .kinds import RULES, count_kinds, describe_kinds, is_passed_over, is_read, read_suffixes
 from .packed_strings import PackedStrings
 from .shard_paths import find_shards
 from .shards import ShardImages
-from .source import SUFFIXES, ImageSource
+from .source import ImageSource, Stamp
 
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
-# How deep folders are searched: enough that PARENT/train/CLASS/image is reported as too deep, not as an empty folder.
-_LEVELS = 4
 _LAYOUT = "Images lie either directly in the folder (or zip), or in one sub-folder per class."
 
 
@@ -33,30 +31,35 @@ class FolderImages(ImageSource):
     """
 
     def __init__(
-        self, container: _Folder | _Archive, *, prefix: str, sizes: Mapping[str, int], notes: Mapping[str, int]
+        self, container: Folder | Archive, *, prefix: str, found: _Listing, named: ClassNames | None, rules: int
     ) -> None:
+        sizes = found.images
         names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then file: "/" is no letter
         folders = [name.rpartition("/")[0] for name in names]
-        position = {folder: label for label, folder in enumerate(sorted(set(folders)))}
-        self.path = container.path
-        self.classes = [folder for folder in position if folder]
-        self.labels = np.array([position[folder] for folder in folders], np.int64)  # (n,)
+        inner = {folder for folder in folders if folder}
+        self.path, self.rules, self.passed_over = container.path, rules, count_kinds(found.passed_over)
+        self.classes = [] if not inner else list(named.names) if named else order_folders(inner, rules=rules)
+        position = positions(inner, named or ClassNames(tuple(self.classes), str(self.path)))
+        self.labels = np.array([position.get(folder, 0) for folder in folders], np.int64)  # (n,)
         self._container = container
         self._prefix = prefix
         self._names = PackedStrings(names)
-        self._captions = Captions(names, notes=notes, place=f"{self.path}/{prefix}".rstrip("/"), read=self._read_note)
+        self._stamps = np.array([sizes[name] for name in names], np.int64)  # (n, 2): size, mark
+        self._captions = Captions(
+            names, notes=found.notes, place=str(self.path), read=self._read_note, prefix=prefix, rules=rules
+        )
         # a zero byte ends the name, because no file name contains one
-        rows = (b"%s\0%d\n" % (name.encode("utf-8", "surrogateescape"), sizes[name]) for name in names)
+        rows = (b"%s\0%d\n" % (name.encode("utf-8", "surrogateescape"), sizes[name][0]) for name in names)
         self.fingerprint = hashlib.sha256(b"".join(rows) + self._captions.signature).hexdigest()
 
     @property
     def captioned(self) -> np.ndarray:
         return self._captions.present
 
-    def caption(self, index: int) -> str:
+    def captions(self, index: int) -> list[str]:
         if not self._captions.present[index]:
             raise DataError(f"{self.name(index)} has no caption")
-        return self._captions.text(index)
+        return self._captions.texts(index)
 
     def name(self, index: int) -> str:
         return f"{self.path}/{self._prefix}{self._relative(index)}".encode("utf-8", "backslashreplace").decode()
@@ -65,126 +68,122 @@ class FolderImages(ImageSource):
         with naming(self.name(index)):
             return self._container.read(self._prefix + self._relative(index))
 
+    def stamp(self, index: int) -> Stamp:
+        size, mark = (int(value) for value in self._stamps[index])
+        return Stamp(size, 0, mark) if self._container.marks_are_sums else Stamp(size, mark)
+
     def _relative(self, index: int) -> str:
         return self._names[index]
 
     def _read_note(self, name: str) -> bytes:
-        with naming(f"{self.path}/{self._prefix}{name}"):
-            return self._container.read(self._prefix + name)
+        with naming(f"{self.path}/{name}"):
+            return self._container.read(name)
 
 
-def find_images(path: str | Path) -> ImageSource:
-    """List the images of a folder or .zip, flat or with one sub-folder per class (a position in the sorted names).
+def find_images(
+    path: str | Path,
+    *,
+    rules: int = RULES,
+    class_names: Path | None = None,
+    recorded: tuple[str, ...] | None = None,
+) -> ImageSource:
+    """List the images of a folder or .zip, flat or with one sub-folder per class.
 
-    ``path`` may also name webdataset shards: a .tar, a folder of them, or a pattern such as ``train-{000..146}.tar``;
-    see :mod:`shards`. Dotfiles, ``*.partial``, ``__MACOSX`` and suffixes that are not in ``SUFFIXES`` are passed over.
-    So is a single folder around the class folders.
+    Class folders that are all numbers are in the order of the numbers, others in that of their names; a ``classes.txt``
+    beside them, or the file ``class_names``, gives another order. ``path`` may also name webdataset shards: a .tar, a
+    folder of them, or a pattern such as ``train-{000..146}.tar``; see :mod:`shards`. Dotfiles, ``*.partial``,
+    ``__MACOSX`` and files that are no images are passed over; images of kinds that are not read are counted. So is a
+    single folder around the class folders.
+
+    Args:
+        rules: the version of the rules to list by, see :mod:`kinds`.
+        recorded: the classes as a run that goes on has recorded them; those of other data are passed over.
 
     Raises:
         DataError: ``path`` is missing, unreadable or empty; images lie both directly in it and in sub-folders, or
-            deeper than that; a class folder is empty; or the sub-folders are ``train`` and ``test``.
+            deeper than that; a class folder is empty; the sub-folders are ``train`` and ``test``; or the names of the
+            classes do not fit.
     """
     path = Path(path)
-    shards = find_shards(path)
+    if class_names is not None and rules < 2:
+        raise DataError(f"--class-names {class_names}: this run was begun before classes could be named")
+    named = None if class_names is None else read_class_names(class_names)
+    shards = find_shards(path, rules=rules)
     if shards:
-        return ShardImages(path, shards)
+        return ShardImages(path, shards, rules=rules, named=named or _beside(path, recorded))
     with naming(str(path)):
-        container = _open(path)
-        sizes, folders, notes = _listing(container)
-    if not sizes:
-        raise DataError(f"no images in {path}", hint=f"{_LAYOUT} Known suffixes: {' '.join(sorted(SUFFIXES))}.")
-    prefix = _wrapping(list(sizes))
-    sizes = {name.removeprefix(prefix): size for name, size in sizes.items()}
-    folders = {name.removeprefix(prefix) for name in folders if name.startswith(prefix)}
-    _check_layout(f"{path}/{prefix}".rstrip("/"), list(sizes), folders)
-    notes = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
-    return FolderImages(container, prefix=prefix, sizes=sizes, notes=notes)
+        container = open_container(path, wanted=lambda name: _is_wanted(name, rules), slashes=rules > 1)
+        found = _list(container, rules)
+    if not found.images:
+        kinds = count_kinds(found.passed_over)
+        more = f"; {describe_kinds(kinds)}" if kinds else ""
+        known = f"{_LAYOUT} Known suffixes: {' '.join(sorted(read_suffixes(rules)))}."
+        raise DataError(f"no images in {path}{more}", hint=known)
+    prefix = _wrapping(list(found.images))
+    found = found.below(prefix)
+    _check_layout(f"{path}/{prefix}".rstrip("/"), list(found.images), found.folders)
+    named = named or _named_within(container, found, prefix, recorded, rules)
+    return FolderImages(container, prefix=prefix, found=found, named=named, rules=rules)
 
 
-class _Folder:
-    """The files of a folder. Names are relative to it, with "/"; names of folders end in "/"."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def entries(self) -> Iterator[tuple[str, int]]:
-        return _walk(str(self.path), prefix="", level=1)
-
-    def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
-
-
-class _Archive:
-    """The files of a zip, never extracted. Each process opens the zip itself: a shared file position mixes up reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._opened: tuple[int, zipfile.ZipFile] | None = None  # (process id, zip)
-
-    def entries(self) -> Iterator[tuple[str, int]]:
-        with zipfile.ZipFile(self.path) as archive:
-            yield from ((info.filename, info.file_size) for info in archive.infolist())
-
-    def read(self, name: str) -> bytes:
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), zipfile.ZipFile(self.path)
-        return self._opened[1].read(name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_opened": None}
+def _named_within(
+    container: Folder | Archive, found: _Listing, prefix: str, recorded: tuple[str, ...] | None, rules: int
+) -> ClassNames | None:
+    """The classes as recorded, or as a file beside the class folders gives them; None: neither."""
+    folders = {name.rpartition("/")[0] for name in found.images} - {""}
+    if recorded is not None:
+        return ClassNames(recorded, "the run's record") if folders <= set(recorded) else None
+    if rules < 2 or not folders or prefix + CLASSES not in found.notes:
+        return None
+    place = f"{container.path}/{prefix}{CLASSES}"
+    with naming(place):
+        return names_within(container.read(prefix + CLASSES), folders, place=place)
 
 
-def _open(path: Path) -> _Folder | _Archive:
-    hint = "Give a folder of images, or a .zip of one."
-    if path.is_dir():
-        return _Folder(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist", hint=hint)
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is neither a folder nor a readable zip", hint=hint)
-    return _Archive(path)
+def _beside(path: Path, recorded: tuple[str, ...] | None) -> ClassNames | None:
+    """The classes of shards as recorded, or as a file in their folder gives them; None: neither."""
+    if recorded is not None:
+        return None if recorded == tuple(map(str, range(len(recorded)))) else ClassNames(recorded, "the run's record")
+    file = (path if path.is_dir() else path.parent) / CLASSES
+    return read_class_names(file) if file.is_file() else None
 
 
-def _walk(folder: str, *, prefix: str, level: int) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir() and not _ignored(entry.name):
-                yield f"{prefix}{entry.name}/", 0
-                if level < _LEVELS:
-                    yield from _walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
-            # A broken link is kept, so that it is reported as unreadable instead of being left out silently.
-            elif (_is_image(entry.name) or _is_note(entry.name)) and (entry.is_file() or entry.is_symlink()):
-                yield prefix + entry.name, entry.stat().st_size if entry.is_file() else 0
+class _Listing(NamedTuple):
+    """The files of a container that matter. Names are relative to the folder ``prefix``, but for those of notes."""
+
+    images: dict[str, tuple[int, int]]  # name -> size, mark
+    folders: set[str]
+    notes: dict[str, int]  # name of a file that may hold captions or classes -> size
+    passed_over: list[str]  # images of kinds that are not read
+
+    def below(self, prefix: str) -> _Listing:
+        return self._replace(
+            images={name.removeprefix(prefix): entry for name, entry in self.images.items()},
+            folders={name.removeprefix(prefix) for name in self.folders if name.startswith(prefix)},
+        )
 
 
-def _listing(container: _Folder | _Archive) -> tuple[dict[str, int], set[str], dict[str, int]]:
-    """Images with their sizes in bytes, all folder names, and files that may hold captions with their sizes."""
-    sizes: dict[str, int] = {}
-    notes: dict[str, int] = {}
-    folders: set[str] = set()
-    for name, size in container.entries():
+def _list(container: Folder | Archive, rules: int) -> _Listing:
+    found = _Listing({}, set(), {}, [])
+    for name, size, mark in container.entries():
         folder, _, file = name.rpartition("/")
-        if any(_ignored(part) for part in folder.split("/")):
+        if any(is_ignored(part) for part in folder.split("/")):
             continue
         if folder:
-            folders.add(folder)
-        if _is_image(file):
-            sizes[name] = size
-        elif _is_note(file):
-            notes[name] = size
-    return sizes, folders, notes
+            found.folders.add(folder)
+        if is_ignored(file):
+            continue
+        if is_read(file, rules):
+            found.images[name] = size, mark
+        elif is_note(file):
+            found.notes[name] = size
+        elif is_passed_over(file, rules):
+            found.passed_over.append(name)
+    return found
 
 
-def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.endswith(PARTIAL) or name == "__MACOSX"
-
-
-def _is_image(name: str) -> bool:
-    return not _ignored(name) and os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _is_note(name: str) -> bool:
-    return not _ignored(name) and (name == METADATA or name.endswith(BESIDE))
+def _is_wanted(name: str, rules: int) -> bool:
+    return not is_ignored(name) and (is_read(name, rules) or is_note(name) or is_passed_over(name, rules))
 
 
 def _wrapping(names: list[str]) -> str:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
-from .source import SUFFIXES
+from .kinds import RULES, is_read
 
 _SUFFIX = ".tar"
 _REMOTE = re.compile(r"^([a-z][a-z0-9+]*:/|pipe:)")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def find_shards(path: Path) -> list[Path]:
+def find_shards(path: Path, *, rules: int = RULES) -> list[Path]:
     """The shards that ``path`` names: a .tar, a folder of them, or a pattern with ``*`` or ``{000..146}``; else none.
 
     Raises:
@@ -26,7 +26,7 @@ def find_shards(path: Path) -> list[Path]:
         raise DataError(f"{text} is not on this machine", hint="Only local shards can be read: download them first.")
     if path.is_dir():
         found = sorted(inner for inner in path.iterdir() if inner.suffix == _SUFFIX and not inner.name.startswith("."))
-        return found if found and not _has_images(path) else []
+        return found if found and not _has_images(path, rules) else []
     if path.is_file():
         return [path] if path.suffix == _SUFFIX else []
     if not _RANGE.search(text) and not glob.has_magic(text):
@@ -39,8 +39,8 @@ def find_shards(path: Path) -> list[Path]:
     return found
 
 
-def _has_images(folder: Path) -> bool:
-    return any(inner.suffix.lower() in SUFFIXES for inner in folder.iterdir())
+def _has_images(folder: Path, rules: int) -> bool:
+    return any(is_read(inner.name, rules) for inner in folder.iterdir())
 
 
 def _expand(pattern: str) -> Iterator[str]:

@@ -9,34 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from ..storage import decode_text
+from .classes import ClassNames, check_folders
 from .decoding import naming
+from .kinds import RULES, count_kinds, describe_kinds, read_suffixes
+from .metadata import texts_of
 from .packed_strings import PackedStrings
-from .source import SUFFIXES, ImageSource
+from .shard_members import Part, list_members
+from .source import ImageSource, Stamp
 
-_CAPTIONS = ("txt", "json")  # extensions that hold a caption; of a JSON object its "text" or "caption"
-_CLASS = "cls"
-_COLUMNS = 6  # in the table of samples, see _Sample
+_COLUMNS = 6  # in the table of samples, see Sample
 _OPEN = 64  # shards that a process keeps open
-
-
-class Part(NamedTuple):
-    """Where the bytes of a member are in its shard."""
-
-    offset: int
-    size: int
-
-
-class _Sample(NamedTuple):
-    name: str  # of the image member
-    row: tuple[int, ...]  # image: offset, size; caption: offset, size, whether it is JSON; class. -1: there is none
 
 
 class _OpenShard:
@@ -56,60 +46,77 @@ class _OpenShard:
 class ShardImages(ImageSource):
     """The images of webdataset shards, shard after shard, in the order of their members.
 
-    Members with the same key are one sample; the key is a member's name up to the first dot of its last part. The image
-    is the member with the extension of an image, the caption ``KEY.txt`` or ``KEY.json``, the class the number in
-    ``KEY.cls``. Other members, and keys without an image, are passed over.
+    Members with the same key are one sample, see :mod:`shard_members`. The image is the member with the extension of an
+    image, the caption ``KEY.txt`` or ``KEY.json``, the class the number in ``KEY.cls``. Other members, and keys without
+    an image, are passed over.
 
     Raises:
-        DataError: a shard is damaged or compressed, there is no image, a key has two images, or only some have a class.
+        DataError: a shard is damaged or compressed, there is no image, a key has two images, or only some have a class;
+            or classes are numbered otherwise than ``named``, or the same class folders, would be.
     """
 
-    def __init__(self, path: Path, shards: list[Path]) -> None:
-        self.path, self._shards = Path(path), shards
+    def __init__(self, path: Path, shards: list[Path], *, rules: int = RULES, named: ClassNames | None = None) -> None:
+        self.path, self._shards, self.rules = Path(path), shards, rules
         self._opened: dict[int, _OpenShard] = {}
         self._lock = threading.Lock()
         digest = hashlib.sha256()
         names: list[str] = []
+        passed_over: list[str] = []
         tables: list[np.ndarray] = []  # one row per sample: a million samples as Python objects would take a gigabyte
         for shard in shards:
             with naming(str(shard)):
-                found = _samples(shard)
+                found, others = list_members(shard, rules=rules)
             names += [sample.name for sample in found]
+            passed_over += others
             tables.append(np.array([sample.row for sample in found], np.int64).reshape(-1, _COLUMNS))
             rows = (f"{s.name}\0{s.row[1]}\0{s.row[3]}\0{s.row[5]}\n" for s in found)  # no offsets: they may change
             digest.update(f"{shard.name}\n{''.join(rows)}".encode("utf-8", "surrogateescape"))
+        self.passed_over = count_kinds(passed_over)
         if not names:
-            raise DataError(f"no images in {path}", hint=f"Known suffixes: {' '.join(sorted(SUFFIXES))}.")
+            more = f"; {describe_kinds(self.passed_over)}, such as {passed_over[0]}" if passed_over else ""
+            known = f"Known suffixes: {' '.join(sorted(read_suffixes(rules)))}."
+            raise DataError(f"no images in {path}{more}", hint=known)
+        self._times = [shard.stat().st_mtime_ns for shard in shards]
         self.spans = np.cumsum([0, *map(len, tables)])  # (k + 1,)
         self.fingerprint = digest.hexdigest()
         self._names = PackedStrings(names)
         table = np.concatenate(tables)  # (n, _COLUMNS)
         self._images, self._captions, self._json = table[:, :2], table[:, 2:4], table[:, 4] == 1
-        self.labels, self.classes = self._classes(table[:, 5])
+        self.labels, self.classes = self._classes(table[:, 5], names, named)
 
-    def _classes(self, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def _classes(self, labels: np.ndarray, names: list[str], named: ClassNames | None) -> tuple[np.ndarray, list[str]]:
         if (labels < 0).all():
             return np.zeros(len(labels), np.int64), []
         if (labels < 0).any():
-            raise DataError(f"{self.name(int(labels.argmin()))} has no .{_CLASS} beside it, but other images have")
-        return labels.copy(), [str(label) for label in range(int(labels.max()) + 1)]
+            raise DataError(f"{self.name(int(labels.argmin()))} has no .cls beside it, but other images have")
+        count = int(labels.max()) + 1
+        if named is not None and len(named.names) < count:
+            raise DataError(f"{named.place} names {len(named.names)} classes, but {self.path} has a class {count - 1}")
+        folders = _folders(names, labels) if self.rules > 1 else {}
+        if folders:
+            check_folders(folders, named, path=self.path)
+        if named is not None:
+            return labels.copy(), list(named.names)
+        told = {label: folder for folder, label in folders.items()}
+        return labels.copy(), [told.get(label, str(label)) for label in range(count)]
 
     @property
     def captioned(self) -> np.ndarray:
         return self._captions[:, 0] >= 0
 
-    def caption(self, index: int) -> str:
+    def captions(self, index: int) -> list[str]:
         if self._captions[index, 0] < 0:
             raise DataError(f"{self.name(index)} has no caption")
-        with naming(f"the caption of {self.name(index)}"):
-            text = self._bytes(index, Part(*self._captions[index])).decode("utf-8-sig")
+        place = f"the caption of {self.name(index)}"
+        with naming(place):
+            text = decode_text(self._bytes(index, Part(*self._captions[index])), name=place, kind=DataError)
             if not self._json[index]:
-                return text.strip()
+                return [text.strip()]
             content = json.loads(text)
-            found = content.get("text") or content.get("caption") if isinstance(content, dict) else None
-            if not isinstance(found, str):
+            found = texts_of(content, place=place) if isinstance(content, dict) else []
+            if not found:
                 raise ValueError('a JSON caption is an object with "text" or "caption"')
-            return found.strip()
+            return found
 
     def name(self, index: int) -> str:
         return f"{self._shards[self._shard(index)]}/{self._names[index]}".encode("utf-8", "backslashreplace").decode()
@@ -117,6 +124,9 @@ class ShardImages(ImageSource):
     def read(self, index: int) -> bytes:
         with naming(self.name(index)):
             return self._bytes(index, Part(*self._images[index]))
+
+    def stamp(self, index: int) -> Stamp:
+        return Stamp(int(self._images[index, 1]), self._times[self._shard(index)])
 
     def _shard(self, index: int) -> int:
         assert self.spans is not None
@@ -146,55 +156,9 @@ class ShardImages(ImageSource):
         self.__dict__.update(state, _opened={}, _lock=threading.Lock())
 
 
-def _samples(shard: Path) -> list[_Sample]:
-    """The samples of one shard that have an image, in the order of the shard."""
-    keys: dict[str, dict[str, tuple[str, Part]]] = {}  # key -> extension -> (member, place)
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # the list would keep every header
-                key, extension = _split(member.name)
-                if not member.isreg() or not key or not extension:
-                    continue
-                if extension in keys.setdefault(key, {}):
-                    raise DataError(f"{shard} holds two members {member.name}")
-                keys[key][extension] = member.name, Part(member.offset_data, member.size)
-                if extension == _CLASS:
-                    labels[key] = _label(archive, member, shard)
-    except tarfile.ReadError as error:
-        raise DataError(f"cannot read {shard}: {error}", hint="Shards are plain tar files, not compressed.") from error
-    made = (_sample(shard, parts, labels.get(key)) for key, parts in keys.items())
-    return [sample for sample in made if sample is not None]
-
-
-def _sample(shard: Path, parts: dict[str, tuple[str, Part]], label: int | None) -> _Sample | None:
-    images = [extension for extension in parts if f".{extension}" in SUFFIXES]
-    if not images:
-        return None
-    if len(images) > 1:
-        names = " and ".join(parts[extension][0] for extension in images)
-        raise DataError(f"{shard} holds two images of one key: {names}")
-    captions = [extension for extension in _CAPTIONS if extension in parts]
-    name, image = parts[images[0]]
-    caption = parts[captions[0]][1] if captions else Part(-1, -1)
-    return _Sample(name, (*image, *caption, int(captions[:1] == ["json"]), -1 if label is None else label))
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Split ``a/b.c.jpg`` into the key ``a/b`` and the extension ``c.jpg``, in lower case."""
-    folder, _, file = name.removeprefix("./").rpartition("/")
-    stem, _, extension = file.partition(".")
-    return (f"{folder}/{stem}" if folder else stem) if stem else "", extension.lower()
-
-
-def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> int:
-    file = archive.extractfile(member)
-    text = file.read(32) if file else b""
-    try:
-        label = int(text)
-    except ValueError:
-        label = -1
-    if label < 0:
-        raise DataError(f"{shard}/{member.name} is {text[:16]!r}, not the number of a class")
-    return label
+def _folders(names: list[str], labels: np.ndarray) -> dict[str, int]:
+    """Folder in the members' names -> its class, where folders and classes belong together one to one; else none."""
+    folders = (name.rpartition("/")[0].rpartition("/")[2] for name in names)
+    pairs = set(zip(folders, labels.tolist(), strict=True))
+    found = dict(pairs)
+    return found if len(pairs) == len(found) == len(set(found.values())) and all(found) else {}

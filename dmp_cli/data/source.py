@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+from ..errors import DataError
+from .kinds import RULES
+
+
+class Stamp(NamedTuple):
+    """What is known of an image file without reading it; another stamp may mean another content."""
+
+    size: int  # bytes
+    time: int  # when the file that holds it was changed, in ns; 0: unknown
+    crc: int | None = None  # CRC-32 of the image file; None: only reading tells
 
 
 class ImageSource(ABC):
@@ -15,13 +27,16 @@ class ImageSource(ABC):
 
     ``path``: as the user gave it; ``classes``: names of the classes, empty when there are none; ``labels``: (n,) int64,
     positions in ``classes``, zeros when there are none; ``fingerprint``: SHA-256 over relative names, file sizes and
-    captions, so that it stays the same when the data set is moved.
+    captions, so that it stays the same when the data set is moved; ``rules``: by which it was listed, see ``kinds``;
+    ``passed_over``: how many images of kinds that are not read lie among the others, by suffix.
     """
 
     path: Path
     classes: list[str]
     labels: np.ndarray
     fingerprint: str
+    rules: int = RULES
+    passed_over: dict[str, int]
     # Index of the first image in each of k files that hold several images, and n: (k + 1,) int64. None: single files.
     spans: np.ndarray | None = None
 
@@ -42,9 +57,23 @@ class ImageSource(ABC):
         """The names, as :meth:`name` gives them, of the first images without a caption."""
         return [self.name(int(index)) for index in np.flatnonzero(~self.captioned)[:limit]]
 
-    @abstractmethod
     def caption(self, index: int) -> str:
-        """The caption of image ``index``. Raises DataError, which names the image, when it is missing or unreadable."""
+        """The first caption of image ``index``. Raises as :meth:`captions`."""
+        return self.captions(index)[0]
+
+    @abstractmethod
+    def captions(self, index: int) -> list[str]:
+        """All captions of image ``index``, of which training shows one at a time.
+
+        Raises:
+            DataError: it has none, or it is unreadable; the message names the image.
+        """
+
+    def every_caption(self) -> Iterator[str]:
+        """All captions of all images, in order; those that cannot be read are passed over."""
+        for index in np.flatnonzero(self.captioned):
+            with contextlib.suppress(DataError):
+                yield from self.captions(int(index))
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -53,3 +82,7 @@ class ImageSource(ABC):
     @abstractmethod
     def read(self, index: int) -> bytes:
         """The file of image ``index``, not decoded. Raises DataError, which names it, when it cannot be read."""
+
+    @abstractmethod
+    def stamp(self, index: int) -> Stamp:
+        """What is known of the file of image ``index`` without reading it, as of when the data set was listed."""

@@ -18,6 +18,8 @@ from ..errors import DataError
 
 T = TypeVar("T")
 
+_HANG_UP: int = getattr(signal, "SIGHUP", 0)  # 0 on Windows, which has none
+
 
 def load(
     dataset: Dataset[Any],
@@ -58,11 +60,11 @@ def load(
 
 
 def _check_ended(workers: list[BaseProcess], error: Exception) -> None:
-    """Raise ``error`` again when no worker has ended, and DataError when one was killed other than by a SIGTERM."""
+    """Raise ``error`` again when no worker has ended, and DataError when one was killed by no SIGTERM or SIGHUP."""
     codes = _exit_codes(workers)
     if not codes:
         raise error
-    if not codes <= {0, -signal.SIGTERM}:
+    if not codes <= {0, -signal.SIGTERM, -_HANG_UP}:
         raise DataError(
             "a worker process that reads images was killed",
             hint="The usual cause is too little memory, or shared memory (/dev/shm): use fewer --workers, or 0.",
@@ -80,8 +82,10 @@ def _exit_codes(workers: list[BaseProcess]) -> set[int | None]:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group, but only the parent decides what to do and what to save."""
+    """These signals reach the whole process group, but only the parent decides what to do and what to save."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if _HANG_UP:
+        signal.signal(_HANG_UP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_quietly)
 
 

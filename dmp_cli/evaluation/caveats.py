@@ -55,6 +55,12 @@ def _about_folder(config: EvalConfig, scored: Scored, reference: Statistics) -> 
         yield (
             f"{scored.samples}: KID uses subsets of {size} images, not {config.kid_subset_size}, as there are no more"
         )
+    jpegs = scored.provenance.jpegs
+    if jpegs and reference.provenance.jpegs == 0:
+        yield (
+            f"{scored.samples}: {jpegs:,} images are JPEG files and none of the reference is, so that the losses of "
+            "JPEG count in the score"
+        )
     sizes, wanted = scored.provenance.image_sizes, reference.provenance.image_sizes
     if wanted and not set(sizes) & set(wanted):
         yield f"{scored.samples}: no image has the same size in pixels as any reference image"

@@ -6,24 +6,24 @@ Letters: n images, d features, B images in a batch.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..data import ImageSource, ShardImages, as_floats, center_crop, decode, find_images, to_uint8
+from ..config import MAX_PIXELS
+from ..data import ImageSource, as_floats, center_crop, decode, to_uint8
 from ..errors import DataError, MetricError
 from ..latents import Codec
-from ..sampling import tars_in
 from .distances import fit_gaussian
 from .features import Extractor
+from .samples import find_samples
 from .statistics import Provenance, Statistics
 
 _THREADS = min(8, os.cpu_count() or 1)  # for decoding and resizing while the network runs
@@ -63,9 +63,17 @@ class Preprocessing:
 
 
 def measure(
-    path: Path, extractor: Extractor, *, batch_size: int, changes: Preprocessing | None = None, log: Log = silent
+    path: Path,
+    extractor: Extractor,
+    *,
+    batch_size: int,
+    changes: Preprocessing | None = None,
+    max_pixels: int = MAX_PIXELS,
+    log: Log = silent,
 ) -> Statistics:
     """Compute the statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
+
+    Images of more than ``max_pixels`` cannot be read. ``log`` gets progress, and what Pillow warned of.
 
     Raises:
         DataError: the folder or .zip holds no images.
@@ -73,12 +81,11 @@ def measure(
             the images do not fit the extractor.
     """
     (source, indices), changes = find_samples(path), changes or Preprocessing()
+    images = _Images(source, indices, max_pixels, log)
     try:
-        batches, sizes = zip(
-            *_embed_batches(source, indices, extractor, changes, batch_size=batch_size, log=log), strict=True
-        )
+        batches, sizes, jpegs = zip(*_embed_batches(images, extractor, changes, batch_size=batch_size), strict=True)
     except DataError as error:
-        raise _unreadable(source, indices, error) from error
+        raise _unreadable(images, error) from error
     except MetricError as error:
         raise MetricError(f"{path}: {error.message}", hint=error.hint) from error
     features = np.concatenate(batches)  # (n, d)
@@ -92,42 +99,27 @@ def measure(
         resize=extractor.resize,
         crop=changes.crop,
         codec=changes.codec and changes.codec.record.digest,
+        jpegs=sum(jpegs),
     )
     return Statistics(fit_gaussian(features), features, provenance)
 
 
-def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
-    """Find the images of a folder or .zip, and the indices of those that are samples.
+class _Images(NamedTuple):
+    """Which images of a source are measured, and how they are decoded."""
 
-    The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample.
-
-    Raises:
-        DataError: there are no images.
-        MetricError: there are fewer than two samples, or some are not in their tar yet.
-    """
     source: ImageSource
-    if path.is_dir() and (tars := tars_in(path)):
-        if loose := sum(inner.stem.isdigit() and inner.suffix == ".png" for inner in path.iterdir()):
-            raise MetricError(
-                f"{path}: {loose} images are not in a tar yet",
-                hint="Run the dmp sample command of this folder again until it ends.",
-            )
-        source = ShardImages(path, tars)
-    else:
-        source = find_images(path)
-    grid = f"{source.path}/grid.png" if read_beside(source.path, "samples.json") is not None else None
-    indices = [index for index in range(len(source)) if source.name(index) != grid]
-    if len(indices) < 2:
-        raise MetricError(f"{path}: a score needs at least two images, and there are {len(indices)}")
-    return source, indices
+    indices: list[int]
+    max_pixels: int
+    log: Log
 
-
-def read_beside(path: Path, name: str) -> bytes | None:
-    """Read the file ``name`` at the top of a folder or zip. None: there is no such file."""
-    if path.is_dir():
-        return (path / name).read_bytes() if (path / name).is_file() else None
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(name) if name in archive.namelist() else None
+    def decode(self, index: int) -> tuple[Image.Image, bool]:
+        """The image, and whether its file is a JPEG."""
+        remarks: list[str] = []
+        data, name = self.source.read(index), self.source.name(index)
+        image = decode(data, channels=3, name=name, max_pixels=self.max_pixels, remarks=remarks)
+        for remark in remarks:
+            self.log(f"warning: {remark}")
+        return image, data[:2] == b"\xff\xd8"
 
 
 @dataclass(frozen=True)
@@ -137,35 +129,37 @@ class _Prepared:
     name: str
     size: tuple[int, int]  # width, height in pixels
     array: np.ndarray  # the network's input; before a codec, pixels
+    is_jpeg: bool
 
 
 def _embed_batches(
-    source: ImageSource, indices: list[int], extractor: Extractor, changes: Preprocessing, *, batch_size: int, log: Log
-) -> Iterator[tuple[np.ndarray, set[tuple[int, int]]]]:
-    """Yield the features (B, d) and the image sizes of one batch after the other."""
+    images: _Images, extractor: Extractor, changes: Preprocessing, *, batch_size: int
+) -> Iterator[tuple[np.ndarray, set[tuple[int, int]], int]]:
+    """Yield the features (B, d), the image sizes and the number of JPEG files of one batch after the other."""
 
     def prepare(index: int) -> _Prepared:
-        name = source.name(index)
-        image = changes.cut(decode(source.read(index), channels=3, name=name))
-        pixels = np.asarray(image)
-        return _Prepared(name, image.size, pixels if changes.codec else extractor.prepare(pixels))
+        image, is_jpeg = images.decode(index)
+        pixels = np.asarray(changes.cut(image))
+        array, size = pixels if changes.codec else extractor.prepare(pixels), (pixels.shape[1], pixels.shape[0])
+        return _Prepared(images.source.name(index), size, array, is_jpeg)
 
     batch: list[_Prepared] = []
     first: _Prepared | None = None
-    for done, prepared in enumerate(_map_ahead(prepare, indices, window=2 * batch_size + _THREADS), start=1):
+    count = len(images.indices)
+    for done, prepared in enumerate(_map_ahead(prepare, images.indices, window=2 * batch_size + _THREADS), start=1):
         first = first or prepared
         if extractor.width is None and prepared.size != first.size:
             raise _size_mismatch(extractor, first, prepared)
         batch.append(prepared)
-        if len(batch) == batch_size or done == len(indices):
+        if len(batch) == batch_size or done == count:
             arrays = [one.array for one in batch]
             if changes.codec:
                 decoded = (changes.reconstruct(changes.codec, image, extractor.device) for image in arrays)
                 arrays = [extractor.prepare(image) for image in decoded]
-            yield extractor.embed(arrays), {one.size for one in batch}
+            yield extractor.embed(arrays), {one.size for one in batch}, sum(one.is_jpeg for one in batch)
             batch = []
         if done % _LOG_EVERY == 0:
-            log(f"{source.path}: {done:,} of {len(indices):,} images")
+            images.log(f"{images.source.path}: {done:,} of {count:,} images")
 
 
 def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:
@@ -192,18 +186,19 @@ def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -
                 future.cancel()
 
 
-def _unreadable(source: ImageSource, indices: list[int], error: DataError) -> MetricError:
+def _unreadable(images: _Images, error: DataError) -> MetricError:
     """Build one error that says how many of all images cannot be read."""
 
     def problem(index: int) -> str | None:
         try:
-            decode(source.read(index), channels=3, name=source.name(index))
+            images._replace(log=silent).decode(index)
         except DataError as found:
             return found.message
         return None
 
-    bad = [found for found in _map_ahead(problem, indices, window=4 * _THREADS) if found] or [error.message]
+    bad = [found for found in _map_ahead(problem, images.indices, window=4 * _THREADS) if found] or [error.message]
+    count, first = len(images.indices), "; ".join(bad[:_SHOWN])
     return MetricError(
-        f"{source.path}: {len(bad)} of {len(indices)} images cannot be read; the first: {'; '.join(bad[:_SHOWN])}",
+        f"{images.source.path}: {len(bad)} of {count} images cannot be read; the first: {first}",
         hint="Repair or remove them. They are not skipped, as a score over fewer images does not compare with others.",
     )

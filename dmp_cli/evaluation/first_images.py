@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data import decode
 from ..report import draw_image_grid
-from .extract import find_samples
+from .samples import find_samples
 
 
 def read_first_images(folder: Path, *, count: int) -> list[np.ndarray]:

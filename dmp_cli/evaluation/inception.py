@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import MetricError
-from ..storage import sha256_of
+from ..storage import cache_folder, sha256_of
 
 INCEPTION_NAME = "inception-2015-12-05.pt"
 INCEPTION_BYTES = 95_607_719
@@ -44,21 +44,23 @@ def _locate_inception(path: Path | None) -> tuple[Path, str]:
         return Path(path), "--inception-weights"
     if named := os.environ.get("DMP_INCEPTION"):
         return Path(named), "$DMP_INCEPTION"
-    return _inception_cache(), "the user cache; neither --inception-weights nor $DMP_INCEPTION is given"
-
-
-def _inception_cache() -> Path:
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("dmp")) / INCEPTION_NAME
+    place = cache_folder()
+    if place is None:
+        raise MetricError(
+            "no Inception weights: neither --inception-weights nor $DMP_INCEPTION is given, and this user has no home "
+            "folder",
+            hint=_download_hint(),
+        )
+    return place / INCEPTION_NAME, "the user cache; neither --inception-weights nor $DMP_INCEPTION is given"
 
 
 def _download_hint() -> str:
     from cleanfid.downloads_helper import inception_url
 
+    place = cache_folder()
     return (
         f"Download {inception_url} ({INCEPTION_BYTES:,} bytes, SHA-256 {INCEPTION_DIGEST}) and give the file with "
-        f"--inception-weights or in $DMP_INCEPTION, or put it at {_inception_cache()}."
+        "--inception-weights or in $DMP_INCEPTION" + (f", or put it at {place / INCEPTION_NAME}." if place else ".")
     )
 
 

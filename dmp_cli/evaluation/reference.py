@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import EvalConfig
+from ..data import find_images
 from ..errors import MetricError
 from ..sampling import read_record
+from .array_images import holds_images
 from .extract import Log, Preprocessing, measure
 from .features import Extractor
 from .metrics import needs_features
@@ -22,14 +24,15 @@ def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statis
             images and the reference is a file.
     """
     path = config.reference
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and not holds_images(path):
         _refuse_options(config)
         reference = load_statistics(path)
         _check_network(reference, extractor, path)
     else:
         log(f"{path}: measuring the reference")
         changes = _load_preprocessing(config, extractor)
-        reference = measure(path, extractor, batch_size=config.batch_size, changes=changes, log=log)
+        how = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
+        reference = measure(path, extractor, changes=changes, log=log, **how)
         if config.save_stats is not None:
             save_statistics(config.save_stats, reference)
     for metric in config.metrics:
@@ -39,6 +42,15 @@ def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statis
                 hint="Score fid alone, or give the images instead of this file.",
             )
     return reference
+
+
+def check_there(path: Path) -> None:
+    """Raise MetricError or DataError if there is no reference at ``path``, before networks are looked for."""
+    if path.suffix == ".npz":
+        if not path.exists():
+            raise MetricError(f"{path} does not exist", hint="Give images, or statistics that --save-stats wrote.")
+    elif not path.exists():
+        find_images(path)  # says what is wrong, or finds the shards of a pattern
 
 
 def check_width(reference: Statistics, width: int, *, path: Path, of: str) -> None:

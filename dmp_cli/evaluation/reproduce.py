@@ -35,8 +35,9 @@ def _sample_words(record: SampleRecord, *, count: int, folder: Path) -> Iterator
     yield from ("dmp", "sample")
     if not given:  # earlier versions recorded only the backbone
         given = {"backbone": record.origin.get("backbone")}
-    for name, value in given.items():
-        yield from (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
+    for name, values in given.items():
+        for value in values if isinstance(values, list) else [values]:
+            yield from (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
     if record.is_bare and "patch" in given:
         yield "--no-patch"
     yield from ("-n", str(count))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ..config import Frozen
+from ..config import Growing
 from ..errors import MetricError
 from ..storage import write_bytes
 from .distances import Gaussian
@@ -22,8 +22,10 @@ from .distances import Gaussian
 _KEYS = ("mu", "sigma", "features", "provenance", "digest")
 
 
-class Provenance(Frozen):
+class Provenance(Growing):
     """Where statistics come from. A field that is None or empty is unknown, as in files of other tools."""
+
+    later = frozenset({"jpegs"})
 
     features: str | None = None  # name of the extractor
     digest: str | None = None  # SHA-256 of its weights
@@ -34,6 +36,7 @@ class Provenance(Frozen):
     resize: str | None = None  # how the extractor resizes them to the size of its network
     crop: int | None = None  # side in pixels of the central squares; None: no crop
     codec: str | None = None  # SHA-256 of the VAE they went through; None: no VAE
+    jpegs: int | None = None  # how many of the files are JPEGs
 
 
 @dataclass(frozen=True)

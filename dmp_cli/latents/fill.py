@@ -1,7 +1,4 @@
-"""Filling a latent store: every image is decoded, cropped and encoded once, by any number of processes.
-
-b images in a chunk, F flips, K values for each position of the (H, W) latent grid; see ``store``.
-"""
+"""Filling a latent store: any number of processes decode, crop and encode every image once; see ``store``."""
 
 from __future__ import annotations
 
@@ -9,9 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +14,16 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..backbones import Backbone
-from ..config import build
-from ..data import CROP, ImageSource, LiveReader, as_floats, check_bad, fits_in_memory
-from ..errors import ConfigError, DataError, DMPError
+from ..config import MAX_PIXELS, build
+from ..data import CROP, ImageSource, LiveReader, check_bad, fits_in_memory
+from ..errors import ConfigError, DMPError
 from ..storage import home_folder
 from .codec import Codec, image_size
+from .encoding import Encoder, try_read
+from .renewal import renew_changed
 from .store import LatentStore, StoreRecord, rows_per_file
 
-_CHUNK = 8  # images that are encoded together; always the same ones, so that the bytes do not depend on the process
 _WAIT = 0.2  # seconds between two checks of the files that other processes are making
-_READERS = 4  # threads that decode image files
 
 
 def pays_off(images: ImageSource, codec: Codec, backbone: Backbone) -> bool:
@@ -85,22 +80,28 @@ def encode_missing(
     codec: Codec,
     device: torch.device,
     max_bad: int,
+    max_pixels: int = MAX_PIXELS,
     stop: Callable[[], None] = lambda: None,
+    warn: Callable[[str], None] = lambda remark: None,
 ) -> Iterator[int]:
-    """Make the missing files of the store. Yields the number of images done after each chunk of this process.
+    """Make the missing files of the store, and encode changed images again.
+
+    Yields the number of images done after each chunk of this process.
 
     Any number of processes may fill one store at once: each file is made by one of them, and another process takes over
     the file of a killed one. The iteration ends when the store is complete. ``stop`` is called between two chunks; it
-    may raise an error to end the work.
+    may raise an error to end the work. ``warn`` gets what Pillow warned of, once for each image.
 
     Raises:
         DMPError: the disk has no room for the store.
         DataError: more than ``max_bad`` images are unreadable.
     """
     size, channels = store.record.image_size, store.record.channels
-    reader = LiveReader(images, image_size=size, channels=channels, keeps=False)
+    reader = LiveReader(images, image_size=size, channels=channels, keeps=False, sums=True, max_pixels=max_pixels)
+    encoder = Encoder(reader, images, codec, device)
     _drop_repaired(store, reader)
     check_room(store)
+    renew_changed(store, encoder, stop=stop, warn=warn)
     while missing := store.missing():
         idle = True
         for number in missing:
@@ -110,7 +111,9 @@ def encode_missing(
                     idle = False
                     if not store.is_there(number):
                         done = store.held()
-                        for count in _make(store, number, reader=reader, codec=codec, device=device, stop=stop):
+                        for count in encoder.make(store, number, stop=stop):
+                            for remark in reader.take_remarks():
+                                warn(remark)
                             yield done + count
             except Timeout:
                 continue  # another process is making it
@@ -122,16 +125,8 @@ def encode_missing(
 def _drop_repaired(store: LatentStore, reader: LiveReader) -> None:
     """Remove files with an image that was unreadable when they were made and is readable now; they are made again."""
     for number in set(range(store.record.num_files)) - set(store.missing()):
-        if any(isinstance(_try_read(reader, index), np.ndarray) for index in store.problems_of(number)):
+        if any(isinstance(try_read(reader, index), np.ndarray) for index in store.problems_of(number)):
             store.drop(number)
-
-
-def _try_read(reader: LiveReader, index: int) -> np.ndarray | str:
-    """The pixels (C, H, W) of an image, or a message that says why it cannot be read."""
-    try:
-        return reader.read(index, mirrored=False)
-    except DataError as error:
-        return error.message
 
 
 def check_room(store: LatentStore) -> None:
@@ -144,43 +139,3 @@ def check_room(store: LatentStore) -> None:
             f"the latent store in {store.path} needs {needed / 1e9:.2f} GB more, and the disk has {free / 1e9:.2f} GB",
             hint="Give a folder on a larger disk with --store-dir, or encode live with --no-latent-store.",
         )
-
-
-def _make(
-    store: LatentStore, number: int, *, reader: LiveReader, codec: Codec, device: torch.device, stop: Callable[[], None]
-) -> Iterator[int]:
-    span = store.record.span(number)
-    rows = np.zeros((len(span), *store.record.shape), store.record.dtype)
-    problems: dict[int, str] = {}
-    for part, pixels in _decoded(reader, span):
-        stop()
-        good = [index for index, found in zip(part, pixels, strict=True) if isinstance(found, np.ndarray)]
-        problems |= {i: found for i, found in zip(part, pixels, strict=True) if isinstance(found, str)}
-        if good:
-            stacked = np.stack([found for found in pixels if isinstance(found, np.ndarray)])  # (b, C, H, W)
-            rows[[index - span.start for index in good]] = _measure(stacked, store.record, codec, device)
-        yield part[-1] + 1 - span.start
-    store.write(number, rows, problems)
-
-
-def _measure(pixels: np.ndarray, record: StoreRecord, codec: Codec, device: torch.device) -> np.ndarray:
-    """What the store keeps of uint8 pixels (b, C, H, W): (b, F, K, H, W), the images and their mirror images."""
-    if record.codec == "pixel":
-        return pixels[:, None]
-    images = as_floats(torch.from_numpy(pixels).to(device))
-    views = [images, images.flip(-1)][: record.shape[0]]
-    return torch.stack([codec.measure(view) for view in views], dim=1).cpu().numpy()
-
-
-def _decoded(reader: LiveReader, span: range) -> Iterator[tuple[Sequence[int], list[np.ndarray | str]]]:
-    """Chunks of consecutive images, decoded ahead in threads: their indices, and for each pixels or a message."""
-    chunks = [span[start : start + _CHUNK] for start in range(0, len(span), _CHUNK)]
-    with ThreadPoolExecutor(_READERS) as readers:
-        ahead: deque[tuple[range, list[Future[np.ndarray | str]]]] = deque()
-        for chunk in chunks:
-            ahead.append((chunk, [readers.submit(_try_read, reader, index) for index in chunk]))
-            if len(ahead) > 2:
-                part, pixels = ahead.popleft()
-                yield part, [found.result() for found in pixels]
-        for part, pixels in ahead:
-            yield part, [found.result() for found in pixels]

@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
 
 from ..config import Frozen, build
 from ..data import Damaged
 from ..errors import ConfigError, DataError
 from ..storage import PARTIAL, make_folder, safetensors_bytes, write_bytes, write_json
+from .store_file import HEADER, SUM, OpenFile, sums_of
 
 _MANIFEST = "manifest.json"
 _FILE_BYTES = 64 << 20  # about the size of a file, and the work that a process loses when it is killed
 _FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; images that a file should hold at least
-_HEADER, _SUM = "dmp.latents", "dmp.crc32"
 _LOCKS = ".locks"
 
 
@@ -77,7 +76,7 @@ class LatentStore:
 
     def __init__(self, path: Path, record: StoreRecord) -> None:
         self.path, self.record = Path(path), record
-        self._open: dict[int, _OpenFile] = {}
+        self._open: dict[int, OpenFile] = {}
 
     def check(self) -> None:
         """Check that the folder is this store or may become it. Nothing is written.
@@ -103,6 +102,8 @@ class LatentStore:
             DMPError: the folder cannot be written.
         """
         self.check()
+        if (self.path / _MANIFEST).exists() and not self.missing():
+            return  # nothing is left to write: the disk may be read-only
         make_folder(self.locks)
         with FileLock(self.locks / "manifest"):
             if not (self.path / _MANIFEST).exists():
@@ -133,7 +134,7 @@ class LatentStore:
         if not path.exists():
             return False
         try:
-            _OpenFile(path, self.record, number)
+            OpenFile(path, self.record, number)
         except Damaged:
             return False
         return True
@@ -142,11 +143,12 @@ class LatentStore:
         """Write file ``number``: ``rows`` (k, F, K, H, W), and for each unreadable image, by index, a message."""
         from torch import from_numpy
 
-        sums = np.array([[zlib.crc32(flip.data) for flip in row] for row in rows], np.int64)  # (k, F)
+        sums = sums_of(rows)
         header = json.dumps({"key": self.record.key, "number": number, "problems": problems})
-        metadata = {_HEADER: header, _SUM: str(zlib.crc32(header.encode()))}
+        metadata = {HEADER: header, SUM: str(zlib.crc32(header.encode()))}
         data = safetensors_bytes({"rows": from_numpy(rows), "crc32": from_numpy(sums)}, metadata)
         write_bytes(self.file(number), data)
+        self._open.pop(number, None)
 
     def problems(self) -> dict[int, str]:
         """A message for each image, by index, that could not be read when the store was made."""
@@ -158,6 +160,14 @@ class LatentStore:
     def problems_of(self, number: int) -> dict[int, str]:
         """Like :meth:`problems`, for the images of file ``number``, which must exist."""
         return self._opened(number).problems
+
+    def content(self, number: int) -> tuple[np.ndarray, dict[int, str]]:
+        """All rows (k, F, K, H, W) of file ``number``, which must exist, and its problems. Raises Damaged."""
+        file = self._opened(number)
+        rows = np.array(file.rows[:])
+        if not np.array_equal(sums_of(rows), file.sums):
+            raise Damaged(f"{self.file(number)} is damaged: images in it were changed after it was written")
+        return rows, dict(file.problems)
 
     def drop(self, number: int) -> None:
         """Remove file ``number``, so that it is made again."""
@@ -183,38 +193,17 @@ class LatentStore:
             raise Damaged(f"{self.file(number)} is damaged: image {index} in it was changed after it was written")
         return np.ascontiguousarray(values[..., ::-1]) if mirrored and flips == 1 else values
 
-    def _opened(self, number: int) -> _OpenFile:
+    def take_remarks(self) -> list[str]:
+        """Nothing: remarks on an image are made when it is encoded."""
+        return []
+
+    def _opened(self, number: int) -> OpenFile:
         if number not in self._open:
-            self._open[number] = _OpenFile(self.file(number), self.record, number)
+            self._open[number] = OpenFile(self.file(number), self.record, number)
         return self._open[number]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
-
-
-class _OpenFile:
-    """One memory-mapped file of a store, whose size, header and shapes have been checked."""
-
-    def __init__(self, path: Path, record: StoreRecord, number: int) -> None:
-        try:
-            file = safe_open(str(path), framework="np")
-            metadata = file.metadata() or {}
-            header = json.loads(metadata[_HEADER])
-            if zlib.crc32(metadata[_HEADER].encode()) != int(metadata[_SUM]):
-                raise ValueError("its header was changed after it was written")
-            self._rows, self._sums = file.get_slice("rows"), file.get_tensor("crc32")
-            shape, dtype = tuple(self._rows.get_shape()), self._rows.get_dtype()
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise Damaged(f"{path} is damaged: {error}") from error
-        expected = (len(record.span(number)), *record.shape)
-        known = {"uint8": "U8", "float32": "F32"}[record.dtype]
-        if (header.get("key"), header.get("number"), shape, dtype) != (record.key, number, expected, known):
-            raise Damaged(f"{path} belongs to another store")
-        self.problems = {int(index): str(message) for index, message in header["problems"].items()}
-
-    def row(self, row: int, flip: int) -> tuple[np.ndarray, int]:
-        """One image (K, H, W), and the checksum it had when it was written."""
-        return np.ascontiguousarray(self._rows[row : row + 1, flip : flip + 1][0, 0]), int(self._sums[row, flip])
 
 
 def _belongs(name: str) -> bool:

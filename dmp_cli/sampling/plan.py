@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..backbones import Backbone
 from ..config import PlanLine, Prompt, SampleConfig, build
 from ..errors import ConfigError
+from ..storage import read_text
 
 
 class Item(NamedTuple):
@@ -26,6 +27,7 @@ class Item(NamedTuple):
     label: int | None  # class; None for a backbone without classes
     prompt: str | None  # None for a backbone that reads no text
     guidance: float
+    negative: str | None = None  # what guidance leads away from; None: from the null condition
 
 
 class Plan:
@@ -51,7 +53,7 @@ class Plan:
         line, config = self.lines[index], self.config
         seed = config.seed if line.seed is None else line.seed
         guidance = config.guidance if line.guidance is None else line.guidance
-        return Item(seed, self._places[index], line.label, line.prompt, guidance)
+        return Item(seed, self._places[index], line.label, line.prompt, guidance, line.negative)
 
     def _of_config(self, index: int) -> Item:
         config = self.config
@@ -61,8 +63,8 @@ class Plan:
         prompt: Prompt = config.prompts[index % len(config.prompts)]
         guidance = config.guidance if prompt.guidance is None else prompt.guidance
         if prompt.seed is None:
-            return Item(config.seed, index, label, prompt.text, guidance)
-        return Item(prompt.seed, index // len(config.prompts), label, prompt.text, guidance)
+            return Item(config.seed, index, label, prompt.text, guidance, prompt.negative)
+        return Item(prompt.seed, index // len(config.prompts), label, prompt.text, guidance, prompt.negative)
 
     def check(self, backbone: Backbone) -> None:
         """Check that a plan file suits ``backbone`` and has enough lines.
@@ -79,6 +81,8 @@ class Plan:
             place = f"line {number} of the plan"
             if (line.prompt is not None) != takes_text:
                 raise ConfigError(f"{place}: this backbone {'reads text' if takes_text else 'reads no text'}")
+            if line.negative is not None and (not takes_text or self._of_line(number - 1).guidance == 1):
+                raise ConfigError(f"{place}: a negative prompt needs text and a guidance other than 1")
             if (line.label is not None) != (num_classes > 0) or (line.label is not None and line.label >= num_classes):
                 raise ConfigError(f"{place}: class {line.label}; this backbone knows {_classes(num_classes)}")
             if not backbone.has_null and line.guidance not in (None, 1):
@@ -98,10 +102,7 @@ def read_plan(path: Path) -> tuple[PlanLine, ...]:
     Raises:
         ConfigError: the file cannot be read, or a line is no such object; the message names the line.
     """
-    try:
-        rows = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read --plan {path}: {error}") from error
+    rows = read_text(Path(path), name=f"--plan {path}").split("\n")
     lines = tuple(_parse(row, place=f"{path}, line {number}") for number, row in enumerate(rows, 1) if row.strip())
     if not lines:
         raise ConfigError(f"--plan {path} is empty")
@@ -136,6 +137,7 @@ def _places(lines: tuple[PlanLine, ...]) -> list[int]:
 
 def _to_json(index: int, item: Item) -> dict[str, Any]:
     fields = {"index": index, "seed": item.seed, "place": item.place, "class": item.label, "prompt": item.prompt}
+    fields["negative"] = item.negative
     return {**{key: value for key, value in fields.items() if value is not None}, "guidance": item.guidance}
 
 

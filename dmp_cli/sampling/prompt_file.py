@@ -1,7 +1,7 @@
 """The file given to ``--prompts``: one prompt per line, with options at its end as kohya's trainers write them.
 
-``a red fox --d 42 --l 7.5`` has the seed 42 and the guidance 7.5. Empty lines and lines that start with ``#`` are
-passed over.
+``a red fox --d 42 --l 7.5 --n blurry`` has the seed 42, the guidance 7.5 and the negative prompt "blurry", which
+guidance leads away from. Empty lines and lines that start with ``#`` are passed over.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pydantic import ValidationError
 
 from ..config import Prompt
 from ..errors import ConfigError
+from ..storage import read_text
 
-_FIELDS = {"d": "seed", "l": "guidance"}
+_FIELDS = {"d": "seed", "l": "guidance", "n": "negative"}
 # Other options that kohya's files may have, and what to do instead.
 _REFUSED = {
     "w": "Give --image-size instead.",
     "h": "Give --image-size instead.",
     "s": "Give --steps instead.",
-    "n": "Negative prompts are not supported.",
 }
 _OPTION = re.compile(r"\s--(?=[a-zA-Z])")
 
@@ -32,12 +32,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     Raises:
         ConfigError: the file cannot be read or holds no prompt, or an option is unknown or out of range.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read --prompts {path}: {reason}") from error
+    lines = read_text(Path(path), name=f"--prompts {path}").split("\n")
     rows = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     found = tuple(_parse(line, place=f"{path}, line {number}") for number, line in rows if line and line[0] != "#")
     if not found:
@@ -53,11 +48,11 @@ def _parse(line: str, *, place: str) -> Prompt:
         if key in _REFUSED:
             raise ConfigError(f"{place}: --{key} cannot be set for one prompt", hint=_REFUSED[key])
         if key not in _FIELDS:
-            known = "--d SEED and --l GUIDANCE"
+            known = "--d SEED, --l GUIDANCE and --n NEGATIVE"
             raise ConfigError(f"{place}: --{key} is unknown", hint=f"A line may end with {known}.")
         if _FIELDS[key] in fields:
             raise ConfigError(f"{place}: --{key} is given twice")
-        fields[_FIELDS[key]] = value.strip()
+        fields[_FIELDS[key]] = value.strip() or (None if key == "n" else "")
     if not fields["text"]:
         raise ConfigError(f"{place} has options but no text")
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from dmp_cli.data.batches import Batch, LiveReader, read_batches
+from dmp_cli.data.batches import Batch, read_batches
+from dmp_cli.data.readers import LiveReader
 from dmp_cli.data.source import ImageSource
 
 from .image_files import SIZE, picture

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from dmp_cli.data.batches import LiveReader, read_batches
+from dmp_cli.data.batches import read_batches
 from dmp_cli.data.folder import find_images
+from dmp_cli.data.readers import LiveReader
 from dmp_cli.data.source import ImageSource
 from dmp_cli.errors import DataError
 from tests.builders import write_images
@@ -93,7 +94,7 @@ def test_captions_are_in_the_fingerprint(folder: Path) -> None:
         (lines({"file_name": "0000.png", "text": "a"}) + "oops\n", "metadata.jsonl, line 2 is not valid JSON"),
         (lines({"file_name": "no.png", "text": "a"}), "line 1: there is no image no.png"),
         (lines(*[{"file_name": "0000.png", "text": "a"}] * 2), "line 2: 0000.png has a caption already"),
-        (lines({"file_name": "0000.png", "text": 3}), "line 1 lacks file_name or text"),
+        (lines({"file_name": "0000.png", "text": 3}), "line 1: text is a number, 3, not text"),
         ("[1]\n", "line 1 lacks file_name or text"),
     ],
 )

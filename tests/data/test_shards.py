@@ -17,8 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dmp_cli.data.batches import LiveReader, read_batches
+from dmp_cli.data.batches import read_batches
 from dmp_cli.data.folder import find_images
+from dmp_cli.data.readers import LiveReader
 from dmp_cli.data.shard_paths import find_shards
 from dmp_cli.data.shards import ShardImages
 from dmp_cli.errors import DataError
@@ -122,7 +123,7 @@ def test_captions_that_cannot_be_read(tmp_path: Path) -> None:
     members = {"a.png": b"x", "a.txt": b"K\xe4se", "b.png": b"x", "b.json": b'["text"]', "c.png": b"x", "c.json": b"{"}
     source = find_images(write_tar(tmp_path / "s.tar", members))
     for index in range(3):
-        with pytest.raises(DataError, match=f"cannot read the caption of .*{'abc'[index]}.png"):
+        with pytest.raises(DataError, match=f"the caption of .*{'abc'[index]}.png"):
             source.caption(index)
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
-from dmp_cli.data.batches import LiveReader, read_batches
+from dmp_cli.data.batches import read_batches
 from dmp_cli.data.folder import FolderImages, find_images
+from dmp_cli.data.readers import LiveReader
 from dmp_cli.errors import DataError
 
 from .batch_runs import assert_same, make, run
@@ -54,7 +55,7 @@ def test_a_killed_worker_is_an_error_with_a_hint(tmp_path):
 
 
 # A SIGTERM to the whole group ends the workers, not the parent, which goes on alone; Ctrl-C is left to the parent.
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_to_the_group_leave_the_parent_able_to_go_on(tmp_path, number):
     source = find_images(make(tmp_path, 30))
     straight = run(source, stop=9)

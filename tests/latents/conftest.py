@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dmp_cli.backbones.base import Backbone
-from dmp_cli.latents import fill as encoding
+from dmp_cli.latents import encoding
 from tests.builders import write_images
 
 from .autoencoders import kl_vae, tiny_vae

@@ -30,7 +30,7 @@ def test_a_store_pays_off_where_it_saves_work(data: Path, monkeypatch: pytest.Mo
     images = find_images(data)
     assert pays_off(images, vae_codec(), latent_dit())
     assert not pays_off(images, PixelCodec(3), tiny_dit(input_size=16))
-    monkeypatch.setattr("dmp_cli.data.batches.KEPT_BYTES", COUNT * 3 * 16 * 16 - 1)
+    monkeypatch.setattr("dmp_cli.data.readers.KEPT_BYTES", COUNT * 3 * 16 * 16 - 1)
     assert pays_off(images, PixelCodec(3), tiny_dit(input_size=16))
 
 

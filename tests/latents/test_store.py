@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dmp_cli.data.batches import LiveReader, as_floats
+from dmp_cli.data.batches import as_floats
 from dmp_cli.data.folder import find_images
+from dmp_cli.data.readers import LiveReader
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.latents.store import rows_per_file
@@ -23,7 +24,8 @@ def test_a_store_holds_what_the_codec_gives_for_each_image_and_its_mirror_image(
     store, codec = store_of(data, tmp_path / "store"), vae_codec()
     done = make(store, data, codec=codec)
     assert done == [2, 4, 6, 8, 10, 11]
-    assert set(contents(store.path)) == {"manifest.json", *(f"0000{k}.safetensors" for k in range(3))}
+    names = [f"0000{k}{sources}.safetensors" for k in range(3) for sources in ("", ".sources")]
+    assert set(contents(store.path)) == {"manifest.json", *names}
     reader = LiveReader(find_images(data), image_size=16, channels=3)
     for index in range(COUNT):
         for mirrored in (False, True):

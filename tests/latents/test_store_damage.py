@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmp_cli.data.batches import Damaged
+from dmp_cli.data.readers import Damaged
 from tests.builders import write_images
 
 from .stores import COUNT, contents, make, store_of

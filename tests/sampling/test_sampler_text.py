@@ -13,7 +13,7 @@ from dmp_cli.backbones import load_backbone
 from dmp_cli.config import Prompt, SampleConfig, ScheduleConfig
 from dmp_cli.diffusion.loss import denoising_loss
 from dmp_cli.diffusion.schedule import Schedule, noise_betas
-from dmp_cli.latents.codec import load_codec
+from dmp_cli.latents.loading import load_codec
 from dmp_cli.runtime import randomness
 from dmp_cli.sampling.sampler import denoise, resolve, sample
 from tests.backbones.pipelines import write_stock_pipeline

@@ -1,0 +1,94 @@
+"""Images in one array of an .npz, as ``dmp sample --npz`` and ADM's evaluation write them: ``arr_0``, uint8.
+
+N images of H x W pixels with C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..data import ImageSource, Stamp
+from ..errors import DataError, MetricError
+
+_ENTRY = "arr_0.npy"
+_HEADER = 30  # bytes of an entry's own header in a zip, before its name
+
+
+class ArrayImages(ImageSource):
+    """The images of ``arr_0`` (N, H, W, C), in their order. They are read where they lie, one at a time.
+
+    Raises:
+        DataError: the file is missing or damaged.
+        MetricError: it holds no array of images.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.passed_over, self.classes = Path(path), {}, []
+        if not self.path.is_file():
+            raise DataError(f"{path} does not exist")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                entry = archive.getinfo(_ENTRY) if _ENTRY in archive.namelist() else None
+            self._pixels = None if entry is None else _map(self.path, entry)
+        except Exception as error:  # numpy and zipfile raise a different type for every way a file can be broken
+            raise DataError(f"cannot read {path}: {error}") from error
+        if entry is None or self._pixels is None:
+            raise MetricError(f"{path} holds no images (arr_0)", hint="Give a file that dmp sample --npz wrote.")
+        shape = self._pixels.shape
+        if self._pixels.dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)):
+            raise MetricError(f"{path} holds {self._pixels.dtype} {shape}, not uint8 images (N, height, width, 3)")
+        self.labels = np.zeros(len(self._pixels), np.int64)
+        self.fingerprint = hashlib.sha256(f"{_ENTRY} {shape} {entry.CRC}".encode()).hexdigest()
+
+    @property
+    def captioned(self) -> np.ndarray:
+        return np.zeros(len(self), bool)
+
+    def captions(self, index: int) -> list[str]:
+        raise DataError(f"{self.name(index)} has no caption")
+
+    def name(self, index: int) -> str:
+        return f"{self.path}, image {index}"
+
+    def read(self, index: int) -> bytes:
+        """Image ``index`` as a file of portable pixels (PPM or PGM)."""
+        assert self._pixels is not None
+        pixels = np.asarray(self._pixels[index])
+        kind = b"P6" if pixels.shape[2:] == (3,) else b"P5"
+        return b"%s\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
+
+    def stamp(self, index: int) -> Stamp:
+        return Stamp(len(self.read(index)), self.path.stat().st_mtime_ns)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether an .npz holds images and no statistics of them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return _ENTRY in names and not {"mu.npy", "provenance.npy"} & names
+
+
+def _map(path: Path, entry: zipfile.ZipInfo) -> np.ndarray:
+    """The array, mapped where the zip stores it as it is; else in memory."""
+    if entry.compress_type != zipfile.ZIP_STORED:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["arr_0"]
+    with open(path, "rb") as file:
+        file.seek(entry.header_offset)
+        name, extra = struct.unpack("<HH", file.read(_HEADER)[26:])
+        file.seek(entry.header_offset + _HEADER + name + extra)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(file)
+        place = file.tell()
+    if dtype.hasobject:
+        raise ValueError("arr_0 holds objects")
+    return np.memmap(path, dtype, "r", place, shape, "F" if by_columns else "C")

@@ -1,0 +1,57 @@
+"""Where the images that are scored are: a folder with or without tars, a zip, or one array in an .npz."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from ..data import ImageSource, ShardImages, describe_kinds, find_images, hint_for_kinds
+from ..errors import MetricError
+from ..sampling import tars_in
+from .array_images import ArrayImages
+
+
+def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
+    """Find the images of a folder, .zip or .npz, and the indices of those that are samples.
+
+    The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample.
+
+    Raises:
+        DataError: there are no images.
+        MetricError: there are fewer than two samples, some are not in their tar yet, or some are of a kind that is not
+            read.
+    """
+    source: ImageSource
+    if path.is_dir() and (tars := tars_in(path)):
+        if loose := sum(inner.stem.isdigit() and inner.suffix == ".png" for inner in path.iterdir()):
+            raise MetricError(
+                f"{path}: {loose} images are not in a tar yet",
+                hint="Run the dmp sample command of this folder again until it ends.",
+            )
+        source = ShardImages(path, tars)
+    elif path.suffix == ".npz":
+        source = ArrayImages(path)
+    else:
+        source = find_images(path)
+    if source.passed_over:
+        raise MetricError(
+            f"{path}: {describe_kinds(source.passed_over)}; a score over fewer images does not compare with others",
+            hint=hint_for_kinds(source.passed_over),
+        )
+    grid = None
+    if read_beside(source.path, "samples.json") is not None:
+        grid = f"{source.path}/grid.png".encode("utf-8", "backslashreplace").decode()  # as the source names it
+    indices = [index for index in range(len(source)) if source.name(index) != grid]
+    if len(indices) < 2:
+        raise MetricError(f"{path}: a score needs at least two images, and there are {len(indices)}")
+    return source, indices
+
+
+def read_beside(path: Path, name: str) -> bytes | None:
+    """Read the file ``name`` at the top of a folder or zip, or beside ``samples.npz``. None: there is no such file."""
+    if path.name == "samples.npz":
+        path = path.parent
+    if path.is_dir():
+        return (path / name).read_bytes() if (path / name).is_file() else None
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name) if name in archive.namelist() else None
