@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,9 @@ def load_backbone_alone(network: NetworkOptions, device: torch.device | str) -> 
         num_heads=network.num_heads,
         trained_with=network.trained_with,
         schedule=network.schedule,
+        objective=network.objective,
+        image_size=network.image_size,
+        text=network.text,
         download=network.download,
         device=device,
     )
@@ -77,8 +81,9 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
         in_channels=3 if pixels and not sizes_file else None,
     )
     backbone.initialise(seed=seed)
-    if network.schedule:
-        backbone.schedule = build(ScheduleConfig, kind=network.schedule)
+    told = {"kind": network.schedule, "prediction": network.objective}
+    if any(told.values()):
+        backbone.schedule = build(ScheduleConfig, **{key: value for key, value in told.items() if value})
     return _with_codec(backbone.to(device), network)
 
 
@@ -116,6 +121,29 @@ def load_patched(
     return Loaded(backbone, loaded.codec, patched, patch.record)
 
 
+def add_patches(loaded: Loaded, further: Sequence[tuple[Path, float]], *, force: bool = False) -> None:
+    """Attach more patches beside the one in ``loaded``: files and strengths. Their mixtures add up.
+
+    Raises:
+        PatchError: a damaged patch, or one that does not fit the backbone.
+        ConfigError: a patch that was trained in another space than the first one, unless ``force``.
+    """
+    from .patching import attach, load_patch
+
+    assert loaded.record is not None or not further
+    for number, (path, strength) in enumerate(further, start=2):
+        patch = load_patch(path)
+        if patch.record is not None and loaded.record is not None and not force:
+            ours, theirs = loaded.record.codec, patch.record.codec
+            if (ours.kind, ours.digest) != (theirs.kind, theirs.digest):
+                raise ConfigError(
+                    f"{path} was trained with another codec than the first patch: {theirs.source or theirs.kind}, not "
+                    f"{ours.source or ours.kind}",
+                    hint="Add up patches that were trained with one codec, or accept this one with --force-backbone.",
+                )
+        attach(loaded.denoiser, patch, strength=strength, name=f"{number}: {path.name}".replace(".", "_"), force=force)
+
+
 def load_backbone_of(patch: Patch, network: NetworkOptions, device: torch.device | str) -> Backbone:
     """The backbone a patch belongs to: from where it was, or from where ``network`` says it is now."""
     from .backbones import reload_backbone
@@ -125,6 +153,7 @@ def load_backbone_of(patch: Patch, network: NetworkOptions, device: torch.device
         patch.record,
         name=network.backbone,
         checkpoint=network.checkpoint,
+        text=network.text,
         download=network.download,
         device=device,
     )

@@ -1,4 +1,4 @@
-from .attachment import PatchedBackbone as PatchedBackbone, attach as attach, create_patch as create_patch
+from .attachment import attach as attach, create_patch as create_patch
 from .balance import (
     Balance as Balance,
     LoadNoise as LoadNoise,
@@ -12,4 +12,5 @@ from .file import load_patch as load_patch, read_record as read_record, save_pat
 from .import_authors import import_patch as import_patch, read_authors as read_authors
 from .lora import Adapter as Adapter, create_adapter as create_adapter
 from .lora_file import ADAPTER_TENSORS as ADAPTER_TENSORS, load_adapter as load_adapter, save_adapter as save_adapter
+from .patched import PatchedBackbone as PatchedBackbone
 from .prompts import Patch as Patch

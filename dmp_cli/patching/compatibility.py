@@ -57,12 +57,22 @@ def prompted_blocks(blocks: list[Block], config: PatchConfig) -> list[Block]:
 
 def check_fit(backbone: Backbone, patch: Patch) -> None:
     """Raise PatchError if ``patch`` was made for another family or other sizes. The message lists the differences."""
+    wrong = _differences(backbone, patch)
+    if wrong:
+        raise PatchError(
+            "this patch belongs to another backbone: " + "; ".join(wrong),
+            hint="Give the backbone it was trained on with --checkpoint, or train a new patch.",
+        )
+
+
+def _differences(backbone: Backbone, patch: Patch) -> list[str]:
+    if patch.record is not None and patch.record.backbone.family != backbone.family:
+        # the sizes of two families have nothing in common
+        return [f"family {patch.record.backbone.family}, not {backbone.family}"]
     blocks = backbone.list_blocks()
     own = patch.config.model_copy(update={"num_prompts": patch.num_prompts or None})
     expected = [prompt_shape(block, own) for block in blocks[: len(patch.hidden_shapes)]]
     wrong = []
-    if patch.record is not None and patch.record.backbone.family != backbone.family:
-        wrong.append(f"family {patch.record.backbone.family}, not {backbone.family}")
     if patch.record is not None and patch.record.backbone.sizes != backbone.sizes:
         theirs, ours = patch.record.backbone.sizes, backbone.sizes
         wrong += [
@@ -76,8 +86,4 @@ def check_fit(backbone: Backbone, patch: Patch) -> None:
         wrong.append(f"a gate that reads the {patch.config.gate_input}, which this backbone does not have")
     if patch.gate_width != backbone.gate_width:
         wrong.append(f"gate width {patch.gate_width}, not {backbone.gate_width}")
-    if wrong:
-        raise PatchError(
-            "this patch belongs to another backbone: " + "; ".join(wrong),
-            hint="Give the backbone it was trained on with --checkpoint, or train a new patch.",
-        )
+    return wrong

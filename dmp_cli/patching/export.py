@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import PatchRecord, TableRecord
 from ..errors import ConfigError
 from ..storage import safetensors_bytes, sha256_of, write_bytes
-from .attachment import PatchedBackbone
+from .patched import PatchedBackbone
 
 _HEADER = "dmp.table"
 

@@ -8,7 +8,7 @@ Letters: B batch, T image tokens in a block, N prompts of a block, D width; C, H
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from ..backbones import Backbone
 from .forwards import Forward, ForwardsInFlight, Settings, ThreadState, is_in_backward
 from .interpolate import resize_maps, resize_tokens
 from .prompts import Patch, add_mixture
+
+if TYPE_CHECKING:
+    from .patched import PatchedBackbone
 
 
 class Link:
@@ -28,6 +31,7 @@ class Link:
         self.mixtures: list[AddMixture] = []  # one for each prompted block, in order
         self.here = ThreadState()
         self.in_flight = ForwardsInFlight()
+        self.owner: PatchedBackbone | None = None  # None in a copy of the model alone
 
     def settings(self) -> Settings:
         """How a forward that begins now in this thread begins."""
@@ -63,7 +67,7 @@ class Link:
         return {"patch": self.patch, "strength": self.strength, "mixtures": self.mixtures}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, here=ThreadState(), in_flight=ForwardsInFlight())
+        vars(self).update(state, here=ThreadState(), in_flight=ForwardsInFlight(), owner=None)
 
 
 class _Added(threading.local):
@@ -185,5 +189,7 @@ class ReadGate:
         if settings.fixed is not None:
             return settings.fixed
         patch = self.link.patch
+        if patch.device != vector.device:  # the backbone was moved, or is offloaded and computes elsewhere
+            patch.to(vector.device)
         offset = None if settings.offset is None else settings.offset(vector)
         return patch.spread(patch(vector, offset=offset).weights)

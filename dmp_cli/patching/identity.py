@@ -69,6 +69,13 @@ def check_weights(backbone: Backbone, record: PatchRecord) -> None:
     known = backbone.record.digest if backbone.record and backbone.stamp() == backbone.recorded_stamp else None
     if known == record.backbone.digest:
         return
+    if any(tensor.is_meta for tensor in base_weights(backbone).values()):
+        warnings.warn(
+            "this backbone's weights are offloaded and cannot be compared with those the patch was trained on; attach "
+            "the patch first, then offload",
+            stacklevel=4,
+        )
+        return
     kinds = {tensor.dtype for tensor in base_weights(backbone).values()}
     if not kinds <= _COMPARED:
         few = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds - _COMPARED))

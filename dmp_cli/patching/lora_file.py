@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..config import AdapterRecord
 from ..errors import CheckpointError, ConfigError
-from ..storage import digest_tensors, read_safetensors, safetensors_bytes, staged_folder, write_bytes
+from ..storage import digest_tensors, read_json, read_safetensors, safetensors_bytes, staged_folder, write_bytes
 from .lora import Adapter, adapter_shapes, inject, peft_fields
 
 ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for its two files
@@ -75,14 +75,10 @@ def _as_json(content: dict[str, Any]) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="Give --adapter a folder that dmp train --method lora wrote.",
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+        content = read_json(path, kind=CheckpointError)
+    except CheckpointError as error:
+        hint = "Give --adapter a folder that dmp train --method lora wrote."
+        raise CheckpointError(error.message, hint=hint) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object")
     return content

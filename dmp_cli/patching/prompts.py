@@ -88,6 +88,11 @@ class Patch(nn.Module):
         return None
 
     @property
+    def device(self) -> torch.device:
+        """Where its parameters are; the CPU for a patch without any."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+    @property
     def num_prompts(self) -> int:
         """N: the number of prompts of a block, on feature maps of the largest one; 0 if no block is prompted."""
         if self.grid is not None:

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from dmp_cli.patching.attachment import PatchedBackbone, attach
+from dmp_cli.patching.attachment import attach
+from dmp_cli.patching.patched import PatchedBackbone
 from tests.builders import filled_patch, tiny_dit
 
 BATCH = 4

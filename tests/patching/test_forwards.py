@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dmp_cli.backbones import as_backbone
-from dmp_cli.patching.attachment import PatchedBackbone, attach
+from dmp_cli.patching.attachment import attach
+from dmp_cli.patching.patched import PatchedBackbone
 from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit
 
@@ -199,7 +200,7 @@ def test_forwards_are_forgotten_with_their_tensors() -> None:
     model, patched, call = dit()
     recompute_blocks(model)
     loss = two_forwards(call)
-    known = patched._link.in_flight._known
+    known = patched._first.link.in_flight._known
     assert known
     loss.backward()
     del loss

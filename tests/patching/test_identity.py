@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,3 +168,35 @@ def test_fp8_storage_is_taken_with_a_word_and_the_gate_computes(patch: Patch) ->
         assert weights.dtype == torch.float32
         with patched.disabled():
             assert torch.equal(call(model), bare)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("first", ["patch", "offload"])
+def test_an_offloaded_model(whole: bool, first: str, patch: Patch) -> None:
+    """As pipelines' enable_model_cpu_offload and enable_sequential_cpu_offload do it, through accelerate."""
+    accelerate = pytest.importorskip("accelerate")
+    cpu = torch.device("cpu")
+
+    def offload(model: Any) -> None:
+        if whole:
+            accelerate.cpu_offload_with_hook(model, cpu)
+        else:
+            accelerate.cpu_offload(model, cpu, offload_buffers=True)
+
+    with torch.no_grad():
+        plain = tiny_plain_unet()
+        patched = attach(plain, patch)
+        expected = call(plain)
+        patched.detach()
+        model = tiny_plain_unet()
+        if first == "offload":
+            offload(model)
+        hidden = not whole and first == "offload"
+        with (
+            pytest.warns(UserWarning, match="offloaded and cannot be compared") if hidden else contextlib.nullcontext()
+        ):
+            attach(model, patch)
+        if first == "patch":
+            offload(model)
+        x, t = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 900])
+        assert torch.equal(model(x, t).sample, expected)

@@ -9,7 +9,7 @@ from dmp_cli.config import TrainConfig
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching.lora import find_layers
-from dmp_cli.storage.weights import digest_tensors
+from dmp_cli.storage.strict import digest_tensors
 from dmp_cli.training.methods import prepare
 from tests.builders import call_of, tiny_dit
 from tests.patching.adapters import create, fill, known

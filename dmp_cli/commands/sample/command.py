@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -11,48 +12,60 @@ from ...config import (
     CodecOptions,
     CommonOptions,
     NetworkOptions,
-    PatchedOptions,
     PlanLine,
     Prompt,
     SampleConfig,
     SampleOptions,
     SizeOptions,
+    SummedPatches,
 )
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
 from .job import Request, run_sample, run_verify
+from .patches import read_patches
 
 
-@takes(PatchedOptions, SampleConfig, SampleOptions, BackboneOptions, CodecOptions, SizeOptions)
+@takes(SummedPatches, SampleConfig, SampleOptions, BackboneOptions, CodecOptions, SizeOptions)
 def sample(ctx: typer.Context, given: Given) -> None:
     """Draw images from a patched or bare backbone. The same seed gives the same images, whatever the number.
 
     Run it again to continue, or with a larger -n to draw more: what is there stays as it is.
     """
-    common, asked, patched = given.make(CommonOptions), given.make(SampleOptions), given.make(PatchedOptions)
+    common, asked, named = given.make(CommonOptions), given.make(SampleOptions), given.make(SummedPatches)
     printer, network = Printer(common), given.make(NetworkOptions)
-    _check_together(given, asked, patched)
+    _check_together(given, asked, named)
+    patches = read_patches(named.patch, strength=given.values.get("strength"))
+    first = patches[0] if patches else None
     said, lines = _read_prompts(asked.prompt, asked.prompts), _read_plan(asked.plan)
-    counted = {} if "num_images" in given.values or not (said or lines) else {"num_images": len(said or lines or ())}
-    config = given.make(SampleConfig, prompts=said, plan=None, **counted)
-    folder = asked.output or _default_output(patched.patch or asked.adapter, network.name, bare=asked.no_patch)
-    if asked.verify and (asked.output or patched.patch or asked.adapter or network.name):
+    told: dict[str, Any] = {"prompts": said, "plan": None}
+    if "num_images" not in given.values and (said or lines):
+        told["num_images"] = len(said or lines or ())
+    if len(patches) == 1:
+        told["strength"] = patches[0].strength
+    config = given.make(SampleConfig, **told)
+    source = None if first is None else first.path
+    folder = asked.output or _default_output(source or asked.adapter, network.name, bare=asked.no_patch)
+    if asked.verify and (asked.output or source or asked.adapter or network.name):
         run_verify(folder, given.values.get("num_images"), printer)
         return
-    if patched.patch is None and network.name is None:
+    if first is None and network.name is None:
         if asked.adapter is not None:
             raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
         raise ConfigError("nothing to sample", hint="Give a patch with --patch, or a bare backbone with --backbone.")
     if common.dry_run:
-        named = {"patch": patched.patch, "adapter": asked.adapter, "output": folder}
-        plan = {key: value and str(value) for key, value in named.items()}
+        shown = {"patch": source, "adapter": asked.adapter, "output": folder}
+        plan: dict[str, Any] = {key: value and str(value) for key, value in shown.items()}
+        if len(patches) > 1:
+            plan["patch"] = {str(share.path): share.strength for share in patches}
         printer.plan({"sample": config.model_dump(mode="json"), **plan})
         return
-    run_sample(Request(folder, config, lines, asked, patched, network, common.device, given), printer)
+    run_sample(
+        Request(folder, config, lines, asked, patches, named.force_backbone, network, common.device, given), printer
+    )
 
 
-def _check_together(given: Given, asked: SampleOptions, patched: PatchedOptions) -> None:
+def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) -> None:
     """Raise ConfigError for options that do not go together."""
     if asked.plan is not None and "balanced" in given.values:
         raise ConfigError("--balanced is about classes taken in turn; a --plan says the class of each image")
@@ -62,7 +75,7 @@ def _check_together(given: Given, asked: SampleOptions, patched: PatchedOptions)
         raise ConfigError("--prompt and --prompts are two sources of text; give one")
     if asked.shard != (0, 1) and asked.force:
         raise ConfigError("--force with --shard: each part would remove what the others have drawn")
-    if asked.adapter is not None and (patched.patch is not None or asked.no_patch or "strength" in given.values):
+    if asked.adapter is not None and (named.patch or asked.no_patch or "strength" in given.values):
         raise ConfigError("--adapter goes without a patch: leave out --patch, --no-patch and --strength")
 
 

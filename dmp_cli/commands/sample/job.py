@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, NetworkOptions, PatchedOptions, PlanLine, SampleConfig, SampleOptions
+from ...config import DEFAULT_CHUNK, NetworkOptions, PlanLine, SampleConfig, SampleOptions
 from ...errors import DataError
 from ..console import Printer
 from ..options import Given
 from ..processes import together
-from .provenance import made_as, origin_of
+from .patches import PatchShare
+from .provenance import keep_old_rules, made_as, origin_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,20 +31,16 @@ class Request(NamedTuple):
     config: SampleConfig
     lines: tuple[PlanLine, ...] | None  # of --plan
     options: SampleOptions
-    patched: PatchedOptions
+    patches: tuple[PatchShare, ...]
+    force_backbone: bool
     network: NetworkOptions
     device: str | None  # as named; None: auto
     given: Given
 
     @property
-    def patch(self) -> Path | None:
-        """The patch file."""
-        return self.patched.patch
-
-    @property
     def bare(self) -> bool:
         """Whether the images come from a backbone without a patch."""
-        return self.options.no_patch or self.patch is None
+        return self.options.no_patch or not self.patches
 
 
 def run_sample(request: Request, printer: Printer) -> None:
@@ -75,13 +72,29 @@ class _Drawing:
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
         self.loaded = _load(request, device)
         recorded = None if request.options.force else folder.recorded()
+        keep_old_rules(self.loaded, recorded)
+        for remark in self.loaded.backbone.remarks if self.loaded.record is None else ():
+            printer.note(remark)
         filled = _fill_in(request.config, self.loaded.backbone, recorded)
         filled = filled.model_copy(update={"plan": Plan(filled, request.lines).digest})
         self.config = resolve(filled, self.loaded.backbone)
         self.plan: Plan = Plan(self.config, request.lines)
         self.plan.check(self.loaded.backbone)
+        self._warn_of_long_prompts()
         self.chunks = chunks(self.config)
         self.origin = origin_of(self.loaded, request, device)
+
+    def _warn_of_long_prompts(self) -> None:
+        """Show what the text encoder will not read, once for each set of samples."""
+        from ...sampling import find_long
+
+        if not self.loaded.backbone.takes_text or self.part.number:
+            return
+        items = (self.plan.item(index) for index in range(self.config.num_images))
+        texts = dict.fromkeys(text for item in items for text in (item.prompt, item.negative) if text)
+        long = find_long(texts, self.loaded.backbone)
+        if long.found:
+            self.printer.warn(long.in_words("prompts"))
 
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
@@ -144,15 +157,17 @@ class _Drawing:
 
 
 def _load(request: Request, device: torch.device) -> Loaded:
-    """The network that is asked for: with a patch, with an adapter, or bare."""
-    from ...pipeline import load_adapted, load_bare, load_patched
+    """The network that is asked for: with patches, with an adapter, or bare."""
+    from ...pipeline import add_patches, load_adapted, load_bare, load_patched
 
     if request.options.adapter is not None:
         return load_adapted(request.options.adapter, request.network, device)
-    if request.patch is None:
+    if not request.patches:
         return load_bare(request.network, device)
-    strength, force = request.config.strength, request.patched.force_backbone
-    return load_patched(request.patch, request.network, device, strength=strength, force=force)
+    first, *further = request.patches
+    loaded = load_patched(first.path, request.network, device, strength=first.strength, force=request.force_backbone)
+    add_patches(loaded, further, force=request.force_backbone)
+    return loaded
 
 
 def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:

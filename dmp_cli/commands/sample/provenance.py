@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Options that say which network it is, in the order in which one types them.
 _GIVEN = (
-    *("patch", "adapter", "backbone", "checkpoint", "vae", "download", "force_backbone"),
-    *("image_size", "num_classes", "num_heads", "trained_with", "schedule"),
+    *("patch", "adapter", "backbone", "checkpoint", "vae", "text", "download", "force_backbone"),
+    *("image_size", "num_classes", "num_heads", "trained_with", "schedule", "objective"),
 )
 _NOT_THE_TRAINING = {"steps", "steps_done", "data", "dmp"}  # in its record: how far it went, and where things lay
 
@@ -30,17 +30,38 @@ def made_as(config: SampleConfig, loaded: Loaded, request: Request) -> dict[str,
 
     backbone, adapter = loaded.backbone, request.options.adapter
     assert backbone.record is not None
-    patch = None if request.bare else request.patch
     return {
         "sample": config.model_dump(mode="json", exclude={"num_images"}),
-        "patch": None if patch is None else sha256_of(patch),
+        "patch": None if request.bare else _patches(request),
         "adapter": None if adapter is None else sha256_of(adapter / ADAPTER_TENSORS),
         "backbone": backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
         "schedule": backbone.schedule.model_dump(),
-        "codec": loaded.codec.record.model_dump(include={"kind", "digest"}),
+        "codec": loaded.codec.record.model_dump(include={"kind", "digest", "settings"}),
         "image_size": image_size(loaded.codec, backbone),
         "text": backbone.captions.encoder.record.digest if backbone.takes_text else None,
     }
+
+
+def _patches(request: Request) -> Any:
+    """The digest of the patch file; of several patches, [digest, strength] of each."""
+    from ...storage import sha256_of
+
+    found = [[sha256_of(share.path), share.strength] for share in request.patches]
+    return found[0][0] if len(found) == 1 else found
+
+
+def keep_old_rules(loaded: Loaded, recorded: dict[str, Any] | None) -> None:
+    """Let images that an earlier version began be drawn on as they were.
+
+    That version read nothing of what a pipeline says about sampling, and recorded no config of a VAE.
+    """
+    backbone, old = loaded.backbone, (recorded or {}).get("made", {}).get("schedule")
+    without = backbone.schedule.model_copy(update={"sampling": None})
+    if old == without.model_dump():
+        backbone.schedule = without
+    codec, old = loaded.codec.record, (recorded or {}).get("made", {}).get("codec")
+    if old is not None and "settings" not in old:
+        loaded.codec.record = codec.model_copy(update={"settings": None})
 
 
 def origin_of(loaded: Loaded, request: Request, device: torch.device) -> dict[str, Any]:
@@ -52,10 +73,17 @@ def origin_of(loaded: Loaded, request: Request, device: torch.device) -> dict[st
         "device": device.type,
         "versions": versions(),
         "given": request.given.typed(_GIVEN),
-        "trained": None if request.bare else _trained(loaded.record),
+        "trained": None if request.bare or len(request.patches) > 1 else _trained(loaded.record),
+        **_classes(loaded.record),
         "backbone": loaded.backbone.record.source,
         "codec": loaded.codec.record.source,
     }
+
+
+def _classes(record: PatchRecord | None) -> dict[str, Any]:
+    """The names of the classes in the order of their indices, where the patch's training recorded them."""
+    names = (record.training or {}).get("classes") if record is not None else None
+    return {"classes": names} if names else {}
 
 
 def _trained(record: PatchRecord | None) -> dict[str, Any] | None:
