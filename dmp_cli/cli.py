@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .commands import COMMANDS
 from .errors import DMPError
-from .runtime import end_on_sigterm
+from .runtime import complain, end_on_signals, let_go_of_closed, spell_characters
 from .version import __version__
 
 
@@ -22,20 +22,24 @@ class _Group(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        spell_characters()
+        return super().main(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        end_on_sigterm()
+        end_on_signals()
         try:
             return super().invoke(ctx)
         except DMPError as error:
             if ctx.meta.get("dmp.verbose"):
-                traceback.print_exc()
+                complain(traceback.format_exc().rstrip())
             if error.silent:
                 raise typer.Exit(error.exit_code) from None
             message, *rest = str(error).splitlines()
-            print(f"error: {message}", *(f"  {line}" for line in rest), sep="\n", file=sys.stderr)
+            complain("\n".join([f"error: {message}", *(f"  {line}" for line in rest)]))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            print("stopped by Ctrl-C; what is written is whole, and the same command goes on from it", file=sys.stderr)
+            complain("stopped by Ctrl-C; what is written is whole, and the same command goes on from it")
             raise typer.Exit(128 + signal.SIGINT) from None
 
 
@@ -71,6 +75,7 @@ def main() -> None:
     try:
         app(prog_name="dmp")
     except SystemExit as end:
+        let_go_of_closed()
         if f"{__package__}.runtime.distributed" in sys.modules:
             from .runtime import leave
 

@@ -8,8 +8,10 @@ import signal
 import pytest
 import torch
 
-# A shell that starts the suite in the background has it ignore SIGINT, and so would all that the tests start.
+# A shell that starts the suite in the background has it ignore SIGINT, and nohup SIGHUP; so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub's library is imported
 
 

@@ -62,7 +62,12 @@ def test_tracebacks_only_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("SIGTERM", "error: stopped by SIGTERM"), ("SIGINT", "stopped by Ctrl-C; what is written")]
+    ("name", "message"),
+    [
+        ("SIGTERM", "error: stopped by SIGTERM"),
+        ("SIGHUP", "error: stopped by SIGHUP"),
+        ("SIGINT", "stopped by Ctrl-C; what is written"),
+    ],
 )
 def test_a_signal_ends_with_its_code(name: str, message: str) -> None:
     code = (

@@ -15,7 +15,7 @@ from dmp_cli.cli import app
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("script", ["wings.py", "help_texts.py"])
+@pytest.mark.parametrize("script", ["wings.py", "help_texts.py", "what_is_read.py"])
 def test_what_is_generated_is_current(script: str) -> None:
     done = subprocess.run(
         [sys.executable, f"docs/{script}", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from dmp_cli.backbones import load_backbone
 from dmp_cli.cli import app
 from dmp_cli.config import CodecRecord, PatchConfig
-from dmp_cli.latents.codec import load_codec
+from dmp_cli.latents.loading import load_codec
 from dmp_cli.patching.attachment import attach, create_patch
 from dmp_cli.patching.file import save_patch
 from tests.backbones.pipelines import tiny_vae, write_stock_pipeline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..config import nearest
 from ..errors import ConfigError
+from ..storage import read_toml
 
 _BALANCE = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))  # (importance, load) of Table 4f besides the default (1, 1)
 _DECAYED = {"lr_schedule": "cosine", "ema": 0.999}
@@ -117,7 +117,7 @@ def read_arms(path: Path, *, known: Collection[str], reserved: Collection[str]) 
         ConfigError: the file cannot be read, is not TOML or has no arms, a name is invalid or occurs twice, or an
             option is unknown or reserved. The message names the line, and the known option with the nearest name.
     """
-    text, content = _read_toml(Path(path))
+    text, content = read_toml(Path(path))
     lines = _Lines(text)
     tables = content.pop("arm", None)
     if not isinstance(tables, list) or not tables:
@@ -144,20 +144,6 @@ def read_arms(path: Path, *, known: Collection[str], reserved: Collection[str]) 
         if names.count(arm.name) > 1:
             raise ConfigError(f"{path}, line {arm.line}: two arms are called {arm.name}")
     return arms
-
-
-def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        text = path.read_text(encoding="utf-8")
-        return text, tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, UnicodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 def _options(

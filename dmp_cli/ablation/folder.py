@@ -10,12 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..config import describe_changes
 from ..errors import ConfigError
-from ..storage import refuse_existing, remove_partials, write_json
+from ..storage import read_json, refuse_existing, remove_partials, write_json
 from .plan import Plan
 
 _PLACES = ("folder", "data", "reference", "backbone")  # paths; the inputs say what lies there
 _FREE = "seeds"  # may change: seeds can be added later
+_ALLOWED = "grey"  # a permission, which changes nothing that is made
 
 
 class AblationFolder:
@@ -26,7 +28,7 @@ class AblationFolder:
     """
 
     def __init__(self, plan: Plan, inputs: Mapping[str, Any]) -> None:
-        asked = {key: value for key, value in asdict(plan).items() if key not in (*_PLACES, _FREE)}
+        asked = {key: value for key, value in asdict(plan).items() if key not in (*_PLACES, _FREE, _ALLOWED)}
         self._about = json.loads(json.dumps({**asked, "inputs": dict(inputs)}, default=str))
         self.plan = plan
         self._about_file, self._done_file = plan.folder / "ablation.json", plan.folder / "done.json"
@@ -57,14 +59,10 @@ class AblationFolder:
         shutil.rmtree(own, ignore_errors=True)
 
     def _check_same(self, earlier: dict[str, Any]) -> None:
-        changed = sorted(key for key in {*earlier, *self._about} if earlier.get(key) != self._about.get(key))
-        if "inputs" in changed and isinstance(earlier.get("inputs"), dict):
-            ours, theirs = self._about["inputs"], earlier["inputs"]
-            changed.remove("inputs")
-            changed += sorted(f"the {key}" for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        changed = describe_changes(earlier, self._about)
         if changed:
             raise ConfigError(
-                f"{self.plan.folder} holds another ablation, which differs in {', '.join(changed)}",
+                f"{self.plan.folder} holds an ablation with other settings: {changed}",
                 hint="Give another folder with -o, or replace this one with --force.",
             )
 
@@ -80,13 +78,11 @@ class AblationFolder:
     def _keys(self) -> list[str]:
         """One key for each command, which does not depend on where the folder and the inputs lie."""
         plain = Path("reference").with_suffix(self.plan.reference.suffix)
-        moved = replace(self.plan, folder=Path("."), data=Path("data"), reference=plain, backbone=())
+        moved = replace(self.plan, folder=Path("."), data=Path("data"), reference=plain, backbone=(), grey=False)
         return [shlex.join(command) for command in moved.commands()]
 
     def _read(self, path: Path) -> Any:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (ValueError, OSError) as error:
-            raise ConfigError(f"cannot read {path}: {error}", hint="Give another folder with -o.") from error
+            return read_json(path) if path.exists() else None
+        except ConfigError as error:
+            raise ConfigError(error.message, hint="Give another folder with -o.") from error

@@ -31,6 +31,7 @@ class Plan:
     scoring: Sequence[str]  # options of ``dmp eval``, as typed
     everywhere: Sequence[str]  # options of every command, as typed
     precision: Sequence[str] = ()  # options of training and sampling, as typed; scores are always in float32
+    grey: bool = False  # whether pictures with colours may be trained on as grey ones
 
     @property
     def digits(self) -> Path:
@@ -92,6 +93,7 @@ class Plan:
             *intervals,
             *saves,
             *in_arguments(options),
+            *(["--grey"] if self.grey else []),
             *self.precision,
             *self.everywhere,
         ]

@@ -5,7 +5,6 @@ Letters: K seeds.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from ..evaluation import plus_minus
 from ..report import markdown_table
+from ..storage import read_json
 from .plan import BASE, Plan
 
 Scores = dict[tuple[str, int], dict[str, list[float]]]  # (name of base or arm, step) -> metric -> a value per seed
@@ -41,7 +41,7 @@ def read_scores(plan: Plan) -> Scores:
     """Read the scores that ``dmp eval`` wrote, by set of samples."""
     found: Scores = {}
     for seed in plan.seeds:
-        report = json.loads((plan.scores(seed) / "report.json").read_text(encoding="utf-8"))
+        report = read_json(plan.scores(seed) / "report.json")
         for row, place in zip(report["rows"], plan.sets(seed).values(), strict=True):
             for metric, score in row["scores"].items():
                 found.setdefault(place, {}).setdefault(metric, []).append(score["value"])
@@ -50,7 +50,7 @@ def read_scores(plan: Plan) -> Scores:
 
 def read_features(plan: Plan) -> dict[str, Any]:
     """Read the features, versions and reference of the scores. They are the same for all seeds, as the options are."""
-    report = json.loads((plan.scores(plan.seeds[0]) / "report.json").read_text(encoding="utf-8"))
+    report = read_json(plan.scores(plan.seeds[0]) / "report.json")
     kept = ("features", "features_digest", "features_width", "versions")
     fingerprint = report["reference_provenance"]["fingerprint"]
     return {**{key: report[key] for key in kept}, "reference_fingerprint": fingerprint}

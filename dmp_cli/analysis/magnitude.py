@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
+from ..config import MAX_PIXELS
 from ..data import ImageSource, as_floats, center_crop, decode
 from ..diffusion import Schedule
 from ..errors import DataError, PatchError
@@ -57,7 +58,7 @@ class Added:
 
 
 def encode_some(
-    images: ImageSource, *, backbone: Backbone, codec: Codec, count: int, seed: int
+    images: ImageSource, *, backbone: Backbone, codec: Codec, count: int, seed: int, max_pixels: int = MAX_PIXELS
 ) -> tuple[Tensor, Tensor | None]:
     """Encode up to ``count`` images, spread evenly over a data set.
 
@@ -72,7 +73,8 @@ def encode_some(
     side = image_size(codec, backbone)
     pixels = []
     for index in indices:
-        image = decode(images.read(index), channels=codec.image_channels, name=images.name(index))
+        name, channels = images.name(index), codec.image_channels
+        image = decode(images.read(index), channels=channels, name=name, max_pixels=max_pixels)
         square = np.array(center_crop(image, image_size=side))
         pixels.append(torch.from_numpy(square.reshape(side, side, codec.image_channels)).permute(2, 0, 1))
     noise = None

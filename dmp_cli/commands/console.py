@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import CommonOptions
+from ..runtime import LastingStream
 
 _PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines where there is no terminal
 
@@ -21,8 +23,9 @@ class Printer:
 
     def __init__(self, common: CommonOptions) -> None:
         self.as_json, self.quiet, self.verbose = common.json_, common.quiet, common.verbose
-        self._notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        self._results = Console(highlight=False, markup=False, soft_wrap=True, stderr=self.as_json)
+        self._stdout, stderr = LastingStream(sys.stdout, drops=False), LastingStream(sys.stderr, drops=True)
+        self._notes = _console(stderr)
+        self._results = _console(stderr if self.as_json else self._stdout)
 
     def note(self, text: str) -> None:
         """A remark for whoever watches."""
@@ -51,7 +54,7 @@ class Printer:
     def result(self, content: dict[str, Any]) -> None:
         """The JSON object of --json; nothing otherwise."""
         if self.as_json:
-            print(json.dumps(content, ensure_ascii=False), flush=True)
+            print(json.dumps(content), file=self._stdout, flush=True)
 
     def plan(self, content: dict[str, Any]) -> None:
         """What --dry-run shows."""
@@ -88,3 +91,7 @@ class Printer:
                 self.note(f"{title} {done}/{total} {remark}".rstrip())
 
         return advance
+
+
+def _console(stream: LastingStream) -> Console:
+    return Console(file=stream, highlight=False, markup=False, soft_wrap=True)  # type: ignore[arg-type]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..config import CommonOptions, DemoOptions
+from ..config import CommonOptions, DemoOptions, describe_changes
+from ..errors import ConfigError
 from .console import Printer
 from .in_process import in_shell, run_inside
 from .options import Given, takes
@@ -71,16 +72,21 @@ def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any
 
 def _claim(story: Story, *, force: bool) -> None:
     """Take the folder: an earlier demo of the same budget is continued, anything else is refused."""
-    import json
     import shutil
     from dataclasses import asdict
 
-    from ..storage import refuse_existing, write_json
+    from ..storage import read_json, refuse_existing, write_json
 
     about_file = story.folder / "demo.json"
     about = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(story).items()}
     if force and about_file.exists():  # a folder that is not a demo's is never removed
         shutil.rmtree(story.folder, ignore_errors=True)
-    if not (about_file.exists() and json.loads(about_file.read_text()) == about):
+    earlier = read_json(about_file) if about_file.exists() else None
+    if isinstance(earlier, dict) and earlier != about:
+        raise ConfigError(
+            f"{story.folder} holds a demo with other settings: {describe_changes(earlier, about)}",
+            hint="Give another folder with -o, or replace this one with --force.",
+        )
+    if earlier is None:
         refuse_existing(story.folder, force=False)
         write_json(about_file, about)

@@ -120,10 +120,13 @@ class _Inspection:
 
         from ..analysis import encode_some, measure_added
         from ..data import find_images
+        from ..training import as_trained
 
         assert self.asked.data is not None
-        images, backbone, count = find_images(self.asked.data), patched.backbone, self.asked.num_images
-        x0, condition = encode_some(images, backbone=backbone, codec=codec, count=count, seed=self.seed)
+        record, backbone, count = patched.patch.record, patched.backbone, self.asked.num_images
+        images = find_images(self.asked.data, **as_trained(record.training if record else None))
+        how = {"count": count, "seed": self.seed, "max_pixels": self.asked.max_pixels}
+        x0, condition = encode_some(images, backbone=backbone, codec=codec, **how)
         steps = np.linspace(0, backbone.schedule.num_timesteps - 1, _TIMESTEPS).round().astype(int).tolist()
         return measure_added(patched, x0, condition=condition, timesteps=steps, seed=self.seed)
 

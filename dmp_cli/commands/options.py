@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +48,15 @@ class Given:
     def typed(self, names: Collection[str]) -> dict[str, Any]:
         """What was given of ``names``, in their order, as JSON can hold it."""
         kept = {name: self.values[name] for name in names if name in self.values}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        return {name: _as_typed(value) for name, value in kept.items()}
+
+
+def _as_typed(value: Any) -> Any:
+    """A value as JSON can hold it; an option that was given once as if it could not be given again."""
+    if isinstance(value, list):
+        several = [_as_typed(one) for one in value]
+        return several[0] if len(several) == 1 else several
+    return str(value) if isinstance(value, Path) else value
 
 
 def takes(*records: type[Frozen]) -> Callable[[Callable[..., None]], Command]:
@@ -153,16 +160,9 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
     """Take options from a TOML file: at its top level, or in a table named like the command."""
     if path is None or ctx.resilient_parsing:
         return path
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
-    except (ValueError, UnicodeError) as error:
-        raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
+    from ..storage import read_toml
+
+    _, content = read_toml(path, name=f"--config {path}")
     known = {parameter.name for parameter in ctx.command.params}
     own = content.pop(ctx.info_name or "", {})
     flat = {key: value for key, value in content.items() if not isinstance(value, dict)} | own
@@ -172,6 +172,8 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
     unknown = sorted(values.keys() - known)
     if unknown:
         raise ConfigError(f"--config {path}: {ctx.info_name} has no option {', '.join(unknown)}")
+    again = {parameter.name for parameter in ctx.command.params if getattr(parameter, "multiple", False)}
+    values = {name: [value] if name in again and isinstance(value, str) else value for name, value in values.items()}
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return path
 

@@ -1,12 +1,14 @@
 from .base import (
     Dtype as Dtype,
     Frozen as Frozen,
+    Growing as Growing,
     Options as Options,
     build as build,
     default_of as default_of,
     in_words as in_words,
     options_of as options_of,
 )
+from .changes import describe_changes as describe_changes
 from .commands import (
     AblateOptions as AblateOptions,
     ArmSampling as ArmSampling,
@@ -28,6 +30,7 @@ from .network import (
     NetworkOptions as NetworkOptions,
     PatchedOptions as PatchedOptions,
     SizeOptions as SizeOptions,
+    SummedPatches as SummedPatches,
 )
 from .patch import DEAD_SHARE as DEAD_SHARE, GateInput as GateInput, PatchConfig as PatchConfig, Position as Position
 from .presets import nearest as nearest, preset_options as preset_options
@@ -37,9 +40,11 @@ from .records import (
     BackboneRecord as BackboneRecord,
     CodecRecord as CodecRecord,
     PatchRecord as PatchRecord,
+    Prediction as Prediction,
+    SamplingRule as SamplingRule,
     ScheduleConfig as ScheduleConfig,
     TableRecord as TableRecord,
     TextRecord as TextRecord,
 )
 from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
-from .train import TrainConfig as TrainConfig
+from .train import MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -21,6 +21,20 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     panel: ClassVar[str | None] = None  # the heading of this record's options in --help
+
+
+class Growing(Frozen):
+    """Base of records that got fields after files of them were written: a later field is None in those files.
+
+    None means the rule of that time. It is not written, so that a record without the field stays as it was.
+    """
+
+    later: ClassVar[frozenset[str] | None] = None  # names of these fields; None: all
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        later = serialize(self).keys() if self.later is None else self.later
+        return {key: value for key, value in serialize(self).items() if value is not None or key not in later}
 
 
 class Options(Frozen):

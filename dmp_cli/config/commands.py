@@ -8,10 +8,11 @@ from typing import ClassVar
 from .base import Dtype, Options, option, same_option
 from .evaluate import EvalConfig
 from .sample import GuidedChannels, SampleConfig, Sampler
-from .train import TrainConfig
+from .train import MAX_PIXELS, TrainConfig
 from .typed import Grid, Shard
 
 _FORCE = "Overwrite what is there."
+_GREY = "Train a backbone for grey images on pictures that have colours, as grey ones."
 
 
 class CommonOptions(Options):
@@ -64,6 +65,7 @@ class TrainOptions(Options):
         "Continue the run in -o where it stopped; all other options may be left out.", "--resume", default=False
     )
     force: bool = option(_FORCE, "--force", default=False)
+    grey: bool = option(_GREY, "--grey", default=False)
     tensorboard: bool = option("Write TensorBoard events too.", "--tensorboard", default=False)
 
 
@@ -76,7 +78,9 @@ class SampleOptions(Options):
         "Draw from the bare backbone of the patch, from the same noise, to compare.", "--no-patch", default=False
     )
     prompt: str | None = option("What to draw, for a backbone that reads text.")
-    prompts: Path | None = option("A file of prompts, one a line; --d SEED and --l GUIDANCE may end a line.")
+    prompts: Path | None = option(
+        "A file of prompts, one a line; --d SEED, --l GUIDANCE and --n NEGATIVE PROMPT may end a line."
+    )
     plan: Path | None = option(
         "A file of JSON lines, one an image: its class or prompt, seed and guidance.", metavar="FILE"
     )
@@ -105,6 +109,9 @@ class InspectOptions(Options):
     compare: Path | None = option("Another patch of the same backbone: measure how far the two gates are apart.")
     data: Path | None = option("Real images: measure how large what the patch adds is beside the hidden state.")
     num_images: int = option("How many of these images are used.", "--num-images", "-n", default=16, ge=1)
+    max_pixels: int = option(
+        "Pixels of the largest of these images that is read.", default=MAX_PIXELS, shown=False, ge=1
+    )
     force: bool = option(_FORCE, "--force", default=False)
 
 
@@ -139,6 +146,7 @@ class AblateOptions(Options):
     seeds: int = option("How often every arm is trained, each time from another seed.", default=1, ge=1)
     num_images: int = option("Images of every set of samples.", "-n", "--num-images", default=10_000, ge=2)
     points: int | None = option("How often an arm is scored along its training.", shown="1; 5 for table3", ge=1)
+    grey: bool = option(_GREY, "--grey", default=False)
     force: bool = option(_FORCE, "--force", default=False)
 
 

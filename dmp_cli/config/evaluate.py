@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Frozen, option
+from .train import MAX_PIXELS
 from .typed import Crop, Split
 
 Metric = Literal["fid", "kid", "is", "prc"]
@@ -17,8 +18,8 @@ class EvalConfig(Frozen):
     """How folders of samples are scored against a reference."""
 
     samples: tuple[Path, ...] = option(
-        "A folder of samples. Give the option again for each further folder; the first is the base that the others are "
-        "compared with.",
+        "A folder of samples, a zip, or the .npz of dmp sample --npz. Give the option again for each further folder; "
+        "the first is the base that the others are compared with.",
         default=...,
         shown=False,
         min_length=1,
@@ -60,4 +61,10 @@ class EvalConfig(Frozen):
     kid_subsets: int = option("Subsets that the kernel distance is averaged over.", default=100, ge=1)
     kid_subset_size: int = option("Images of each of these subsets.", default=1000, ge=2)
     seed: int = Field(0, ge=0)
+    max_pixels: int = option(
+        "Pixels of the largest image that is read; larger ones count as unreadable.",
+        default=MAX_PIXELS,
+        shown=False,
+        ge=1,
+    )
     batch_size: int = option("Images that go through the network at once.", default=32, ge=1)

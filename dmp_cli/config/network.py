@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from .base import Options, option
-from .records import ScheduleKind, Trainer
+from .records import Prediction, ScheduleKind, Trainer
+
+_FORCE_BACKBONE = "Accept other weights than those the patch was trained on."
 
 
 class BackboneOptions(Options):
@@ -19,6 +21,10 @@ class BackboneOptions(Options):
         "folder of diffusers, or a hub id."
     )
     checkpoint: Path | None = option("Its weight file or folder, where a name alone does not find one.")
+    text: Path | None = option(
+        "A folder with its tokenizer, and with its text encoder where the weights hold none.",
+        shown="what the backbone names",
+    )
     download: bool = option(
         "Allow fetching public weights from the hub. Without it nothing is downloaded.", "--download", default=False
     )
@@ -50,18 +56,28 @@ class SizeOptions(Options):
     schedule: ScheduleKind | None = option(
         "Noise schedule the backbone was trained with, where no file says it.", shown="linear"
     )
+    objective: Prediction | None = option(
+        "What the backbone predicts, where no file says it: the noise, or v.", shown="epsilon"
+    )
 
 
 class PatchedOptions(Options):
     """Which patch, for commands that use a trained one."""
 
     patch: Path | None = option("The patch file.")
-    force_backbone: bool = option(
-        "Accept other weights than those the patch was trained on.",
-        "--force-backbone",
-        default=False,
-        panel="Backbone",
+    force_backbone: bool = option(_FORCE_BACKBONE, "--force-backbone", default=False, panel="Backbone")
+
+
+class SummedPatches(Options):
+    """Which patches, for commands that may add up several."""
+
+    patch: tuple[Path, ...] = option(
+        "The patch file. Give the option again to add up several patches, each with its strength, as in "
+        "style.safetensors:0.5.",
+        default=(),
+        shown=False,
     )
+    force_backbone: bool = option(_FORCE_BACKBONE, "--force-backbone", default=False, panel="Backbone")
 
 
 class NetworkOptions(BackboneOptions, CodecOptions, SizeOptions):

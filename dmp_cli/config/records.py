@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Frozen
+from .base import Frozen, Growing
 from .patch import PatchConfig, Position
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
@@ -21,25 +22,54 @@ class BackboneHints(Frozen):
     num_heads: int | None = Field(None, ge=1)
     trained_with: Trainer | None = None
     schedule: ScheduleKind | None = None
+    objective: Prediction | None = None
+    image_size: int | None = Field(None, ge=1)  # pixels; for weights without a table of positions
+    text: Path | None = None  # with the tokenizer, and the text encoder where the weights hold none
     sizes: dict[str, Any] | None = None  # from the file's own header; None: read from shapes
 
 
-class ScheduleConfig(Frozen):
+class SamplingRule(Growing):
+    """How a pipeline's scheduler wants images drawn, in the words of diffusers; None: as the original samplers do."""
+
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] | None = None  # of ddpm
+    clip_sample: bool | None = None  # whether the guess of x_0 is clipped to [-clip_sample_range, clip_sample_range]
+    clip_sample_range: float | None = Field(None, gt=0)
+    thresholding: bool | None = None  # dynamic thresholding (Saharia et al. 2022) instead of clipping
+    dynamic_thresholding_ratio: float | None = Field(None, ge=0, le=1)
+    sample_max_value: float | None = Field(None, gt=0)
+    timestep_spacing: Literal["leading", "trailing", "linspace"] | None = None
+    steps_offset: int | None = Field(None, ge=0)  # added to every timestep of the spacing "leading"
+    set_alpha_to_one: bool | None = None  # whether the last step of ddim goes to no noise, or to that of timestep 0
+
+
+class ScheduleConfig(Growing):
     """The noise schedule of the backbone's own pre-training."""
+
+    later: ClassVar[frozenset[str] | None] = frozenset({"sampling"})
 
     kind: ScheduleKind = "linear"
     num_timesteps: int = Field(1000, ge=2)
     beta_start: float = Field(1e-4, gt=0, lt=1)  # linear and scaled_linear
     beta_end: float = Field(0.02, gt=0, lt=1)  # linear and scaled_linear
     prediction: Prediction = "epsilon"  # what the backbone predicts: the noise, or v (Salimans and Ho 2022)
+    sampling: SamplingRule | None = None  # None: no scheduler says how to sample, or the file is older than this field
 
 
-class CodecRecord(Frozen):
+class CodecRecord(Growing):
     """What turns images into the space the backbone denoises."""
+
+    later: ClassVar[frozenset[str] | None] = frozenset({"settings"})
 
     kind: Literal["pixel", "vae", "tiny-vae"] = "pixel"
     source: str | None = None  # folder or hub id; None in pixel space
     digest: str | None = None  # SHA-256 of the codec's weights; None in pixel space
+    settings: dict[str, Any] | None = None  # config fields other than its class's defaults; None also in older files
+
+    def is_same(self, other: CodecRecord) -> bool:
+        """Whether both compute the same. What an older record does not say is not compared."""
+        known = self.settings is not None and other.settings is not None
+        same = (self.kind, self.digest) == (other.kind, other.digest)
+        return same and (not known or self.settings == other.settings)
 
 
 class TextRecord(Frozen):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Frozen, option
+from .base import Dtype, Frozen, Growing, option
 from .typed import Classes, Interval
 
 Sampler = Literal["ddpm", "ddim", "dpm++"]
@@ -15,22 +15,28 @@ GuidedChannels = Literal["3", "all"]
 DEFAULT_CHUNK = 16  # images drawn together where nothing else is said
 
 
-class Prompt(Frozen):
+class Prompt(Growing):
     """One line of ``--prompts``."""
+
+    later = frozenset({"negative"})
 
     text: str
     seed: int | None = Field(None, ge=0)  # None: that of all
     guidance: float | None = Field(None, ge=0)  # None: that of all
+    negative: str | None = None  # what guidance leads away from; None: from the empty caption
 
 
-class PlanLine(Frozen):
+class PlanLine(Growing):
     """One line of ``--plan``: one image."""
+
+    later = frozenset({"negative"})
 
     seed: int | None = Field(None, ge=0)  # None: that of all
     place: int | None = Field(None, ge=0)  # what its noise is drawn for beside the seed; None: see ``plan``
     label: int | None = Field(None, ge=0)  # its class; "class" in the file
     prompt: str | None = None
     guidance: float | None = Field(None, ge=0)  # None: that of all
+    negative: str | None = None  # what guidance leads away from; None: from the empty caption
 
 
 class SampleConfig(Frozen):

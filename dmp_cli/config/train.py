@@ -14,6 +14,8 @@ Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
+MAX_PIXELS = 178_956_970  # of one image where nothing else is said: what Pillow refuses above
+
 # Headings of --help, beside that of the recipe.
 _BALANCE, _LORA, _RECORD, _SPEED = "Gate and balance", "LoRA", "Reading and saving", "Speed and memory"
 
@@ -35,6 +37,10 @@ class TrainConfig(Frozen):
         default=...,
         shown=False,
         panel="",
+    )
+    class_names: Path | None = option(
+        "A file that names the class folders, one a line, in the order of the class indices; for shards, the classes.",
+        shown="classes.txt in the data; else numbers in their order, or names in theirs",
     )
     steps: int = option("Optimizer steps. The paper takes 30,000 to 50,000.", default=30_000, ge=1)
     batch_size: int = option(  # global: of all processes together
@@ -124,6 +130,12 @@ class TrainConfig(Frozen):
         panel=_RECORD,
     )
     max_bad: int = option("Unreadable images that are skipped before the run stops.", default=100, ge=0, panel=_RECORD)
+    max_pixels: int = option(
+        "Pixels of the largest image that is read; larger ones count as unreadable.",
+        default=MAX_PIXELS,
+        ge=1,
+        panel=_RECORD,
+    )
     max_bad_steps: int = option(
         "Steps in a row that may be skipped because their loss is not finite, before the run stops.",
         default=20,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..evaluation import describe_features, draw_rows, read_first_images
 from ..report import Page, Picture, Section, Table, draw_curves
+from ..storage import read_json, read_text
 from ..version import __version__
 from .floor import measure_floor
 from .story import BASE, METHODS, Story
@@ -32,7 +33,7 @@ class Summary:
 
 def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
     """Build the page, and its table for the terminal."""
-    report = json.loads((story.scores / "report.json").read_text())
+    report = read_json(story.scores / "report.json")
     summary = summarise(story, report)
     lead = (
         "A small diffusion transformer was trained on 1,797 real hand-written digits until its loss was flat. Here it "
@@ -131,7 +132,7 @@ def _pictures(story: Story) -> Section:
 
 
 def _gates(story: Story) -> Section:
-    summary = json.loads((story.gates / "summary.json").read_text())
+    summary = read_json(story.gates / "summary.json")
     return Section(
         heading="What the gate of the DMP patch does",
         paragraphs=[
@@ -177,7 +178,7 @@ def _curves(story: Story) -> Section:
 
 
 def _losses(log: Path) -> tuple[list[int], list[float]]:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in read_text(log).splitlines()]
     lines = [line for line in lines if "mse" in line]
     return [line["step"] for line in lines], [line["mse"] for line in lines]
 

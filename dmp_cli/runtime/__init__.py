@@ -1,4 +1,4 @@
-"""How the process runs: devices, several processes, signals, and all random numbers.
+"""How the process runs: devices, several processes, signals, what is printed, and all random numbers.
 
 In: a device's name, the environment, a seed. Out: a torch device, a ``World``, a ``StopRequest``, generators.
 Only ``distributed`` may import torch.distributed. Start reading at ``randomness``: every random number is a function of

@@ -7,4 +7,10 @@ from .distributed import (
     refuse_many as refuse_many,
     spread_weights as spread_weights,
 )
-from .signals import StopRequest as StopRequest, end_on_sigterm as end_on_sigterm
+from .signals import STOP_SIGNALS as STOP_SIGNALS, StopRequest as StopRequest, end_on_signals as end_on_signals
+from .streams import (
+    LastingStream as LastingStream,
+    complain as complain,
+    let_go_of_closed as let_go_of_closed,
+    spell_characters as spell_characters,
+)

@@ -1,4 +1,5 @@
 from .folder import SampleFolder as SampleFolder
+from .long_captions import find_long as find_long
 from .part import Part as Part
 from .plan import Plan as Plan, read_plan as read_plan
 from .prompt_file import read_prompts as read_prompts

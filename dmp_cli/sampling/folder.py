@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from ..config import describe_changes
 from ..errors import ConfigError
 from ..storage import (
     PARTIAL,
@@ -94,10 +95,11 @@ class SampleFolder:
         if before is not None:
             known = before.get("origin", {})
             moved = sorted(key for key in _PIXEL_ORIGINS if key in known and known[key] != origin.get(key))
-            changed = sorted(key for key in about if before.get("made", {}).get(key) != about[key])
-            if changed:
+            made = before.get("made", {})
+            differing = describe_changes({key: made.get(key) for key in about}, about)
+            if differing:
                 raise ConfigError(
-                    f"{self.path} holds samples made with other settings ({', '.join(changed)} differ)",
+                    f"{self.path} holds samples made with other settings: {differing}",
                     hint="Give another folder with -o, or replace these samples with --force.",
                 )
             num_images = max(num_images, int(before.get("num_images", 0)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..storage import read_json
 from ..version import __version__
 
 
@@ -31,11 +31,11 @@ def load_about(path: Path) -> dict[str, Any] | None:
         ConfigError: it cannot be read, or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = read_json(path) if path.exists() else None
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="Start again with --force.") from error
+    if content is None:
         return None
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", hint="Start again with --force.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} was not written by this tool", hint="Start again with --force.")
     return content

@@ -59,6 +59,12 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
     if guided and not backbone.has_null:
         raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
+    for prompt in config.prompts or ():
+        if prompt.negative is not None and (config.guidance if prompt.guidance is None else prompt.guidance) == 1:
+            raise ConfigError(
+                f"the negative prompt {prompt.negative!r} does nothing: guidance is off",
+                hint="Give a --guidance other than 1, or --l in the file of prompts.",
+            )
     kinds = len(classes or config.prompts or ())
     if config.balanced and kinds and config.num_images % kinds:
         raise ConfigError(
@@ -67,7 +73,7 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has only {backbone.sample_shape[0]}")
-    check_steps(config, backbone.schedule.num_timesteps)
+    check_steps(config, backbone.schedule)
     return config.model_copy(update={"classes": classes})
 
 
@@ -120,6 +126,13 @@ def _conditions(items: list[Item], backbone: Backbone) -> Tensor | None:
     return torch.tensor(labels, device=backbone.device) if labels else None
 
 
+def _negatives(items: list[Item], backbone: Backbone) -> Tensor | None:
+    """What guidance leads away from, (B,) indices of captions; None: from the null condition in all images."""
+    if all(item.negative is None for item in items):
+        return None
+    return backbone.captions.indices([item.negative or "" for item in items])
+
+
 @torch.inference_mode()
 def denoise(
     denoiser: nn.Module,
@@ -140,6 +153,7 @@ def denoise(
     items = [plan.item(index) for index in indices]
     scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
     condition, scales = _conditions(items, backbone), torch.tensor([item.guidance for item in items])
+    negative = _negatives(items, backbone)
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
     x = torch.cat(starts).to(device)
     for step, timestep in enumerate(scheduler.timesteps):
@@ -153,16 +167,17 @@ def denoise(
                 backbone=backbone,
                 config=config,
                 guidance=guidance,
+                negative=negative,
             )
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # the only sampler that adds noise, and that uses a learned variance
             extra["generator"] = [
                 randomness.torch_generator("sample", seed=item.seed, step=step, index=item.place) for item in items
             ]
-        else:
+        if config.sampler != "ddpm" or scheduler.config.variance_type != "learned_range":
             output = output[:, : x.shape[1]]
         if config.sampler == "ddim":  # as in the original sampler, eps is computed again from the clipped x_0
-            extra["use_clipped_model_output"] = clips
+            extra["use_clipped_model_output"] = scheduler.config.clip_sample
         x = scheduler.step(output, timestep, x, **extra).prev_sample
     return x
 
@@ -187,17 +202,18 @@ def predict(
     backbone: Backbone,
     config: SampleConfig,
     guidance: Tensor | None = None,
+    negative: Tensor | None = None,
 ) -> Tensor:
     """One prediction (B, C', H, W) in float32; C' is C, or 2 C with a learned variance.
 
     Classifier-free guidance: eps = eps_null + w (eps_cond - eps_null) on the guided channels. ``guidance`` is w for
-    each image, (B,); None: ``config.guidance`` for all images.
+    each image, (B,); None: ``config.guidance`` for all images. ``negative``, (B,), stands in for the null condition.
     """
     timesteps = torch.full((len(x),), timestep, device=x.device)
     scale = torch.full((len(x),), config.guidance) if guidance is None else guidance
     if condition is None or bool((scale == 1).all()):  # ``scale`` is still on the CPU, so nothing waits for a GPU
         return denoiser(x, timesteps, condition).float()
-    both = torch.cat([condition, backbone.null_condition(len(x))])
+    both = torch.cat([condition, backbone.null_condition(len(x)) if negative is None else negative])
     conditional, null = denoiser(torch.cat([x, x]), torch.cat([timesteps, timesteps]), both).float().chunk(2)
     guided = 3 if config.guidance_channels == "3" else x.shape[1]
     epsilon = null[:, :guided] + scale.to(x.device)[:, None, None, None] * (conditional[:, :guided] - null[:, :guided])

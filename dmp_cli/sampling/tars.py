@@ -86,7 +86,8 @@ class SampleTars:
     def _notes(self, members: Sequence[int]) -> dict[int, dict[str, str]]:
         """Class and prompt of the images ``members`` in the plan, by the suffix that webdataset has for them."""
         found: dict[int, dict[str, str]] = {}
-        for line in self._plan.read_text(encoding="utf-8").splitlines():
+        # splitlines() also splits at characters that a prompt may contain
+        for line in self._plan.read_text(encoding="utf-8").rstrip("\n").split("\n"):
             item = json.loads(line)
             if item["index"] in members:
                 values = {"cls": item.get("class"), "txt": item.get("prompt")}

@@ -1,4 +1,9 @@
 from .checkpoint import RunState as RunState
+from .image_record import (
+    as_recorded as as_recorded,
+    as_trained as as_trained,
+    images_record as images_record,
+)
 from .methods import Trainee as Trainee, check_noise as check_noise, prepare as prepare
 from .run_folder import RunFolder as RunFolder
 from .trainer import (

@@ -6,7 +6,6 @@ the host nor the device waits. The delay is harmless, because a step that is not
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..config import TrainConfig
 from ..errors import DivergedError, DMPError
+from ..runtime import STOP_SIGNALS
 
 _LAG = 8  # steps between counting and reading, on a GPU
 _PATIENCE = 100  # steps in a row without any gradient that end a run, once the warm-up is over
@@ -25,8 +25,7 @@ class Counts(NamedTuple):
 
     not_finite: int  # steps in a row whose loss or gradient was not finite
     without_gradient: int  # steps in a row whose gradients were all exactly zero
-    interrupted: int  # processes that received SIGINT (Ctrl-C)
-    terminated: int  # processes that received SIGTERM
+    signals: tuple[int, ...]  # processes that received each of STOP_SIGNALS
 
 
 class Guard:
@@ -39,15 +38,17 @@ class Guard:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self._lag = _LAG if device.type == "cuda" else 0
-        self._counts = torch.zeros(len(Counts._fields), device=device)
+        self._counts = torch.zeros(2 + len(STOP_SIGNALS), device=device)
+        self._steps = 0  # counted by this guard; a continued run begins with a new one
         self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def count(self, *, finite: Tensor, largest: Tensor, signals: Tensor, step: int) -> None:
         """Count one step (1-based).
 
         ``finite`` is 1 if its loss and gradients are finite, else 0; ``largest`` is the largest gradient norm that the
-        images caused; ``signals`` (2,) are the numbers of processes that received SIGINT and SIGTERM.
+        images caused; ``signals`` (k,) are the numbers of processes that received each of ``STOP_SIGNALS``.
         """
+        self._steps += 1
         not_finite = 1 - finite.float()
         without_gradient = (largest == 0).float() * finite
         in_a_row = (self._counts[:2] + 1) * torch.stack([not_finite, without_gradient])
@@ -74,14 +75,24 @@ class Guard:
         return self._judge(*self._unread.popleft())
 
     def finish(self) -> None:
-        """Check all counts that have not been read yet, as :meth:`check` does; to be called after the last step."""
+        """Check all counts that have not been read yet, as :meth:`check` does; to be called after the last step.
+
+        Raises:
+            DivergedError: also if not one step was finite, so that nothing was learnt.
+        """
         while self._unread:
             self._judge(*self._unread.popleft())
+        if self._steps and int(self._counts[0]) == self._steps:
+            raise DivergedError(
+                f"none of the {self._steps} steps counted: the loss or its gradients were never all finite",
+                hint="Lower --lr and --gate-lr, or add --warmup. The saved files contain nothing of these steps.",
+            )
 
     def _judge(self, step: int, counts: Tensor, event: torch.cuda.Event | None) -> int | None:
         if event is not None:
             event.synchronize()
-        found = Counts(*(int(count) for count in counts.tolist()))
+        not_finite, without_gradient, *signals = (int(count) for count in counts.tolist())
+        found = Counts(not_finite, without_gradient, tuple(signals))
         if found.not_finite > self.config.max_bad_steps:
             raise DivergedError(
                 f"step {step}: the loss or its gradients are not all finite, for {found.not_finite} steps in a row",
@@ -92,4 +103,5 @@ class Guard:
                 f"step {step}: no gradient has reached the trainable parameters for {_PATIENCE} steps",
                 hint="The backbone's output does not depend on them. Is its last layer zero, as before any training?",
             )
-        return signal.SIGTERM if found.terminated else signal.SIGINT if found.interrupted else None
+        received = [number for number, count in zip(STOP_SIGNALS, found.signals, strict=True) if count]
+        return received[-1] if received else None

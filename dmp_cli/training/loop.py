@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..data import Batch
 from ..patching import PatchedBackbone
-from ..runtime import World
+from ..runtime import STOP_SIGNALS, World
 from .checkpoint import RunState, pack_optimizer, unpack_optimizer
 from .guards import Guard
 from .lr_schedule import rate_factor
@@ -109,11 +109,11 @@ class TrainingLoop:
     def _reduce(self, terms: Terms, stop: int | None) -> Tensor:
         """Sum the gradients and ``terms`` over all processes, in place.
 
-        Returns how many processes received SIGINT and SIGTERM, (2,).
+        Returns how many processes received each of ``STOP_SIGNALS``, (k,).
         """
         if self.world.size == 1:
-            return torch.zeros(2, device=self.device)
-        received = torch.tensor([float(stop == number) for number in (2, 15)])
+            return torch.zeros(len(STOP_SIGNALS), device=self.device)
+        received = torch.tensor([float(stop == number) for number in STOP_SIGNALS])
         signals = to_device(received, self.device)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.world.add_up([*gradients, *terms.values(), signals])

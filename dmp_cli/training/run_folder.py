@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Frozen, PatchConfig, TrainConfig, build
+from ..config import Frozen, PatchConfig, TrainConfig, build, describe_changes
 from ..errors import ConfigError
-from ..storage import refuse_existing, remove_partials, write_json, write_text
+from ..storage import read_json, refuse_existing, remove_partials, write_json, write_text
 from ..version import __version__
+from .image_record import training_record
 
 if TYPE_CHECKING:
     from ..data import ImageSource
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # These options may change when a run is continued. A change of any other option would make it a different run.
 _CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
+    *("max_pixels", "class_names"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
 }
 
@@ -44,7 +46,7 @@ class RunFolder:
         if resume and self.config_file.exists():
             self._check_same(settings)
         else:
-            refuse_existing(self.path, force=force)
+            self.refuse_existing(settings, resume=resume, force=force)
             self._clear()
         write_json(self.config_file, settings)
         remove_partials(self.path)
@@ -55,25 +57,60 @@ class RunFolder:
         Raises:
             ConfigError: the file is not valid JSON.
         """
+        return read_json(self.config_file) if self.config_file.exists() else None
+
+    def read_images(self) -> dict[str, Any] | None:
+        """What the run that is there records of its images; None: there is no run. Raises as read_settings."""
+        settings = self.read_settings()
+        return None if settings is None else dict(settings.get("images") or {})
+
+    def refuse_existing(self, settings: dict[str, Any], *, resume: bool, force: bool) -> None:
+        """Raise ConfigError when the folder is in use and neither ``resume`` nor ``force`` is set.
+
+        ``settings`` may still lack what the backbone and the images say. The error says whether they can continue the
+        run that is there.
+        """
+        if force or (resume and self.config_file.exists()):
+            return
         if not self.config_file.exists():
-            return None
+            refuse_existing(self.path, force=False)
+            return
         try:
-            return json.loads(self.config_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{self.config_file} is not valid JSON: {error}") from error
+            changed = self._changes(settings)
+        except ConfigError:  # its settings cannot be read
+            changed = "settings that cannot be read"
+        if changed:
+            raise ConfigError(
+                f"{self.path} exists already, and holds a run with other settings: {changed}",
+                hint="Give another output with -o, or replace the run with --force.",
+            )
+        raise ConfigError(
+            f"{self.path} exists already, and holds a run that can go on",
+            hint="Continue it with --resume, give another output with -o, or replace the run with --force.",
+        )
 
     def _check_same(self, settings: dict[str, Any]) -> None:
+        changed = self._changes(settings)
+        if changed:
+            raise ConfigError(
+                f"{self.path} holds a run with other settings: {changed}; these options cannot continue it",
+                hint="Leave these options out to continue the run, or start a new run with another -o.",
+            )
+
+    def _changes(self, settings: dict[str, Any]) -> str:
+        """What of ``settings`` cannot continue the run that is there, in words, with both values."""
         before = _with_defaults(self.read_settings() or {})
         old, new = before.get("train", {}), settings["train"]
         # A cosine schedule depends on the number of steps.
         changeable = _CHANGEABLE if new.get("lr_schedule") == "constant" else _CHANGEABLE - {"steps"}
-        changed = [key for key in new if key not in changeable and old.get(key) != new[key]]
-        changed += [key for key in ("patch", "backbone", "codec", "images") if before.get(key) != settings[key]]
-        if changed:
-            raise ConfigError(
-                f"{self.path} holds a run with other settings: {', '.join(changed)}; these options cannot continue it",
-                hint="Leave these options out to continue the run, or start a new run with another -o.",
-            )
+        options = {key: new[key] for key in new if key not in changeable}
+        others: dict[str, Any] = {
+            key: settings[key] for key in ("patch", "backbone", "codec", "images") if key in settings
+        }
+        if "codec" in others:
+            others["codec"] = _as_recorded(settings["codec"], before.get("codec"))
+        earlier = {**{key: old.get(key) for key in options}, **{key: before.get(key) for key in others}}
+        return describe_changes(earlier, {**options, **others})
 
     def _clear(self) -> None:
         import shutil
@@ -134,6 +171,13 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, **filled}
 
 
+def _as_recorded(codec: Any, before: Any) -> Any:
+    """``codec`` as the run's version of dmp recorded it: the first ones knew nothing of a VAE's config."""
+    if isinstance(codec, dict) and isinstance(before, dict) and "settings" not in before:
+        return {key: value for key, value in codec.items() if key != "settings"}
+    return codec
+
+
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
     left_out = _CHANGEABLE - {"data", "steps"}  # these options do not influence the learnt values
     if config.method != "lora":
@@ -141,9 +185,10 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dic
     fields = config.model_dump(mode="json", exclude=left_out)
     return {
         **fields,
-        "data": config.data.name,
+        "data": config.data.name.encode("utf-8", "backslashreplace").decode(),
         "data_fingerprint": images.fingerprint,
         "num_images": len(images),
+        **training_record(images),
         "steps_done": step,
         "dmp": __version__,
     }

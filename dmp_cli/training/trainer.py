@@ -38,6 +38,7 @@ class Progress:
     terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load and the use of the gate
     line: dict[str, Any] | None = None  # the line written to log.jsonl, if this step wrote one
     bad: list[str] = field(default_factory=list)  # messages about unreadable images that this step found
+    remarks: list[str] = field(default_factory=list)  # what Pillow warned of in the images of this step
     saved: bool = False  # whether a checkpoint was written
 
 
@@ -106,7 +107,7 @@ def _steps(
             recorder.log(line)
         if saved:
             recorder.save()
-        yield Progress(loop.step, terms, line, inputs.batch.bad, saved)
+        yield Progress(loop.step, terms, line, inputs.batch.bad, inputs.batch.remarks, saved)
         if number is not None and not last:
             raise StoppedError(
                 f"stopped after step {loop.step}; everything is saved, continue with --resume", signal_number=number
@@ -128,7 +129,10 @@ def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) ->
     """The inputs of the remaining steps, on the device."""
     config, trainee = loop.config, loop.trainee
     reader: Reader = store or LiveReader(
-        images, image_size=image_size(trainee.codec, trainee.backbone), channels=trainee.codec.image_channels
+        images,
+        image_size=image_size(trainee.codec, trainee.backbone),
+        channels=trainee.codec.image_channels,
+        max_pixels=config.max_pixels,
     )
     batches = read_batches(
         images,

@@ -86,12 +86,12 @@ def test_the_table_by_hand_and_the_files(run: Run, arms: Path) -> None:
     assert {path: stamp for path, stamp in images(folder).items() if path in before} == before
     assert len(json.loads((folder / "report.json").read_text())["seeds"]) == 3
     refused = run("ablate", arms, *HOW, "--seeds", 2, "-o", "out", "--steps", 6, code=1)
-    assert "holds another ablation, which differs in steps" in refused.stderr
+    assert "holds an ablation with other settings: steps 4, now 6" in refused.stderr
 
 
 def test_a_folder_is_the_same_by_any_path_and_other_inputs_are_refused(run: Run, arms: Path, tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", count=40, classes=10, size=8)
-    small = ["ablate", arms, *HOW, "--data", data, "-n", 70, "--points", 1, "-q"]
+    small = ["ablate", arms, *HOW, "--data", data, "--grey", "-n", 70, "--points", 1, "-q"]
     run(*small, "-o", "out")
     before, done = images(Path("out")), Path("out/done.json").read_bytes()
     run(*small, "-o", tmp_path / "out")
@@ -104,7 +104,8 @@ def test_a_folder_is_the_same_by_any_path_and_other_inputs_are_refused(run: Run,
     report = (tmp_path / "moved" / "report.json").read_bytes()
     next(data.rglob("*.png")).unlink()
     refused = run(*small, "-o", "moved", "--seeds", 2, code=1).stderr
-    assert "holds another ablation, which differs in the data, the reference" in refused
+    assert "holds an ablation with other settings: data " in refused
+    assert "; reference " in refused
     assert (tmp_path / "moved" / "report.json").read_bytes() == report
 
 

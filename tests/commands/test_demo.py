@@ -38,7 +38,7 @@ def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
     again = parse(run("demo", "--steps", 2, "-n", 60, "-o", "out", "--json"))
     assert again["scores"] == result["scores"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert "exists already" in run("demo", "--steps", 3, "-n", 60, "-o", "out", code=1).stderr
+    assert "other settings: steps 2, now 3" in run("demo", "--steps", 3, "-n", 60, "-o", "out", code=1).stderr
 
 
 def test_force_removes_nothing_but_a_demo(run: Run, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_an_adapter_in_its_backbone(run: Run, adapter: Path, backbone: list[str]
     for folder, expected in (("adapted-samples", digest), ("bare", None)):
         made = json.loads((tmp_path / folder / "samples.json").read_text())["made"]
         assert (made["adapter"], made["patch"]) == (expected, None)
-    assert "adapter differ" in run(*common, "-o", "adapted-samples", code=1).stderr
+    assert "other settings: adapter" in run(*common, "-o", "adapted-samples", code=1).stderr
 
 
 def test_adapters_that_are_refused(run: Run, adapter: Path, backbone: list[str], patch: Path, tmp_path: Path) -> None:

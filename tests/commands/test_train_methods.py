@@ -54,7 +54,8 @@ def test_lora_writes_exactly_these_files(run: Run, backbone: list[str], images: 
     assert {tuple(value.shape) for value in tensors.values()} == {(3, 16), (48, 3)}
     assert all(value.abs().max() > 0 for value in tensors.values())
     run("train", "--resume", "-o", "out", "--steps", 3, "-q")
-    assert "other settings: lora_rank" in run("train", "--resume", "-o", "out", "--lora-rank", 4, code=1).stderr
+    refused = run("train", "--resume", "-o", "out", "--lora-rank", 4, code=1).stderr
+    assert "other settings: lora-rank 3, now 4" in refused
     run(*common[:-1], "other", "--steps", 1, "--dry-run", "-q")
     run("train", *backbone, "--data", images, "--steps", 1, "--batch-size", 2, "-o", "out", "--force", "-q")
     assert files_in(tmp_path / "out") == expected_files(1, learnt={"patch.safetensors"})

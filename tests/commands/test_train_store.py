@@ -41,7 +41,7 @@ def test_workers_and_interruptions_change_nothing(run: Run, common: list[object]
     (store,) = stores()
     assert store.name.startswith("photos-")
     shards = {name for name in files_in(store) if not name.startswith(".locks")}
-    assert shards == {"manifest.json", "00000.safetensors"}
+    assert shards == {"manifest.json", "00000.safetensors", "00000.sources.safetensors"}
     said = run(*common, "--steps", 5, "--workers", 2, "-o", "workers").stderr
     assert "encoding" not in said
     assert f"latent store {store}: 8 images" in said
@@ -53,7 +53,7 @@ def test_workers_and_interruptions_change_nothing(run: Run, common: list[object]
     for name, value in live.items():
         torch.testing.assert_close(stored[name], value, rtol=1e-3, atol=1e-4)
     refused = run("train", "--resume", "-o", "live", "--latent-store", "--steps", 9, code=1).stderr
-    assert "other settings: latent_store" in refused
+    assert "other settings: latent-store off, now on" in refused
 
 
 def test_a_pixel_store_changes_no_bit(run: Run, backbone: list[str], images: Path) -> None:

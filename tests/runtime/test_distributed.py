@@ -119,7 +119,7 @@ def test_the_same_global_batch_gives_the_same(two: Path, name: str) -> None:
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
     learnt = 4 * sum(alone[key].numel() for key in start)
     helpers = 4 * 16 * 16 if name == "noise" else 0  # W_noise, where it is in the loss of an image
-    assert first["reduced"].tolist() == [learnt + helpers + 4 * 5] * STEPS  # three terms and two signals
+    assert first["reduced"].tolist() == [learnt + helpers + 4 * 6] * STEPS  # three terms and three signals
     whole = int(alone["local"])
     assert int(first["local"]) == whole if name != "spread" else int(first["local"]) < 0.7 * whole
 

@@ -69,6 +69,19 @@ def test_too_many_in_a_row_end_the_run() -> None:
         loop.guard.check()
 
 
+@pytest.mark.parametrize("broken", [[True, True], [True, False], [False, True]])
+def test_a_run_of_which_no_step_counted_is_an_error(broken: list[bool]) -> None:
+    loop = loop_of(steps=2)
+    for step, bad in enumerate(broken):
+        loop.advance(loop.prepare(batch(step, broken=bad)))
+        loop.guard.check()
+    if all(broken):
+        with pytest.raises(DivergedError, match="none of the 2 steps counted"):
+            loop.guard.finish()
+    else:
+        loop.guard.finish()
+
+
 def test_gradients_that_never_come_end_the_run_after_warm_up() -> None:
     loop = loop_of(warmup=150, steps=200)  # the balance losses give its gate gradients in every step
     layer = loop.trainee.backbone.final_layer.linear  # zero, as in a backbone that was never trained
@@ -85,14 +98,22 @@ def test_a_gradient_now_and_then_is_enough() -> None:
     guard = Guard(TrainConfig(data=Path("unused")), torch.device("cpu"))
     for step in range(1, 400):
         largest = torch.tensor(float(step % 99 == 0))
-        guard.count(finite=torch.ones(()), largest=largest, signals=torch.zeros(2), step=step)
+        guard.count(finite=torch.ones(()), largest=largest, signals=torch.zeros(3), step=step)
         assert guard.check() is None
 
 
 @pytest.mark.parametrize(
-    ("met", "number"), [((0, 0), None), ((1, 0), signal.SIGINT), ((0, 2), signal.SIGTERM), ((1, 1), signal.SIGTERM)]
+    ("met", "number"),
+    [
+        ((0, 0, 0), None),
+        ((0, 1, 0), signal.SIGINT),
+        ((0, 0, 2), signal.SIGTERM),
+        ((0, 1, 1), signal.SIGTERM),
+        ((2, 0, 0), signal.SIGHUP),
+        ((2, 1, 0), signal.SIGINT),
+    ],
 )
-def test_signals_of_any_process_are_told(met: tuple[int, int], number: int | None) -> None:
+def test_signals_of_any_process_are_told(met: tuple[int, int, int], number: int | None) -> None:
     guard = Guard(TrainConfig(data=Path("unused")), torch.device("cpu"))
     signals = torch.tensor([float(count) for count in met])
     guard.count(finite=torch.ones(()), largest=torch.ones(()), signals=signals, step=1)

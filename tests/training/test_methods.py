@@ -9,9 +9,9 @@ from dmp_cli.backbones import load_backbone
 from dmp_cli.config import BackboneRecord, PatchConfig, TrainConfig
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
-from dmp_cli.patching.attachment import PatchedBackbone
 from dmp_cli.patching.file import load_patch
 from dmp_cli.patching.identity import backbone_digest
+from dmp_cli.patching.patched import PatchedBackbone
 from dmp_cli.training.methods import prepare
 from tests.builders import call_of, tiny_dit
 

@@ -18,7 +18,6 @@ from ...config import (
     NetworkOptions,
     SizeOptions,
 )
-from ...errors import ConfigError
 from ..console import Printer
 from ..in_process import in_shell, run_inside
 from ..options import Given, takes
@@ -52,8 +51,6 @@ def ablate(
 
     common, asked, network = given.make(CommonOptions), given.make(AblateOptions), given.make(NetworkOptions)
     printer = Printer(common)
-    if asked.data is None and network.backbone != "digits":
-        raise ConfigError("no data given", hint="Name a folder of images with --data.")
     folder = asked.output or Path("ablations") / Path(arms).stem
     parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
     plan, inputs = plan_of(Request(arms, folder, asked, *parts, network, common))

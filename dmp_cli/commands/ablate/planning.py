@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ from ..options import Given
 if TYPE_CHECKING:
     from ...ablation import Arm, Plan
     from ...backbones import Backbone
+    from ...data import ImageSource
     from ...pipeline import Loaded
 
 _RESERVED = {"data", "steps", "seed", "dtype", "output", "resume", "backbone", "checkpoint", "log_every", "keep"}
@@ -31,7 +33,7 @@ _POINTS = {"table3": 5}
 _PATCHED = ("dmp", "prompt-tuning")
 _NETWORK = (
     *("backbone", "checkpoint", "vae", "image_size", "num_classes", "num_heads", "trained_with", "schedule"),
-    "download",
+    *("objective", "text", "download"),
 )
 # Options of dmp sample that go by another name here.
 _RENAMED = {"sampling_steps": "steps", "sample_batch_size": "batch-size", "guidance_channels": "guidance-channels"}
@@ -64,12 +66,16 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
         ConfigError: an arm that makes no run, or none of this backbone.
     """
     from ...ablation import DIGITS, Plan, in_arguments
+    from ...data import find_images
 
     arms = _read_arms(request)
     for arm in arms or ():
         _check_arm(arm, None)
-    backbone, loaded = _look(request)
     options, common = request.options, request.common
+    if options.data is None and not request.is_digits:
+        raise ConfigError("no data given", hint="Name a folder of images with --data.")
+    images = find_images(options.data) if options.data is not None and not common.dry_run else None
+    backbone, loaded = _look(request)
     data = options.data or request.folder / DIGITS
     first = common.seed or 0
     plan = Plan(
@@ -90,7 +96,25 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     )
     for arm in plan.arms:
         _check_arm(arm, backbone)
-    return plan, {} if common.dry_run else _inputs(plan, loaded or _load(request), request)
+    if common.dry_run:
+        return replace(plan, grey=options.grey), {}
+    loaded = loaded or _load(request)
+    return replace(plan, grey=_may_be_grey(request, loaded, images)), _inputs(plan, loaded, request, images)
+
+
+def _may_be_grey(request: Request, loaded: Loaded, images: ImageSource | None) -> bool:
+    """Whether training may turn pictures grey: with --grey, or in an ablation that was begun before there was --grey.
+
+    Raises:
+        ConfigError: it would have to, and may not.
+    """
+    if images is None or loaded.codec.image_channels != 1:
+        return request.options.grey
+    from ...data import look_at
+
+    looks, begun = look_at(images), (request.folder / "ablation.json").exists()
+    looks.check_colours(channels=1, allowed=request.options.grey or begun)
+    return bool(looks.colourful)
 
 
 def _given(record: Frozen, names: Iterable[str]) -> dict[str, Any]:
@@ -182,7 +206,7 @@ def _load(request: Request) -> Loaded:
     return load_bare(request.network, "cpu")
 
 
-def _inputs(plan: Plan, loaded: Loaded, request: Request) -> dict[str, Any]:
+def _inputs(plan: Plan, loaded: Loaded, request: Request, images: ImageSource | None) -> dict[str, Any]:
     """What is compared, by fingerprint and digest: nothing of it may change between two calls."""
     from ...data import find_images
     from ...latents import image_size
@@ -190,7 +214,7 @@ def _inputs(plan: Plan, loaded: Loaded, request: Request) -> dict[str, Any]:
 
     backbone, prompts = loaded.backbone, request.sampling.prompts
     assert backbone.record is not None
-    data = "embedded digits" if request.options.data is None else find_images(plan.data).fingerprint
+    data = "embedded digits" if images is None else images.fingerprint
     if plan.reference == plan.data:
         reference = data
     elif plan.reference.suffix == ".npz" and plan.reference.exists():
@@ -200,7 +224,7 @@ def _inputs(plan: Plan, loaded: Loaded, request: Request) -> dict[str, Any]:
     return {
         "data": data,
         "reference": reference,
-        "backbone": [backbone.record.digest, backbone.sizes, backbone.schedule.model_dump()],
+        "backbone": [backbone.record.digest, backbone.sizes, backbone.schedule.model_dump(exclude={"sampling"})],
         "codec": loaded.codec.record.digest,
         "image size": image_size(loaded.codec, backbone),
         "text encoder": backbone.captions.encoder.record.digest if backbone.takes_text else None,

@@ -69,6 +69,8 @@ def _make(
     size, codec = image_size(loaded.codec, loaded.backbone), loaded.codec.record
     made = create_patch(loaded.backbone, config, codec=codec, image_size=size, seed=common.seed or 0)
     save_patch(output, made)
+    for remark in loaded.backbone.remarks:
+        printer.note(remark)
     print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
 
 
@@ -96,6 +98,8 @@ def _import(
     size = image_size(loaded.codec, loaded.backbone)
     made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
     save_patch(output, made)
+    for remark in loaded.backbone.remarks:
+        printer.note(remark)
     print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
 
 
@@ -122,7 +126,7 @@ def _export(
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
-    check_steps(wanted, backbone.schedule.num_timesteps)
+    check_steps(wanted, backbone.schedule)
     scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
     timesteps = [int(timestep) for timestep in scheduler.timesteps]
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 
 # What says how a command runs, not what it makes: a continued run takes it anew.
 _PASSING = {
-    *("resume", "force", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
+    *("resume", "force", "grey", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
     "tensorboard",
 }
+
+
+_COUNTED = 100_000  # captions that are looked at before the first step: some seconds
 
 
 class Request(NamedTuple):
@@ -50,17 +55,18 @@ class _Job:
     """One process' part of a run: everything is checked before the first file is written."""
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
-        from ...training import prepare
+        from ...training import images_record, prepare
         from .latent_store import find_store
         from .watchers import tensorboard_writer
 
         self.request, self.run, self.config = request, request.run, request.config
         self.world, self.device, self.printer = world, device, printer
-        self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
         world.share(self.config.batch_size)
         if self.config.shard_backbone:
             world.check_spread()
         self.images = self._find_images()
+        world.tell(self._refuse_existing)
+        self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
         self.loaded = self._load()
         self.trainee = prepare(
             self.config,
@@ -68,22 +74,30 @@ class _Job:
             codec=self.loaded.codec,
             patch_config=request.patch_config,
         )
+        self.looks = world.tell(self._look)
         self.store: LatentStore | None = find_store(self.images, self.trainee, self.config)
         self.settings = _settings(request, self.loaded)
-        self.settings["images"] = {"fingerprint": self.images.fingerprint, "count": len(self.images)}
+        self.settings["images"] = images_record(self.images)
 
     def _find_images(self) -> ImageSource:
         from ...data import find_images
         from ...pipeline import check_early
-        from ...training import check_captions, check_noise
+        from ...training import as_recorded, check_captions, check_noise
 
-        images = find_images(self.config.data)
+        recorded = self.run.read_images() if self.request.options.resume else None
+        images = find_images(self.config.data, class_names=self.config.class_names, **as_recorded(recorded))
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
         early = check_early(self.request.network, self.request.patch_config)
         if early is not None:
             check_captions(images, early)
         return images
+
+    def _refuse_existing(self) -> None:
+        """Raise ConfigError where the output is in use: before the weights are read, which may take minutes."""
+        asked, options = self.request.patch_config, self.request.options
+        known = {"train": self.config.model_dump(mode="json"), "patch": asked and asked.model_dump()}
+        self.run.refuse_existing(known, resume=options.resume, force=options.force)
 
     def _load(self) -> Loaded:
         import torch
@@ -101,14 +115,36 @@ class _Job:
         check_conditions(self.images, loaded.backbone)
         return loaded
 
+    def _look(self) -> str:
+        """What is trained on, in a line. Raises ConfigError where colours would be lost, unless --grey allows it."""
+        from ...data import describe_classes, look_at
+        from ...latents import image_size
+
+        options, loaded, images = self.request.options, self.loaded, self.images
+        looks, channels = look_at(images, max_pixels=self.config.max_pixels), loaded.codec.image_channels
+        goes_on = options.resume and self.run.config_file.exists()  # it was allowed when the run began
+        looks.check_colours(channels=channels, allowed=options.grey or goes_on)
+        told = looks.in_words(image_size=image_size(loaded.codec, loaded.backbone), channels=channels)
+        return told + (f"; {describe_classes(images.classes)}" if images.classes else "")
+
     def begin(self) -> RunState | None:
         """Claim the run's folder; the state to go on from, None: from the start. The same in every process."""
+        from ...data import describe_kinds, hint_for_kinds
+
         world, options = self.world, self.request.options
         world.agree({name: value for name, value in self.settings.items() if name != "options"})
         world.tell(lambda: self.run.open(self.settings, resume=options.resume, force=options.force))
         state = world.tell(lambda: self.run.load_state(warn=self.printer.warn) if options.resume else None)
-        if state is not None:
+        if state is None:
+            self._warn_of_long_captions()
+        else:
             self.printer.note(f"continuing {self.run.path} after step {state.step}")
+        for remark in self.loaded.backbone.remarks:
+            self.printer.note(remark)
+        self.printer.note(self.looks)
+        if self.images.passed_over:
+            kinds = self.images.passed_over
+            self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
         count = sum(parameter.numel() for parameter in self.trainee.learnt.values())
         self.printer.note(
             f"{self.config.method}: {count:,} parameters learnt, {len(self.images):,} images, {self.device}, "
@@ -116,6 +152,16 @@ class _Job:
             + (f", {world.size} processes" if world.size > 1 else "")
         )
         return state
+
+    def _warn_of_long_captions(self) -> None:
+        """Say how many captions are longer than the text encoder reads, with an example."""
+        from ...sampling import find_long
+
+        backbone = self.loaded.backbone
+        if backbone.takes_text and self.world.is_first:
+            long = find_long(islice(self.images.every_caption(), _COUNTED), backbone)
+            if long.found:
+                self.printer.warn(long.in_words("captions"))
 
     def train(self, state: RunState | None) -> None:
         """Fill the latent store, train, and say what was written."""
@@ -167,7 +213,7 @@ def _absolute(key: str, value: Any) -> Any:
     if key == "lora_targets":  # a layer's name, even where a file is called the same
         return value
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
-        return str(Path(value).resolve())
+        return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...errors import DataError, StoppedError
+from ...errors import DataError, DMPError, StoppedError
 from ..console import Printer
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> La
 
     Raises:
         ConfigError: the folder of --store-dir holds other files.
+        DMPError: latents are missing, and its folder cannot be written; or there is none, as the user has no home.
     """
     from ...latents import LatentStore, default_store_folder, describe_store, pays_off
+    from ...storage import can_write
 
     codec, backbone = trainee.codec, trainee.backbone
     wanted = config.latent_store
@@ -34,7 +36,16 @@ def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> La
     record = describe_store(images, codec, backbone, flip=config.flip)
     store = LatentStore(config.store_dir or default_store_folder(record), record)
     store.check()
+    if not can_write(store.path) and store.missing():
+        raise _unwritable(store, "this user may not, or the disk is read-only")
     return store
+
+
+def _unwritable(store: LatentStore, reason: str) -> DMPError:
+    return DMPError(
+        f"the latent store in {store.path} cannot be written: {reason}",
+        hint="Name a folder with --store-dir, set DMP_HOME to one, or encode live with --no-latent-store.",
+    )
 
 
 def fill_store(
@@ -50,7 +61,10 @@ def fill_store(
     from ...data import Damaged
     from ...latents import encode_missing, outdated_stores
 
-    store.claim()
+    try:
+        store.claim()
+    except OSError as error:  # of a lock
+        raise _unwritable(store, error.strerror or str(error)) from error
     record = store.record
     size = f"{record.count:,} images, {record.count * record.row_bytes / 1e9:.2f} GB"
     if store.missing():
@@ -68,10 +82,19 @@ def fill_store(
             )
 
     trainee.codec.to(device)
-    codec, max_bad = trainee.codec, config.max_bad
+    encoding = encode_missing(
+        store,
+        images=images,
+        codec=trainee.codec,
+        device=device,
+        max_bad=config.max_bad,
+        max_pixels=config.max_pixels,
+        stop=stop,
+        warn=printer.warn,
+    )
     with printer.progress("encode", record.count, done=store.held()) as advance:
         try:
-            for done in encode_missing(store, images=images, codec=codec, device=device, max_bad=max_bad, stop=stop):
+            for done in encoding:
                 advance(done, "")
         except Damaged as error:  # while it is being made: another process, or a failing disk
             raise DataError(str(error), hint="Continue with --resume: damaged files are made again.") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...config import Prompt, SampleConfig, TrainConfig
 from ...errors import ConfigError
 from ..console import Printer
+from .first_losses import FirstLosses
 
 if TYPE_CHECKING:
     from ...runtime import World
@@ -33,6 +34,7 @@ class Watchers:
         self.prompts: tuple[Prompt, ...] | None = None  # what sample grids show, for a backbone that reads text
         self.remark = ""
         self.last_line: dict[str, Any] = {}
+        self.first = FirstLosses(trainee) if config.method != "scratch" else None
         self.writer = writer  # TensorBoard's; None: not asked for
 
     def see(self, event: Progress) -> None:
@@ -42,6 +44,11 @@ class Watchers:
             self.printer.warn(f"skipped: {message}")
             if self.world.is_first:
                 self.run.log({"step": event.step, "skipped": message})
+        for remark in event.remarks:
+            self.printer.warn(remark)
+        suspicion = self.first.remark(event) if self.first is not None and self.world.is_first else None
+        if suspicion is not None:
+            self.printer.warn(suspicion)
         if event.line is not None:
             self.last_line = event.line
             self.remark = f"loss {event.line['loss']:.4f}  {event.line['images_per_second']:.1f} images/s"
