@@ -25,6 +25,9 @@ def attach(
     A new patch whose prompts are added changes no output bit. Every check comes before the first hook, so a patch that
     does not fit leaves the backbone untouched.
 
+    Threads may call the patched model at the same time, and its blocks may run again in the backward pass. Only where
+    each block is compiled for itself and runs again, a backward pass must follow its forward before the next one.
+
     Args:
         backbone: a backbone, or a model that diffusers loaded, such as ``pipe.unet``. Such a model is patched wherever
             it is called, also inside its pipeline.

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from dmp_cli import load_patch
 from tests.backbones.pipelines import tiny_plain_unet, write_captioned, write_scheduler
 from tests.backbones.text_encoders import write_clip
-from tests.builders import diffusers_dit, tiny_dit, write_images
+from tests.builders import diffusers_dit, same_weights, tiny_dit, write_images
 from tests.zoo import checkpoints, diffusers_folders, original_sd
 from tests.zoo.schedulers import DDPM_LIKE
 
@@ -85,3 +86,28 @@ def test_folders_that_differ_in_a_field_of_the_scheduler_give_other_images(run: 
     write_scheduler(tmp_path / "small", **{**DDPM, "variance_type": "fixed_large"})
     refused = run("sample", "--backbone", "small", "-n", 2, "--steps", 4, "-o", "of-small", code=1)
     assert "variance_type" in refused.stderr or "schedule" in refused.stderr
+
+
+@pytest.mark.parametrize("layout", checkpoints.LAYOUTS)
+def test_every_layout_of_a_checkpoint_through_every_command(layout: str, run: Run, tmp_path: Path) -> None:
+    """Each is the same backbone: one digest, one patch after a step, the same images."""
+    tensors = {name: tensor.clone() for name, tensor in tiny_dit().state_dict().items()}
+    torch.save(tensors, tmp_path / "bare.pt")
+    torch.save(checkpoints.LAYOUTS[layout](tensors), tmp_path / "public.pt")
+    data = write_images(tmp_path / "images")
+    named = ("--num-classes", 4, "--num-heads", 2, "--vae", "none", "--device", "cpu", "-q")
+    step = ("--steps", 1, "--batch-size", 2, "--sample-every", 0)
+    for name in ("bare", "public"):
+        source = ("--backbone", f"{name}.pt", *named)
+        run("patch", *source, "-o", f"{name}-zero.safetensors")
+        run("train", *source, "--data", data, *step, "-o", f"{name}-run")
+        patch = f"{name}-run/patch.safetensors"
+        run("sample", "--patch", patch, "-n", 1, "--steps", 2, "--sampler", "ddim", "-o", f"{name}-drawn", "-q")
+    ours, theirs = (load_patch(tmp_path / f"{name}-run" / "patch.safetensors") for name in ("public", "bare"))
+    assert same_weights(ours, theirs)
+    assert ours.record is not None
+    assert theirs.record is not None
+    assert ours.record.backbone.digest == theirs.record.backbone.digest
+    images = [(tmp_path / f"{name}-drawn" / "000000.png").read_bytes() for name in ("public", "bare")]
+    assert images[0] == images[1]
+    run("inspect-gates", "--patch", "public-run/patch.safetensors", "-o", "gates", "-q")
