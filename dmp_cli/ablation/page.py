@@ -11,7 +11,7 @@ from typing import Any
 from ..evaluation import describe_features, draw_rows, read_first_images
 from ..report import Page, Picture, Section, Table, draw_curves
 from .plan import BASE, Plan
-from .table import notes_of, table_of
+from .table import find_best, name_of, notes_of, table_of
 
 _SHOWN = 10  # images in each row
 _FAR = 1.25  # times the score of the base: arms that ever score more are left out of the second diagram
@@ -24,22 +24,23 @@ def draw_pictures(plan: Plan, report: dict[str, Any]) -> dict[str, bytes]:
     """
     base, *arms = report["arms"]
     metric = next(iter(base["scores"]))
+    title = name_of(report, metric)
     limit = _FAR * abs(base["scores"][metric]["mean"])
     near = [arm for arm in arms if max(abs(point["scores"][metric]["mean"]) for point in arm["curve"]) <= limit]
-    pictures = {"curves.png": draw_scores(base, arms, metric)}
+    pictures = {"curves.png": draw_scores(base, arms, metric, title=title)}
     if 0 < len(near) < len(arms):
-        pictures["curves-near.png"] = draw_scores(base, near, metric)
+        pictures["curves-near.png"] = draw_scores(base, near, metric, title=title)
     return {**pictures, "side-by-side.png": draw_side_by_side(plan)}
 
 
-def draw_scores(base: dict[str, Any], arms: Sequence[dict[str, Any]], metric: str) -> bytes:
+def draw_scores(base: dict[str, Any], arms: Sequence[dict[str, Any]], metric: str, *, title: str) -> bytes:
     """Draw the mean score over training steps, one curve for each arm. Arms that first equal the base start at it."""
     series = {}
     for arm in arms:
         measured = [(point["step"], point["scores"][metric]["mean"]) for point in arm["curve"]]
         start = [(0, base["scores"][metric]["mean"])] if arm["starts_as_base"] else []
         series[arm["title"]] = ([step for step, _ in start + measured], [score for _, score in start + measured])
-    return draw_curves(series, xlabel="training step", ylabel=metric.upper())
+    return draw_curves(series, xlabel="training step", ylabel=title)
 
 
 def draw_side_by_side(plan: Plan) -> bytes:
@@ -57,13 +58,7 @@ def build_ablation_page(
     """Build the content of ``report.html``."""
     columns, rows = table_of(report)
     metrics = list(report["arms"][0]["scores"])
-    best = {
-        (
-            min(range(len(rows)), key=lambda row: report["arms"][row]["scores"][metric]["mean"]),
-            columns.index(metric.upper()),
-        )
-        for metric in metrics
-    }
+    best = {(find_best(report, metric), columns.index(name_of(report, metric))) for metric in metrics}
     count = len(report["seeds"])
     caption = f"Means over {count} seed{'s' if count > 1 else ''}. Differences are from the base."
     table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
@@ -78,7 +73,7 @@ def build_ablation_page(
                 paragraphs=[
                     "Each point is a mean over the seeds. Arms that equal the base before training start at its score."
                 ],
-                pictures=_curves(pictures, alt=f"{metrics[0].upper()} over training steps of {names}"),
+                pictures=_curves(pictures, alt=f"{name_of(report, metrics[0])} over training steps of {names}"),
             ),
             Section(
                 heading="The same noise in every row",

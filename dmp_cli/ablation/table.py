@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from ..evaluation import plus_minus
+from ..evaluation import HIGHER_IS_BETTER, direction_of, plus_minus, title_of
 from ..report import markdown_table
 from ..storage import read_json
 from .plan import BASE, Plan
@@ -105,10 +105,21 @@ def _json(summary: Summary) -> dict[str, Any]:
     return {"seeds": summary.seeds, "mean": summary.mean, "std": summary.std, "error": summary.error}
 
 
+def name_of(report: dict[str, Any], metric: str) -> str:
+    """The name that papers use for a score: FID, CLIP-FID, IS, Precision."""
+    return title_of(metric, report.get("features", ""))
+
+
+def find_best(report: dict[str, Any], metric: str) -> int:
+    """The row with the best mean: the highest where higher is better, else the lowest."""
+    means = [arm["scores"][metric]["mean"] for arm in report["arms"]]
+    return means.index(max(means) if metric in HIGHER_IS_BETTER else min(means))
+
+
 def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Column titles, and one row of text for each arm, base first."""
     metrics = list(report["arms"][0]["scores"])
-    titles = [title for metric in metrics for title in (metric.upper(), f"Δ {metric.upper()}")]
+    titles = [title for metric in metrics for title in (name_of(report, metric), f"Δ {name_of(report, metric)}")]
     rows = []
     for arm in report["arms"]:
         cells = [arm["title"]]
@@ -126,7 +137,7 @@ def notes_of(report: dict[str, Any]) -> list[str]:
     count = len(report["seeds"])
     budget = (
         f"Every arm trains for {report['steps']:,} steps; every set of samples has {report['num_images']:,} images. "
-        "Lower is better."
+        + direction_of(report["arms"][0]["scores"], report.get("features", ""))
     )
     few = report["num_images"] <= report["features_width"] and "fid" in report["arms"][0]["scores"]
     if few:

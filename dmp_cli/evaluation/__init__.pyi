@@ -3,9 +3,11 @@ from .distances import fit_gaussian as fit_gaussian, frechet_distance as frechet
 from .features import load_extractor as load_extractor
 from .first_images import draw_rows as draw_rows, read_first_images as read_first_images
 from .gates import gates_sections as gates_sections
+from .metrics import HIGHER_IS_BETTER as HIGHER_IS_BETTER, title_of as title_of
 from .page import build_score_page as build_score_page
 from .results import (
     describe_features as describe_features,
+    direction_of as direction_of,
     plus_minus as plus_minus,
     render_scores as render_scores,
     score_table as score_table,

@@ -39,9 +39,10 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
     ]
     fingerprint = evaluation.reference_provenance.fingerprint or "unknown"
     folders = f"{len(evaluation.rows)} folder{'s' if len(evaluation.rows) > 1 else ''}"
+    direction = direction_of(evaluation.rows[0].scores, evaluation.features)
     return Page(
         title="Scores",
-        lead=f"{folders} of samples, scored against {evaluation.reference}. {direction_of(evaluation)}",
+        lead=f"{folders} of samples, scored against {evaluation.reference}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
             "Reference": f"{evaluation.reference}, fingerprint {fingerprint}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..config import Frozen
@@ -141,7 +141,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     count = "an unknown number of" if known.count is None else f"{known.count:,}"
     reference = f"{evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}"
     sources = {"Reference": reference, **describe_features(evaluation.model_dump())}
-    notes = [f"{direction_of(evaluation)} {_about_spreads(evaluation)}", ""]
+    notes = [f"{direction_of(evaluation.rows[0].scores, evaluation.features)} {_about_spreads(evaluation)}", ""]
     notes += [f"- {name}: {text}" for name, text in sources.items()]
     notes += [f"- {verdict}" for verdict in verdicts_of(evaluation)]
     return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
@@ -155,11 +155,10 @@ def describe_features(report: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def direction_of(evaluation: Evaluation) -> str:
+def direction_of(scores: Collection[str], features: str) -> str:
     """A sentence that says for which scores lower is better, and for which higher."""
-    scores = evaluation.rows[0].scores
-    high = [title_of(name, evaluation.features) for name in scores if name in HIGHER_IS_BETTER]
-    low = [title_of(name, evaluation.features) for name in scores if name not in HIGHER_IS_BETTER]
+    high = [title_of(name, features) for name in scores if name in HIGHER_IS_BETTER]
+    low = [title_of(name, features) for name in scores if name not in HIGHER_IS_BETTER]
     if not high:
         return "Lower is better."
     return f"Higher is better for {', '.join(high)}" + (f", lower for {', '.join(low)}." if low else ".")

@@ -139,7 +139,9 @@ def test_an_arm_that_changes_outputs_at_once_does_not_start_at_the_base(monkeypa
     assert not Arm("a", "a", {"init": "random"}).starts_as_base
     drawn: dict[str, Any] = {}
     monkeypatch.setattr("dmp_cli.ablation.page.draw_curves", lambda series, **how: drawn.update(series) or b"")
-    draw_scores(row("base", 8.0), [row("a", 9.0, 7.5), {**row("b", 9.0, 7.0), "starts_as_base": False}], "fid")
+    draw_scores(
+        row("base", 8.0), [row("a", 9.0, 7.5), {**row("b", 9.0, 7.0), "starts_as_base": False}], "fid", title="FID"
+    )
     assert drawn == {"a": ([0, 1, 2], [8.0, 9.0, 7.5]), "b": ([1, 2], [9.0, 7.0])}
 
 
