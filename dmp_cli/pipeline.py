@@ -36,6 +36,7 @@ def load_bare(network: NetworkOptions, device: torch.device | str) -> Loaded:
         ConfigError: no backbone named, or options that contradict the file.
         CheckpointError: weights that are missing, damaged, unsafe, or do not fit.
     """
+    _check_codec(network)
     return _with_codec(load_backbone_alone(network, device), network)
 
 
@@ -71,6 +72,7 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
 
     if network.backbone is None:
         raise ConfigError("no backbone given", hint="Name its sizes with --backbone: dit-s2 … dit-xl8 or a .json file.")
+    _check_codec(network)
     pixels, size = network.vae == "none", network.image_size
     sizes_file = network.backbone.endswith(".json")
     backbone = build_backbone(
@@ -114,6 +116,7 @@ def load_patched(
 
     patch = load_patch(path)
     assert patch.record is not None
+    _check_codec(network)
     backbone = load_backbone_of(patch, network, device)
     patched = attach(backbone, patch, strength=strength, force=force)
     loaded = _with_codec(backbone, network, patch.record, force=force)
@@ -172,6 +175,13 @@ def check_early(network: NetworkOptions, config: PatchConfig | None) -> Backbone
     if backbone is not None and config is not None:
         check_variant(backbone, config)
     return backbone
+
+
+def _check_codec(network: NetworkOptions) -> None:
+    """Raise CheckpointError for a --vae that is not there, before the weights of the backbone are read."""
+    from .latents import check_vae_place
+
+    check_vae_place(network.vae)
 
 
 def _with_codec(

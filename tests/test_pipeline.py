@@ -65,6 +65,15 @@ def test_what_contradicts_the_weights_is_refused(network: NetworkOptions) -> Non
         load_bare(network.model_copy(update={"image_size": 16}), "cpu")
 
 
+def test_a_vae_that_is_not_there_is_named_before_weights_are_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
+    network = NetworkOptions(backbone=str(tmp_path / "broken.pt"), vae=str(tmp_path / "vae"))
+    with pytest.raises(CheckpointError, match="vae does not exist"):
+        load_bare(network, "cpu")
+    with pytest.raises(CheckpointError, match="vae does not exist"):
+        load_fresh(network.model_copy(update={"backbone": "dit-s8"}), "cpu", data_classes=1, seed=0)
+
+
 def test_a_fresh_backbone_has_the_classes_of_the_data_and_the_size_asked_for() -> None:
     network = NetworkOptions(backbone="dit-s8", vae="none", image_size=16, schedule="cosine")
     loaded = load_fresh(network, "cpu", data_classes=3, seed=1)

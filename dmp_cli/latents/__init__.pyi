@@ -6,5 +6,5 @@ from .fill import (
     outdated_stores as outdated_stores,
     pays_off as pays_off,
 )
-from .loading import load_codec as load_codec, load_vae as load_vae
+from .loading import check_vae_place as check_vae_place, load_codec as load_codec, load_vae as load_vae
 from .store import LatentStore as LatentStore

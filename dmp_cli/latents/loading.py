@@ -56,18 +56,25 @@ def load_codec(
     return codec
 
 
+def check_vae_place(choice: str | None) -> None:
+    """Raise CheckpointError if ``choice``, as given with --vae, is a path where nothing is; it reads no weight."""
+    if choice is None or choice == "none" or Path(choice).exists():
+        return
+    if choice.count("/") != 1 or choice.startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"{choice} does not exist", hint="Give a VAE's folder or hub id with --vae, or --vae none."
+        )
+
+
 def load_vae(source: str, *, download: bool = False, device: torch.device | str = "cpu") -> VAECodec:
     """The VAE in a folder, a pipeline's folder, a hub repository, or a file of the original Stable Diffusion.
 
     Raises:
         CheckpointError: it cannot be read.
     """
+    check_vae_place(source)
     path = Path(source)
     folder = path / "vae" if (path / "vae" / "config.json").exists() else path
-    if not folder.exists() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
-        raise CheckpointError(
-            f"{source} does not exist", hint="Give a VAE's folder or hub id with --vae, or --vae none."
-        )
     try:
         if folder.is_file():
             vae, kind = _read_original(folder), "vae"
