@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -20,6 +21,10 @@ from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
 from .info import print_info, print_sizes
+
+if TYPE_CHECKING:
+    from ...backbones import Backbone
+    from ...patching import Patch
 
 
 @takes(PatchOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
@@ -58,7 +63,7 @@ def _make(
         _count(config, network, printer)
         return
     from ...latents import image_size
-    from ...patching import create_patch, save_patch
+    from ...patching import create_patch
     from ...pipeline import check_early, load_bare
     from ...runtime import pick_device
     from ...storage import refuse_existing
@@ -68,10 +73,7 @@ def _make(
     loaded = load_bare(network, pick_device(common.device or "cpu"))
     size, codec = image_size(loaded.codec, loaded.backbone), loaded.codec.record
     made = create_patch(loaded.backbone, config, codec=codec, image_size=size, seed=common.seed or 0)
-    save_patch(output, made)
-    for remark in loaded.backbone.remarks:
-        printer.note(remark)
-    print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
+    _write(output, made, loaded.backbone, printer, name=str(network.name))
 
 
 def _import(
@@ -87,7 +89,7 @@ def _import(
         printer.plan({"from": str(source), "backbone": network.name, "output": str(output)})
         return
     from ...latents import image_size
-    from ...patching import import_patch, read_authors, save_patch
+    from ...patching import import_patch, read_authors
     from ...pipeline import load_bare
     from ...runtime import pick_device
     from ...storage import refuse_existing
@@ -97,10 +99,17 @@ def _import(
     loaded = load_bare(network, pick_device(common.device or "cpu"))
     size = image_size(loaded.codec, loaded.backbone)
     made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
+    _write(output, made, loaded.backbone, printer, name=str(network.name))
+
+
+def _write(output: Path, made: Patch, backbone: Backbone, printer: Printer, *, name: str) -> None:
+    """Write the patch ``made`` for ``backbone``, and print its sizes."""
+    from ...patching import save_patch
+
     save_patch(output, made)
-    for remark in loaded.backbone.remarks:
+    for remark in backbone.remarks:
         printer.note(remark)
-    print_sizes(loaded.backbone, made, printer, name=str(network.name), path=output)
+    print_sizes(backbone, made, printer, name=name, path=output)
 
 
 def _export(
