@@ -1,9 +1,14 @@
+from .arrays import (
+    HEADER_BYTES as HEADER_BYTES,
+    array_header as array_header,
+    list_entries as list_entries,
+    read_arrays as read_arrays,
+)
 from .atomic import (
-    PARTIAL as PARTIAL,
     append_text as append_text,
+    cannot_write as cannot_write,
+    json_bytes as json_bytes,
     make_folder as make_folder,
-    refuse_existing as refuse_existing,
-    remove_partials as remove_partials,
     safetensors_bytes as safetensors_bytes,
     sha256_of as sha256_of,
     staged_file as staged_file,
@@ -15,11 +20,48 @@ from .atomic import (
 )
 from .containers import ORIGINAL_UNET as ORIGINAL_UNET
 from .diffusers_folder import peek_config as peek_config
+from .headers import Header as Header, read_header as read_header
 from .hf_transformers import reason_of as reason_of, transformers_for as transformers_for
 from .home import cache_folder as cache_folder, can_write as can_write, home_folder as home_folder
+from .limits import (
+    SMALL as SMALL,
+    check_file as check_file,
+    check_memory as check_memory,
+    in_bytes as in_bytes,
+    physical_memory as physical_memory,
+    read_bounded as read_bounded,
+)
 from .model_files import model_file_names as model_file_names, variant_of as variant_of
-from .strict import check_finite as check_finite, digest_tensors as digest_tensors, load_strictly as load_strictly
-from .text import decode_text as decode_text, read_json as read_json, read_text as read_text, read_toml as read_toml
+from .ownership import (
+    check_unowned as check_unowned,
+    clear_owned as clear_owned,
+    identity_of as identity_of,
+    is_of_owner as is_of_owner,
+    own as own,
+    refuse_existing as refuse_existing,
+)
+from .partials import (
+    PARTIAL as PARTIAL,
+    is_abandoned as is_abandoned,
+    remove_partials as remove_partials,
+    whole_name as whole_name,
+)
+from .strict import (
+    check_finite as check_finite,
+    check_floating as check_floating,
+    digest_tensors as digest_tensors,
+    load_strictly as load_strictly,
+)
+from .structured import (
+    check_types as check_types,
+    parse_json as parse_json,
+    parse_json_lines as parse_json_lines,
+    read_json as read_json,
+    read_object as read_object,
+    read_toml as read_toml,
+    whole_json_lines as whole_json_lines,
+)
+from .text import decode_text as decode_text, read_text as read_text
 from .torchscript import open_torchscript as open_torchscript
 from .weights import (
     NOISE_NAME as NOISE_NAME,

@@ -1,8 +1,7 @@
 """Files and folders that appear whole or not at all: write a partial file beside the target, fsync, rename.
 
-The partial file of ``NAME`` is always ``.NAME.partial``, so that what a killed process left is overwritten by the next
-write. Two processes must therefore never write one path at the same time, nor remove what the other is writing:
-processes that share a folder hold a lock for both.
+Where the partial file lies, see ``partials``: several processes may write one path at the same time, and the last one
+wins.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, DMPError
+from ..errors import DMPError
+from .partials import partial_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PARTIAL = ".partial"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _WRITERS = 8
 
@@ -34,7 +33,7 @@ def make_folder(path: Path, *, of: Path | None = None) -> None:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(of or path, error) from error
+        raise cannot_write(of or path, error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -70,7 +69,7 @@ def _replace(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A path to write to; it is renamed to ``path`` when the block ends without an error, else it is removed."""
-    partial = path.parent / f".{path.name}{PARTIAL}"
+    partial = partial_of(path)
     try:
         yield partial
         os.replace(partial, path)
@@ -78,12 +77,19 @@ def _beside(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
 
 
-def append_text(path: Path, text: str) -> None:
-    """Append lines to a file that only one process writes; a last line that a kill cut short is ended first."""
+def append_text(path: Path, text: str, *, sync: bool = True) -> None:
+    """Append lines to a file that only one process writes; a last line that a kill cut short is ended first.
+
+    Args:
+        sync: whether to wait until the lines are on the disk.
+
+    Raises:
+        DMPError: they cannot be written.
+    """
     try:
         with open(path, "ab+") as file:
             if file.tell():
@@ -91,9 +97,10 @@ def append_text(path: Path, text: str) -> None:
                 file.write(b"" if file.read(1) == b"\n" else b"\n")
             file.write(text.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 @contextlib.contextmanager
@@ -113,7 +120,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Like :func:`write_bytes`, for JSON with two spaces of indentation and a final newline."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """The bytes that :func:`write_json` writes."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -137,7 +149,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
         DMPError: it cannot be written, or ``path`` is a folder that is not empty.
     """
     path = Path(path)
-    partial = path.parent / (path.name + PARTIAL)
+    partial = partial_of(path)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -149,17 +161,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         raise
-
-
-def remove_partials(folder: Path) -> None:
-    """Remove partial files and folders directly in ``folder``, which no other process may be writing to."""
-    for entry in Path(folder).glob(f"*{PARTIAL}"):
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -169,17 +172,6 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise ConfigError when ``path`` exists and ``force`` is off.
-
-    An empty folder counts as not existing, and so does a folder that holds only partial files of a killed process.
-    """
-    path = Path(path)
-    if force or not path.exists() or (path.is_dir() and all(inner.name.endswith(PARTIAL) for inner in path.iterdir())):
-        return
-    raise ConfigError(f"{path} exists already", hint="Give another output with -o, or overwrite it with --force.")
 
 
 def _sync_file(path: Path) -> None:
@@ -197,7 +189,8 @@ def _sync_folder(path: Path) -> None:
         _sync_file(path)
 
 
-def _cannot_write(path: Path, error: OSError) -> DMPError:
+def cannot_write(path: Path, error: OSError) -> DMPError:
+    """The error for a file or folder that could not be written."""
     if error.errno in _DISK_FULL:
         return DMPError(f"cannot write {path}: no space left on the disk", hint="Free some space and run it again.")
     return DMPError(f"cannot write {path}: {error.strerror or error}")

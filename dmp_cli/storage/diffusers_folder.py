@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..errors import CheckpointError
 from .legacy_configs import modern_config
 from .model_files import find_model_files
-from .text import read_json
+from .structured import read_object
 
 _PIPELINE, _CONFIG, _SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 _DENOISERS = ("transformer", "unet")
@@ -74,7 +74,4 @@ def _find_denoiser(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_json(path, kind=CheckpointError)
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not the config of a model: it holds a {type(config).__name__}")
-    return config
+    return read_object(path, kind=CheckpointError)

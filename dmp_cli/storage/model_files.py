@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import CheckpointError
-from .text import read_json
+from .structured import read_object
 
 _FORMATS = (".safetensors", ".bin")  # in the order of preference: one is read without a pickle
 _SHARD = re.compile(r"-\d+-of-\d+")
@@ -78,8 +78,7 @@ def variant_of(folder: Path, *stems: str) -> str | None:
 
 
 def _shards(index: Path) -> list[Path]:
-    named = read_json(index, kind=CheckpointError)
-    names = named.get("weight_map") if isinstance(named, dict) else None
+    names = read_object(index, kind=CheckpointError).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise CheckpointError(f"{index} names no weight files")
     files = [index.parent / Path(str(name)).name for name in sorted(set(names.values()))]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, DMPError
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: Path) -> None:
@@ -35,13 +35,13 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: P
             hint="Give the checkpoint of exactly this backbone, or let its sizes be read from the file alone.",
         )
     # Copies, because tensors may be views of a mapped file: overwriting that file would change the module.
-    _check_floating(tensors, source)
+    check_floating(tensors, source)
     own = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in tensors.items()}
     check_finite(own, source=source)
     module.load_state_dict(own, strict=True, assign=True)
 
 
-def _check_floating(tensors: Mapping[str, Tensor], source: object) -> None:
+def check_floating(tensors: Mapping[str, Tensor], source: object) -> None:
     """Raise CheckpointError, naming it, if a tensor is not floating-point: its scales would have to be known."""
     wrong = [f"{name} holds {str(t.dtype).removeprefix('torch.')}" for name, t in tensors.items() if not _is_real(t)]
     if wrong:
@@ -55,13 +55,13 @@ def _is_real(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.layout == torch.strided
 
 
-def check_finite(tensors: Mapping[str, Tensor], *, source: object) -> None:
-    """Raise CheckpointError, naming the tensor, if a floating-point tensor holds NaN or infinity."""
+def check_finite(tensors: Mapping[str, Tensor], *, source: object, kind: type[DMPError] = CheckpointError) -> None:
+    """Raise ``kind``, naming the tensor, if a floating-point tensor holds NaN or infinity."""
     broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
-        kind = "NaN" if tensors[broken[0]].isnan().any() else "infinity"
-        raise CheckpointError(
-            f"{source}: its weights are not all finite: {kind} in {first_names(broken, 1)}",
+        value = "NaN" if tensors[broken[0]].isnan().any() else "infinity"
+        raise kind(
+            f"{source}: its weights are not all finite: {value} in {first_names(broken, 1)}",
             hint="Its training diverged, or its conversion to half precision overflowed. Give another checkpoint.",
         )
 

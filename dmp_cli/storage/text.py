@@ -7,12 +7,10 @@ to know: options, plans, prompts, arms, sizes, configs and captions.
 from __future__ import annotations
 
 import codecs
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 from ..errors import ConfigError, DMPError
+from .limits import SMALL, read_bounded
 
 _OTHERS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
@@ -32,36 +30,20 @@ def decode_text(data: bytes, *, name: str, kind: type[DMPError] = ConfigError) -
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_text(path: Path, *, name: str | None = None, kind: type[DMPError] = ConfigError) -> str:
+def read_text(
+    path: Path,
+    *,
+    name: str | None = None,
+    kind: type[DMPError] = ConfigError,
+    limit: int = SMALL,
+    regular: bool = True,
+) -> str:
     """The text of a file, as :func:`decode_text`.
 
     Args:
         name: what messages call it, such as ``--plan FILE``; None: its path.
         kind: the error that is raised when the file cannot be read or is no text.
+        limit, regular: see :func:`read_bounded`.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise kind(f"cannot read {name or path}: {error.strerror or error}") from error
+    data = read_bounded(Path(path), name=name, kind=kind, limit=limit, regular=regular)
     return decode_text(data, name=name or str(path), kind=kind)
-
-
-def read_json(path: Path, *, kind: type[DMPError] = ConfigError) -> Any:
-    """The content of a JSON file. Raises ``kind`` when it cannot be read or is not valid."""
-    try:
-        return json.loads(read_text(path, kind=kind))
-    except (ValueError, RecursionError) as error:
-        raise kind(f"{path} is not valid JSON: {error}") from error
-
-
-def read_toml(path: Path, *, name: str | None = None) -> tuple[str, dict[str, Any]]:
-    """The text of a TOML file and its content. Raises ConfigError when it cannot be read or is not valid."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    text = read_text(path, name=name)
-    try:
-        return text, tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{name or path} is not valid TOML: {error}") from error

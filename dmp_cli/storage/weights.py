@@ -10,9 +10,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, DMPError
 from .containers import find_weights_in, said_about, without_prefixes
 from .diffusers_folder import open_diffusers
+from .headers import read_header
 from .pickles import read_pickle
 
 SAFETENSORS = (".safetensors",)
@@ -77,17 +78,15 @@ def _kind_of(path: Path) -> str:
     return path.suffix.lower()
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file. Raises CheckpointError when it cannot be read."""
+def read_safetensors(path: Path, *, kind: type[DMPError] = CheckpointError) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a safetensors file. Raises ``kind`` when it cannot be read."""
+    hint = "It was cut short or damaged, or is another kind of file; download or copy it again."
+    header = read_header(path, kind=kind, hint=hint)
     try:
         with safe_open(str(path), framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable safetensors file: {error}",
-            hint="It was cut short or damaged, or is another kind of file; download or copy it again.",
-        ) from error
+            return {name: file.get_tensor(name) for name in header.tensors}, header.metadata
+    except (SafetensorError, OSError, AttributeError, TypeError) as error:  # the last two: types this torch lacks
+        raise kind(f"{path} is not a readable safetensors file: {error}", hint=hint) from error
 
 
 def _read_diffusers(folder: Path) -> Weights:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from dmp_cli.errors import ConfigError
 from dmp_cli.storage import atomic as files
 
 from .folders import names_in
@@ -72,20 +71,6 @@ def test_sha256_of_a_file_larger_than_one_read(tmp_path):
     data = os.urandom((1 << 22) + 5)
     (tmp_path / "a").write_bytes(data)
     assert files.sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
-
-
-def test_what_counts_as_existing(tmp_path):
-    files.refuse_existing(tmp_path / "missing", force=False)
-    files.refuse_existing(tmp_path, force=False)  # an empty folder
-    (tmp_path / ".samples.json.partial").write_text("half")
-    files.refuse_existing(tmp_path, force=False)  # a process was killed before its first file was whole
-    (tmp_path / ".samples.json.partial").unlink()
-    (tmp_path / "a").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "a"):
-        files.refuse_existing(path, force=True)
-        with pytest.raises(ConfigError, match="exists already") as caught:
-            files.refuse_existing(path, force=False)
-        assert "--force" in caught.value.hint
 
 
 def test_safetensors_bytes_are_the_same_every_time():

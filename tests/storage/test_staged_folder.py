@@ -6,6 +6,7 @@ import pytest
 
 from dmp_cli.errors import DMPError
 from dmp_cli.storage import atomic as files
+from dmp_cli.storage.partials import partial_of, remove_partials
 
 from .folders import names_in, stage
 
@@ -46,15 +47,15 @@ def test_a_staged_folder_never_replaces_another(tmp_path):
 
 
 def test_leftovers_of_a_killed_process(tmp_path):
-    left = tmp_path / "set.partial"
+    left = partial_of(tmp_path / "set")
     left.mkdir()
     (left / "half").write_bytes(b"1")
     with files.staged_folder(tmp_path / "set") as staged:
         assert list(staged.iterdir()) == []
     left.mkdir()
     (left / "half").write_bytes(b"1")
-    (tmp_path / ".a.bin.partial").write_bytes(b"1")
+    (tmp_path / ".a.bin.another-host-77.partial").write_bytes(b"1")
     (tmp_path / "kept.txt").write_bytes(b"1")
-    files.remove_partials(tmp_path)
+    remove_partials(tmp_path)
     assert names_in(tmp_path) == ["kept.txt", "set"]
-    files.remove_partials(tmp_path / "missing")
+    remove_partials(tmp_path / "missing")

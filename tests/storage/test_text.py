@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dmp_cli.errors import CheckpointError, ConfigError, DataError
-from dmp_cli.storage.text import decode_text, read_json, read_text, read_toml
+from dmp_cli.storage.structured import read_json, read_toml
+from dmp_cli.storage.text import decode_text, read_text
 from tests.zoo.texts import UNREADABLE, WRITERS
 
 LINES = 'name = "狐"\n\n# \u2028 is no line end\nlast = 1\n'
@@ -49,5 +50,5 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="/a is not valid JSON: Expecting property name"):
         read_json(tmp_path / "a", kind=CheckpointError)
     (tmp_path / "a").write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match="/a is not valid JSON: "):
+    with pytest.raises(CheckpointError, match="/a is nested more than 64 levels deep"):
         read_json(tmp_path / "a", kind=CheckpointError)

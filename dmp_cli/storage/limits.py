@@ -1,0 +1,93 @@
+"""How much may be read into memory: no file decides that alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import psutil
+
+from ..errors import ConfigError, DMPError
+
+SMALL = 64 << 20  # bytes of the largest config, record or manifest that is read
+
+
+def physical_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return int(psutil.virtual_memory().total)
+
+
+def in_bytes(size: int) -> str:
+    """A size as people write it: ``400 MB``."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{size} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def check_memory(size: int, *, name: str, kind: type[DMPError]) -> None:
+    """Raise ``kind`` if ``size`` bytes, as a file claims of itself, are more than this machine has."""
+    if size > physical_memory():
+        raise kind(
+            f"{name} would take {in_bytes(size)} of memory, and this machine has {in_bytes(physical_memory())}",
+            hint="It may be damaged or forged. If it is not, a larger machine is needed.",
+        )
+
+
+def check_file(
+    path: Path, *, name: str | None = None, kind: type[DMPError] = ConfigError, hint: str | None = None
+) -> os.stat_result:
+    """What the system says of ``path``. Raises ``kind`` if it is missing, or no regular file: those may never end."""
+    told = name or str(path)
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise _cannot_read(told, error, kind, hint) from error
+    if not stat.S_ISREG(state.st_mode):
+        what = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe, a device or a socket"
+        raise kind(f"{told} is {what}, not a file", hint=hint)
+    return state
+
+
+def read_bounded(
+    path: Path,
+    *,
+    name: str | None = None,
+    kind: type[DMPError] = ConfigError,
+    limit: int = SMALL,
+    regular: bool = True,
+    hint: str | None = None,
+) -> bytes:
+    """The bytes of a file that is not larger than ``limit``. Its size is looked at before it is read.
+
+    Args:
+        name: what messages call it; None: its path.
+        regular: whether pipes and devices are refused. Those that a user names may be read: shells make them.
+        hint: what to do where it cannot be read.
+
+    Raises:
+        DMPError: of ``kind``: it is missing, unreadable, too large or no regular file.
+    """
+    told = name or str(path)
+    if regular and check_file(path, name=name, kind=kind, hint=hint).st_size > limit:
+        raise _too_large(told, limit, kind, hint)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise _cannot_read(told, error, kind, hint) from error
+    if len(data) > limit:
+        raise _too_large(told, limit, kind, hint)
+    return data
+
+
+def _cannot_read(told: str, error: Exception, kind: type[DMPError], hint: str | None) -> DMPError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return kind(f"cannot read {told}: {reason or error}", hint=hint)
+
+
+def _too_large(told: str, limit: int, kind: type[DMPError], hint: str | None) -> DMPError:
+    return kind(f"{told} is larger than {in_bytes(limit)}, which no such file is", hint=hint)
