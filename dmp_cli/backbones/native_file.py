@@ -8,9 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, Field
+
 from ..config import CodecRecord, ScheduleConfig
 from ..errors import CheckpointError
-from ..storage import Weights, safetensors_bytes, write_bytes
+from ..storage import Weights, check_types, parse_json, safetensors_bytes, write_bytes
 from .base import Backbone
 
 _METADATA = "dmp.backbone"
@@ -25,6 +27,18 @@ class OwnHeader(NamedTuple):
     codec: CodecRecord | None
     text_folder: Path | None
     side: int | None  # side of the training samples, for a backbone of any size; None: the side in its sizes
+
+
+class _About(BaseModel):
+    """The header as it is written."""
+
+    family: str
+    sizes: dict[str, Any]
+    schedule: ScheduleConfig
+    codec: CodecRecord | None = None
+    text_folder: str | None = None
+    side: int | None = Field(None, ge=1, lt=1 << 20)
+    training: dict[str, Any] | None = None
 
 
 def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, training: dict[str, Any]) -> None:
@@ -46,20 +60,13 @@ def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | N
     """Read and check the header of a file that :func:`save_backbone` wrote. None for any other file."""
     if _METADATA not in weights.metadata:
         return None
-    try:
-        about = json.loads(weights.metadata[_METADATA])
-        if about["family"] not in families:
-            raise ValueError(f"family {about['family']}")
-        return OwnHeader(
-            family=about["family"],
-            sizes=dict(about["sizes"]),
-            schedule=ScheduleConfig(**about["schedule"]),
-            codec=CodecRecord(**about["codec"]) if about.get("codec") else None,
-            text_folder=Path(about["text_folder"]) if about.get("text_folder") else None,
-            side=int(about["side"]) if about.get("side") else None,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"cannot understand the header of {weights.path}: {error}") from error
+    name = f"the header of {weights.path}"
+    content = parse_json(weights.metadata[_METADATA], name=name, kind=CheckpointError, paths=True)
+    about = check_types(_About, content, name=name, kind=CheckpointError)
+    if about.family not in families:
+        raise CheckpointError(f"{name}: this dmp knows no family {about.family[:40]}", hint="Update dmp.")
+    folder = Path(about.text_folder) if about.text_folder else None
+    return OwnHeader(about.family, about.sizes, about.schedule, about.codec, folder, about.side)
 
 
 def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | None, Path | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from .patch import PatchConfig, Position
 ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
 Prediction = Literal["epsilon", "v_prediction"]
 Trainer = Literal["meta", "diffusers"]
+_Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
 
 
 class BackboneHints(Frozen):
@@ -95,12 +96,12 @@ class PatchRecord(Frozen):
 
     format_version: int = 1
     config: PatchConfig
-    hidden_shapes: list[list[int]]  # one (N, D) a prompted block
-    gate_width: int  # D of the vector the gate reads
+    hidden_shapes: list[Annotated[list[_Count], Field(min_length=2, max_length=3)]]  # (N, D) of each prompted block
+    gate_width: _Count  # D of the vector the gate reads
     backbone: BackboneRecord
     schedule: ScheduleConfig
     codec: CodecRecord
-    image_size: int  # pixels
+    image_size: _Count  # pixels
     text: TextRecord | None = None  # None: it reads none
     rounded: dict[str, str] = Field(
         default_factory=dict

@@ -2,21 +2,20 @@
 
 A safetensors file with a flipped bit loads without an error. A patch file therefore carries a seal: the SHA-256 of the
 whole file, computed with the seal's 64 characters set to zero. A file with any changed bit is refused.
+
+The seal is no signature: whoever changes a file can seal it anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from ..config import PatchRecord
 from ..errors import PatchError
-from ..storage import safetensors_bytes, write_bytes
+from ..storage import Header, check_types, parse_json, read_header, safetensors_bytes, write_bytes
+from .layout import find_contradiction, find_differences, patch_shapes
 
 if TYPE_CHECKING:  # reading a header must not import torch, which takes seconds
     from .prompts import Patch
@@ -24,6 +23,7 @@ if TYPE_CHECKING:  # reading a header must not import torch, which takes seconds
 _HEADER, _SEAL = "dmp.header", "dmp.sha256"
 _BLANK = "0" * 64
 _VERSION = 1
+_TYPES = ("F32", "F16", "BF16", "F64")
 
 
 def save_patch(path: Path, patch: Patch) -> None:
@@ -51,20 +51,21 @@ def save_patch(path: Path, patch: Patch) -> None:
 def load_patch(path: Path) -> Patch:
     """Read a patch file. It needs no other file.
 
-    Raises:
-        PatchError: the file is missing, cut, changed in any bit, or of another format version.
-    """
-    from safetensors.torch import load
+    The seal is a checksum: it tells damage, not who wrote the file. Anybody can seal a file anew. So all that the
+    header claims is compared with the tensors that are there before memory is taken for it.
 
+    Raises:
+        PatchError: the file is missing, cut, changed in any bit, of another format version, or contradicts itself; or
+            a tensor holds NaN or infinity.
+    """
+    from ..storage import check_finite, read_safetensors
     from .prompts import Patch
 
     path = Path(path)
-    data, record = _read_sealed(path)
+    _, record = _read_sealed(path)
+    tensors, _ = read_safetensors(path, kind=PatchError)
+    check_finite(tensors, source=path, kind=PatchError)
     patch = Patch(record.config, hidden_shapes=record.hidden_shapes, gate_width=record.gate_width)
-    tensors = load(data)
-    expected = {name: tuple(tensor.shape) for name, tensor in patch.state_dict().items()}
-    if expected != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-        raise PatchError(f"{path}: its tensors are not those that its header describes")
     patch.load_state_dict(tensors, strict=True)
     patch.record = record
     return patch
@@ -75,55 +76,61 @@ def read_record(path: Path) -> PatchRecord:
     return _read_sealed(Path(path))[1]
 
 
-def _read_sealed(path: Path) -> tuple[bytes, PatchRecord]:
-    """The bytes and the header of a patch file whose seal is right."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PatchError(f"cannot read {path}: {error.strerror or error}", hint="Check the path of --patch.") from error
-    metadata = _metadata(data, path)
+def _read_sealed(path: Path) -> tuple[Header, PatchRecord]:
+    """The header of a patch file whose seal is right and whose tensors are those that its record describes."""
+    header = read_header(path, kind=PatchError, hint="Check the path of --patch, or copy the file again.")
+    metadata = header.metadata
     if _HEADER not in metadata or _SEAL not in metadata:
         raise PatchError(
             f"{path} is a safetensors file, but not a patch", hint="dmp patch and dmp train write patches."
         )
-    blank = _set_seal(data, metadata[_SEAL], _BLANK, path=path)
-    if hashlib.sha256(blank).hexdigest() != metadata[_SEAL]:
+    if _sum_without_seal(path, header.begin, metadata[_SEAL]) != metadata[_SEAL]:
         raise PatchError(f"{path} was changed after it was written: its SHA-256 does not match", hint="Copy it again.")
-    return data, _parse_record(metadata[_HEADER], path)
+    record = _parse_record(metadata[_HEADER], path)
+    _check_claims(header, record, path)
+    return header, record
 
 
-def _metadata(data: bytes, path: Path) -> dict[str, str]:
-    """The ``__metadata__`` of a safetensors file: 8 bytes hold the length, little-endian, of the JSON that follows."""
-    damaged = PatchError(f"{path} is not a readable patch file: it is empty, cut or of another format")
-    if len(data) < 8:
-        raise damaged
-    (length,) = struct.unpack("<Q", data[:8])
-    if length > len(data) - 8:
-        raise damaged
-    try:
-        header = json.loads(data[8 : 8 + length])
-        metadata = header.get("__metadata__", {})
-    except (ValueError, AttributeError) as error:
-        raise damaged from error
-    return metadata if isinstance(metadata, dict) else {}
+def _sum_without_seal(path: Path, begin: int, seal: str) -> str:
+    """SHA-256 of the file with its seal, which stands in its first ``begin`` bytes, set to zero."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        digest.update(_set_seal(file.read(begin), seal, _BLANK, path=path))
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
-def _set_seal(data: bytes, old: Any, new: str, *, path: Path) -> bytes:
+def _set_seal(data: bytes, old: str, new: str, *, path: Path) -> bytes:
     """``data`` with the seal ``old`` replaced by ``new``. Raises PatchError if ``old`` does not stand there once."""
     before, after = f'"{_SEAL}":"{old}"'.encode(), f'"{_SEAL}":"{new}"'.encode()
-    if len(str(old)) != len(_BLANK) or data.count(before) != 1:
+    if len(old) != len(_BLANK) or data.count(before) != 1:
         raise PatchError(f"{path} was changed after it was written: its seal is not in its place")
     return data.replace(before, after)
 
 
 def _parse_record(text: str, path: Path) -> PatchRecord:
-    try:
-        fields = json.loads(text)
-        version = fields.get("format_version")
-        if version != _VERSION:
-            raise PatchError(
-                f"{path} has format version {version}; this dmp reads version {_VERSION}", hint="Update dmp."
-            )
-        return PatchRecord(**fields)
-    except (ValueError, ValidationError, AttributeError, TypeError) as error:
-        raise PatchError(f"cannot understand the header of {path}: {error}") from error
+    name = f"the header of {path}"
+    fields = parse_json(text, name=name, kind=PatchError, paths=True)
+    version = fields.get("format_version") if isinstance(fields, dict) else None
+    if version != _VERSION:
+        raise PatchError(
+            f"{path} has format version {version!r:.40}; this dmp reads version {_VERSION}", hint="Update dmp."
+        )
+    return check_types(PatchRecord, fields, name=name, kind=PatchError)
+
+
+def _check_claims(header: Header, record: PatchRecord, path: Path) -> None:
+    """Raise PatchError if the tensors are not those that the record describes."""
+    wrong = find_contradiction(record.config, hidden_shapes=record.hidden_shapes)
+    if wrong is None:
+        expected = patch_shapes(record.config, hidden_shapes=record.hidden_shapes, gate_width=record.gate_width)
+        wrong = find_differences(header.shapes, expected)
+    odd = next((name for name, entry in header.tensors.items() if entry.dtype not in _TYPES), None)
+    if wrong is None and odd is not None:
+        wrong = f"{odd} holds {header.tensors[odd].dtype}, not floating-point numbers"
+    if wrong is not None:
+        raise PatchError(
+            f"{path}: its tensors are not those that its header describes: {wrong}",
+            hint="It was not written by dmp, or was changed and sealed anew.",
+        )

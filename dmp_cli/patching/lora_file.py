@@ -8,13 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from ..backbones import Backbone
 from ..config import AdapterRecord
 from ..errors import CheckpointError, ConfigError
-from ..storage import digest_tensors, read_json, read_safetensors, safetensors_bytes, staged_folder, write_bytes
+from ..storage import (
+    check_finite,
+    check_floating,
+    check_types,
+    digest_tensors,
+    read_header,
+    read_object,
+    read_safetensors,
+    safetensors_bytes,
+    staged_folder,
+    write_bytes,
+)
 from .lora import Adapter, adapter_shapes, inject, peft_fields
 
 ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for its two files
@@ -61,8 +71,11 @@ def load_adapter(path: Path, backbone: Backbone) -> Adapter:
     path = Path(path)
     _check_backbone(backbone, _read_record(path / _RECORD))
     rank, layers = _read_config(path / _CONFIG, backbone)
-    tensors, _ = read_safetensors(path / ADAPTER_TENSORS)
-    _check_tensors(tensors, adapter_shapes(layers, rank=rank), path / ADAPTER_TENSORS)
+    file = path / ADAPTER_TENSORS
+    _check_shapes(read_header(file).shapes, adapter_shapes(layers, rank=rank), file)  # before memory is taken for them
+    tensors, _ = read_safetensors(file)
+    check_floating(tensors, file)
+    check_finite(tensors, source=file)
     adapter = inject(backbone, layers, rank=rank, wanted_by="--adapter")
     for name, parameter in adapter.parameters.items():
         parameter.data.copy_(tensors[name])
@@ -75,24 +88,18 @@ def _as_json(content: dict[str, Any]) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = read_json(path, kind=CheckpointError)
+        return read_object(path, kind=CheckpointError, paths=True)
     except CheckpointError as error:
         hint = "Give --adapter a folder that dmp train --method lora wrote."
         raise CheckpointError(error.message, hint=hint) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a JSON object")
-    return content
 
 
 def _read_record(path: Path) -> AdapterRecord:
     fields = _read_json(path)
     version = fields.get("format_version")
     if version != _VERSION:
-        raise CheckpointError(f"{path} has format version {version}; this dmp reads version {_VERSION}")
-    try:
-        return AdapterRecord(**fields)
-    except (ValidationError, TypeError) as error:
-        raise CheckpointError(f"cannot understand {path}: {error}") from error
+        raise CheckpointError(f"{path} has format version {version!r:.40}; this dmp reads version {_VERSION}")
+    return check_types(AdapterRecord, fields, name=str(path), kind=CheckpointError)
 
 
 def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Linear]]:
@@ -100,7 +107,7 @@ def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Line
     fields = _read_json(path)
     rank, names = fields.get("r"), fields.get("target_modules")
     changed = CheckpointError(f"{path} is not as dmp train wrote it", hint="Copy the adapter again.")
-    if type(rank) is not int or rank < 1 or not isinstance(names, list) or not names:
+    if type(rank) is not int or not 1 <= rank < 1 << 31 or not isinstance(names, list) or not names:
         raise changed
     if not all(isinstance(name, str) for name in names) or fields != peft_fields(names, rank=rank):
         raise changed
@@ -128,14 +135,14 @@ def _check_backbone(backbone: Backbone, record: AdapterRecord) -> None:
         )
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: Path) -> None:
+def _check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: Path) -> None:
     problems = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - expected.keys()),
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
         "misshapen": [
-            f"{name}: {tuple(tensors[name].shape)} instead of {shape}"
+            f"{name}: {found[name]} instead of {shape}"
             for name, shape in sorted(expected.items())
-            if name in tensors and tuple(tensors[name].shape) != shape
+            if name in found and found[name] != shape
         ],
     }
     lines = [f"  {kind} ({len(names)}): {', '.join(names[:3])}" for kind, names in problems.items() if names]

@@ -30,5 +30,5 @@ def test_a_native_file_needs_no_option(tmp_path, changes):
 )
 def test_a_native_file_with_a_bad_header_is_refused(tmp_path, text):
     save_file(tiny_dit().state_dict(), tmp_path / "a.safetensors", {"dmp.backbone": text})
-    with pytest.raises(CheckpointError, match="cannot understand the header of"):
+    with pytest.raises(CheckpointError, match=r"the header of .*a\.safetensors is not"):
         load_backbone(str(tmp_path / "a.safetensors"))

@@ -150,7 +150,7 @@ def test_a_safetensors_file_without_a_patch_is_refused(tmp_path):
 
 def test_files_that_cannot_be_opened(tmp_path):
     assert "No such file" in refused(tmp_path / "missing.safetensors").message
-    assert "Is a directory" in refused(tmp_path).message
+    assert "is a folder, not a file" in refused(tmp_path).message
 
 
 def test_another_format_version(backbone, tmp_path):
