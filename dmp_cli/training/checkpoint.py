@@ -15,17 +15,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..storage import PARTIAL, remove_partials, safetensors_bytes, sha256_of, staged_folder, write_bytes, write_json
+from ..storage import (
+    PARTIAL,
+    check_file,
+    check_finite,
+    check_types,
+    read_object,
+    read_safetensors,
+    remove_partials,
+    safetensors_bytes,
+    sha256_of,
+    staged_folder,
+    write_bytes,
+    write_json,
+)
 
 _MANIFEST = "manifest.json"
+_OPTIMIZER = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 _PARTS = ("learnt", "helpers", "optimizer", "ema")
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, CheckpointError)
 Tensors = dict[str, Tensor]
+
+
+class _Manifest(BaseModel):
+    """``manifest.json`` of a checkpoint, without its seal, which is a checksum and no signature."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    step: int = Field(ge=0, lt=1 << 53)
+    scaler: dict[str, int | float]
+    sha256: dict[str, str]
 
 
 @dataclass
@@ -88,8 +110,9 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> RunState | None
     for path in reversed(paths):
         try:
             return _load(path)
-        except _DAMAGE as error:
-            warn(f"checkpoint {path} is damaged ({error}); trying the one before it")
+        except (CheckpointError, OSError) as error:
+            reason = error.message if isinstance(error, CheckpointError) else str(error)
+            warn(f"checkpoint {path} is damaged ({reason}); trying the one before it")
     if paths:
         raise CheckpointError(f"every checkpoint in {folder} is damaged", hint="Start again with --force.")
     return None
@@ -97,28 +120,33 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> RunState | None
 
 def _load(path: Path) -> RunState:
     manifest = _check(path)
-    parts = {name: load_file(path / f"{name}.safetensors") for name in _PARTS}
-    return RunState(step=manifest["step"], scaler=manifest["scaler"], **parts)
+    parts = {name: read_safetensors(path / f"{name}.safetensors")[0] for name in _PARTS}
+    for name in ("learnt", "helpers", "ema"):
+        check_finite(parts[name], source=path / f"{name}.safetensors")
+    return RunState(step=manifest.step, scaler=manifest.scaler, **parts)
 
 
-def _check(path: Path) -> dict[str, Any]:
+def _check(path: Path) -> _Manifest:
     """The manifest of a checkpoint, after checking that no byte of it has changed.
 
-    Raises one of ``_DAMAGE`` if the checkpoint is incomplete or changed.
+    Raises CheckpointError if the checkpoint is incomplete or changed.
     """
-    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-    if manifest.pop("seal", None) != _seal(manifest):
+    content = read_object(path / _MANIFEST, kind=CheckpointError)
+    if content.pop("seal", None) != _seal(content):
         raise CheckpointError(f"{_MANIFEST} was changed after it was written")
+    manifest = check_types(_Manifest, content, name=_MANIFEST, kind=CheckpointError)
     for name in _PARTS:
-        if sha256_of(path / f"{name}.safetensors") != manifest["sha256"][name]:
-            raise CheckpointError(f"{name}.safetensors was changed after it was written")
+        file = path / f"{name}.safetensors"
+        check_file(file, kind=CheckpointError)
+        if sha256_of(file) != manifest.sha256.get(name):
+            raise CheckpointError(f"{file.name} was changed after it was written")
     return manifest
 
 
 def _is_whole(path: Path) -> bool:
     try:
         _check(path)
-    except _DAMAGE:
+    except (CheckpointError, OSError):
         return False
     return True
 
@@ -134,9 +162,20 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: Tensors) -> None:
-    """Load the tensors of :func:`pack_optimizer` into an optimizer with the same parameters."""
+    """Load the tensors of :func:`pack_optimizer` into an AdamW with the same parameters.
+
+    Raises:
+        CheckpointError: they are not those of such an optimizer.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, Tensors] = {}
     for name, value in packed.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
+        index, _, key = name.partition(".")
+        place = int(index) if index.isdecimal() and len(index) < 10 else len(parameters)
+        shape = () if key == "step" else parameters[place].shape if place < len(parameters) else None
+        if key not in _OPTIMIZER or value.shape != shape or value.isnan().any():
+            raise CheckpointError(f"the checkpoint does not fit this run: its optimizer's {name[:80]}")
+        state.setdefault(place, {})[key] = value
+    if any(found.keys() != _OPTIMIZER for found in state.values()):
+        raise CheckpointError("the checkpoint does not fit this run: its optimizer's state is incomplete")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -6,6 +6,7 @@ step stay on it as tensors, and ``guards`` reads its counts some steps later, wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..config import TrainConfig
 from ..data import Batch
+from ..errors import CheckpointError
 from ..patching import PatchedBackbone
 from ..runtime import STOP_SIGNALS, World
 from .checkpoint import RunState, pack_optimizer, unpack_optimizer
@@ -167,7 +169,15 @@ class TrainingLoop:
         )
 
     def restore(self, state: RunState) -> None:
-        """Continue from ``state``, exactly as if the run had not been interrupted."""
+        """Continue from ``state``, exactly as if the run had not been interrupted.
+
+        Raises:
+            CheckpointError: it is not the state of such a run; nothing was changed.
+        """
+        for there, expected in ((state.learnt, self.trainee.learnt), (state.helpers, self._helpers())):
+            _check_same(there, expected)
+        _check_same(state.ema, self.ema)
+        unpack_optimizer(self.optimizer, state.optimizer)
         self.step = state.step
         with torch.no_grad():
             for name, parameter in self.trainee.learnt.items():
@@ -176,10 +186,22 @@ class TrainingLoop:
                 value.copy_(state.helpers[name])
             for name, value in self.ema.items():
                 value.copy_(state.ema[name])
-        unpack_optimizer(self.optimizer, state.optimizer)
         if state.scaler:
-            self.scaler.load_state_dict(state.scaler)
+            try:
+                self.scaler.load_state_dict(state.scaler)
+            except (KeyError, RuntimeError, TypeError) as error:
+                raise CheckpointError(f"the checkpoint does not fit this run: its loss scaling: {error}") from error
 
     def _helpers(self) -> dict[str, Tensor]:
         noise = self.trainee.load_noise
         return {} if noise is None else {"load_noise.weight": noise.weight.detach()}
+
+
+def _check_same(there: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError if names or shapes differ: a smaller tensor would be spread over a larger one."""
+    for name in sorted({*there, *expected}):
+        shapes = [None if name not in of else tuple(of[name].shape) for of in (there, expected)]
+        if shapes[0] != shapes[1]:
+            raise CheckpointError(
+                f"the checkpoint does not fit this run: {name[:80]} has shape {shapes[0]}, not {shapes[1]}"
+            )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Frozen, PatchConfig, TrainConfig, build, describe_changes
-from ..errors import ConfigError
-from ..storage import read_json, refuse_existing, remove_partials, write_json, write_text
+from ..config import TrainConfig, describe_changes
+from ..errors import ConfigError, DMPError
+from ..storage import identity_of, refuse_existing, remove_partials, write_json
 from ..version import __version__
 from .image_record import training_record
+from .log import RunLog
+from .run_settings import as_recorded_codec, read_run_settings, with_defaults
 
 if TYPE_CHECKING:
     from ..data import ImageSource
@@ -35,6 +36,9 @@ class RunFolder:
         self.log_file = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self._log = RunLog(self.log_file)
+        self._identity: tuple[int, int] | None = None  # of the folder since it was opened
+        self._saved: int | None = None  # the step of the last checkpoint
 
     def open(self, settings: dict[str, Any], *, resume: bool, force: bool) -> None:
         """Start a run with ``settings`` in the folder, or check that they can continue the run that it holds.
@@ -50,14 +54,15 @@ class RunFolder:
             self._clear()
         write_json(self.config_file, settings)
         remove_partials(self.path)
+        self._identity = identity_of(self.path)
 
     def read_settings(self) -> dict[str, Any] | None:
         """The content of ``config.json``, or None if there is no such file.
 
         Raises:
-            ConfigError: the file is not valid JSON.
+            ConfigError: the file is not valid JSON, or not as a run writes it.
         """
-        return read_json(self.config_file) if self.config_file.exists() else None
+        return read_run_settings(self.config_file)
 
     def read_images(self) -> dict[str, Any] | None:
         """What the run that is there records of its images; None: there is no run. Raises as read_settings."""
@@ -99,7 +104,7 @@ class RunFolder:
 
     def _changes(self, settings: dict[str, Any]) -> str:
         """What of ``settings`` cannot continue the run that is there, in words, with both values."""
-        before = _with_defaults(self.read_settings() or {})
+        before = with_defaults(self.read_settings() or {}, source=self.config_file)
         old, new = before.get("train", {}), settings["train"]
         # A cosine schedule depends on the number of steps.
         changeable = _CHANGEABLE if new.get("lr_schedule") == "constant" else _CHANGEABLE - {"steps"}
@@ -108,7 +113,7 @@ class RunFolder:
             key: settings[key] for key in ("patch", "backbone", "codec", "images") if key in settings
         }
         if "codec" in others:
-            others["codec"] = _as_recorded(settings["codec"], before.get("codec"))
+            others["codec"] = as_recorded_codec(settings["codec"], before.get("codec"))
         earlier = {**{key: old.get(key) for key in options}, **{key: before.get(key) for key in others}}
         return describe_changes(earlier, {**options, **others})
 
@@ -125,13 +130,17 @@ class RunFolder:
         """The newest checkpoint that is not damaged; see :func:`checkpoint.load_newest`."""
         from .checkpoint import load_newest
 
-        return load_newest(self.checkpoints, warn=warn)
+        state = load_newest(self.checkpoints, warn=warn)
+        self._saved = None if state is None else state.step
+        return state
 
     def save(self, state: RunState, trainee: Trainee, *, images: ImageSource, config: TrainConfig) -> None:
         """Write a checkpoint of ``state``, then the learnt file and, if there is one, the file of its average."""
         from .checkpoint import save_state
 
+        self._check_there()
         save_state(self.checkpoints, state, keep=config.keep)
+        self._saved = state.step
         training = _training_record(state.step, images, config)
         trainee.write(self.learnt_file(trainee), state.learnt, training)
         if state.ema:
@@ -142,40 +151,26 @@ class RunFolder:
         return self.path / f"{trainee.file_stem}{'-ema' if ema else ''}{trainee.file_suffix}"
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append one line to ``log.jsonl``."""
-        with open(self.log_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Append one line to ``log.jsonl``. Raises DMPError when it cannot be written."""
+        self._check_there()
+        self._log.add(line)
+
+    def mend_log(self, *, warn: Callable[[str], None]) -> None:
+        """Drop what is damaged in ``log.jsonl``, and say so."""
+        self._log.mend(warn=warn)
 
     def cut_log(self, *, after: int) -> None:
-        """Remove the log lines of steps after ``after``, which a continued run does again, and incomplete lines."""
-        if not self.log_file.exists():
-            return
-        kept = []
-        for line in self.log_file.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= after:
-                    kept.append(line)
-            except (ValueError, KeyError):
-                continue
-        write_text(self.log_file, "".join(line + "\n" for line in kept))
+        """Remove the log lines of steps after ``after``, which a continued run does again."""
+        self._log.cut(after=after)
 
-
-def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run; options that did not exist when it was started get their default values."""
-    configs: dict[str, type[Frozen]] = {"train": TrainConfig, "patch": PatchConfig}
-    filled = {
-        key: build(config, **settings[key]).model_dump(mode="json")
-        for key, config in configs.items()
-        if isinstance(settings.get(key), dict)
-    }
-    return {**settings, **filled}
-
-
-def _as_recorded(codec: Any, before: Any) -> Any:
-    """``codec`` as the run's version of dmp recorded it: the first ones knew nothing of a VAE's config."""
-    if isinstance(codec, dict) and isinstance(before, dict) and "settings" not in before:
-        return {key: value for key, value in codec.items() if key != "settings"}
-    return codec
+    def _check_there(self) -> None:
+        """Raise DMPError if the folder that was opened is gone or another one: half of a run would be written."""
+        if self._identity is not None and identity_of(self.path) != self._identity:
+            saved = "nothing was saved" if self._saved is None else f"its last checkpoint was of step {self._saved}"
+            raise DMPError(
+                f"{self.path} was removed or replaced while the run went on; {saved}",
+                hint="Bring the folder back and continue with --resume, or start again.",
+            )
 
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
