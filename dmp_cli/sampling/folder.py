@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,22 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
 from ..config import describe_changes
 from ..errors import ConfigError
-from ..storage import (
-    PARTIAL,
-    make_folder,
-    refuse_existing,
-    remove_partials,
-    write_bytes,
-    write_json,
-    write_many,
-    write_text,
-)
+from ..storage import json_bytes, make_folder, refuse_existing, remove_partials, write_bytes, write_many
 from .exports import draw_labelled_grid, write_npz
+from .folder_locks import IMAGE, LOCK, FolderLocks, may_be_left
+from .folder_records import ABOUT, PLAN, RECORD_SUMS, FolderRecords
 from .part import Part
 from .record import load_about
 from .sums import SUMS, SampleSums, find_faults
@@ -41,10 +32,9 @@ from .tars import GROUP, SampleTars
 if TYPE_CHECKING:
     from .plan import Plan
 
-_ABOUT, _PLAN, _GRID, _NPZ, _LOCK = "samples.json", "plan.jsonl", "grid.png", "samples.npz", ".lock"
-_OTHERS = (_ABOUT, _PLAN, _GRID, _NPZ)
-_IMAGE = re.compile(r"\d{6,}\.png")
-_HALF_IMAGE = re.compile(rf"\.(\d{{6,}})\.png{re.escape(PARTIAL)}")
+_GRID, _NPZ = "grid.png", "samples.npz"
+_OTHERS = (ABOUT, PLAN, RECORD_SUMS, _GRID, _NPZ)
+_MOST_MISSING = 10_000  # images that are looked for in vain, where a record claims more than there are
 _PIXEL_ORIGINS = ("device", "versions")  # origins that may move a pixel by a level; the others say where files lay
 _BEHIND = 2  # chunks that may wait to be written
 
@@ -54,7 +44,8 @@ class SampleFolder:
 
     def __init__(self, path: Path, *, tar: bool = False) -> None:
         self.path = Path(path)
-        self._tars = SampleTars(self.path, plan=self.path / _PLAN, lock=self.path / _LOCK)
+        self._tars = SampleTars(self.path, plan=self.path / PLAN, lock=self.path / LOCK)
+        self._records, self._locks = FolderRecords(self.path), FolderLocks(self.path)
         self._sums = SampleSums(self.path, made=lambda: (self.recorded() or {}).get("made"))
         self._tar = tar
 
@@ -65,7 +56,7 @@ class SampleFolder:
 
     def recorded(self) -> dict[str, Any] | None:
         """The content of samples.json; None when there is no such file. Raises ConfigError when it cannot be read."""
-        return load_about(self.path / _ABOUT)
+        return load_about(self.path / ABOUT)
 
     def open(self, about: dict[str, Any], *, origin: dict[str, Any], num_images: int, force: bool) -> list[str]:
         """Claim the folder for samples made as ``about`` says, or check that they continue the samples in it.
@@ -77,17 +68,19 @@ class SampleFolder:
             ConfigError: the folder holds other samples or other files.
         """
         if not force and self.path.exists():
-            foreign = not all(_may_be_left(inner.name) for inner in self.path.iterdir())
+            foreign = not all(may_be_left(inner.name) or inner.name == RECORD_SUMS for inner in self.path.iterdir())
             # samples.json is the first file: when another file of these samples is seen, it is there
-            if foreign and not (self.path / _ABOUT).exists():
+            if foreign and not (self.path / ABOUT).exists():
                 refuse_existing(self.path, force=False)
+        if force and self.path.exists():
+            self._locks.check_idle()
         make_folder(self.path)
-        with self._locked():  # other parts may begin at the same moment
+        with self._locks.shared():  # other parts may begin at the same moment
             return self._claim(about, origin=origin, num_images=num_images, force=force)
 
-    def _locked(self) -> FileLock:
-        """The lock to hold while files that all parts share are written or removed."""
-        return FileLock(self.path / _LOCK)
+    def own(self, part: Part) -> contextlib.AbstractContextManager[None]:
+        """Context in which this process alone draws ``part``. Raises ConfigError, which names the other process."""
+        return self._locks.own(part)
 
     def _claim(self, about: dict[str, Any], *, origin: dict[str, Any], num_images: int, force: bool) -> list[str]:
         before = None if force else self.recorded()
@@ -105,26 +98,30 @@ class SampleFolder:
             num_images = max(num_images, int(before.get("num_images", 0)))
         else:
             self._clear()
-        for partial in self.path.glob(f".*{PARTIAL}"):
-            if not _HALF_IMAGE.fullmatch(partial.name):  # the part that draws an image removes what is left of it
-                partial.unlink(missing_ok=True)
+        self._locks.remove_shared_halves()
         first = before["origin"] if before is not None and "origin" in before else origin
-        write_json(self.path / _ABOUT, {"num_images": num_images, "made": about, "origin": first})
+        self._records.write(ABOUT, json_bytes({"num_images": num_images, "made": about, "origin": first}))
         return moved
 
     def _clear(self) -> None:
-        images = [path for path in self.path.glob("*.png") if _IMAGE.fullmatch(path.name)]
+        images = [path for path in self.path.glob("*.png") if IMAGE.fullmatch(path.name)]
         others = [*self._tars.paths(), *self._sums.paths(), *(self.path / name for name in _OTHERS)]
         for path in [*images, *others]:
             path.unlink(missing_ok=True)
         remove_partials(self.path)
 
-    def write_plan(self, text: str) -> None:
-        """Keep ``text``, a plan's JSON lines, unless the folder has a longer plan that begins with the same lines."""
-        path = self.path / _PLAN
-        with self._locked():
-            if not path.exists() or not path.read_text(encoding="utf-8").startswith(text):
-                write_text(path, text)
+    def write_plan(self, text: str) -> bool:
+        """Keep ``text``, a plan's JSON lines, unless the folder has a longer plan that begins with the same lines.
+
+        Returns whether the plan that was there had been changed since it was written; then it is replaced.
+        """
+        data = text.encode("utf-8", "backslashreplace")
+        with self._locks.shared():
+            changed = f"{PLAN} was changed" in self._records.faults()
+            before = self._records.read(PLAN)
+            longer = before is not None and before.startswith(data) and not changed
+            self._records.write(PLAN, before if longer and before is not None else data)
+        return changed
 
     def image_path(self, index: int) -> Path:
         """Where image ``index`` is, or will be, while it is in no tar."""
@@ -157,18 +154,17 @@ class SampleFolder:
 
     def verify(self, num_images: int) -> list[str]:
         """One sentence for each image that is missing, was changed, or does not belong to the images 0..n-1."""
-        known, names = self.sums(), [self.image_path(index).name for index in range(num_images)]
-        there = self._there()
-        wrong = find_faults(names, known=known, there=there, read=lambda name: self.read(int(name.split(".")[0])))
-        foreign = sorted(name for name in there if not _IMAGE.fullmatch(name) or name not in known)
+        known, there = self.sums(), self._there()
+        names = [self.image_path(index).name for index in range(min(num_images, len(there) + _MOST_MISSING))]
+        wrong = self._records.faults() + find_faults(
+            names, known=known, there=there, read=lambda name: self.read(int(name.split(".")[0]))
+        )
+        foreign = sorted(name for name in there if not IMAGE.fullmatch(name) or name not in known)
         return wrong + [f"{name} does not belong to these samples" for name in foreign if name not in names]
 
     def remove_halves(self, part: Part, *, batch_size: int) -> None:
         """Remove images of this part that a kill left half-written; another part may be writing the others now."""
-        for partial in self.path.glob(f".*{PARTIAL}"):
-            match = _HALF_IMAGE.fullmatch(partial.name)
-            if match and part.draws(int(match[1]), batch_size=batch_size):
-                partial.unlink(missing_ok=True)
+        self._locks.remove_own_halves(part, batch_size=batch_size)
 
     @contextlib.contextmanager
     def writer(self, part: Part | None = None) -> Iterator[Callable[[Mapping[int, np.ndarray]], None]]:
@@ -221,7 +217,7 @@ class SampleFolder:
     def write_npz(self, num_images: int, labels: np.ndarray | None) -> Path:
         """Write samples.npz, see :func:`exports.write_npz`: all images, and classes where ``labels`` gives them."""
         path = self.path / _NPZ
-        with self._locked():
+        with self._locks.shared():
             write_npz(path, self.pixels, num_images=num_images, labels=labels)
         return path
 
@@ -229,14 +225,10 @@ class SampleFolder:
         """Write grid.png: the first images, labelled with index and class or prompt."""
         path = self.path / _GRID
         data = draw_labelled_grid(self.pixels, plan, rows=rows, columns=columns)
-        with self._locked():
-            write_bytes(path, data)
+        with self._locks.shared():
+            if not (path.is_file() and path.read_bytes() == data):
+                write_bytes(path, data)
         return path
-
-
-def _may_be_left(name: str) -> bool:
-    """Whether a file of this name may be in a folder that is not claimed yet: a lock, or what a kill left behind."""
-    return name == _LOCK or name.endswith(PARTIAL)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..backbones import Backbone
 from ..config import PlanLine, Prompt, SampleConfig, build
 from ..errors import ConfigError
-from ..storage import read_text
+from ..storage import parse_json_lines, physical_memory, read_text
 
 
 class Item(NamedTuple):
@@ -102,18 +102,15 @@ def read_plan(path: Path) -> tuple[PlanLine, ...]:
     Raises:
         ConfigError: the file cannot be read, or a line is no such object; the message names the line.
     """
-    rows = read_text(Path(path), name=f"--plan {path}").split("\n")
-    lines = tuple(_parse(row, place=f"{path}, line {number}") for number, row in enumerate(rows, 1) if row.strip())
+    text = read_text(Path(path), name=f"--plan {path}", limit=physical_memory() // 8, regular=False)
+    rows = parse_json_lines(text, name=str(path))
+    lines = tuple(_parse(fields, place=f"{path}, line {number}") for number, fields in rows)
     if not lines:
         raise ConfigError(f"--plan {path} is empty")
     return lines
 
 
-def _parse(row: str, *, place: str) -> PlanLine:
-    try:
-        fields = json.loads(row)
-    except ValueError as error:
-        raise ConfigError(f"{place} is not valid JSON: {error}") from error
+def _parse(fields: Any, *, place: str) -> PlanLine:
     if not isinstance(fields, dict):
         raise ConfigError(f"{place} is not a JSON object")
     fields.pop("index", None)  # written for human readers; the number of the line is what counts

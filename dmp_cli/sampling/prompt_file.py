@@ -32,7 +32,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     Raises:
         ConfigError: the file cannot be read or holds no prompt, or an option is unknown or out of range.
     """
-    lines = read_text(Path(path), name=f"--prompts {path}").split("\n")
+    lines = read_text(Path(path), name=f"--prompts {path}", regular=False).split("\n")
     rows = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     found = tuple(_parse(line, place=f"{path}, line {number}") for number, line in rows if line and line[0] != "#")
     if not found:

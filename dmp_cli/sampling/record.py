@@ -31,7 +31,7 @@ def load_about(path: Path) -> dict[str, Any] | None:
         ConfigError: it cannot be read, or holds no JSON object.
     """
     try:
-        content = read_json(path) if path.exists() else None
+        content = read_json(path, paths=True) if path.exists() else None
     except ConfigError as error:
         raise ConfigError(error.message, hint="Start again with --force.") from error
     if content is None:

@@ -6,7 +6,6 @@ A tar holds one group of ``GROUP`` consecutive images: group k begins with image
 from __future__ import annotations
 
 import io
-import json
 import re
 import tarfile
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..errors import DataError
-from ..storage import staged_file
+from ..storage import parse_json_lines, physical_memory, read_text, staged_file
 
 GROUP = 1000  # images in one tar
 Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
@@ -62,7 +61,9 @@ class SampleTars:
         """
         for group in groups:
             members = range(group * GROUP, min((group + 1) * GROUP, count))
-            if all(self._single(index).exists() for index in members) or self._tar_of(group).exists():
+            packed = self._tar_of(group).exists()
+            there = (any if packed else all)(self._single(index).exists() for index in members)
+            if there:
                 with FileLock(self._lock):
                     self._pack(group, members)
 
@@ -86,12 +87,12 @@ class SampleTars:
     def _notes(self, members: Sequence[int]) -> dict[int, dict[str, str]]:
         """Class and prompt of the images ``members`` in the plan, by the suffix that webdataset has for them."""
         found: dict[int, dict[str, str]] = {}
-        # splitlines() also splits at characters that a prompt may contain
-        for line in self._plan.read_text(encoding="utf-8").rstrip("\n").split("\n"):
-            item = json.loads(line)
-            if item["index"] in members:
+        text = read_text(self._plan, limit=physical_memory() // 8)
+        for _, item in parse_json_lines(text, name=str(self._plan)):
+            index = item.get("index") if isinstance(item, dict) else None
+            if isinstance(index, int) and index in members:
                 values = {"cls": item.get("class"), "txt": item.get("prompt")}
-                found[item["index"]] = {suffix: str(value) for suffix, value in values.items() if value is not None}
+                found[index] = {suffix: str(value) for suffix, value in values.items() if value is not None}
         return found
 
     def _places(self, path: Path) -> Places:

@@ -11,7 +11,7 @@ QUICK = ["--steps", "5", "--device", "cpu", "-q"]
 
 
 def names(count: int) -> set[str]:
-    about = {".lock", "SHA256SUMS", "grid.png", "plan.jsonl", "samples.json"}
+    about = {".lock", "SHA256SUMS", "SHA256SUMS.records", "grid.png", "plan.jsonl", "samples.json"}
     return {f"{index:06d}.png" for index in range(count)} | about
 
 

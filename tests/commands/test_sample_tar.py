@@ -19,7 +19,7 @@ from dmp_cli.sampling import tars as sampletars
 
 from .conftest import Run, files_in, parse
 
-OTHERS = {"grid.png", "samples.json", "plan.jsonl", "SHA256SUMS", ".lock"}
+OTHERS = {"grid.png", "samples.json", "plan.jsonl", "SHA256SUMS", "SHA256SUMS.records", ".lock"}
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,8 @@ main()
     subprocess.run(draw, cwd=tmp_path, env=environment, check=True)
     tars = {name for name in files_in(tmp_path / "straight") if name.endswith(".tar")}
     assert {name for name in files_in(tmp_path / "killed") if not name.startswith("SHA256SUMS")} == tars | OTHERS - {
-        "SHA256SUMS"
+        "SHA256SUMS",
+        "SHA256SUMS.records",
     }
     for name in tars:
         one, other = (hashlib.sha256((tmp_path / f / name).read_bytes()).digest() for f in ("killed", "straight"))

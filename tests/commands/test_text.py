@@ -62,7 +62,7 @@ def test_the_whole_story(run: Run, pipeline: Path, captioned: Path, kind: str, t
     Path("lines.txt").write_text("# two\na red fox --d 7\n\ntwo cats --l 2\n")
     how = ["--sampler", "ddim", "--steps", 4, "-q"]
     run("sample", "--patch", folder / "patch.safetensors", "--prompts", "lines.txt", *how, "-o", "drawn")
-    about = {".lock", "SHA256SUMS", "grid.png", "plan.jsonl", "samples.json"}
+    about = {".lock", "SHA256SUMS", "SHA256SUMS.records", "grid.png", "plan.jsonl", "samples.json"}
     assert files_in(Path("drawn")) == {"000000.png", "000001.png", *about}
     assert pixels(Path("drawn"), 0).shape == (size, size, 3)
     made = json.loads(Path("drawn/samples.json").read_text())["made"]

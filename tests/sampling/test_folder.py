@@ -23,7 +23,8 @@ from .conftest import ABOUT, CONFIG, ORIGIN, claim, names_in, pixels_of
 def test_exactly_these_files(filled):
     filled.draw_grid(Plan(CONFIG), rows=2, columns=3)
     images = [f"{index:06d}.png" for index in range(7)]
-    assert names_in(filled.path) == [".lock", *images, "SHA256SUMS", "grid.png", "samples.json"]
+    records = ["SHA256SUMS", "SHA256SUMS.records"]
+    assert names_in(filled.path) == [".lock", *images, *records, "grid.png", "samples.json"]
     about = json.loads((filled.path / "samples.json").read_text())
     assert about == {"num_images": 7, "made": ABOUT, "origin": ORIGIN}
     assert filled.recorded() == about
@@ -65,7 +66,7 @@ def test_the_same_settings_continue(filled):
     for number in (7, 3, 12):
         again, moved = claim(filled.path, num_images=number)
         assert moved == []
-        assert len(names_in(filled.path)) == 10
+        assert len(names_in(filled.path)) == 11
     assert again.recorded()["num_images"] == 12
 
 
@@ -107,7 +108,7 @@ def test_force_removes_only_its_own_files(filled):
     other = {**ABOUT, "patch": None}
     _, moved = claim(filled.path, other, origin={"device": "cuda"}, num_images=2, force=True)
     assert moved == []
-    assert names_in(filled.path) == sorted([*mine, ".lock", "samples.json"])
+    assert names_in(filled.path) == sorted([*mine, ".lock", "SHA256SUMS.records", "samples.json"])
     assert names_in(filled.path / "sub") == ["000001.png"]
     assert filled.recorded() == {"num_images": 2, "made": other, "origin": {"device": "cuda"}}
 
@@ -151,7 +152,7 @@ def test_a_full_disk_leaves_no_half_image(filled, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DMPError, match=r"cannot write .*/000009\.png: no space left on the disk"):
         filled.write({9: pixels_of(9)})
-    assert len(names_in(filled.path)) == 10
+    assert len(names_in(filled.path)) == 11
 
 
 def test_parts_share_the_chunks_and_keep_sums_of_their_own(tmp_path):
@@ -163,7 +164,8 @@ def test_parts_share_the_chunks_and_keep_sums_of_their_own(tmp_path):
         with folder.writer(part) as write:
             for chunk in part.of(plan):
                 write({index: pixels_of(index) for index in chunk})
-    assert {name for name in names_in(folder.path) if "SUMS" in name} == {"SHA256SUMS.1-of-2", "SHA256SUMS.2-of-2"}
+    sums = {name for name in names_in(folder.path) if "SUMS" in name}
+    assert sums == {"SHA256SUMS.1-of-2", "SHA256SUMS.2-of-2", "SHA256SUMS.records"}
     assert folder.missing(plan, num_images=9) == []
     assert folder.verify(9) == []
 
@@ -203,7 +205,7 @@ def test_no_part_claims_the_folder_while_another_writes_a_shared_file(filled, mo
         if Path(target).name == name and not claims:
             claims.append(target)
             with monkeypatch.context() as impatient:
-                impatient.setattr("dmp_cli.sampling.folder.FileLock", functools.partial(FileLock, timeout=0))
+                impatient.setattr("dmp_cli.sampling.folder_locks.FileLock", functools.partial(FileLock, timeout=0))
                 with pytest.raises(Timeout):
                     claim(filled.path)
             assert Path(partial).exists()

@@ -100,7 +100,8 @@ class _Drawing:
         """Claim the folder, and write the plan before the first image."""
         made, force = made_as(self.config, self.loaded, self.request), self.request.options.force
         moved = self.folder.open(made, origin=self.origin, num_images=self.config.num_images, force=force)
-        self.folder.write_plan(self.plan.text(self.config.num_images))
+        if self.folder.write_plan(self.plan.text(self.config.num_images)):
+            self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
         if moved:
             self.printer.warn(
                 f"{self.folder.path} was begun with another {', '.join(moved)}: new pixels may differ by a level from "
@@ -109,11 +110,19 @@ class _Drawing:
 
     def draw(self) -> int:
         """Draw what is missing of this process' chunks; how many chunks that were."""
+        own = self.part.of(self.chunks)
+        if not self.folder.missing(own, num_images=self.config.num_images):
+            return 0  # the folder may be on a read-only disk
+        with self.folder.own(self.part):
+            self.folder.remove_halves(self.part, batch_size=self.config.batch_size)
+            todo = self.folder.missing(own, num_images=self.config.num_images)
+            self._draw(todo)
+        return len(todo)
+
+    def _draw(self, todo: list[range]) -> None:
         from ...sampling import sample
 
         count, backbone = self.config.num_images, self.loaded.backbone
-        self.folder.remove_halves(self.part, batch_size=self.config.batch_size)
-        todo = self.folder.missing(self.part.of(self.chunks), num_images=count)
         if self.request.bare and self.loaded.record is not None:
             self.loaded.denoiser.detach()  # type: ignore[operator]
         denoiser = backbone.eval() if self.request.bare else self.loaded.denoiser
@@ -127,7 +136,6 @@ class _Drawing:
                 write({image.index: image.pixels for image in images})
                 done += len(images)
                 advance(done, "")
-        return len(todo)
 
     def complete(self, drawn: int) -> None:
         """Check every image by its sum, and write what shows them all; or say what other parts have yet to draw."""
