@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from ..config import describe_changes
 from ..errors import ConfigError
-from ..storage import read_json, refuse_existing, remove_partials, write_json
+from ..storage import clear_owned, read_json, refuse_existing, remove_partials, write_json
 from .plan import Plan
 
 _PLACES = ("folder", "data", "reference", "backbone")  # paths; the inputs say what lies there
@@ -56,7 +55,7 @@ class AblationFolder:
             raise ConfigError(
                 f"--force would remove {inside[0]}, which lies in {self.plan.folder}", hint="Move it to another folder."
             )
-        shutil.rmtree(own, ignore_errors=True)
+        clear_owned(own)
 
     def _check_same(self, earlier: dict[str, Any]) -> None:
         changed = describe_changes(earlier, self._about)
@@ -83,6 +82,6 @@ class AblationFolder:
 
     def _read(self, path: Path) -> Any:
         try:
-            return read_json(path) if path.exists() else None
+            return read_json(path, paths=True) if path.exists() else None
         except ConfigError as error:
             raise ConfigError(error.message, hint="Give another folder with -o.") from error

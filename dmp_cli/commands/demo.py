@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .console import Printer
 from .in_process import in_shell, run_inside
 from .options import Given, takes
+from .processes import owning
 
 if TYPE_CHECKING:
     from ..demo import Story
@@ -38,7 +39,8 @@ def demo(ctx: typer.Context, given: Given) -> None:
     from ..runtime import refuse_many
 
     refuse_many("dmp demo")
-    _tell(story, commands, printer, dmp=ctx.find_root().command, force=asked.force)
+    with owning(story.folder, "dmp demo"):
+        _tell(story, commands, printer, dmp=ctx.find_root().command, force=asked.force)
 
 
 def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any, force: bool) -> None:
@@ -72,15 +74,14 @@ def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any
 
 def _claim(story: Story, *, force: bool) -> None:
     """Take the folder: an earlier demo of the same budget is continued, anything else is refused."""
-    import shutil
     from dataclasses import asdict
 
-    from ..storage import read_json, refuse_existing, write_json
+    from ..storage import clear_owned, read_json, refuse_existing, write_json
 
     about_file = story.folder / "demo.json"
     about = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(story).items()}
     if force and about_file.exists():  # a folder that is not a demo's is never removed
-        shutil.rmtree(story.folder, ignore_errors=True)
+        clear_owned(story.folder)
     earlier = read_json(about_file) if about_file.exists() else None
     if isinstance(earlier, dict) and earlier != about:
         raise ConfigError(

@@ -8,6 +8,7 @@ from ..config import CommonOptions, EvalConfig, EvalOptions
 from ..errors import ConfigError
 from .console import Printer
 from .options import Given, takes
+from .processes import owning
 
 
 @takes(EvalConfig, EvalOptions)
@@ -31,7 +32,8 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
     from ..runtime import refuse_many
 
     refuse_many("dmp eval")
-    _score(config, asked, common, printer)
+    with owning(asked.output, "dmp eval"):
+        _score(config, asked, common, printer)
 
 
 def _score(config: EvalConfig, asked: EvalOptions, common: CommonOptions, printer: Printer) -> None:

@@ -20,6 +20,7 @@ from ..config import (
 from ..errors import ConfigError
 from .console import Printer
 from .options import Given, takes
+from .processes import owning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,11 +50,12 @@ def inspect_gates(ctx: typer.Context, given: Given) -> None:
     from ..runtime import pick_device
     from ..storage import refuse_existing
 
-    refuse_existing(folder, force=asked.force)
-    device = pick_device(common.device or "cpu")
-    _Inspection(
-        patched.patch, folder, asked, given.make(NetworkOptions), device, common.seed or 0, patched.force_backbone
-    ).run(printer)
+    with owning(folder, "dmp inspect-gates"):
+        refuse_existing(folder, force=asked.force)
+        device = pick_device(common.device or "cpu")
+        _Inspection(
+            patched.patch, folder, asked, given.make(NetworkOptions), device, common.seed or 0, patched.force_backbone
+        ).run(printer)
 
 
 @dataclass

@@ -162,7 +162,7 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
         return path
     from ..storage import read_toml
 
-    _, content = read_toml(path, name=f"--config {path}")
+    _, content = read_toml(path, name=f"--config {path}", regular=False)
     known = {parameter.name for parameter in ctx.command.params}
     own = content.pop(ctx.info_name or "", {})
     flat = {key: value for key, value in content.items() if not isinstance(value, dict)} | own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import Printer
@@ -25,3 +26,24 @@ def together(device_name: str | None, printer: Printer) -> Iterator[tuple[World,
         printer.quiet, printer.as_json = True, False
     with world.connected(device), world.speaking():
         yield world, device
+
+
+@contextlib.contextmanager
+def owning(folder: Path, command: str, world: World | None = None) -> Iterator[None]:
+    """Context in which this command owns ``folder``; of several processes the first one does, for all of them.
+
+    Raises:
+        ConfigError: another command owns it, in every process.
+    """
+    from ..storage import own
+
+    with contextlib.ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(own(folder, command=command))
+
+        if world is None:
+            claim()
+        else:
+            world.tell(claim)
+        yield

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from ..storage import decode_text
+from ..storage import decode_text, parse_json_lines
 
 JSON_LINES, COMMAS = "metadata.jsonl", "metadata.csv"
 _HINT = 'Write lines such as {"file_name": "1.jpg", "text": "a red fox"}.'
@@ -52,14 +52,8 @@ def texts_of(fields: Mapping[str, Any], *, place: str) -> list[str]:
 
 
 def _parse_json_lines(text: str, place: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    # splitlines() also splits at characters that JSON may contain
-    for number, row in enumerate(text.split("\n"), start=1):
-        if row.strip():
-            try:
-                fields = json.loads(row)
-            except ValueError as error:
-                raise DataError(f"{place}, line {number} is not valid JSON: {error}") from error
-            yield number, fields if isinstance(fields, dict) else {}
+    for number, fields in parse_json_lines(text, name=place, kind=DataError):
+        yield number, fields if isinstance(fields, dict) else {}
 
 
 def _parse_commas(text: str) -> Iterator[tuple[int, dict[str, Any]]]:

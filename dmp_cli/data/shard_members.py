@@ -8,7 +8,6 @@ dots is a word, as in ``a.input.jpg``: then it is one of several images of the k
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import re
 import tarfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..storage import decode_text
+from ..storage import decode_text, parse_json
 from .kinds import is_passed_over, is_read
 from .metadata import texts_of
 
@@ -146,9 +145,9 @@ def _sample(shard: Path, parts: Parts, labels: dict[str, int], file: int, rules:
 def _has_none(data: bytes) -> bool:
     """Whether a JSON object has no caption, or null. What cannot be read counts as one: it is said when it is used."""
     try:
-        content = json.loads(decode_text(data, name="", kind=DataError))
+        content = parse_json(decode_text(data, name="", kind=DataError), name="", kind=DataError)
         return isinstance(content, dict) and not texts_of(content, place="")
-    except (ValueError, RecursionError, DataError):
+    except DataError:
         return False
 
 

@@ -7,7 +7,6 @@ order, without unpacking. n images in k shards.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..storage import decode_text
+from ..storage import decode_text, parse_json
 from .classes import ClassNames, check_folders
 from .decoding import naming
 from .kinds import RULES, count_kinds, describe_kinds, read_suffixes
@@ -112,7 +111,7 @@ class ShardImages(ImageSource):
             text = decode_text(self._bytes(index, Part(*self._captions[index])), name=place, kind=DataError)
             if not self._json[index]:
                 return [text.strip()]
-            content = json.loads(text)
+            content = parse_json(text, name=place, kind=DataError)
             found = texts_of(content, place=place) if isinstance(content, dict) else []
             if not found:
                 raise ValueError('a JSON caption is an object with "text" or "caption"')

@@ -9,13 +9,15 @@ import hashlib
 import struct
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..data import ImageSource, Stamp
 from ..errors import DataError, MetricError
+from ..storage import HEADER_BYTES, array_header, list_entries, read_arrays
 
-_ENTRY = "arr_0.npy"
+_ENTRY = "arr_0"
 _HEADER = 30  # bytes of an entry's own header in a zip, before its name
 
 
@@ -31,19 +33,15 @@ class ArrayImages(ImageSource):
         self.path, self.passed_over, self.classes = Path(path), {}, []
         if not self.path.is_file():
             raise DataError(f"{path} does not exist")
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                entry = archive.getinfo(_ENTRY) if _ENTRY in archive.namelist() else None
-            self._pixels = None if entry is None else _map(self.path, entry)
-        except Exception as error:  # numpy and zipfile raise a different type for every way a file can be broken
-            raise DataError(f"cannot read {path}: {error}") from error
-        if entry is None or self._pixels is None:
+        entry = list_entries(self.path, kind=DataError).get(f"{_ENTRY}.npy")
+        if entry is None:
             raise MetricError(f"{path} holds no images (arr_0)", hint="Give a file that dmp sample --npz wrote.")
+        self._pixels = _map(self.path, entry)
         shape = self._pixels.shape
         if self._pixels.dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)):
             raise MetricError(f"{path} holds {self._pixels.dtype} {shape}, not uint8 images (N, height, width, 3)")
         self.labels = np.zeros(len(self._pixels), np.int64)
-        self.fingerprint = hashlib.sha256(f"{_ENTRY} {shape} {entry.CRC}".encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(f"{_ENTRY}.npy {shape} {entry.CRC}".encode()).hexdigest()
 
     @property
     def captioned(self) -> np.ndarray:
@@ -57,7 +55,6 @@ class ArrayImages(ImageSource):
 
     def read(self, index: int) -> bytes:
         """Image ``index`` as a file of portable pixels (PPM or PGM)."""
-        assert self._pixels is not None
         pixels = np.asarray(self._pixels[index])
         kind = b"P6" if pixels.shape[2:] == (3,) else b"P5"
         return b"%s\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
@@ -69,26 +66,24 @@ class ArrayImages(ImageSource):
 def holds_images(path: Path) -> bool:
     """Whether an .npz holds images and no statistics of them."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+        names = list_entries(path, kind=DataError).keys()
+    except DataError:
         return False
-    return _ENTRY in names and not {"mu.npy", "provenance.npy"} & names
+    return f"{_ENTRY}.npy" in names and not {"mu.npy", "provenance.npy"} & names
 
 
 def _map(path: Path, entry: zipfile.ZipInfo) -> np.ndarray:
     """The array, mapped where the zip stores it as it is; else in memory."""
     if entry.compress_type != zipfile.ZIP_STORED:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["arr_0"]
-    with open(path, "rb") as file:
-        file.seek(entry.header_offset)
-        name, extra = struct.unpack("<HH", file.read(_HEADER)[26:])
-        file.seek(entry.header_offset + _HEADER + name + extra)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_columns, dtype = read(file)
-        place = file.tell()
-    if dtype.hasobject:
-        raise ValueError("arr_0 holds objects")
-    return np.memmap(path, dtype, "r", place, shape, "F" if by_columns else "C")
+        return read_arrays(path, [_ENTRY], kind=DataError)[_ENTRY]
+    try:
+        with open(path, "rb") as file:
+            file.seek(entry.header_offset)
+            name, extra = struct.unpack("<HH", file.read(_HEADER)[26:])
+            start = entry.header_offset + _HEADER + name + extra
+            file.seek(start)
+            header = array_header(file.read(HEADER_BYTES), size=entry.file_size)
+        order: Literal["F", "C"] = "F" if header.by_columns else "C"
+        return np.memmap(path, header.dtype, "r", start + header.begin, header.shape, order)
+    except (OSError, ValueError, struct.error, OverflowError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error

@@ -12,8 +12,10 @@ import numpy as np
 
 from ..errors import MetricError
 from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid
+from ..storage import read_arrays, read_bounded
 
 _FRAMES = 16  # timesteps that the slider stops at
+_MOST_BLOCKS, _MOST_PROMPTS = 1000, 1 << 20  # more than any model has, and than a page could show
 _MAP_SIDE = 96  # width of a map in pixels, roughly
 _DEPTH_MAPS = {  # file name -> what the picture shows
     "usage": "Entropy and effective number of prompts of the gate, over timestep and block",
@@ -39,7 +41,7 @@ def gates_sections(path: Path) -> list[Section]:
 
 
 def _read_png(path: Path) -> bytes:
-    data = path.read_bytes()
+    data = read_bounded(path, kind=MetricError)
     if not data.startswith(PNG_SIGNATURE):
         raise MetricError(f"{path} is not a PNG", hint="Run dmp inspect-gates again, with --force.")
     return data
@@ -47,13 +49,7 @@ def _read_png(path: Path) -> bytes:
 
 def _over_timesteps(path: Path) -> Section:
     """A section with the gate weights of every block at one timestep; a slider changes the timestep."""
-    try:
-        with np.load(path / "gates.npz", allow_pickle=False) as found:
-            weights, timesteps = found["weights"], found["timesteps"]  # (T, L, N), (T,)
-    except (OSError, ValueError, KeyError) as error:
-        raise MetricError(
-            f"cannot read the gates in {path}: {error}", hint="Give a folder that dmp inspect-gates wrote."
-        ) from error
+    weights, timesteps = _read_gates(path / "gates.npz")
     chosen = np.linspace(0, len(timesteps) - 1, min(_FRAMES, len(timesteps))).round().astype(int)
     low, high = float(weights[chosen].min()), float(weights[chosen].max())
     levels = (weights[chosen] - low) / max(high - low, 1e-12)  # the same scale in all maps
@@ -71,6 +67,25 @@ def _over_timesteps(path: Path) -> Section:
         f"All maps share one scale, from {low:.2g} to {high:.2g}."
     )
     return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
+
+
+def _read_gates(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The gate weights (T, L, N) and the timesteps (T,). Raises MetricError for anything else."""
+    hint = "Give a folder that dmp inspect-gates wrote."
+    try:
+        found = read_arrays(path, ("weights", "timesteps"), kind=MetricError)
+    except MetricError as error:
+        raise MetricError(error.message, hint=hint) from error
+    weights, timesteps = found.get("weights"), found.get("timesteps")
+    if weights is None or timesteps is None or weights.ndim != 3 or timesteps.shape != weights.shape[:1]:
+        raise MetricError(f"{path} holds no gate weights (T, L, N) and timesteps (T,)", hint=hint)
+    if 0 in weights.shape or weights.dtype.kind != "f" or timesteps.dtype.kind not in "iu":
+        raise MetricError(f"{path} holds gate weights {weights.shape} of {weights.dtype}", hint=hint)
+    if weights.shape[1] > _MOST_BLOCKS or weights.shape[2] > _MOST_PROMPTS:
+        raise MetricError(f"{path} holds gate weights of {weights.shape[1]:,} blocks, {weights.shape[2]:,} prompts")
+    if not np.isfinite(weights).all():
+        raise MetricError(f"{path}: its gate weights are not all finite", hint=hint)
+    return weights, timesteps
 
 
 def _shade(levels: np.ndarray) -> np.ndarray:

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from ..config import Growing
 from ..errors import MetricError
-from ..storage import write_bytes
+from ..storage import read_arrays, write_bytes
 from .distances import Gaussian
 
+_ROUNDING = 1e-6  # beside the largest value; times d for an eigenvalue
 _KEYS = ("mu", "sigma", "features", "provenance", "digest")
 
 
@@ -82,11 +83,7 @@ def load_statistics(path: Path) -> Statistics:
     path = Path(path)
     if not path.is_file():
         raise MetricError(f"{path}: there is no such statistics file")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            content = {key: stored[key] for key in _KEYS if key in stored.files}
-    except Exception as error:  # numpy raises a different type for every way a zip can be broken
-        raise MetricError(f"{path} is not a readable .npz file of statistics") from error
+    content = read_arrays(path, _KEYS, kind=MetricError)
     if not {"mu", "sigma"} <= content.keys():
         raise MetricError(
             f"{path} holds no mean and covariance (mu, sigma)", hint="Give a file that --save-stats wrote."
@@ -97,9 +94,14 @@ def load_statistics(path: Path) -> Statistics:
     mean, covariance = content["mu"], content["sigma"]
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not _finite(mean) or not _finite(covariance):
         raise MetricError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are not a finite mean and covariance")
+    if not _is_covariance(covariance.astype(np.float64)):
+        raise MetricError(
+            f"{path}: sigma is no covariance: it is not symmetric, or has a negative eigenvalue",
+            hint="Measure the images again.",
+        )
     features = content.get("features") if own else None
-    if features is not None and len(features) != provenance.count:
-        raise MetricError(f"{path} holds features of {len(features)} images, but its record says {provenance.count}")
+    if features is not None:
+        _check_features(features, (provenance.count, len(mean)), path)
     gaussian = Gaussian(mean.astype(np.float64), covariance.astype(np.float64))
     return Statistics(gaussian, features, provenance)
 
@@ -121,6 +123,27 @@ def _digest(content: dict[str, np.ndarray]) -> str:
         digest.update(f"{key} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _check_features(features: np.ndarray, expected: tuple[int | None, int], path: Path) -> None:
+    if features.shape != expected:
+        raise MetricError(f"{path} holds features {features.shape}, but its record says {expected}")
+    if not _finite(features):
+        raise MetricError(f"{path}: its features are not all finite", hint="Measure the images again.")
+
+
+def _is_covariance(matrix: np.ndarray) -> bool:
+    """Whether a finite matrix (d, d) is symmetric and has no negative eigenvalue, both beyond rounding in float32."""
+    scale = max(float(np.abs(matrix).max(initial=0.0)), np.finfo(np.float64).tiny)
+    matrix = matrix / scale  # else the squares of large values overflow
+    if float(np.abs(matrix - matrix.T).max(initial=0.0)) > _ROUNDING:
+        return False
+    # A matrix with a slightly larger diagonal has a Cholesky factor, which is 20 times as fast as its eigenvalues.
+    try:
+        np.linalg.cholesky(matrix + _ROUNDING * len(matrix) * np.eye(len(matrix)))
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def _finite(array: np.ndarray) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -14,14 +13,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..backbones import Backbone
-from ..config import MAX_PIXELS, build
+from ..config import MAX_PIXELS
 from ..data import CROP, ImageSource, LiveReader, check_bad, fits_in_memory
 from ..errors import ConfigError, DMPError
 from ..storage import home_folder
 from .codec import Codec, image_size
 from .encoding import Encoder, try_read
 from .renewal import renew_changed
-from .store import LatentStore, StoreRecord, rows_per_file
+from .store import LatentStore, StoreRecord, read_store_record, rows_per_file
 
 _WAIT = 0.2  # seconds between two checks of the files that other processes are making
 
@@ -64,8 +63,8 @@ def outdated_stores(record: StoreRecord) -> list[Path]:
     found = []
     for manifest in sorted((home_folder() / "latents").glob("*/manifest.json")):
         try:
-            other = build(StoreRecord, **json.loads(manifest.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, ConfigError):
+            other = read_store_record(manifest)
+        except ConfigError:
             continue
         changed = {"fingerprint": record.fingerprint, "count": record.count}
         if other != record and other.model_copy(update=changed) == record:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..data import ImageSource, Stamp
 from ..errors import DataError
-from ..storage import safetensors_bytes, write_bytes
+from ..storage import read_header, safetensors_bytes, write_bytes
 from .store import LatentStore
 
 _NAME = "sources"  # (k, 3): size in bytes, time in ns, CRC-32; the last is -1 for a file that could not be read
@@ -43,11 +43,12 @@ def read_sources(store: LatentStore, number: int) -> np.ndarray | None:
     if not path.exists():
         return None
     try:
-        sources = safe_open(str(path), framework="np").get_tensor(_NAME)
-    except (OSError, ValueError, SafetensorError):
-        sources = None
-    fits = sources is not None and sources.shape == (count, 3)
-    return sources if fits else np.full((count, 3), -2, np.int64)
+        head = read_header(path, kind=DataError)
+        if {name: (entry.shape, entry.dtype) for name, entry in head.tensors.items()} == {_NAME: ((count, 3), "I64")}:
+            return safe_open(str(path), framework="np").get_tensor(_NAME)
+    except (OSError, DataError, SafetensorError):
+        pass
+    return np.full((count, 3), -2, np.int64)
 
 
 def suspects(images: ImageSource, span: range, sources: np.ndarray) -> list[int]:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ..config import Frozen, build
+from ..config import Frozen
 from ..data import Damaged
 from ..errors import ConfigError, DataError
-from ..storage import PARTIAL, make_folder, safetensors_bytes, write_bytes, write_json
+from ..storage import PARTIAL, check_types, make_folder, read_object, safetensors_bytes, write_bytes, write_json
 from .store_file import HEADER, SUM, OpenFile, sums_of
 
 _MANIFEST = "manifest.json"
@@ -211,13 +211,18 @@ def _belongs(name: str) -> bool:
     return name in (_MANIFEST, _LOCKS) or name.endswith((PARTIAL, ".safetensors"))
 
 
-def _differences(manifest: Path, record: StoreRecord) -> list[str]:
+def read_store_record(manifest: Path) -> StoreRecord:
+    """What a store is, by its ``manifest.json``. Raises ConfigError when that cannot be read."""
+    hint = "Remove the folder, so that it is made again."
     try:
-        there = build(StoreRecord, **json.loads(manifest.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, ConfigError) as error:
-        raise ConfigError(
-            f"{manifest} cannot be read: {error}", hint="Remove the folder, so that it is made again."
-        ) from None
+        content = read_object(manifest, paths=True)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint=hint) from error
+    return check_types(StoreRecord, content, name=str(manifest), kind=ConfigError, hint=hint)
+
+
+def _differences(manifest: Path, record: StoreRecord) -> list[str]:
+    there = read_store_record(manifest)
     words = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
     fields = [
         name for name in StoreRecord.model_fields if name != "data" and getattr(there, name) != getattr(record, name)

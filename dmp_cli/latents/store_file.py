@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 
 from ..data import Damaged
+from ..errors import DataError
+from ..storage import check_types, parse_json, read_header
 
 if TYPE_CHECKING:
     from .store import StoreRecord
@@ -18,25 +20,36 @@ if TYPE_CHECKING:
 HEADER, SUM = "dmp.latents", "dmp.crc32"  # keys of the metadata: the header, and its CRC-32
 
 
+class _FileHeader(BaseModel):
+    """What a file says of itself."""
+
+    key: str  # of its store
+    number: int
+    problems: dict[int, str]  # a message for each image that could not be read
+
+
 class OpenFile:
     """One memory-mapped file of a store, whose size, header and shapes have been checked."""
 
     def __init__(self, path: Path, record: StoreRecord, number: int) -> None:
         try:
+            head = read_header(path, kind=DataError)
+            text = head.metadata[HEADER]
+            if str(zlib.crc32(text.encode())) != head.metadata[SUM]:
+                raise DataError("its header was changed after it was written")
+            content = parse_json(text, name="its header", kind=DataError)
+            header = check_types(_FileHeader, content, name="its header", kind=DataError)
+            count, known = len(record.span(number)), {"uint8": "U8", "float32": "F32"}.get(record.dtype)
+            expected = {"rows": ((count, *record.shape), known), "crc32": ((count, record.shape[0]), "I64")}
+            found = {name: (entry.shape, entry.dtype) for name, entry in head.tensors.items()}
+            if (header.key, header.number, found) != (record.key, number, expected):
+                raise Damaged(f"{path} belongs to another store")
             file = safe_open(str(path), framework="np")
-            metadata = file.metadata() or {}
-            header = json.loads(metadata[HEADER])
-            if zlib.crc32(metadata[HEADER].encode()) != int(metadata[SUM]):
-                raise ValueError("its header was changed after it was written")
             self.rows, self.sums = file.get_slice("rows"), file.get_tensor("crc32")
-            shape, dtype = tuple(self.rows.get_shape()), self.rows.get_dtype()
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise Damaged(f"{path} is damaged: {error}") from error
-        expected = (len(record.span(number)), *record.shape)
-        known = {"uint8": "U8", "float32": "F32"}[record.dtype]
-        if (header.get("key"), header.get("number"), shape, dtype) != (record.key, number, expected, known):
-            raise Damaged(f"{path} belongs to another store")
-        self.problems = {int(index): str(message) for index, message in header["problems"].items()}
+        except (OSError, KeyError, DataError, SafetensorError) as error:
+            reason = error.message if isinstance(error, DataError) else str(error)
+            raise Damaged(f"{path} is damaged: {reason}") from error
+        self.problems = {index: message for index, message in header.problems.items() if index in record.span(number)}
 
     def row(self, row: int, flip: int) -> tuple[np.ndarray, int]:
         """One image (K, H, W), and the checksum it had when it was written."""

@@ -42,5 +42,5 @@ def test_a_folder_without_gates_or_with_a_damaged_picture_is_refused(folder: Pat
     (folder / "added.png").write_bytes(b"no picture")
     with pytest.raises(MetricError, match=r"added\.png is not a PNG"):
         gates_sections(folder)
-    with pytest.raises(MetricError, match="cannot read the gates in"):
+    with pytest.raises(MetricError, match=r"cannot read .*gates\.npz"):
         gates_sections(tmp_path / "missing")

@@ -120,5 +120,5 @@ def test_statistics_of_another_count_than_their_record_are_refused(samples: Path
     stored = load_statistics(tmp_path / "s.npz")
     fields = {**stored.provenance.model_dump(), "count": 13}
     save_statistics(tmp_path / "s.npz", type(stored)(stored.gaussian, stored.features, Provenance(**fields)))
-    with pytest.raises(MetricError, match="features of 12 images, but its record says 13"):
+    with pytest.raises(MetricError, match="features \\(12, 192\\), but its record says \\(13, 192\\)"):
         evaluate(config(samples, tmp_path / "s.npz"))

@@ -64,7 +64,7 @@ def test_grey_arrays_and_what_is_no_array_of_images(tmp_path: Path) -> None:
             ArrayImages(tmp_path / f"{name}.npz")
     objects = np.array([{}], dtype=object)
     np.savez(tmp_path / "objects.npz", objects)
-    with pytest.raises(DataError, match="arr_0 holds objects"):
+    with pytest.raises(DataError, match="it holds object, not numbers"):
         ArrayImages(tmp_path / "objects.npz")
 
 

@@ -88,7 +88,7 @@ def test_another_vae_size_flip_or_data_are_another_store(data: Path, tmp_path: P
     with pytest.raises(ConfigError, match="the data have changed; count 11, not 12"):
         store_of(data, tmp_path / "store")
     (tmp_path / "store" / "manifest.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"manifest.json cannot be read"):
+    with pytest.raises(ConfigError, match=r"manifest.json is not valid JSON"):
         store_of(data, tmp_path / "store")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -21,6 +21,7 @@ from ...config import (
 from ..console import Printer
 from ..in_process import in_shell, run_inside
 from ..options import Given, takes
+from ..processes import owning
 
 if TYPE_CHECKING:
     from ...ablation import Plan
@@ -53,9 +54,10 @@ def ablate(
     printer = Printer(common)
     folder = asked.output or Path("ablations") / Path(arms).stem
     parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
-    plan, inputs = plan_of(Request(arms, folder, asked, *parts, network, common))
-    commands = [in_shell(command) for command in plan.commands()]
+    request = Request(arms, folder, asked, *parts, network, common)
     if common.dry_run:
+        plan, _ = plan_of(request)
+        commands = [in_shell(command) for command in plan.commands()]
         for command in commands:
             printer.say(command)
         printer.result({"commands": commands})
@@ -63,19 +65,22 @@ def ablate(
     from ...runtime import refuse_many
 
     refuse_many("dmp ablate")
-    owned = AblationFolder(plan, inputs)
-    owned.claim(force=asked.force)
-    if asked.data is None and not plan.data.exists():
-        from ...demo import write_digits
+    with owning(folder, "dmp ablate"):
+        plan, inputs = plan_of(request)
+        owned = AblationFolder(plan, inputs)
+        owned.claim(force=asked.force)
+        if asked.data is None and not plan.data.exists():
+            from ...demo import write_digits
 
-        write_digits(plan.data)
-    with printer.progress("ablate", len(commands)) as advance:
-        for number, (due, done) in enumerate(owned.commands(), start=1):
-            if not done:
-                printer.note(in_shell(due))
-                run_inside(due, ctx.find_root().command)
-            advance(number, "")
-    _report(plan, commands, printer)
+            write_digits(plan.data)
+        commands = [in_shell(command) for command in plan.commands()]
+        with printer.progress("ablate", len(commands)) as advance:
+            for number, (due, done) in enumerate(owned.commands(), start=1):
+                if not done:
+                    printer.note(in_shell(due))
+                    run_inside(due, ctx.find_root().command)
+                advance(number, "")
+        _report(plan, commands, printer)
 
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:

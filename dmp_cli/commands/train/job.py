@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import NetworkOptions, PatchConfig, Prompt, TrainConfig, TrainOptions
 from ..console import Printer
-from ..processes import together
+from ..processes import owning, together
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class Request(NamedTuple):
 
 def run_train(request: Request, printer: Printer) -> None:
     """Train as ``request`` says, as one of the processes that were started together."""
-    with together(request.device, printer) as (world, device):
+    with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
         job = _Job(request, world, device, printer)
         job.train(job.begin())
 
@@ -135,6 +135,7 @@ class _Job:
         world.agree({name: value for name, value in self.settings.items() if name != "options"})
         world.tell(lambda: self.run.open(self.settings, resume=options.resume, force=options.force))
         state = world.tell(lambda: self.run.load_state(warn=self.printer.warn) if options.resume else None)
+        world.tell(lambda: self.run.mend_log(warn=self.printer.warn))
         if state is None:
             self._warn_of_long_captions()
         else:
