@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DMPError
-from .partials import partial_of
+from .partials import partial_of, remove_abandoned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     path = Path(path)
     make_folder(path.parent, of=path)
+    remove_abandoned(path)
     _replace(path, data)
     _sync_folder(path.parent)
 
@@ -107,6 +108,7 @@ def append_text(path: Path, text: str, *, sync: bool = True) -> None:
 def staged_file(path: Path) -> Iterator[Path]:
     """Like :func:`write_bytes`, for data too large to hold in memory: write to the path that this yields."""
     path = Path(path)
+    remove_abandoned(path)
     with _beside(path) as partial:
         yield partial
         _sync_file(partial)
@@ -150,6 +152,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     partial = partial_of(path)
+    remove_abandoned(path)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

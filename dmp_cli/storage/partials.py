@@ -6,6 +6,7 @@ what a killed process left is told from what a live one is writing. Earlier vers
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -47,6 +48,12 @@ def is_abandoned(partial: str) -> bool:
     if match is None or match["host"] is None:
         return match is not None
     return match["host"] == host_name() and not psutil.pid_exists(int(match["pid"]))
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what processes that are gone left half-written of ``path``, which this process is about to write."""
+    with contextlib.suppress(OSError):
+        remove_partials(path.parent, wanted=lambda name: whole_name(name) == path.name and is_abandoned(name))
 
 
 def remove_partials(folder: Path, *, wanted: Callable[[str], bool] = lambda name: True) -> None:

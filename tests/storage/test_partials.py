@@ -43,6 +43,14 @@ def test_only_the_wanted_are_removed(tmp_path):
     assert names_in(tmp_path) == [".b.h-1.partial", "b"]
 
 
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
+    dead, alive = f".a.{host_name()}-{2**22 + 1}.partial", ".a.another-1.partial"
+    for name in (dead, alive, f".b.{host_name()}-{2**22 + 1}.partial"):
+        (tmp_path / name).write_text("half")
+    write_bytes(tmp_path / "a", b"1")
+    assert names_in(tmp_path) == sorted([alive, f".b.{host_name()}-{2**22 + 1}.partial", "a"])
+
+
 def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("1")
