@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..config import EvalConfig
-from ..errors import DataError, MetricError
-from ..sampling import SampleFolder, read_record
+from ..errors import ConfigError, DataError, MetricError
+from ..sampling import SampleFolder, check_about, is_ours, read_record
+from ..storage import decode_text, parse_json
 from ..version import __version__
 from .caveats import find_caveats
 from .extract import Log, measure, silent
@@ -72,12 +72,13 @@ def _read_made(path: Path) -> dict[str, Any] | None:
     data = read_beside(path, "samples.json")
     if data is None:
         return None
+    name, hint = f"{path}/samples.json", "Remove it, or draw the samples again."
     try:
-        made = json.loads(data)
-    except ValueError as error:
-        raise MetricError(
-            f"{path}/samples.json is not valid JSON", hint="Remove it, or draw the samples again."
-        ) from error
+        made = parse_json(decode_text(data, name=name), name=name, paths=True)
+    except ConfigError as error:
+        raise MetricError(error.message, hint=hint) from error
+    if is_ours(made):
+        check_about(made, name=name, kind=MetricError, hint=hint)
     return made if isinstance(made, dict) else {"content": made}
 
 

@@ -1,3 +1,4 @@
+from .about_types import check_about as check_about, is_ours as is_ours
 from .folder import SampleFolder as SampleFolder
 from .long_captions import find_long as find_long
 from .part import Part as Part

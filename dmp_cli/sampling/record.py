@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from ..storage import read_json
 from ..version import __version__
+from .about_types import check_about, is_ours
 
 
 class SampleRecord(NamedTuple):
@@ -38,6 +39,7 @@ def load_about(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} was not written by this tool", hint="Start again with --force.")
+    check_about(content, name=str(path), kind=ConfigError, hint="Start again with --force.")
     return content
 
 
@@ -46,7 +48,7 @@ def read_record(content: Any) -> SampleRecord:
 
     A file that another tool wrote is read as far as it has our structure.
     """
-    content = _table(content)
+    content = content if is_ours(content) else {}
     made, count = _table(content.get("made")), content.get("num_images")
     sample, origin = _table(made.get("sample")), _table(content.get("origin"))
     return SampleRecord(made, sample, origin, count if isinstance(count, int) else None)
