@@ -9,9 +9,10 @@ import torch
 
 from ..config import BackboneHints, build
 from ..errors import CheckpointError, ConfigError
-from ..storage import Weights, peek_config, read_json, read_weights
+from ..storage import Weights, peek_config, read_object, read_weights
 from . import dit_weights
 from .base import Backbone
+from .claims import building, check_sizes
 from .dit_sizes import DiTConfig
 from .families import FAMILIES, recognise
 from .names import Known, named_sizes
@@ -31,7 +32,8 @@ def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
     weights = Weights({}, {}, config, path)
     for key, family in FAMILIES.items():
         if config is not None and key != "dit" and family.recognises(weights):
-            with torch.device("meta"):
+            check_sizes(config, source=path)
+            with building(path), torch.device("meta"):
                 return family.build_empty(family.read_sizes(weights, BackboneHints()), source=path)
     named = named_sizes(name) if config is None else None
     return build_backbone(name) if named is not None and named.family != "dit" else None
@@ -58,7 +60,8 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
         side = given.pop("input_size", None)
         if given:
             raise ConfigError(f"--{min(given).replace('_', '-')} cannot be changed: the sizes of {name} are fixed")
-        with torch.device(device):
+        check_sizes(known.sizes, source=name)
+        with building(name), torch.device(device):
             backbone: Backbone = FAMILIES[known.family].build_empty(known.sizes)
         if side is not None:
             backbone.resize(side)
@@ -66,6 +69,7 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
     if "num_classes" in given:
         given["null_row"] = given["num_classes"] > 1
     sizes = build(DiTConfig, **{**known.sizes, **given}).model_dump()
+    check_sizes(sizes, source=name)
     with torch.device(device):
         return dit_weights.build_empty(sizes)
 
@@ -77,8 +81,8 @@ def _known_sizes(name: str) -> Known:
     path = EMBEDDED.get(name, Path(name))
     if path.suffix == ".json" and path.exists():
         try:
-            return Known("dit", build(DiTConfig, **read_json(path, kind=CheckpointError)).model_dump())
-        except (ValueError, TypeError) as error:
+            return Known("dit", build(DiTConfig, **read_object(path, kind=CheckpointError)).model_dump())
+        except (ConfigError, TypeError) as error:
             raise CheckpointError(f"{path} is not a JSON file of sizes: {error}") from error
     weights = converted(read_weights(path))
     own = read_header(weights, families=FAMILIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
 from . import pixart, schedules, unet
 from .base import Backbone
+from .claims import building, check_sizes
 from .families import FAMILIES, recognise
 from .names import named_sizes, plain_name
 from .native_file import companions, read_header
@@ -114,10 +116,15 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     if own is not None:
         hints = hints.model_copy(update={"sizes": own.sizes})
     family = FAMILIES[own.family if own else recognise(weights)]
-    backbone: Backbone = family.build(weights, hints)
+    told = {**(weights.config or {}), **(hints.sizes or {})}
+    check_sizes(told, source=weights.path)
+    # Only a config, or sizes in a header, can be nonsense: else all is read from the shapes of the tensors.
+    with building(weights.path) if told else contextlib.nullcontext():
+        backbone: Backbone = family.build(weights, hints)
     if own is None:
-        told = schedules.schedule_of(weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma)
-        backbone.schedule = told
+        backbone.schedule = schedules.schedule_of(
+            weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma
+        )
         if not found.public:
             backbone.remarks += schedules.assumed_of(weights, hints)
     else:
@@ -126,6 +133,7 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     if hints.text is not None:
         _take_text(backbone, hints.text)
     if own and own.side is not None:
+        check_sizes({**told, "sample_size": own.side}, source=weights.path)
         backbone.resize(own.side)
     backbone.record = BackboneRecord(
         family=backbone.family,

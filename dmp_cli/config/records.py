@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .base import Frozen, Growing
 from .patch import PatchConfig, Position
@@ -91,6 +91,24 @@ class BackboneRecord(Frozen):
     digest: str  # SHA-256 over its tensors: the same for the same weights in any container
 
 
+class _Training(BaseModel):
+    """What is read again of the record of a training; the rest of it is for people."""
+
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
+
+    method: str | None = None
+    seed: int | None = None
+    steps_done: Annotated[int, Field(ge=0, lt=1 << 53)] | None = None
+    average: float | None = None
+    data_rules: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    classes: list[str] | None = None
+
+
+def _check_training(training: dict[str, Any]) -> dict[str, Any]:
+    _Training.model_validate(training)
+    return training
+
+
 class PatchRecord(Frozen):
     """The header of a patch file, as written and read by ``patchfile``."""
 
@@ -106,7 +124,7 @@ class PatchRecord(Frozen):
     rounded: dict[str, str] = Field(
         default_factory=dict
     )  # SHA-256 of its weights in bf16 and fp16; empty in older files
-    training: dict[str, Any] | None = None  # None: never trained
+    training: Annotated[dict[str, Any], AfterValidator(_check_training)] | None = None  # None: never trained
 
 
 class TableRecord(Frozen):

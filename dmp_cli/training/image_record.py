@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..data import RULES
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from ..data import ImageSource
 
@@ -25,11 +28,19 @@ def training_record(images: ImageSource) -> dict[str, Any]:
 
 
 def as_recorded(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Arguments of ``find_images`` to list images as :func:`images_record` says; None: as new runs do."""
+    """Arguments of ``find_images`` to list images as :func:`images_record` says; None: as new runs do.
+
+    Raises:
+        ConfigError: a newer version of dmp listed them, by rules that this one does not know.
+    """
     if record is None:
         return {}
-    classes = record.get("classes")
-    return {"rules": int(record.get("rules", _FIRST)), "recorded": None if classes is None else tuple(classes)}
+    classes, rules = record.get("classes"), int(record.get("rules", _FIRST))
+    if not _FIRST <= rules <= RULES:
+        raise ConfigError(
+            f"images were listed by rules {rules}, and this dmp knows {_FIRST} to {RULES}", hint="Update dmp."
+        )
+    return {"rules": rules, "recorded": None if classes is None else tuple(classes)}
 
 
 def as_trained(training: Mapping[str, Any] | None) -> dict[str, Any]:

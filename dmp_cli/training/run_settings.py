@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ..config import Frozen, PatchConfig, TrainConfig, build
-from ..data import RULES
 from ..errors import ConfigError
 from ..storage import check_types, read_object
 
@@ -46,12 +45,7 @@ def read_run_settings(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     settings = read_object(path, paths=True)
-    checked = check_types(_RunSettings, settings, name=str(path), kind=ConfigError, hint=_DAMAGED)
-    if checked.images is not None and not 1 <= checked.images.rules <= RULES:
-        raise ConfigError(
-            f"{path}: its images were listed by rules {checked.images.rules}, and this dmp knows 1 to {RULES}",
-            hint="Update dmp.",
-        )
+    check_types(_RunSettings, settings, name=str(path), kind=ConfigError, hint=_DAMAGED)
     return settings
 
 

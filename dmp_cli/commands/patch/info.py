@@ -89,14 +89,22 @@ def _describe_variant(config: PatchConfig) -> str:
     return ", ".join(parts)
 
 
+class _Told(dict[str, Any]):
+    """A record of a training in which what it does not say is unknown: anybody can have written it."""
+
+    def __missing__(self, key: str) -> str:
+        return "unknown"
+
+
 def _describe_training(training: dict[str, Any] | None) -> str:
     if training is None:
         return "none yet: it changes nothing"
+    told = _Told(training)
     if "imported_from" in training:  # what was not recorded there is not known here
-        return "{method}, imported from {imported_from}; w_noise {w_noise}".format(**training)
+        return "{method}, imported from {imported_from}; w_noise {w_noise}".format_map(told)
     averaged = f", averaged with decay {training['average']}" if "average" in training else ""
     return (
         "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "
-        "gate lr {gate_lr}, seed {seed}".format(**training)
+        "gate lr {gate_lr}, seed {seed}".format_map(told)
         + averaged
     )
