@@ -7,6 +7,7 @@ from .distributed import (
     refuse_many as refuse_many,
     spread_weights as spread_weights,
 )
+from .machine import memory_bytes as memory_bytes
 from .signals import STOP_SIGNALS as STOP_SIGNALS, StopRequest as StopRequest, end_on_signals as end_on_signals
 from .streams import (
     LastingStream as LastingStream,

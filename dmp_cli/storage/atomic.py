@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DMPError
+from .regular import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,7 +166,7 @@ def remove_partials(folder: Path) -> None:
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()

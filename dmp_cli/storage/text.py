@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DMPError
+from .regular import read_regular
 
 _OTHERS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
@@ -40,7 +41,7 @@ def read_text(path: Path, *, name: str | None = None, kind: type[DMPError] = Con
         kind: the error that is raised when the file cannot be read or is no text.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise kind(f"cannot read {name or path}: {error.strerror or error}") from error
     return decode_text(data, name=name or str(path), kind=kind)
