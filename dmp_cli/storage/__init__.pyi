@@ -18,6 +18,7 @@ from .diffusers_folder import peek_config as peek_config
 from .hf_transformers import reason_of as reason_of, transformers_for as transformers_for
 from .home import cache_folder as cache_folder, can_write as can_write, home_folder as home_folder
 from .model_files import model_file_names as model_file_names, variant_of as variant_of
+from .pickle_folders import unpickled as unpickled
 from .regular import open_regular as open_regular, read_regular as read_regular, what_is as what_is
 from .strict import check_finite as check_finite, digest_tensors as digest_tensors, load_strictly as load_strictly
 from .text import decode_text as decode_text, read_json as read_json, read_text as read_text, read_toml as read_toml
