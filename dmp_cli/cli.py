@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .commands import COMMANDS
 from .errors import DMPError
-from .runtime import complain, end_on_signals, let_go_of_closed, spell_characters
+from .runtime import complain, end_on_signals, let_go_of_closed, show_controls, spell_characters
 from .version import __version__
 
 
@@ -24,6 +24,7 @@ class _Group(TyperGroup):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         spell_characters()
+        show_controls()
         return super().main(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
@@ -38,6 +39,9 @@ class _Group(TyperGroup):
             message, *rest = str(error).splitlines()
             complain("\n".join([f"error: {message}", *(f"  {line}" for line in rest)]))
             raise typer.Exit(error.exit_code) from None
+        except MemoryError:
+            complain("error: this machine has too little memory for that\n  Give smaller images, batches or numbers.")
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             complain("stopped by Ctrl-C; what is written is whole, and the same command goes on from it")
             raise typer.Exit(128 + signal.SIGINT) from None

@@ -206,5 +206,12 @@ def test_tests_mirror_the_wings() -> None:
     for path in here.glob("*/test_*.py"):
         assert path.parent.name in {*FACES, "compatibility"}, path
     assert {path.name for path in here.glob("test_*.py")} == {
-        *("test_architecture.py", "test_cli.py", "test_docs.py", "test_pipeline.py", "test_readme.py"),
+        *(
+            "test_architecture.py",
+            "test_cli.py",
+            "test_docs.py",
+            "test_errors.py",
+            "test_pipeline.py",
+            "test_readme.py",
+        ),
     }

@@ -10,6 +10,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import one_line
 from ..evaluation import HIGHER_IS_BETTER, direction_of, plus_minus, title_of
 from ..report import markdown_table
 from ..storage import read_json
@@ -156,9 +157,5 @@ def notes_of(report: dict[str, Any]) -> list[str]:
 
 def render_markdown(report: dict[str, Any]) -> str:
     """The text of ``report.md``."""
-    return (
-        "\n".join(
-            ["# Ablation", "", *markdown_table(*table_of(report)), "", *(f"- {note}" for note in notes_of(report))]
-        )
-        + "\n"
-    )
+    notes = (f"- {one_line(note)}" for note in notes_of(report))
+    return "\n".join(["# Ablation", "", *markdown_table(*table_of(report)), "", *notes]) + "\n"

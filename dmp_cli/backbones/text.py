@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
-from ..storage import check_finite, digest_tensors, read_json, reason_of, transformers_for, variant_of
+from ..storage import check_finite, digest_tensors, read_json, reason_of, transformers_for, unpickled, variant_of
 from .original_text import load_original_text
 
 _KEPT_BYTES = 1 << 30  # memory for encoded captions
+_STEMS = ("model", "pytorch_model")  # what the names of an encoder's weight files begin with
 _T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
 _KINDS: dict[str, Literal["clip", "t5"]] = {"CLIPTextModel": "clip", "T5EncoderModel": "t5"}
 
@@ -118,13 +119,17 @@ def load_text(folder: str | Path, *, tokenizer: Path | None = None, device: str 
             own = transformers.AutoTokenizer.from_pretrained(
                 folder / "tokenizer", local_files_only=True, trust_remote_code=False
             )
-            model, report = encoder.from_pretrained(
-                folder / "text_encoder",
-                local_files_only=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-                variant=variant_of(folder / "text_encoder", "model", "pytorch_model"),
-            )
+            with unpickled(folder / "text_encoder", *_STEMS, to=_STEMS[0]) as place:
+                model, report = encoder.from_pretrained(
+                    place,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    dtype=torch.float32,
+                    use_safetensors=True,  # a pickle would be opened by a reader that is not ours
+                    variant=variant_of(place, *_STEMS),
+                )
+        except CheckpointError:
+            raise
         except Exception as error:
             raise CheckpointError(
                 f"cannot read the tokenizer and text encoder of {folder}: {reason_of(error)}",

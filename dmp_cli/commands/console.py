@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import CommonOptions
+from ..errors import one_line, visible
 from ..runtime import LastingStream
 
 _PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines where there is no terminal
 
 
 class Printer:
-    """The two streams of one command."""
+    """The two streams of one command. Each text is one line, in which control characters are shown, not written."""
 
     def __init__(self, common: CommonOptions) -> None:
         self.as_json, self.quiet, self.verbose = common.json_, common.quiet, common.verbose
@@ -30,38 +31,38 @@ class Printer:
     def note(self, text: str) -> None:
         """A remark for whoever watches."""
         if not self.quiet:
-            self._notes.print(text)
+            self._notes.print(one_line(text))
 
     def warn(self, text: str) -> None:
         """A remark that is shown even with --quiet."""
-        self._notes.print(f"warning: {text}")
+        self._notes.print(f"warning: {one_line(text)}")
 
     def say(self, text: str) -> None:
         """A line of the result."""
         if not self.quiet:
-            self._results.print(text)
+            self._results.print(one_line(text))
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """A table of the result; all columns but the first hold numbers and align right."""
-        table = Table(title=title, title_justify="left")
+        table = Table(title=one_line(title), title_justify="left")
         for place, column in enumerate(columns):
-            table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+            table.add_column(one_line(column), justify="left" if place == 0 else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(one_line, row))
         if not self.quiet:
             self._results.print(table, soft_wrap=False)
 
     def result(self, content: dict[str, Any]) -> None:
         """The JSON object of --json; nothing otherwise."""
         if self.as_json:
-            print(json.dumps(content), file=self._stdout, flush=True)
+            print(visible(json.dumps(content)), file=self._stdout, flush=True)
 
     def plan(self, content: dict[str, Any]) -> None:
         """What --dry-run shows."""
         if self.as_json:
             self.result(content)
         else:
-            self._results.print(json.dumps(content, indent=2, ensure_ascii=False))
+            self._results.print(visible(json.dumps(content, indent=2, ensure_ascii=False)))
 
     @contextlib.contextmanager
     def progress(self, title: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
@@ -70,16 +71,17 @@ class Printer:
             yield lambda done, remark: None
         elif self._notes.is_terminal:
             with self._bar() as bar:
-                task = bar.add_task(title, total=total, completed=done, remark="")
-                yield lambda done, remark: bar.update(task, completed=done, remark=remark)
+                task = bar.add_task(one_line(title), total=total, completed=done, remark="")
+                yield lambda done, remark: bar.update(task, completed=done, remark=one_line(remark))
         else:
             yield self._plain(title, total)
 
     def _bar(self) -> Any:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        return Progress(*columns, TextColumn("{task.fields[remark]}"), console=self._notes, transient=True)
+        title, remark = (TextColumn(f"{{task.{told}}}", markup=False) for told in ("description", "fields[remark]"))
+        columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, remark, console=self._notes, transient=True)
 
     def _plain(self, title: str, total: int) -> Callable[[int, str], None]:
         last = time.monotonic()
@@ -94,4 +96,4 @@ class Printer:
 
 
 def _console(stream: LastingStream) -> Console:
-    return Console(file=stream, highlight=False, markup=False, soft_wrap=True)  # type: ignore[arg-type]
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)  # type: ignore[arg-type]

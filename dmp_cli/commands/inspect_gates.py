@@ -121,12 +121,13 @@ class _Inspection:
         import numpy as np
 
         from ..analysis import encode_some, measure_added
-        from ..data import find_images
+        from ..data import Bounds, find_images
         from ..training import as_trained
 
         assert self.asked.data is not None
         record, backbone, count = patched.patch.record, patched.backbone, self.asked.num_images
-        images = find_images(self.asked.data, **as_trained(record.training if record else None))
+        bounds = Bounds(self.asked.max_file_size, self.asked.follow_links)
+        images = find_images(self.asked.data, bounds=bounds, **as_trained(record.training if record else None))
         how = {"count": count, "seed": self.seed, "max_pixels": self.asked.max_pixels}
         x0, condition = encode_some(images, backbone=backbone, codec=codec, **how)
         steps = np.linspace(0, backbone.schedule.num_timesteps - 1, _TIMESTEPS).round().astype(int).tolist()

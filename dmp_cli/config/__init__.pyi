@@ -47,4 +47,4 @@ from .records import (
     TextRecord as TextRecord,
 )
 from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
-from .train import MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig
+from .train import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig

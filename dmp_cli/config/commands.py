@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from .base import Dtype, Options, option, same_option
 from .evaluate import EvalConfig
-from .sample import GuidedChannels, SampleConfig, Sampler
-from .train import MAX_PIXELS, TrainConfig
+from .sample import MAX_IMAGES, GuidedChannels, SampleConfig, Sampler
+from .train import MAX_FILE_SIZE, MAX_PIXELS, TrainConfig
 from .typed import Grid, Shard
 
 _FORCE = "Overwrite what is there."
@@ -112,6 +112,12 @@ class InspectOptions(Options):
     max_pixels: int = option(
         "Pixels of the largest of these images that is read.", default=MAX_PIXELS, shown=False, ge=1
     )
+    max_file_size: int = option(
+        "MB of the largest of these files that is read.", default=MAX_FILE_SIZE, shown=False, ge=1
+    )
+    follow_links: bool = option(
+        "Follow links that lead out of the folder of these images.", "--follow-links", default=False, shown=False
+    )
     force: bool = option(_FORCE, "--force", default=False)
 
 
@@ -132,7 +138,7 @@ class DemoOptions(Options):
     output: Path = option("The folder of the whole demo.", "--output", "-o", default=Path("dmp-demo"))
     steps: int = option("Steps of each further training.", default=2000, ge=1)
     num_images: int = option(  # as many as there are real digits
-        "Images of each set of samples.", "-n", "--num-images", default=1797, ge=60
+        "Images of each set of samples.", "-n", "--num-images", default=1797, ge=60, le=MAX_IMAGES
     )
     force: bool = option(_FORCE, "--force", default=False)
 
@@ -144,9 +150,12 @@ class AblateOptions(Options):
     output: Path | None = option("The folder of the whole ablation.", "--output", "-o", shown="ablations/TABLE")
     steps: int | None = same_option(TrainConfig, "steps", help="Optimizer steps of every arm.")
     seeds: int = option("How often every arm is trained, each time from another seed.", default=1, ge=1)
-    num_images: int = option("Images of every set of samples.", "-n", "--num-images", default=10_000, ge=2)
+    num_images: int = option(
+        "Images of every set of samples.", "-n", "--num-images", default=10_000, ge=2, le=MAX_IMAGES
+    )
     points: int | None = option("How often an arm is scored along its training.", shown="1; 5 for table3", ge=1)
     grey: bool = option(_GREY, "--grey", default=False)
+    follow_links: bool = option("Follow links that lead out of a folder of images.", "--follow-links", default=False)
     force: bool = option(_FORCE, "--force", default=False)
 
 

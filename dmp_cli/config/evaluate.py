@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Frozen, option
-from .train import MAX_PIXELS
+from .train import MAX_FILE_SIZE, MAX_PIXELS
 from .typed import Crop, Split
 
 Metric = Literal["fid", "kid", "is", "prc"]
@@ -66,5 +66,17 @@ class EvalConfig(Frozen):
         default=MAX_PIXELS,
         shown=False,
         ge=1,
+    )
+    max_file_size: int = option(
+        "MB of the largest file that is read, or member of a zip or tar; larger ones count as unreadable.",
+        default=MAX_FILE_SIZE,
+        shown=False,
+        ge=1,
+    )
+    follow_links: bool = option(
+        "Follow links that lead out of a folder of images, as those of DVC and git-annex do.",
+        "--follow-links/--no-follow-links",
+        default=False,
+        shown=False,
     )
     batch_size: int = option("Images that go through the network at once.", default=32, ge=1)

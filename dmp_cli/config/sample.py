@@ -12,6 +12,7 @@ from .typed import Classes, Interval
 Sampler = Literal["ddpm", "ddim", "dpm++"]
 GuidedChannels = Literal["3", "all"]
 
+MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory
 DEFAULT_CHUNK = 16  # images drawn together where nothing else is said
 
 
@@ -48,6 +49,7 @@ class SampleConfig(Frozen):
         "--num-images",
         default=16,
         ge=1,
+        le=MAX_IMAGES,
     )
     seed: int = Field(0, ge=0)
     sampler: Sampler = option(
@@ -89,6 +91,7 @@ class SampleConfig(Frozen):
         default=DEFAULT_CHUNK,
         shown=f"{DEFAULT_CHUNK}, at most -n",
         ge=1,
+        le=65_536,
     )
     compile: bool = option(
         "Compile the denoiser with torch.compile, for large numbers of images.",

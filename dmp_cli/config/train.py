@@ -15,6 +15,8 @@ BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
 MAX_PIXELS = 178_956_970  # of one image where nothing else is said: what Pillow refuses above
+MAX_FILE_SIZE = 512  # MB of one image where nothing else is said: about so many pixels of 24 bits, not compressed
+MAX_BATCH = 1_000_000  # images of a step or a chunk
 
 # Headings of --help, beside that of the recipe.
 _BALANCE, _LORA, _RECORD, _SPEED = "Gate and balance", "LoRA", "Reading and saving", "Speed and memory"
@@ -44,7 +46,7 @@ class TrainConfig(Frozen):
     )
     steps: int = option("Optimizer steps. The paper takes 30,000 to 50,000.", default=30_000, ge=1)
     batch_size: int = option(  # global: of all processes together
-        "Images of one optimizer step, over all processes.", default=128, ge=1
+        "Images of one optimizer step, over all processes.", default=128, ge=1, le=MAX_BATCH
     )
     micro_batch_size: int | None = option(
         "Images that are on the device at once; their gradients are added up to those of the batch. Lower it when "
@@ -134,6 +136,18 @@ class TrainConfig(Frozen):
         "Pixels of the largest image that is read; larger ones count as unreadable.",
         default=MAX_PIXELS,
         ge=1,
+        panel=_RECORD,
+    )
+    max_file_size: int = option(
+        "MB of the largest file that is read, or member of a zip or tar; larger ones count as unreadable.",
+        default=MAX_FILE_SIZE,
+        ge=1,
+        panel=_RECORD,
+    )
+    follow_links: bool = option(
+        "Follow links that lead out of the data set's folder, as those of DVC and git-annex do.",
+        "--follow-links/--no-follow-links",
+        default=False,
         panel=_RECORD,
     )
     max_bad_steps: int = option(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from .base import refuse
+
+_MOST_TILES = 10_000
+_DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 def _split_words(value: Any) -> Any:
@@ -38,8 +42,10 @@ def _split_grid(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     rows, _, columns = value.lower().partition("x")
-    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+    if not (_DIGITS.fullmatch(rows) and _DIGITS.fullmatch(columns) and int(rows) and int(columns)):
         raise refuse(f"--grid {value}: give rows and columns such as 4x4")
+    if int(rows) * int(columns) > _MOST_TILES:
+        raise refuse(f"--grid {value}: a grid has {_MOST_TILES:,} images at most")
     return int(rows), int(columns)
 
 
@@ -47,7 +53,7 @@ def _split_shard(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     number, _, total = value.partition("/")
-    if not (number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total)):
+    if not (_DIGITS.fullmatch(number) and _DIGITS.fullmatch(total) and 1 <= int(number) <= int(total)):
         raise refuse(f"--shard {value}: give the number of the part and how many parts there are, such as 3/8")
     return int(number) - 1, int(total)
 
@@ -55,7 +61,7 @@ def _split_shard(value: Any) -> Any:
 def _read_crop(value: Any) -> Any:
     if not isinstance(value, str) or value == "none":
         return value
-    if not value.isdigit() or not int(value):
+    if not _DIGITS.fullmatch(value) or not int(value):
         raise refuse(f"--crop {value}: give pixels such as 256, or none")
     return int(value)
 

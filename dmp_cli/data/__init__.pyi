@@ -5,8 +5,9 @@ from .batches import (
     read_batches as read_batches,
     to_uint8 as to_uint8,
 )
+from .bounds import BOUNDS as BOUNDS, Bounds as Bounds
 from .classes import describe_classes as describe_classes
-from .decoding import CROP as CROP, center_crop as center_crop, decode as decode
+from .decoding import CROP as CROP, center_crop as center_crop, decode as decode, naming as naming
 from .folder import find_images as find_images
 from .kinds import (
     RULES as RULES,
@@ -23,3 +24,5 @@ from .readers import (
 )
 from .shards import ShardImages as ShardImages
 from .source import ImageSource as ImageSource, Stamp as Stamp
+from .tars import TarHeaders as TarHeaders
+from .zips import open_zip as open_zip, read_member as read_member

@@ -17,6 +17,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..storage import decode_text
+from .bounds import BOUNDS
+from .decoding import naming
 from .kinds import RULES
 from .metadata import COMMAS, JSON_LINES, parse_metadata
 from .packed_strings import PackedStrings
@@ -68,7 +70,10 @@ class Captions:
             return [self._lines[place] for place in range(start, end)]
         assert self._files is not None
         file = self._prefix + self._files[index]
-        return [decode_text(self._read(file), name=f"{self._place}/{file}", kind=DataError).strip()]
+        data, place = self._read(file), f"{self._place}/{file}"
+        with naming(place):
+            BOUNDS.check_note(len(data))
+            return [decode_text(data, name=place, kind=DataError).strip()]
 
     def _places(self, index: int) -> tuple[int, int]:
         """Where the lines of image ``index`` begin and end."""

@@ -14,7 +14,7 @@ from .kinds import RULES
 
 CLASSES = "classes.txt"
 _NUMBER = re.compile(r"[0-9]+")
-_NUMBERED = re.compile(r"([0-9]+)[\s,]+(\S.*)")  # a line "1 cat", as CUB and AwA have them
+_NUMBERED = re.compile(r"([0-9]{1,18})[\s,]+(\S.*)")  # a line "1 cat", as CUB and AwA have them
 _SHOWN = 8  # classes that a remark names
 
 _HINT = "Write one class folder a line, in the order of the indices."
@@ -31,8 +31,14 @@ def order_folders(folders: Iterable[str], *, rules: int = RULES) -> list[str]:
     """Class folders in the order of their indices: as numbers where all are, else as text."""
     found = set(folders)
     if rules > 1 and all(_NUMBER.fullmatch(folder) for folder in found):
-        return sorted(found, key=lambda folder: (int(folder), folder))
+        return sorted(found, key=_as_number)
     return sorted(found)
+
+
+def _as_number(folder: str) -> tuple[int, str, str]:
+    """Orders digits as the numbers they are; Python makes no number of thousands of them, which a zip may hold."""
+    digits = folder.lstrip("0")
+    return len(digits), digits, folder
 
 
 def read_class_names(path: Path) -> ClassNames:

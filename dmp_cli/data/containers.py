@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from ..storage import PARTIAL
+from ..storage import PARTIAL, what_is
+from .bounds import Bounds
+from .zips import is_zip, open_zip, read_member
 
 # How deep folders are searched: enough that PARENT/train/CLASS/image is reported as too deep, not as an empty folder.
 _LEVELS = 4
@@ -24,28 +26,33 @@ class Entry(NamedTuple):
 
 
 class Folder:
-    """The files of a folder; ``wanted`` says of a file's name whether it is listed."""
+    """The files of a folder; ``wanted`` says of a file's name whether it is listed.
+
+    A link that leads out of the folder is a DataError, unless ``bounds`` allow it.
+    """
 
     marks_are_sums = False
 
-    def __init__(self, path: Path, *, wanted: Callable[[str], bool]) -> None:
-        self.path, self._wanted = path, wanted
+    def __init__(self, path: Path, *, wanted: Callable[[str], bool], bounds: Bounds) -> None:
+        self.path, self._wanted, self._bounds = path, wanted, bounds
 
     def entries(self) -> Iterator[Entry]:
         return self._walk(str(self.path), prefix="", level=1)
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        return self._bounds.read(self.path / name)
 
     def _walk(self, folder: str, *, prefix: str, level: int) -> Iterator[Entry]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir() and not is_ignored(entry.name):
+                    self._bounds.check_link(entry.path, folder=self.path)
                     yield Entry(f"{prefix}{entry.name}/", 0, 0)
                     if level < _LEVELS:
                         yield from self._walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
-                # A broken link is kept, so that it is reported as unreadable instead of being left out silently.
-                elif self._wanted(entry.name) and (entry.is_file() or entry.is_symlink()):
+                # A broken link, a FIFO and the like are kept: they are reported as unreadable, not left out silently.
+                elif self._wanted(entry.name) and not entry.is_dir():
+                    self._bounds.check_link(entry.path, folder=self.path)
                     state = entry.stat() if entry.is_file() else None
                     yield Entry(prefix + entry.name, state.st_size if state else 0, state.st_mtime_ns if state else 0)
 
@@ -58,13 +65,13 @@ class Archive:
 
     marks_are_sums = True
 
-    def __init__(self, path: Path, *, slashes: bool) -> None:
-        self.path, self._slashes = path, slashes
+    def __init__(self, path: Path, *, slashes: bool, bounds: Bounds) -> None:
+        self.path, self._slashes, self._bounds = path, slashes, bounds
         self._written: dict[str, str] = {}  # name with "/" -> as it is written in the zip, where that differs
         self._opened: tuple[int, zipfile.ZipFile] | None = None  # (process id, zip)
 
     def entries(self) -> Iterator[Entry]:
-        with zipfile.ZipFile(self.path) as archive:
+        with open_zip(self.path) as archive:
             for info in archive.infolist():
                 name = info.filename
                 if self._slashes and "\\" in name:
@@ -74,23 +81,25 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), zipfile.ZipFile(self.path)
-        return self._opened[1].read(self._written.get(name, name))
+            self._opened = os.getpid(), open_zip(self.path)
+        return read_member(self._opened[1], self._written.get(name, name), bounds=self._bounds)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
 
 
-def open_container(path: Path, *, wanted: Callable[[str], bool], slashes: bool) -> Folder | Archive:
+def open_container(path: Path, *, wanted: Callable[[str], bool], slashes: bool, bounds: Bounds) -> Folder | Archive:
     """The folder or zip at ``path``. Raises DataError when it is neither."""
     hint = "Give a folder of images, or a .zip of one."
     if path.is_dir():
-        return Folder(path, wanted=wanted)
+        return Folder(path, wanted=wanted, bounds=bounds)
     if not path.exists():
         raise DataError(f"{path} does not exist", hint=hint)
-    if not zipfile.is_zipfile(path):
+    if (kind := what_is(path)) is not None:
+        raise DataError(f"{path} is {kind}, neither a folder nor a file", hint=hint)
+    if not is_zip(path):
         raise DataError(f"{path} is neither a folder nor a readable zip", hint=hint)
-    return Archive(path, slashes=slashes)
+    return Archive(path, slashes=slashes, bounds=bounds)
 
 
 def is_ignored(name: str) -> bool:

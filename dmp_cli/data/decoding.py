@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..config import MAX_PIXELS
 from ..errors import DataError
+from ..storage import physical_memory
 from .bare_files import as_black_is_zero, bare_files
 from .kinds import read_formats
 from .pillow import unhindered
 
+_BYTES = 8  # of memory for a pixel while an image is decoded
+_ROWS = 1 << 22  # pixels that are converted at once
 _STRIP = 64  # longest ratio of length to width that is resized whole
 CROP = "adm-center"  # the name of center_crop's method in records of files made from its results
 
@@ -77,9 +80,11 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 def _read(data: bytes, max_pixels: int) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=read_formats())
-    pixels = image.width * image.height
+    pixels, memory = image.width * image.height, physical_memory()
     if pixels > max_pixels:
         raise ValueError(f"it has {pixels:,} pixels, and --max-pixels is {max_pixels:,}")
+    if pixels * _BYTES > memory // 2:
+        raise ValueError(f"it has {pixels:,} pixels, and this machine has {memory / 1e6:,.0f} MB of memory")
     image.load()
     try:
         method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
@@ -91,13 +96,27 @@ def _read(data: bytes, max_pixels: int) -> Image.Image:
 def _in_colours(image: Image.Image) -> Image.Image:
     """An image of any mode, converted to mode L or RGB."""
     if image.mode.startswith("I"):
-        return _narrow(image)
+        return _by_rows(image, "L", _narrow)
     if image.mode == "F":
         raise ValueError("float pixels have no agreed range; save it with 8 or 16 bits")
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        return _by_rows(image, "RGB", _over_white)
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _by_rows(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """``convert`` of the image to ``mode``, some rows at a time: in between, a pixel takes many bytes."""
+    rows = max(1, _ROWS // image.width)
+    if image.height <= rows:
+        return convert(image)
+    whole = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        whole.paste(convert(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return whole
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
 
 
 # v8 = round(v16 / 257): 0 -> 0, 65535 -> 255; Pillow's own conversion clips everything above 255

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from .bounds import BOUNDS, Bounds
 from .captions import Captions, is_note
 from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
 from .containers import Archive, Folder, is_ignored, open_container
@@ -86,6 +87,7 @@ def find_images(
     rules: int = RULES,
     class_names: Path | None = None,
     recorded: tuple[str, ...] | None = None,
+    bounds: Bounds = BOUNDS,
 ) -> ImageSource:
     """List the images of a folder or .zip, flat or with one sub-folder per class.
 
@@ -98,21 +100,24 @@ def find_images(
     Args:
         rules: the version of the rules to list by, see :mod:`kinds`.
         recorded: the classes as a run that goes on has recorded them; those of other data are passed over.
+        bounds: how large a file may be, and whether links may lead out of the folder.
 
     Raises:
         DataError: ``path`` is missing, unreadable or empty; images lie both directly in it and in sub-folders, or
-            deeper than that; a class folder is empty; the sub-folders are ``train`` and ``test``; or the names of the
-            classes do not fit.
+            deeper than that; a class folder is empty; the sub-folders are ``train`` and ``test``; a link leads out of
+            it; or the names of the classes do not fit.
     """
     path = Path(path)
     if class_names is not None and rules < 2:
         raise DataError(f"--class-names {class_names}: this run was begun before classes could be named")
     named = None if class_names is None else read_class_names(class_names)
-    shards = find_shards(path, rules=rules)
+    with naming(str(path)):  # which may be longer than a name can be
+        shards = find_shards(path, rules=rules, bounds=bounds)
     if shards:
-        return ShardImages(path, shards, rules=rules, named=named or _beside(path, recorded))
+        named = named or _beside(path, recorded, bounds)
+        return ShardImages(path, shards, rules=rules, named=named, bounds=bounds)
     with naming(str(path)):
-        container = open_container(path, wanted=lambda name: _is_wanted(name, rules), slashes=rules > 1)
+        container = open_container(path, wanted=lambda name: _is_wanted(name, rules), slashes=rules > 1, bounds=bounds)
         found = _list(container, rules)
     if not found.images:
         kinds = count_kinds(found.passed_over)
@@ -140,12 +145,13 @@ def _named_within(
         return names_within(container.read(prefix + CLASSES), folders, place=place)
 
 
-def _beside(path: Path, recorded: tuple[str, ...] | None) -> ClassNames | None:
+def _beside(path: Path, recorded: tuple[str, ...] | None, bounds: Bounds) -> ClassNames | None:
     """The classes of shards as recorded, or as a file in their folder gives them; None: neither."""
     if recorded is not None:
         return None if recorded == tuple(map(str, range(len(recorded)))) else ClassNames(recorded, "the run's record")
     file = (path if path.is_dir() else path.parent) / CLASSES
-    return read_class_names(file) if file.is_file() else None
+    bounds.check_link(file, folder=file.parent)
+    return read_class_names(file) if file.exists() else None
 
 
 class _Listing(NamedTuple):

@@ -28,7 +28,7 @@ class Line(NamedTuple):
 def parse_metadata(content: bytes, *, place: str) -> Iterator[Line]:
     """The lines of the metadata file ``place``. Raises DataError, which names the line, for one that says nothing."""
     text = decode_text(content, name=place, kind=DataError)
-    for number, fields in _parse_commas(text) if place.endswith(COMMAS) else _parse_json_lines(text, place):
+    for number, fields in _parse_commas(text, place) if place.endswith(COMMAS) else _parse_json_lines(text, place):
         where = f"{place}, line {number}"
         if not isinstance(fields.get("file_name"), str):
             raise DataError(f"{where} lacks file_name or text", hint=_HINT)
@@ -56,7 +56,10 @@ def _parse_json_lines(text: str, place: str) -> Iterator[tuple[int, dict[str, An
         yield number, fields if isinstance(fields, dict) else {}
 
 
-def _parse_commas(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parse_commas(text: str, place: str) -> Iterator[tuple[int, dict[str, Any]]]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    for row in rows:
-        yield rows.line_num, {key: value or None for key, value in row.items() if key is not None}
+    try:
+        for row in rows:
+            yield rows.line_num, {key: value or None for key, value in row.items() if key is not None}
+    except csv.Error as error:
+        raise DataError(f"{place}, line {rows.line_num} is not valid CSV: {error}") from error

@@ -16,14 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..storage import decode_text, parse_json
+from ..storage import decode_text, open_regular, parse_json
+from .bounds import BOUNDS
 from .kinds import is_passed_over, is_read
 from .metadata import texts_of
+from .tars import TarHeaders
 
 _CAPTIONS = ("txt", "json")  # extensions that hold a caption; of a JSON object its "text" or "caption"
 _CLASS = "cls"
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _BLOCK = 512  # bytes; a tar ends with blocks of zeros
+_DIGITS = 32  # bytes of a class
+_MOST_CLASSES = 1_000_000  # the names of all classes up to the largest are kept
+_INDEX = 64  # bytes of an index that say how many samples there are
 
 
 class Part(NamedTuple):
@@ -59,21 +64,22 @@ def list_members(shard: Path, *, rules: int) -> Members:
     keys: dict[str, Parts] = {}
     labels: dict[str, int] = {}  # name of a member -> the class in it
     try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # the list would keep every header
+        with TarHeaders(shard) as headers:
+            for member in headers:
                 key, extension = _split(member.name)
                 if not member.isreg() or not key or not extension:
                     continue
+                if member.issparse():
+                    raise _is_sparse(shard, member)
                 if extension in keys.setdefault(key, {}):
                     raise DataError(f"{shard} holds two members {member.name}")
                 keys[key][extension] = member.name, Part(member.offset_data, member.size)
                 if extension == _CLASS or (rules > 1 and extension.endswith(f".{_CLASS}")):
-                    labels[member.name] = _label(archive, member, shard)
-            end = archive.offset
+                    labels[member.name] = _label(headers.read(member, _DIGITS), place=f"{shard}/{member.name}")
+            end = headers.end
     except tarfile.ReadError as error:
         raise DataError(f"cannot read {shard}: {error}", hint="Shards are plain tar files, not compressed.") from error
-    with open(shard, "rb") as file:
+    with open_regular(shard) as file:
         if rules > 1:
             _check_whole(shard, os.pread(file.fileno(), _BLOCK, end), len(keys))
         found: list[Sample] = []
@@ -105,8 +111,9 @@ def _check_whole(shard: Path, end: bytes, keys: int) -> None:
 
 def _count(index: Path) -> int | None:
     """How many samples an index of DALI lists: the second word of the file. None: it is no such index."""
-    words = index.read_text(encoding="utf-8", errors="replace").split(maxsplit=2)
-    return int(words[1]) if len(words) > 1 and words[0].startswith("v") and words[1].isdigit() else None
+    with open_regular(index) as file:
+        words = file.read(_INDEX).split(maxsplit=2)
+    return int(words[1]) if len(words) > 1 and words[0].startswith(b"v") and words[1].isdigit() else None
 
 
 def _divide(key: str, parts: Parts, passed: list[str]) -> Iterator[Parts]:
@@ -136,18 +143,20 @@ def _sample(shard: Path, parts: Parts, labels: dict[str, int], file: int, rules:
     name, image = parts[images[0]]
     caption = parts[captions[0]][1] if captions else Part(-1, -1)
     is_json = captions[:1] == ["json"]
-    if rules > 1 and is_json and _has_none(os.pread(file, caption.size, caption.offset)):
+    if rules > 1 and is_json and _has_none(file, caption):
         caption, is_json = Part(-1, -1), False
     label = labels[parts[_CLASS][0]] if _CLASS in parts else -1
     return Sample(name, (*image, *caption, int(is_json), label))
 
 
-def _has_none(data: bytes) -> bool:
+def _has_none(file: int, part: Part) -> bool:
     """Whether a JSON object has no caption, or null. What cannot be read counts as one: it is said when it is used."""
     try:
-        content = parse_json(decode_text(data, name="", kind=DataError), name="", kind=DataError)
+        BOUNDS.check_note(part.size)
+        text = decode_text(os.pread(file, part.size, part.offset), name="", kind=DataError)
+        content = parse_json(text, name="", kind=DataError)
         return isinstance(content, dict) and not texts_of(content, place="")
-    except DataError:
+    except (ValueError, DataError):
         return False
 
 
@@ -158,13 +167,20 @@ def _split(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem) if stem else "", extension.lower()
 
 
-def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> int:
-    file = archive.extractfile(member)
-    text = file.read(32) if file else b""
+def _label(text: bytes, *, place: str) -> int:
     try:
         label = int(text.removeprefix(codecs.BOM_UTF8))
     except ValueError:
         label = -1
     if label < 0:
-        raise DataError(f"{shard}/{member.name} is {text[:16]!r}, not the number of a class")
+        raise DataError(f"{place} is {text[:16]!r}, not the number of a class")
+    if label >= _MOST_CLASSES:
+        raise DataError(f"{place} is {label}; the classes of a data set are 0 to {_MOST_CLASSES - 1:,} at most")
     return label
+
+
+def _is_sparse(shard: Path, member: tarfile.TarInfo) -> DataError:
+    return DataError(
+        f"{shard}/{member.name} is a sparse member, whose bytes do not lie in one piece",
+        hint="Make the shard again without tar --sparse.",
+    )

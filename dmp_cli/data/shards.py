@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..storage import decode_text, parse_json
+from ..storage import decode_text, open_regular, parse_json
+from .bounds import BOUNDS, Bounds
 from .classes import ClassNames, check_folders
 from .decoding import naming
 from .kinds import RULES, count_kinds, describe_kinds, read_suffixes
@@ -35,11 +36,12 @@ class _OpenShard:
     """
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self._file = open_regular(path)
+        self.number = self._file.fileno()
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+        if hasattr(self, "_file"):
+            self._file.close()
 
 
 class ShardImages(ImageSource):
@@ -54,8 +56,16 @@ class ShardImages(ImageSource):
             or classes are numbered otherwise than ``named``, or the same class folders, would be.
     """
 
-    def __init__(self, path: Path, shards: list[Path], *, rules: int = RULES, named: ClassNames | None = None) -> None:
-        self.path, self._shards, self.rules = Path(path), shards, rules
+    def __init__(
+        self,
+        path: Path,
+        shards: list[Path],
+        *,
+        rules: int = RULES,
+        named: ClassNames | None = None,
+        bounds: Bounds = BOUNDS,
+    ) -> None:
+        self.path, self._shards, self.rules, self._bounds = Path(path), shards, rules, bounds
         self._opened: dict[int, _OpenShard] = {}
         self._lock = threading.Lock()
         digest = hashlib.sha256()
@@ -108,7 +118,9 @@ class ShardImages(ImageSource):
             raise DataError(f"{self.name(index)} has no caption")
         place = f"the caption of {self.name(index)}"
         with naming(place):
-            text = decode_text(self._bytes(index, Part(*self._captions[index])), name=place, kind=DataError)
+            part = Part(*self._captions[index].tolist())
+            self._bounds.check_note(part.size)
+            text = decode_text(self._bytes(index, part), name=place, kind=DataError)
             if not self._json[index]:
                 return [text.strip()]
             content = parse_json(text, name=place, kind=DataError)
@@ -122,7 +134,9 @@ class ShardImages(ImageSource):
 
     def read(self, index: int) -> bytes:
         with naming(self.name(index)):
-            return self._bytes(index, Part(*self._images[index]))
+            part = Part(*self._images[index].tolist())
+            self._bounds.check_size(part.size)
+            return self._bytes(index, part)
 
     def stamp(self, index: int) -> Stamp:
         return Stamp(int(self._images[index, 1]), self._times[self._shard(index)])

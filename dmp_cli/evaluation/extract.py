@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ..config import MAX_PIXELS
-from ..data import ImageSource, as_floats, center_crop, decode, to_uint8
+from ..data import BOUNDS, Bounds, ImageSource, as_floats, center_crop, decode, to_uint8
 from ..errors import DataError, MetricError
 from ..latents import Codec
 from .distances import fit_gaussian
@@ -69,18 +69,20 @@ def measure(
     batch_size: int,
     changes: Preprocessing | None = None,
     max_pixels: int = MAX_PIXELS,
+    bounds: Bounds = BOUNDS,
     log: Log = silent,
 ) -> Statistics:
     """Compute the statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
 
-    Images of more than ``max_pixels`` cannot be read. ``log`` gets progress, and what Pillow warned of.
+    Images of more than ``max_pixels``, or beyond ``bounds``, cannot be read. ``log`` gets progress, and what Pillow
+    warned of.
 
     Raises:
         DataError: the folder or .zip holds no images.
         MetricError: it holds only one, an image cannot be read (a score over fewer images would not be comparable), or
             the images do not fit the extractor.
     """
-    (source, indices), changes = find_samples(path), changes or Preprocessing()
+    (source, indices), changes = find_samples(path, bounds=bounds), changes or Preprocessing()
     images = _Images(source, indices, max_pixels, log)
     try:
         batches, sizes, jpegs = zip(*_embed_batches(images, extractor, changes, batch_size=batch_size), strict=True)

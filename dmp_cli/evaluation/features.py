@@ -17,6 +17,7 @@ from ..storage import open_torchscript, sha256_of
 from . import inception
 from .digit_classifier import CLASSIFIER_FILE, NUM_FEATURES, load_classifier
 from .image_encoders import load_vision, square_resize
+from .trial import IMAGE, try_network
 
 MAX_PIXEL_FEATURES = 4096  # largest d of ``pixels``: the covariance is d x d
 
@@ -74,7 +75,8 @@ def load_extractor(
     as clean-fid does.
 
     Raises:
-        MetricError: the weights are missing, damaged or of another digest, or the network would access files.
+        MetricError: the weights are missing, damaged or of another digest, or the network would access files, loop
+            without end, or takes too long for one image.
     """
     if name == "inception":
         network = inception.open_inception(inception.find_inception(inception_weights), device=device)
@@ -121,14 +123,15 @@ def _from_file(path: Path, device: str) -> Extractor:
             f"--features {path} is neither inception, clip, dinov2, pixels, digits nor an existing TorchScript file",
             hint="Give one of the names, or the path of a TorchScript file.",
         )
-    network = open_torchscript(path, device=device)
+    network, digest = open_torchscript(path, device=device), sha256_of(path)
+    tried = None if digest == inception.INCEPTION_DIGEST else try_network(path)
     try:
         with torch.inference_mode():
-            shape = tuple(network(torch.zeros(1, 3, 299, 299, device=device)).shape)
+            shape = tuple(network(torch.zeros(IMAGE, device=device)).shape)
     except (RuntimeError, AttributeError) as error:
         raise MetricError(f"{path}: the network does not take images of shape (B, 3, 299, 299)") from error
+    if tried not in (None, shape):
+        raise MetricError(f"{path}: the network gave {tried} for one image at first, then {shape}")
     if len(shape) != 2:
         raise MetricError(f"{path}: the network gives {shape} for one image, not (1, features)")
-    return Extractor(
-        path.name, shape[1], sha256_of(path), inception.clean_resize(), network, device, inception.CLEAN_RESIZE
-    )
+    return Extractor(path.name, shape[1], digest, inception.clean_resize(), network, device, inception.CLEAN_RESIZE)

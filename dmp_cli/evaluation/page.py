@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..report import Comparison, Page, Picture, Section, Table, draw_image_grid
 from ..sampling import read_record
 from .first_images import draw_rows, read_first_images
 from .metrics import HIGHER_IS_BETTER, title_of
+from .reference import bounds_of
 from .reproduce import commands_of
 from .results import Evaluation, Row, describe_features, direction_of, notes_of, score_table
 from .training_curves import training_section
@@ -27,7 +29,8 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
 
     The first images of each folder are read again.
     """
-    images = {row.samples: read_first_images(Path(row.samples), count=_SHOWN) for row in evaluation.rows}
+    read = partial(read_first_images, count=_SHOWN, max_pixels=config.max_pixels, bounds=bounds_of(config))
+    images = {row.samples: read(Path(row.samples)) for row in evaluation.rows}
     sections = [
         _scores(evaluation),
         _first_images(evaluation, images),

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import EvalConfig
-from ..data import find_images
+from ..data import Bounds, find_images
 from ..errors import MetricError
 from ..sampling import read_record
+from ..storage import what_is
 from .array_images import holds_images
 from .extract import Log, Preprocessing, measure
 from .features import Extractor
@@ -32,7 +33,7 @@ def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statis
         log(f"{path}: measuring the reference")
         changes = _load_preprocessing(config, extractor)
         how = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
-        reference = measure(path, extractor, changes=changes, log=log, **how)
+        reference = measure(path, extractor, changes=changes, bounds=bounds_of(config), log=log, **how)
         if config.save_stats is not None:
             save_statistics(config.save_stats, reference)
     for metric in config.metrics:
@@ -44,13 +45,21 @@ def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statis
     return reference
 
 
-def check_there(path: Path) -> None:
-    """Raise MetricError or DataError if there is no reference at ``path``, before networks are looked for."""
+def bounds_of(config: EvalConfig) -> Bounds:
+    """What may be read of the images."""
+    return Bounds(config.max_file_size, config.follow_links)
+
+
+def check_there(config: EvalConfig) -> None:
+    """Raise MetricError or DataError if the reference is not there, before networks are looked for."""
+    path = config.reference
+    if (kind := what_is(path)) is not None and not path.is_dir():
+        raise MetricError(f"{path} is {kind}, not a file", hint="Give a folder or a zip of images, or an .npz.")
     if path.suffix == ".npz":
         if not path.exists():
             raise MetricError(f"{path} does not exist", hint="Give images, or statistics that --save-stats wrote.")
     elif not path.exists():
-        find_images(path)  # says what is wrong, or finds the shards of a pattern
+        find_images(path, bounds=bounds_of(config))  # says what is wrong, or finds the shards of a pattern
 
 
 def check_width(reference: Statistics, width: int, *, path: Path, of: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..config import Frozen
+from ..errors import one_line
 from ..report import markdown_table
 from .metrics import HIGHER_IS_BETTER, title_of
 from .statistics import Provenance
@@ -74,7 +75,10 @@ def score_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
 
 def render_scores(evaluation: Evaluation) -> str:
     """The text of ``report.md``: the table, then the reference, the features, the verdicts and all warnings."""
-    return "\n".join(["# Scores", "", *markdown_table(*score_table(evaluation)), "", *_notes(evaluation)]) + "\n"
+    return (
+        "\n".join(["# Scores", "", *markdown_table(*score_table(evaluation)), "", *map(one_line, _notes(evaluation))])
+        + "\n"
+    )
 
 
 def notes_of(evaluation: Evaluation) -> list[str]:

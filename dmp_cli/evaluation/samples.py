@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
-from ..data import ImageSource, ShardImages, describe_kinds, find_images, hint_for_kinds
+from ..data import (
+    BOUNDS,
+    Bounds,
+    ImageSource,
+    ShardImages,
+    describe_kinds,
+    find_images,
+    hint_for_kinds,
+    naming,
+    open_zip,
+    read_member,
+)
 from ..errors import MetricError
 from ..sampling import tars_in
 from .array_images import ArrayImages
 
 
-def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
+def find_samples(path: Path, *, bounds: Bounds = BOUNDS) -> tuple[ImageSource, list[int]]:
     """Find the images of a folder, .zip or .npz, and the indices of those that are samples.
 
     The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample.
@@ -28,11 +38,13 @@ def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
                 f"{path}: {loose} images are not in a tar yet",
                 hint="Run the dmp sample command of this folder again until it ends.",
             )
-        source = ShardImages(path, tars)
+        for tar in tars:
+            bounds.check_link(tar, folder=path)
+        source = ShardImages(path, tars, bounds=bounds)
     elif path.suffix == ".npz":
         source = ArrayImages(path)
     else:
-        source = find_images(path)
+        source = find_images(path, bounds=bounds)
     if source.passed_over:
         raise MetricError(
             f"{path}: {describe_kinds(source.passed_over)}; a score over fewer images does not compare with others",
@@ -48,10 +60,15 @@ def find_samples(path: Path) -> tuple[ImageSource, list[int]]:
 
 
 def read_beside(path: Path, name: str) -> bytes | None:
-    """Read the file ``name`` at the top of a folder or zip, or beside ``samples.npz``. None: there is no such file."""
+    """Read the file ``name`` at the top of a folder or zip, or beside ``samples.npz``. None: there is no such file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     if path.name == "samples.npz":
         path = path.parent
-    if path.is_dir():
-        return (path / name).read_bytes() if (path / name).is_file() else None
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(name) if name in archive.namelist() else None
+    with naming(f"{path}/{name}"):
+        if path.is_dir():
+            return BOUNDS.read(path / name) if (path / name).exists() else None
+        with open_zip(path) as archive:
+            return read_member(archive, name, bounds=BOUNDS) if name in archive.namelist() else None

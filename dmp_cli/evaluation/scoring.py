@@ -16,7 +16,7 @@ from .caveats import find_caveats
 from .extract import Log, measure, silent
 from .features import load_extractor
 from .metrics import Setting, check
-from .reference import check_record, check_there, check_width, find_reference
+from .reference import bounds_of, check_record, check_there, check_width, find_reference
 from .results import Evaluation
 from .samples import find_samples, read_beside
 from .spreads import Scored, build_row, replicate
@@ -37,10 +37,10 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
     """
     records: list[dict[str, Any] | None] = []
     for path in config.samples:  # now, so that a misspelt last folder is not found only after an hour
-        find_samples(path)
+        find_samples(path, bounds=bounds_of(config))
         records.append(_read_made(path))
         _check_whole(path, read_record(records[-1]).num_images)
-    check_there(config.reference)
+    check_there(config)
     given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
     extractor = load_extractor(config.features, **given, device=device)
     for metric in config.metrics:
@@ -102,7 +102,14 @@ def _check_whole(path: Path, count: int | None) -> None:
 def _score(path: Path, made: dict[str, Any] | None, setting: Setting, reference: Statistics, log: Log) -> Scored:
     log(f"{path}: measuring")
     config = setting.config
-    samples = measure(path, setting.extractor, batch_size=config.batch_size, max_pixels=config.max_pixels, log=log)
+    samples = measure(
+        path,
+        setting.extractor,
+        batch_size=config.batch_size,
+        max_pixels=config.max_pixels,
+        bounds=bounds_of(config),
+        log=log,
+    )
     check_width(reference, samples.width, path=config.reference, of=str(path))
     if config.bootstrap > 1 and samples.width > _SLOW_WIDTH:
         log(f"{path}: scoring {config.repeats or config.bootstrap} times to find the spread")

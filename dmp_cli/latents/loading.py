@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from ..backbones import Backbone, sizes_of, vae_of
 from ..config import CodecRecord
 from ..errors import CheckpointError, ConfigError
-from ..storage import check_finite, digest_tensors, load_strictly, read_weights, variant_of
+from ..storage import check_finite, digest_tensors, load_strictly, read_weights, unpickled, variant_of
 from .codec import Codec, PixelCodec, VAECodec
 
 # Config fields of a VAE that change nothing here: a hint of a size, the precision on a GPU, the range of pictures of
 # latents.
 _WITHOUT_EFFECT = ("class", "sample_size", "force_upcast", "latent_magnitude", "latent_shift")
+_STEM = "diffusion_pytorch_model"  # what the names of a VAE's weight files begin with
 _DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"  # what the public DiTs were trained with
 
 
@@ -125,18 +127,33 @@ def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     if name not in kinds:
         raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
     loader, kind = kinds[name]
-    # low_cpu_mem_usage needs accelerate, and prints a long message without it
-    vae, report = loader.from_pretrained(
-        folder,
-        local_files_only=not download,
-        output_loading_info=True,
-        low_cpu_mem_usage=False,
-        variant=variant_of(Path(folder), "diffusion_pytorch_model"),
-    )
+    with unpickled(_with_weights(folder, download=download), _STEM, to=_STEM) as place:
+        # low_cpu_mem_usage needs accelerate, and prints a long message without it
+        vae, report = loader.from_pretrained(
+            str(place),
+            local_files_only=not download,
+            output_loading_info=True,
+            low_cpu_mem_usage=False,
+            use_safetensors=True,  # a pickle would be opened by a reader that is not ours
+            variant=variant_of(place, _STEM),
+        )
     problems = [f"{len(names)} {key} such as {sorted(names)[0]}" for key, names in report.items() if names]
     if problems:
         raise CheckpointError(f"{source}: its tensors do not fit: {'; '.join(problems)}")
     return vae, kind
+
+
+def _with_weights(folder: str, *, download: bool) -> Path:
+    """The folder, or that of the hub's cache in which a repository's weights lie; else its name, as it is."""
+    if Path(folder).is_dir():
+        return Path(folder)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for name in (f"{_STEM}.safetensors", f"{_STEM}.bin"):
+        with contextlib.suppress(EntryNotFoundError):  # LocalEntryNotFoundError is one
+            return Path(hf_hub_download(folder, name, local_files_only=not download)).parent
+    return Path(folder)
 
 
 def _read_original(file: Path) -> Any:

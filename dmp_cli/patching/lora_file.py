@@ -147,4 +147,4 @@ def _check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, t
     }
     lines = [f"  {kind} ({len(names)}): {', '.join(names[:3])}" for kind, names in problems.items() if names]
     if lines:
-        raise CheckpointError("\n".join([f"{source} does not fit the backbone; nothing was loaded", *lines]))
+        raise CheckpointError(f"{source} does not fit the backbone; nothing was loaded", details=lines)

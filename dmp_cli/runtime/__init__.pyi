@@ -12,5 +12,6 @@ from .streams import (
     LastingStream as LastingStream,
     complain as complain,
     let_go_of_closed as let_go_of_closed,
+    show_controls as show_controls,
     spell_characters as spell_characters,
 )

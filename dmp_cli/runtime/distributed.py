@@ -163,8 +163,8 @@ class _RemoteError(DMPError):
     silent = True
 
     def __init__(self, error: DMPError) -> None:
-        super().__init__(error.message, hint=error.hint)
-        self.exit_code = error.exit_code
+        super().__init__("", hint=error.hint)
+        self.message, self.exit_code = error.message, error.exit_code
 
 
 def leave(code: int) -> None:

@@ -1,7 +1,7 @@
 """What is printed never ends a command: a terminal may not know a character, and it may be gone.
 
 Terminals that are not UTF-8 (Latin-1, cp1252) get plain letters for what they cannot show. What is written to a closed
-terminal, or to a pipe that nobody reads any more, is dropped.
+terminal, or to a pipe that nobody reads any more, is dropped. What a file says never commands the terminal.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import codecs
 import contextlib
 import errno
 import io
+import logging
 import os
 import sys
+import warnings
 from typing import Any
 
-from ..errors import DMPError
+from ..errors import DMPError, one_line, visible
 
 _GONE = {errno.EIO, errno.EPIPE, errno.EBADF, errno.ENXIO}
+_FORMAT_WARNING = warnings.formatwarning
 _SPELLED = {"…": "...", "–": "-", "—": "-", "−": "-", "±": "+-", "×": "x", "Δ": "delta", "²": "2", "\u00a0": " "}
 _SPELLED |= {"“": '"', "”": '"', "‘": "'", "’": "'", "←": "<-", "→": "->"}
 
@@ -27,6 +30,23 @@ def spell_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="dmp.spell")
+
+
+def show_controls() -> None:
+    """Let warnings of Python and lines of other libraries' logs show control characters instead of writing them."""
+    warnings.formatwarning = _format_warning
+    logging.setLogRecordFactory(_Record)
+
+
+def _format_warning(message: Warning | str, *where: Any, **more: Any) -> str:
+    return visible(_FORMAT_WARNING(one_line(str(message)), *where, **more))
+
+
+class _Record(logging.LogRecord):
+    """A line of a log."""
+
+    def getMessage(self) -> str:
+        return visible(super().getMessage())
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
@@ -74,7 +94,7 @@ class LastingStream:
 def complain(text: str) -> None:
     """Print ``text`` on stderr, if there is somebody to read it."""
     if sys.stderr is not None:
-        print(text, file=LastingStream(sys.stderr, drops=True), flush=True)
+        print(visible(text), file=LastingStream(sys.stderr, drops=True), flush=True)
 
 
 def let_go_of_closed() -> None:

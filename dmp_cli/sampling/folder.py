@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from ..config import describe_changes
-from ..errors import ConfigError
+from ..data import BOUNDS, naming
+from ..errors import ConfigError, DataError
 from ..storage import json_bytes, make_folder, refuse_existing, remove_partials, write_bytes, write_many
 from .exports import draw_labelled_grid, write_npz
 from .folder_locks import IMAGE, LOCK, FolderLocks, may_be_left
@@ -144,8 +145,11 @@ class SampleFolder:
     def read(self, index: int) -> bytes:
         """The PNG file of image ``index``, from the folder or a tar. Raises DataError when it is not there."""
         try:
-            return self.image_path(index).read_bytes()
-        except FileNotFoundError:
+            with naming(str(self.image_path(index))):
+                return BOUNDS.read(self.image_path(index))
+        except DataError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
             return self._tars.read(index)
 
     def pixels(self, index: int) -> np.ndarray:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ..data import BOUNDS, TarHeaders, naming
 from ..errors import DataError
-from ..storage import parse_json_lines, physical_memory, read_text, staged_file
+from ..storage import open_regular, parse_json_lines, physical_memory, read_text, staged_file
 
 GROUP = 1000  # images in one tar
 Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
@@ -49,8 +50,9 @@ class SampleTars:
         place = self._places(path).get(name)
         if place is None:
             raise DataError(f"there is no {name} in {path}")
-        with path.open("rb") as file:  # by offset: tarfile would search the tar from its beginning for every image
-            file.seek(place[0])
+        with naming(f"{path}/{name}"), open_regular(path) as file:
+            BOUNDS.check_size(place[1])
+            file.seek(place[0])  # by offset: tarfile would search the tar from its beginning for every image
             return file.read(place[1])
 
     def pack(self, groups: Iterable[int], *, count: int) -> None:
@@ -101,8 +103,8 @@ class SampleTars:
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
             if self._listed.get(path, (None,))[0] != stamp:
-                with tarfile.open(path) as archive:
-                    images = [member for member in archive if member.name.endswith(".png")]
+                with TarHeaders(path) as headers:
+                    images = [member for member in headers if member.isreg() and member.name.endswith(".png")]
                 self._listed[path] = stamp, {member.name: (member.offset_data, member.size) for member in images}
             return self._listed[path][1]
         except (OSError, tarfile.TarError) as error:

@@ -46,6 +46,8 @@ from .partials import (
     remove_partials as remove_partials,
     whole_name as whole_name,
 )
+from .pickle_folders import unpickled as unpickled
+from .regular import open_regular as open_regular, read_regular as read_regular, what_is as what_is
 from .strict import (
     check_finite as check_finite,
     check_floating as check_floating,

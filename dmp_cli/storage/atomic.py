@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DMPError
 from .partials import partial_of, remove_abandoned
+from .regular import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,7 +172,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()

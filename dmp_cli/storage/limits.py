@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-import stat
 from pathlib import Path
 
 import psutil
 
 from ..errors import ConfigError, DMPError
+from .regular import open_regular, what_is
 
+_OF_CONTAINERS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 SMALL = 64 << 20  # bytes of the largest config, record or manifest that is read
 
 
+@functools.cache
 def physical_memory() -> int:
-    """Bytes of memory that this machine has."""
-    return int(psutil.virtual_memory().total)
+    """Bytes of memory that this process may use at most: the machine's, or its container's."""
+    known = [int(psutil.virtual_memory().total)]
+    for name in _OF_CONTAINERS:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+            known.append(int(Path(name).read_text()))
+    return min(size for size in known if size > 0)
 
 
 def in_bytes(size: int) -> str:
@@ -46,8 +54,7 @@ def check_file(
         state = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _cannot_read(told, error, kind, hint) from error
-    if not stat.S_ISREG(state.st_mode):
-        what = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe, a device or a socket"
+    if (what := what_is(path)) is not None:
         raise kind(f"{told} is {what}, not a file", hint=hint)
     return state
 
@@ -65,17 +72,18 @@ def read_bounded(
 
     Args:
         name: what messages call it; None: its path.
-        regular: whether pipes and devices are refused. Those that a user names may be read: shells make them.
+        regular: whether all that is below ``/dev`` is refused too, where a shell puts its pipes for ``<(command)``.
         hint: what to do where it cannot be read.
 
     Raises:
         DMPError: of ``kind``: it is missing, unreadable, too large or no regular file.
     """
     told = name or str(path)
+    regular = regular or not os.path.abspath(path).startswith("/dev/")
     if regular and check_file(path, name=name, kind=kind, hint=hint).st_size > limit:
         raise _too_large(told, limit, kind, hint)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) if regular else open(path, "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         raise _cannot_read(told, error, kind, hint) from error

@@ -30,8 +30,8 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, source: P
     problems = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
     if any(names for _, names in problems):
         raise CheckpointError(
-            f"{source} does not fit the backbone; nothing was loaded\n"
-            + "\n".join(f"  {kind} ({len(names)}): {first_names(names)}" for kind, names in problems if names),
+            f"{source} does not fit the backbone; nothing was loaded",
+            details=[f"  {kind} ({len(names)}): {first_names(names)}" for kind, names in problems if names],
             hint="Give the checkpoint of exactly this backbone, or let its sizes be read from the file alone.",
         )
     # Copies, because tensors may be views of a mapped file: overwriting that file would change the module.

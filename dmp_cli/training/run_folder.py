@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # These options may change when a run is continued. A change of any other option would make it a different run.
 _CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
-    *("max_pixels", "class_names"),
+    *("max_pixels", "max_file_size", "follow_links", "class_names"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
 }
 

@@ -109,6 +109,78 @@ def _pre_hooked() -> nn.Module:
     return network
 
 
+class While(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        while bool(x.sum() > 0):
+            x = x + 0
+        return x.mean((2, 3))
+
+
+class OverAValue(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 0):
+            for _ in range(x.shape[0]):
+                x = x + 1
+        return x.mean((2, 3))
+
+
+class OverAnAttribute(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.turns):
+            x = x + 1
+        return x.mean((2, 3))
+
+
+class Long(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(1_000_001):
+            x = x + 1
+        return x.mean((2, 3))
+
+
+class Inner(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(1001):
+            x = x + 1
+        return x
+
+
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(1000):
+            x = self.inner(x)
+        return x.mean((2, 3))
+
+
+class Breaks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(1000):
+            x = x + 1
+            if bool(x.sum() > 10):
+                break
+        return x.mean((2, 3))
+
+
+class Resizes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+        return x.mean((2, 3))
+
+
+class Prints(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        print("anything")
+        return x.mean((2, 3))
+
+
 class Quantised(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.quantized.add(x, x, 1.0, 0).dequantize().mean((2, 3))
@@ -134,11 +206,24 @@ def test_a_clean_network_gives_what_it_gave_before(tmp_path: Path) -> None:
         (_hooked, "hook around"),
         (_pre_hooked, "hook around"),
         (Quantised, "quantized::add"),
+        (Prints, "prints"),
+        (While, "number of turns the graph does not fix"),
+        (Breaks, "number of turns the graph does not fix"),
+        (OverAValue, "number of turns the graph does not fix"),
+        (OverAnAttribute, "number of turns the graph does not fix"),
+        (Long, "a loop of up to 1,000,001 turns"),
+        (Nested, "a loop of up to 1,001,000 turns"),
     ],
 )
-def test_a_network_that_might_touch_files_is_refused(tmp_path: Path, network, reason: str) -> None:
+def test_a_network_that_might_touch_files_or_never_end_is_refused(tmp_path: Path, network, reason: str) -> None:
     with pytest.raises(MetricError, match=reason):
         open_torchscript(_file(tmp_path, network()))
+
+
+@pytest.mark.parametrize("network", [Inner, Resizes])
+def test_loops_that_end_are_taken(tmp_path: Path, network) -> None:
+    image = torch.rand(2, 3, 4, 4)
+    assert torch.equal(open_torchscript(_file(tmp_path, network()))(image), network()(image))
 
 
 def test_a_network_that_writes_while_it_loads_is_refused_before_it_can(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
         ConfigError: an arm that makes no run, or none of this backbone.
     """
     from ...ablation import DIGITS, Plan, in_arguments
-    from ...data import find_images
+    from ...data import Bounds, find_images
 
     arms = _read_arms(request)
     for arm in arms or ():
@@ -74,7 +74,9 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     options, common = request.options, request.common
     if options.data is None and not request.is_digits:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
-    images = find_images(options.data) if options.data is not None and not common.dry_run else None
+    images = None
+    if options.data is not None and not common.dry_run:
+        images = find_images(options.data, bounds=Bounds(follow_links=options.follow_links))
     backbone, loaded = _look(request)
     data = options.data or request.folder / DIGITS
     first = common.seed or 0
@@ -124,7 +126,7 @@ def _given(record: Frozen, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _training(request: Request) -> dict[str, Any]:
-    training = request.training.model_dump(exclude_none=True)
+    training = request.training.model_dump(exclude_none=True) | _links(request)
     return {"flip": False, **training} if request.is_digits else training  # a mirrored digit is another one
 
 
@@ -140,7 +142,12 @@ def _scoring(request: Request) -> dict[str, Any]:
         scoring = request.scoring.model_copy(update={"features": "digits"})
     else:
         scoring = request.scoring
-    return _given(scoring, ("metrics", "features", "inception_weights"))
+    return _given(scoring, ("metrics", "features", "inception_weights")) | _links(request)
+
+
+def _links(request: Request) -> dict[str, Any]:
+    """--follow-links for training and scoring, where it was given."""
+    return {"follow_links": True} if request.options.follow_links else {}
 
 
 def _read_arms(request: Request) -> list[Arm] | None:
@@ -208,7 +215,7 @@ def _load(request: Request) -> Loaded:
 
 def _inputs(plan: Plan, loaded: Loaded, request: Request, images: ImageSource | None) -> dict[str, Any]:
     """What is compared, by fingerprint and digest: nothing of it may change between two calls."""
-    from ...data import find_images
+    from ...data import Bounds, find_images
     from ...latents import image_size
     from ...storage import sha256_of
 
@@ -220,7 +227,8 @@ def _inputs(plan: Plan, loaded: Loaded, request: Request, images: ImageSource | 
     elif plan.reference.suffix == ".npz" and plan.reference.exists():
         reference = sha256_of(plan.reference)
     else:
-        reference = find_images(plan.reference).fingerprint
+        bounds = Bounds(follow_links=request.options.follow_links)
+        reference = find_images(plan.reference, bounds=bounds).fingerprint
     return {
         "data": data,
         "reference": reference,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, NetworkOptions, PlanLine, SampleConfig, SampleOptions
-from ...errors import DataError
+from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
+from ...errors import ConfigError, DataError
 from ..console import Printer
 from ..options import Given
 from ..processes import together
@@ -80,6 +80,7 @@ class _Drawing:
         self.config = resolve(filled, self.loaded.backbone)
         self.plan: Plan = Plan(self.config, request.lines)
         self.plan.check(self.loaded.backbone)
+        _check_grid(request.options.grid, self.loaded)
         self._warn_of_long_prompts()
         self.chunks = chunks(self.config)
         self.origin = origin_of(self.loaded, request, device)
@@ -162,6 +163,18 @@ class _Drawing:
 
         labels = [self.plan.item(index).label for index in range(self.config.num_images)]
         return None if labels[0] is None else np.array(labels, np.int64)
+
+
+def _check_grid(grid: tuple[int, int], loaded: Loaded) -> None:
+    """Raise ConfigError, before images are drawn, for a grid that would be too large a picture."""
+    from ...latents import image_size
+
+    (rows, columns), side = grid, image_size(loaded.codec, loaded.backbone)
+    pixels = rows * columns * side**2
+    if pixels > MAX_PIXELS:
+        raise ConfigError(
+            f"--grid {rows}x{columns}: a picture of {pixels:,} pixels, and at most {MAX_PIXELS:,} are drawn"
+        )
 
 
 def _load(request: Request, device: torch.device) -> Loaded:

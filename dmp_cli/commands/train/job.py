@@ -80,12 +80,13 @@ class _Job:
         self.settings["images"] = images_record(self.images)
 
     def _find_images(self) -> ImageSource:
-        from ...data import find_images
+        from ...data import Bounds, find_images
         from ...pipeline import check_early
         from ...training import as_recorded, check_captions, check_noise
 
         recorded = self.run.read_images() if self.request.options.resume else None
-        images = find_images(self.config.data, class_names=self.config.class_names, **as_recorded(recorded))
+        config, bounds = self.config, Bounds(self.config.max_file_size, self.config.follow_links)
+        images = find_images(config.data, class_names=config.class_names, bounds=bounds, **as_recorded(recorded))
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
         early = check_early(self.request.network, self.request.patch_config)

@@ -1,0 +1,63 @@
+"""The headers of a tar from anybody: no header takes more than a megabyte, and members are where they say they are."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..storage import open_regular
+
+_HEADER = 1 << 20  # bytes of one header, such as a long name or the fields of PAX
+
+
+class _Measured:
+    """A file that ``tarfile`` reads: never more at once than a header may have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell, self.seek, self.close = file.tell, file.seek, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes" if size >= 0 else "a header of less than no bytes")
+        return self._file.read(size)
+
+
+class TarHeaders:
+    """The members of a plain tar, in their order; a context that closes it.
+
+    Raises:
+        OSError: it is no regular file, or cannot be opened.
+        tarfile.ReadError: it is compressed or damaged, or a member is not where it says it is.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = open_regular(path)
+        self.end = 0  # where the last member ends, once all were seen
+
+    def __enter__(self) -> TarHeaders:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        self._file.seek(0)
+        measured: Any = _Measured(self._file)
+        with tarfile.open(fileobj=measured, mode="r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # the list would keep every header
+                if member.size < 0 or member.offset_data < 0:  # some versions of tarfile would read it for ever
+                    raise tarfile.ReadError(f"member {member.name} has {member.size:,} bytes")
+                yield member
+            self.end = archive.offset
+
+    def read(self, member: tarfile.TarInfo, size: int) -> bytes:
+        """The first bytes of a member, at most ``size``; tarfile goes on as if nothing had been read."""
+        place = self._file.tell()
+        self._file.seek(member.offset_data)
+        data = self._file.read(min(size, member.size))
+        self._file.seek(place)
+        return data
