@@ -12,7 +12,15 @@ from typer.core import TyperGroup
 
 from .commands import COMMANDS
 from .errors import DMPError
-from .runtime import complain, end_on_signals, let_go_of_closed, spell_characters
+from .runtime import (
+    complain,
+    end_on_signals,
+    end_silently_on_signals,
+    ended_by,
+    let_go_of_closed,
+    name_of,
+    spell_characters,
+)
 from .version import __version__
 
 
@@ -38,9 +46,21 @@ class _Group(TyperGroup):
             message, *rest = str(error).splitlines()
             complain("\n".join([f"error: {message}", *(f"  {line}" for line in rest)]))
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            complain("stopped by Ctrl-C; what is written is whole, and the same command goes on from it")
-            raise typer.Exit(128 + signal.SIGINT) from None
+        except KeyboardInterrupt as ended:
+            raise _stopped(ended) from None
+        except Exception as error:
+            if ended_by() is None or isinstance(error, typer.Exit):  # Exit: a command inside this one has said it
+                raise
+            raise _stopped(error) from None  # a library's own error, of a signal that it met
+
+
+def _stopped(error: BaseException) -> typer.Exit:
+    """Say in one sentence that a signal ended the command; the exit to take."""
+    number = ended_by() or signal.SIGINT
+    if not getattr(error, "silent", False):
+        told = getattr(error, "message", f"stopped by {name_of(number)}")
+        complain(f"{told}; what is written is whole, and the same command goes on from it")
+    return typer.Exit(128 + number)
 
 
 app = typer.Typer(
@@ -75,6 +95,7 @@ def main() -> None:
     try:
         app(prog_name="dmp")
     except SystemExit as end:
+        end_silently_on_signals()
         let_go_of_closed()
         if f"{__package__}.runtime.distributed" in sys.modules:
             from .runtime import leave

@@ -7,7 +7,15 @@ from .distributed import (
     refuse_many as refuse_many,
     spread_weights as spread_weights,
 )
-from .signals import STOP_SIGNALS as STOP_SIGNALS, StopRequest as StopRequest, end_on_signals as end_on_signals
+from .signals import (
+    STOP_SIGNALS as STOP_SIGNALS,
+    Foresight as Foresight,
+    StopRequest as StopRequest,
+    end_on_signals as end_on_signals,
+    end_silently_on_signals as end_silently_on_signals,
+    ended_by as ended_by,
+    name_of as name_of,
+)
 from .streams import (
     LastingStream as LastingStream,
     complain as complain,

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DMPError, StoppedError
+from ..errors import ConfigError, DMPError, EndedAtOnce, StoppedError
 
 T = TypeVar("T")
 
@@ -69,6 +69,9 @@ class World:
         """Context whose errors name their process, unless it is the first; only the first reports a stop by signal."""
         try:
             yield
+        except EndedAtOnce as ended:
+            ended.silent = not self.is_first
+            raise
         except DMPError as error:
             if not self.is_first:
                 error.message = f"process {self.rank}: {error.message}"

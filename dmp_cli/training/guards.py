@@ -37,7 +37,7 @@ class Guard:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self._lag = _LAG if device.type == "cuda" else 0
+        self.lag = _LAG if device.type == "cuda" else 0
         self._counts = torch.zeros(2 + len(STOP_SIGNALS), device=device)
         self._steps = 0  # counted by this guard; a continued run begins with a new one
         self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
@@ -70,7 +70,7 @@ class Guard:
             DivergedError: more than ``config.max_bad_steps`` steps in a row were not finite.
             DMPError: after the warm-up, 100 steps in a row had no gradient.
         """
-        if len(self._unread) <= self._lag:
+        if len(self._unread) <= self.lag:
             return None
         return self._judge(*self._unread.popleft())
 

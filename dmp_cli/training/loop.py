@@ -160,7 +160,7 @@ class TrainingLoop:
         return RunState(
             step=self.step,
             learnt={name: parameter.detach() for name, parameter in self.trainee.learnt.items()},
-            helpers=self._helpers(),
+            helpers=self.helpers(),
             optimizer=pack_optimizer(self.optimizer),
             ema=self.ema,
             scaler=self.scaler.state_dict(),
@@ -172,7 +172,7 @@ class TrainingLoop:
         with torch.no_grad():
             for name, parameter in self.trainee.learnt.items():
                 parameter.copy_(state.learnt[name])
-            for name, value in self._helpers().items():
+            for name, value in self.helpers().items():
                 value.copy_(state.helpers[name])
             for name, value in self.ema.items():
                 value.copy_(state.ema[name])
@@ -180,6 +180,7 @@ class TrainingLoop:
         if state.scaler:
             self.scaler.load_state_dict(state.scaler)
 
-    def _helpers(self) -> dict[str, Tensor]:
+    def helpers(self) -> dict[str, Tensor]:
+        """What is trained too and is no part of the learnt file, by name."""
         noise = self.trainee.load_noise
         return {} if noise is None else {"load_noise.weight": noise.weight.detach()}

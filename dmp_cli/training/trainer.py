@@ -19,8 +19,9 @@ from ..config import TrainConfig
 from ..data import ImageSource, LiveReader, Prefetch, Reader, read_batches
 from ..errors import DataError, DMPError, StoppedError
 from ..latents import LatentStore, image_size
-from ..runtime import World
+from ..runtime import Foresight, World
 from .checkpoint import RunState
+from .ending import Ending
 from .loop import TrainingLoop
 from .lr_schedule import learning_rate
 from .memory import arranged
@@ -50,6 +51,8 @@ def train(
     run: RunFolder,
     state: RunState | None = None,
     stop: Callable[[], int | None] = lambda: None,
+    foretell: Callable[[Callable[[], Foresight]], None] = lambda foresee: None,
+    begun: Callable[[int], None] = lambda step: None,
     store: LatentStore | None = None,
     world: World | None = None,
     device: torch.device | None = None,
@@ -58,8 +61,10 @@ def train(
 
     Training continues from ``state``, or starts at step 0 if it is None. ``log.jsonl``, the checkpoints and the learnt
     file are written into ``run``. ``stop`` is called after each step; if it returns a signal number, the run is saved
-    and ended. ``store`` is a complete latent store of ``images``; without it images are encoded during training. In a
-    ``world`` of several processes each process calls this function alike, and the first one writes the files.
+    and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
+    before the first step, with the number of steps done, when everything is as it was after them. ``store`` is a
+    complete latent store of ``images``; without it images are encoded during training. In a ``world`` of several
+    processes each process calls this function alike, and the first one writes the files.
 
     Raises:
         DataError: the classes do not match, captions are missing, too many images are unreadable, or the store is
@@ -74,11 +79,14 @@ def train(
         loop = TrainingLoop(trainee, config, world=world, device=device)
         if state is not None:
             loop.restore(state)
-        recorder = _Recorder(loop, images=images, run=run)
+        ending = Ending(loop, saved=None if state is None else state.step)
+        recorder = _Recorder(loop, images=images, run=run, ending=ending)
+        foretell(ending.foresee)
         if world.is_first:
             run.cut_log(after=loop.step)
         if loop.step >= config.steps:  # it may have been killed between the last checkpoint and the learnt file
             recorder.save()
+        begun(loop.step)
         with Prefetch(_feed(loop, images, store)) as feed:
             yield from _steps(loop, feed, recorder, stop)
 
@@ -89,6 +97,8 @@ def _steps(
     config, alone = loop.config, loop.world.size == 1
     meter = Meter(config, loop.device)
     for inputs in _saving(meter.waiting(feed), recorder):
+        if not alone:
+            recorder.ending.pass_by()
         try:
             terms = loop.advance(inputs, stop=None if alone else stop())
             received = loop.guard.check()
@@ -98,6 +108,8 @@ def _steps(
             recorder.save()
             raise
         meter.add(terms)
+        if alone:
+            recorder.ending.pass_by()
         number = stop() if alone else received  # so that all processes end after the same step
         last = loop.step == config.steps
         saved = loop.step % config.save_every == 0 or last or number is not None
@@ -154,8 +166,8 @@ def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) ->
 class _Recorder:
     """Writes the files of a run. Only the first process writes; the others only check the frozen backbone."""
 
-    def __init__(self, loop: TrainingLoop, *, images: ImageSource, run: RunFolder) -> None:
-        self.loop, self.images, self.run = loop, images, run
+    def __init__(self, loop: TrainingLoop, *, images: ImageSource, run: RunFolder, ending: Ending) -> None:
+        self.loop, self.images, self.run, self.ending = loop, images, run, ending
         self.frozen = loop.trainee.is_frozen
         self.stamp = loop.trainee.backbone.stamp()
 
@@ -172,6 +184,7 @@ class _Recorder:
             )
         if self.loop.world.is_first:
             self.run.save(self.loop.state(), self.loop.trainee, images=self.images, config=self.loop.config)
+        self.ending.saved = self.loop.step
 
 
 def check_conditions(images: ImageSource, backbone: Backbone) -> None:

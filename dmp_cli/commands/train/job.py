@@ -171,7 +171,7 @@ class _Job:
         from .watchers import Watchers
 
         config, printer = self.config, self.printer
-        with StopRequest() as request:
+        with StopRequest(speaks=self.world.is_first) as request:
             if self.store is not None:
                 fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
@@ -184,6 +184,8 @@ class _Job:
                 run=self.run,
                 state=state,
                 stop=lambda: request.number,
+                foretell=request.foretell,
+                begun=watchers.catch_up,
                 store=self.store,
                 world=self.world,
                 device=self.device,
