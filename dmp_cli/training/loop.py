@@ -138,6 +138,9 @@ class TrainingLoop:
             self.scaler.update()
         else:
             self._step_if(finite)
+        for parameter in self.parameters:
+            # The fused optimizer writes without counting it. What was computed of the values before would seem current.
+            torch.autograd.graph.increment_version(parameter)
 
     def _step_if(self, finite: Tensor) -> None:
         """Do a step of the fused optimizer, which the device itself skips if ``finite`` is 0."""

@@ -169,7 +169,12 @@ class _Recorder:
     def __init__(self, loop: TrainingLoop, *, images: ImageSource, run: RunFolder, ending: Ending) -> None:
         self.loop, self.images, self.run, self.ending = loop, images, run, ending
         self.frozen = loop.trainee.is_frozen
-        self.stamp = loop.trainee.backbone.stamp()
+        self.stamp = self._stamp()
+
+    def _stamp(self) -> list[tuple[int, int]]:
+        """The stamp of the frozen weights: of the backbone's without those of an adapter inside it."""
+        learnt = {id(parameter) for parameter in self.loop.trainee.learnt.values()}
+        return [stamp for stamp in self.loop.trainee.backbone.stamp() if stamp[0] not in learnt]
 
     def log(self, line: dict[str, Any]) -> None:
         if self.loop.world.is_first:
@@ -177,7 +182,7 @@ class _Recorder:
 
     def save(self) -> None:
         """Save the run. Raises DMPError, and saves nothing, if a frozen backbone has changed since the start."""
-        if self.frozen and self.loop.trainee.backbone.stamp() != self.stamp:
+        if self.frozen and self._stamp() != self.stamp:
             raise DMPError(
                 "the frozen backbone's weights were changed while the patch was trained; nothing more is saved",
                 hint="Do not change the backbone between the steps. --resume continues from the last checkpoint.",
