@@ -49,9 +49,26 @@ class _Group(TyperGroup):
         except KeyboardInterrupt as ended:
             raise _stopped(ended) from None
         except Exception as error:
-            if ended_by() is None or isinstance(error, typer.Exit):  # Exit: a command inside this one has said it
+            if isinstance(error, typer.Exit):  # a command inside this one has said it
                 raise
-            raise _stopped(error) from None  # a library's own error, of a signal that it met
+            if ended_by() is not None:  # a library's own error, of a signal that it met
+                raise _stopped(error) from None
+            told = _fault(error)
+            if told is None:
+                raise
+            if ctx.meta.get("dmp.verbose"):
+                complain(traceback.format_exc().rstrip())
+            complain(f"error: {told}")
+            raise typer.Exit(DMPError.exit_code) from None
+
+
+def _fault(error: Exception) -> str | None:
+    """What happened to the device, in one sentence; None for another error."""
+    if "torch" not in sys.modules:
+        return None
+    from .runtime import describe_fault
+
+    return describe_fault(error)
 
 
 def _stopped(error: BaseException) -> typer.Exit:

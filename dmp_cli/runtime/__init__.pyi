@@ -7,6 +7,15 @@ from .distributed import (
     refuse_many as refuse_many,
     spread_weights as spread_weights,
 )
+from .faults import (
+    describe_fault as describe_fault,
+    explaining_memory as explaining_memory,
+    free_memory as free_memory,
+    is_lost_device as is_lost_device,
+    is_out_of_memory as is_out_of_memory,
+    let_go_of_memory as let_go_of_memory,
+    measure_peak as measure_peak,
+)
 from .signals import (
     STOP_SIGNALS as STOP_SIGNALS,
     Foresight as Foresight,

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DMPError, EndedAtOnce, StoppedError
+from .faults import describe_fault
 
 T = TypeVar("T")
 
@@ -216,7 +217,9 @@ def _translate_slurm() -> None:
 def _reporting_lost_processes() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # from the backend; whatever its text, another process is gone
+    except RuntimeError as error:  # from the backend; whatever else its text, another process is gone
+        if describe_fault(error) is not None:  # of this process' own device
+            raise
         raise DMPError(
             "another process of this run has ended",
             hint="The message of that process says why. What was saved is whole, and --resume continues from it.",

@@ -17,10 +17,11 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..config import TrainConfig
 from ..data import ImageSource, LiveReader, Prefetch, Reader, read_batches
-from ..errors import DataError, DMPError, StoppedError
+from ..errors import DataError, DivergedError, DMPError, StoppedError
 from ..latents import LatentStore, image_size
 from ..runtime import Foresight, World
 from .checkpoint import RunState
+from .diagnosis import explain
 from .ending import Ending
 from .loop import TrainingLoop
 from .lr_schedule import learning_rate
@@ -39,7 +40,7 @@ class Progress:
     terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load and the use of the gate
     line: dict[str, Any] | None = None  # the line written to log.jsonl, if this step wrote one
     bad: list[str] = field(default_factory=list)  # messages about unreadable images that this step found
-    remarks: list[str] = field(default_factory=list)  # what Pillow warned of in the images of this step
+    remarks: list[str] = field(default_factory=list)  # what Pillow warned of in its images, and smaller micro-batches
     saved: bool = False  # whether a checkpoint was written
 
 
@@ -96,6 +97,7 @@ def _steps(
 ) -> Iterator[Progress]:
     config, alone = loop.config, loop.world.size == 1
     meter = Meter(config, loop.device)
+    start = loop.step
     for inputs in _saving(meter.waiting(feed), recorder):
         if not alone:
             recorder.ending.pass_by()
@@ -104,8 +106,11 @@ def _steps(
             received = loop.guard.check()
             if loop.step == config.steps:
                 loop.guard.finish()
-        except DMPError:
-            recorder.save()
+        except DMPError as error:
+            if loop.is_whole and loop.step > start:
+                recorder.save()
+            if isinstance(error, DivergedError):
+                raise explain(error, loop, inputs) from error
             raise
         meter.add(terms)
         if alone:
@@ -119,7 +124,8 @@ def _steps(
             recorder.log(line)
         if saved:
             recorder.save()
-        yield Progress(loop.step, terms, line, inputs.batch.bad, inputs.batch.remarks, saved)
+        remarks = [*inputs.batch.remarks, *loop.micro_batches.take_remarks()]
+        yield Progress(loop.step, terms, line, inputs.batch.bad, remarks, saved)
         if number is not None and not last:
             raise StoppedError(
                 f"stopped after step {loop.step}; everything is saved, continue with --resume", signal_number=number

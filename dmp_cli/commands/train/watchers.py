@@ -77,7 +77,17 @@ class Watchers:
         every = self.config.sample_every
         if not every or step % every:
             return
+        from ...runtime import is_out_of_memory
+
         path = self.run.samples / f"step-{step:08d}.png"
+        try:
+            self._draw_missing(step, path)
+        except (RuntimeError, MemoryError) as error:
+            if self.config.shard_backbone or not is_out_of_memory(error):
+                raise
+            self.printer.warn(f"no sample grid of step {step}: its 16 images need more memory than there is")
+
+    def _draw_missing(self, step: int, path: Path) -> None:
         if self.config.shard_backbone:  # the weights are spread over the processes, so all of them have to draw
             if not self.world.tell(path.exists):
                 self._draw(step, path)
