@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dmp_cli.config import TrainConfig, build
+from dmp_cli.data import LiveReader, read_batches
 from dmp_cli.errors import ConfigError, DMPError
+from dmp_cli.runtime import World
 from dmp_cli.training import micro_batches
 from dmp_cli.training.checkpoint import list_states
 from dmp_cli.training.loop import TrainingLoop
@@ -127,6 +129,26 @@ def test_memory_that_runs_out_in_the_optimizer_saves_no_half_step(
     with pytest.raises(torch.OutOfMemoryError):
         list(train(trainee, **how))
     assert not list_states(tmp_path / "run" / "checkpoints")
+
+
+def test_a_process_of_several_halves_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_size: dict[int, list[torch.Tensor | None]] = {}
+    for size in (4, 2):
+        trainee, how = ready(tmp_path, batch_size=8, micro_batch_size=size, auto_micro_batch=True)
+        loop = TrainingLoop(trainee, how["config"], world=World(rank=1, size=2))  # not connected: it cannot communicate
+        source = LiveReader(how["images"], image_size=8, channels=3)
+        span: dict[str, Any] = {"start_step": 0, "stop_step": 1, "share": loop.places, "workers": 0, "max_bad": 0}
+        (batch,) = read_batches(how["images"], source, batch_size=8, seed=0, flip=False, **span)
+        inputs = loop.prepare(batch)
+        with monkeypatch.context() as patched:
+            room_for(patched, 2)
+            loop._accumulate(inputs, loop.objective.labels(inputs.batch))
+        assert loop.micro_batches.size == 2
+        of_size[size] = [parameter.grad for parameter in loop.parameters]
+    halved, named = of_size[4], of_size[2]
+    assert any(gradient is not None and bool(gradient.any()) for gradient in named)
+    for one, other in zip(halved, named, strict=True):
+        assert one is other is None or torch.equal(one, other)
 
 
 def test_spread_weights_and_halving_are_refused(tmp_path: Path) -> None:
