@@ -11,8 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from .commands import COMMANDS
-from .errors import DMPError
-from .runtime import complain, end_on_signals, let_go_of_closed, show_controls, spell_characters
+from .errors import DMPError, one_line
+from .runtime import (
+    complain,
+    end_on_signals,
+    end_silently_on_signals,
+    ended_by,
+    let_go_of_closed,
+    name_of,
+    show_controls,
+    spell_characters,
+)
 from .version import __version__
 
 
@@ -39,12 +48,43 @@ class _Group(TyperGroup):
             message, *rest = str(error).splitlines()
             complain("\n".join([f"error: {message}", *(f"  {line}" for line in rest)]))
             raise typer.Exit(error.exit_code) from None
-        except MemoryError:
-            complain("error: this machine has too little memory for that\n  Give smaller images, batches or numbers.")
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            complain("stopped by Ctrl-C; what is written is whole, and the same command goes on from it")
-            raise typer.Exit(128 + signal.SIGINT) from None
+        except KeyboardInterrupt as ended:
+            raise _stopped(ended) from None
+        except Exception as error:
+            if isinstance(error, typer.Exit):  # a command inside this one has said it
+                raise
+            if ended_by() is not None:  # a library's own error, of a signal that it met
+                raise _stopped(error) from None
+            told = _fault(error)
+            if told is None:
+                raise
+            if ctx.meta.get("dmp.verbose"):
+                complain(traceback.format_exc().rstrip())
+            complain(f"error: {told}")
+            raise typer.Exit(DMPError.exit_code) from None
+
+
+def _fault(error: Exception) -> str | None:
+    """What happened to the machine or the device, in one sentence; None for an error of our own."""
+    if isinstance(error, MemoryError):
+        return "this machine has too little memory for that; give smaller images, batches or numbers"
+    if isinstance(error, OSError) and error.errno is not None:
+        place = "" if error.filename is None else f"{one_line(str(error.filename))}: "
+        return f"{place}{error.strerror or error}"
+    if "torch" not in sys.modules:
+        return None
+    from .runtime import describe_fault
+
+    return describe_fault(error)
+
+
+def _stopped(error: BaseException) -> typer.Exit:
+    """Say in one sentence that a signal ended the command; the exit to take."""
+    number = ended_by() or signal.SIGINT
+    if not getattr(error, "silent", False):
+        told = getattr(error, "message", f"stopped by {name_of(number)}")
+        complain(f"{told}; what is written is whole, and the same command goes on from it")
+    return typer.Exit(128 + number)
 
 
 app = typer.Typer(
@@ -79,6 +119,7 @@ def main() -> None:
     try:
         app(prog_name="dmp")
     except SystemExit as end:
+        end_silently_on_signals()
         let_go_of_closed()
         if f"{__package__}.runtime.distributed" in sys.modules:
             from .runtime import leave

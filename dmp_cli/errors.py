@@ -73,3 +73,16 @@ class StoppedError(DMPError):
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class EndedAtOnce(KeyboardInterrupt):
+    """A signal ends the program where it stands. Exit code 128 + signal number.
+
+    It is no ``Exception``, as Ctrl-C's own error is none: else code that takes every error of a library for a damaged
+    file would take this one for it too, and go on.
+    """
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.message, self.exit_code = message, 128 + signal_number
+        self.silent = False  # whether another process of the same run says it

@@ -64,8 +64,8 @@ def test_tracebacks_only_when_asked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("SIGTERM", "error: stopped by SIGTERM"),
-        ("SIGHUP", "error: stopped by SIGHUP"),
+        ("SIGTERM", "stopped by SIGTERM; what is written"),
+        ("SIGHUP", "stopped by SIGHUP; what is written"),
         ("SIGINT", "stopped by Ctrl-C; what is written"),
     ],
 )
@@ -78,6 +78,42 @@ def test_a_signal_ends_with_its_code(name: str, message: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 128 + getattr(signal, name)
     assert done.stderr.startswith(message)
+
+
+# What is interrupted: a library while it is imported, which may make another error of it; and dmp itself.
+IMPORTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            try:
+                os.kill(os.getpid(), signal.{signal})
+            except KeyboardInterrupt as end:
+                if {wraps}:
+                    raise ImportError("a broken library") from end
+                raise
+sys.meta_path.insert(0, Finder())
+sys.argv = ["dmp", "patch", "--backbone", "digits"]
+import runpy; runpy.run_module("dmp_cli", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "wraps"),
+    [
+        ("torch", "SIGINT", False),
+        ("torch", "SIGTERM", True),
+        ("torch.nn", "SIGINT", True),
+        ("typer", "SIGINT", False),
+        ("dmp_cli.commands.train", "SIGTERM", False),
+    ],
+)
+def test_a_signal_during_an_import_ends_in_one_sentence(name: str, number: str, wraps: bool) -> None:
+    code = IMPORTED.format(name=name, signal=number, wraps=wraps)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 128 + getattr(signal, number), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"stopped by {'Ctrl-C' if number == 'SIGINT' else number}")
     assert len(done.stderr.splitlines()) == 1
 
 

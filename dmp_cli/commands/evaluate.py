@@ -39,13 +39,15 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
 def _score(config: EvalConfig, asked: EvalOptions, common: CommonOptions, printer: Printer) -> None:
     from ..evaluation import build_score_page, evaluate as score, gates_sections, render_scores, score_table
     from ..report import render
-    from ..runtime import pick_device
+    from ..runtime import explaining_memory, pick_device
     from ..storage import refuse_existing, write_json, write_text
 
     folder = asked.output
     refuse_existing(folder / "report.json", force=asked.force)
     gates = gates_sections(asked.gates) if asked.gates else []
-    evaluation = score(config, device=str(pick_device(common.device or "auto")), log=printer.note)
+    smaller = f"Give --batch-size {config.batch_size // 2}." if config.batch_size > 1 else "Give another --device."
+    with explaining_memory(f"with {config.batch_size} images in the network at once", smaller):
+        evaluation = score(config, device=str(pick_device(common.device or "auto")), log=printer.note)
     report = evaluation.to_json()
     write_text(folder / "report.md", render_scores(evaluation))
     write_text(folder / "report.html", render(build_score_page(evaluation, config, gates=gates)))

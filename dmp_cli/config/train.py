@@ -163,6 +163,12 @@ class TrainConfig(Frozen):
         panel=_SPEED,
     )
     store_dir: Path | None = option("Folder of the latent store.", shown="in $DMP_HOME/latents", panel=_SPEED)
+    auto_micro_batch: bool = option(
+        "Where memory runs out, compute the step again in micro-batches of half the size, and go on with these.",
+        "--auto-micro-batch/--no-auto-micro-batch",
+        default=False,
+        panel=_SPEED,
+    )
     half_frozen: bool = option(
         "With --dtype bf16 or fp16, keep the frozen weights in that precision: half the memory, the same numbers.",
         "--half-frozen/--no-half-frozen",
@@ -198,6 +204,15 @@ class TrainConfig(Frozen):
     def _only_frozen_weights_are_spread(self) -> TrainConfig:
         if self.shard_backbone and self.method not in ("dmp", "prompt-tuning"):
             raise ValueError(f"--shard-backbone is for a frozen backbone, and --method {self.method} changes it")
+        return self
+
+    @model_validator(mode="after")
+    def _each_process_is_free_to_halve(self) -> TrainConfig:
+        if self.auto_micro_batch and self.shard_backbone:
+            raise ValueError(
+                "--auto-micro-batch and --shard-backbone: spread weights need all processes to compute the same "
+                "micro-batches, and one that runs out of memory cannot tell the others"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,4 +7,4 @@ from .fill import (
     pays_off as pays_off,
 )
 from .loading import check_vae_place as check_vae_place, load_codec as load_codec, load_vae as load_vae
-from .store import LatentStore as LatentStore
+from .store import LatentStore as LatentStore, StoreRecord as StoreRecord

@@ -7,7 +7,24 @@ from .distributed import (
     refuse_many as refuse_many,
     spread_weights as spread_weights,
 )
-from .signals import STOP_SIGNALS as STOP_SIGNALS, StopRequest as StopRequest, end_on_signals as end_on_signals
+from .faults import (
+    describe_fault as describe_fault,
+    explaining_memory as explaining_memory,
+    free_memory as free_memory,
+    is_lost_device as is_lost_device,
+    is_out_of_memory as is_out_of_memory,
+    let_go_of_memory as let_go_of_memory,
+    measure_peak as measure_peak,
+)
+from .signals import (
+    STOP_SIGNALS as STOP_SIGNALS,
+    Foresight as Foresight,
+    StopRequest as StopRequest,
+    end_on_signals as end_on_signals,
+    end_silently_on_signals as end_silently_on_signals,
+    ended_by as ended_by,
+    name_of as name_of,
+)
 from .streams import (
     LastingStream as LastingStream,
     complain as complain,

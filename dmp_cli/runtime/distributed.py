@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DMPError, StoppedError
+from ..errors import ConfigError, DMPError, EndedAtOnce, StoppedError
+from .faults import describe_fault
 
 T = TypeVar("T")
 
@@ -69,6 +70,9 @@ class World:
         """Context whose errors name their process, unless it is the first; only the first reports a stop by signal."""
         try:
             yield
+        except EndedAtOnce as ended:
+            ended.silent = not self.is_first
+            raise
         except DMPError as error:
             if not self.is_first:
                 error.message = f"process {self.rank}: {error.message}"
@@ -213,7 +217,9 @@ def _translate_slurm() -> None:
 def _reporting_lost_processes() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # from the backend; whatever its text, another process is gone
+    except RuntimeError as error:  # from the backend; whatever else its text, another process is gone
+        if describe_fault(error) is not None:  # of this process' own device
+            raise
         raise DMPError(
             "another process of this run has ended",
             hint="The message of that process says why. What was saved is whole, and --resume continues from it.",

@@ -1,4 +1,5 @@
 from .checkpoint import RunState as RunState
+from .faults import naming_checkpoint as naming_checkpoint
 from .image_record import (
     as_recorded as as_recorded,
     as_trained as as_trained,

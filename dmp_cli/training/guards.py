@@ -16,7 +16,8 @@ from ..config import TrainConfig
 from ..errors import DivergedError, DMPError
 from ..runtime import STOP_SIGNALS
 
-_LAG = 8  # steps between counting and reading, on a GPU
+_LAG = 4  # steps between counting and reading, on a GPU
+_NEVER = 16  # steps from the start, none of which counted, that end a run: so often can fp16's loss scale be halved
 _PATIENCE = 100  # steps in a row without any gradient that end a run, once the warm-up is over
 
 
@@ -37,9 +38,9 @@ class Guard:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self._lag = _LAG if device.type == "cuda" else 0
+        self.lag = _LAG if device.type == "cuda" else 0
         self._counts = torch.zeros(2 + len(STOP_SIGNALS), device=device)
-        self._steps = 0  # counted by this guard; a continued run begins with a new one
+        self._steps, self._first = 0, 0  # counted by this guard; a continued run begins with a new one
         self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def count(self, *, finite: Tensor, largest: Tensor, signals: Tensor, step: int) -> None:
@@ -49,6 +50,7 @@ class Guard:
         images caused; ``signals`` (k,) are the numbers of processes that received each of ``STOP_SIGNALS``.
         """
         self._steps += 1
+        self._first = self._first or step
         not_finite = 1 - finite.float()
         without_gradient = (largest == 0).float() * finite
         in_a_row = (self._counts[:2] + 1) * torch.stack([not_finite, without_gradient])
@@ -67,10 +69,10 @@ class Guard:
         """Read the counts that are old enough; return the number of a signal that some process received, or None.
 
         Raises:
-            DivergedError: more than ``config.max_bad_steps`` steps in a row were not finite.
+            DivergedError: more than ``config.max_bad_steps`` steps in a row were not finite, or the first 16.
             DMPError: after the warm-up, 100 steps in a row had no gradient.
         """
-        if len(self._unread) <= self._lag:
+        if len(self._unread) <= self.lag:
             return None
         return self._judge(*self._unread.popleft())
 
@@ -83,20 +85,31 @@ class Guard:
         while self._unread:
             self._judge(*self._unread.popleft())
         if self._steps and int(self._counts[0]) == self._steps:
-            raise DivergedError(
-                f"none of the {self._steps} steps counted: the loss or its gradients were never all finite",
-                hint="Lower --lr and --gate-lr, or add --warmup. The saved files contain nothing of these steps.",
+            raise self._diverged(
+                f"none of the {self._steps} steps counted: the loss or its gradients were never all finite"
             )
+
+    def _diverged(self, what: str) -> DivergedError:
+        """The error that says ``what``, in which precision, and what may help."""
+        precise = "" if self.config.dtype == "fp32" else ", or start anew with --dtype fp32"
+        return DivergedError(
+            f"{what} (--dtype {self.config.dtype})",
+            hint=f"Lower --lr and --gate-lr, or add --warmup{precise}. The saved files contain nothing of these steps.",
+        )
 
     def _judge(self, step: int, counts: Tensor, event: torch.cuda.Event | None) -> int | None:
         if event is not None:
             event.synchronize()
         not_finite, without_gradient, *signals = (int(count) for count in counts.tolist())
+        counted = step - (self._first - 1)  # by this guard
         found = Counts(not_finite, without_gradient, tuple(signals))
         if found.not_finite > self.config.max_bad_steps:
-            raise DivergedError(
-                f"step {step}: the loss or its gradients are not all finite, for {found.not_finite} steps in a row",
-                hint="Lower --lr and --gate-lr, or add --warmup. The saved files contain nothing of these steps.",
+            raise self._diverged(
+                f"step {step}: the loss or its gradients are not all finite, for {found.not_finite} steps in a row"
+            )
+        if found.not_finite >= _NEVER and found.not_finite == counted:
+            raise self._diverged(
+                f"step {step}: none of the {counted} steps counted: the loss or its gradients were never all finite"
             )
         if found.without_gradient >= _PATIENCE and step > self.config.warmup:
             raise DMPError(

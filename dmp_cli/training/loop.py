@@ -16,11 +16,12 @@ from ..config import TrainConfig
 from ..data import Batch
 from ..errors import CheckpointError
 from ..patching import PatchedBackbone
-from ..runtime import STOP_SIGNALS, World
+from ..runtime import STOP_SIGNALS, World, is_out_of_memory, let_go_of_memory
 from .checkpoint import RunState, pack_optimizer, unpack_optimizer
 from .guards import Guard
 from .lr_schedule import rate_factor
 from .methods import Trainee
+from .micro_batches import MicroBatches
 from .noise import Draws, NoiseSource, to_device
 from .objective import Inputs, Objective, Terms
 
@@ -37,6 +38,8 @@ class TrainingLoop:
         self.trainee, self.config, self.step = trainee, config, 0
         self.world, self.device = world or World(), device or trainee.backbone.device
         self.places = self.world.share(config.batch_size)
+        self.micro_batches = MicroBatches(config, count=len(self.places), device=self.device)
+        self.is_whole = True  # False while a step changes the values: what is saved then would be no state of a run
         self.objective = Objective(trainee, config, places=self.places, world=self.world, device=self.device)
         groups = [{**group, "lr": group["rate"]} for group in trainee.groups]
         self.optimizer = torch.optim.AdamW(
@@ -79,21 +82,46 @@ class TrainingLoop:
             group["lr"] = group["rate"] * rate_factor(self.config, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         labels = self.objective.labels(batch)
-        terms = dict.fromkeys(_TERMS, torch.zeros((), device=self.device))
-        count = len(self.places)
-        micro = self.config.micro_batch_size or count
-        for first in range(0, count, micro):
-            added = self._denoise(inputs, labels, slice(first, min(first + micro, count)))
-            terms = {name: terms[name] + added[name] for name in _TERMS}
+        terms = self._accumulate(inputs, labels)
         signals = self._reduce(terms, stop)
         # The norms before the balance losses: those move the gate whatever the backbone does.
         image_norms = self._gradient_norms()
         balance = self._balance(draws, labels)
         terms |= balance
+        self.is_whole = False
         self._apply(terms, signals, image_norms=image_norms, norms=self._gradient_norms() if balance else image_norms)
         self.step += 1
         self._average()
+        self.is_whole = True
         return terms
+
+    def _accumulate(self, inputs: Inputs, labels: Tensor) -> Terms:
+        """Add up the gradients and terms of all micro-batches; again in smaller ones where memory runs out.
+
+        Raises:
+            DMPError: memory runs out, and the options do not allow smaller micro-batches.
+        """
+        while True:
+            terms = dict.fromkeys(_TERMS, torch.zeros((), device=self.device))
+            try:
+                for part in self.micro_batches.parts():
+                    added = self._denoise(inputs, labels, part)
+                    terms = {name: terms[name] + added[name] for name in _TERMS}
+                return terms
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not in the handler: the error's frames hold what the failed micro-batch computed.
+            self._start_again()
+            if not self.micro_batches.halve():
+                refusal = self.micro_batches.refusal(self.step + 1, lambda part: self._denoise(inputs, labels, part))
+                self._start_again()
+                raise refusal
+
+    def _start_again(self) -> None:
+        """Forget what the step at hand has computed so far."""
+        self.optimizer.zero_grad(set_to_none=True)
+        let_go_of_memory(self.device)
 
     def _denoise(self, inputs: Inputs, labels: Tensor, part: slice) -> Terms:
         """Add the gradients of one micro-batch; return its part of the loss terms."""
@@ -140,6 +168,9 @@ class TrainingLoop:
             self.scaler.update()
         else:
             self._step_if(finite)
+        for parameter in self.parameters:
+            # The fused optimizer writes without counting it. What was computed of the values before would seem current.
+            torch.autograd.graph.increment_version(parameter)
 
     def _step_if(self, finite: Tensor) -> None:
         """Do a step of the fused optimizer, which the device itself skips if ``finite`` is 0."""
@@ -162,7 +193,7 @@ class TrainingLoop:
         return RunState(
             step=self.step,
             learnt={name: parameter.detach() for name, parameter in self.trainee.learnt.items()},
-            helpers=self._helpers(),
+            helpers=self.helpers(),
             optimizer=pack_optimizer(self.optimizer),
             ema=self.ema,
             scaler=self.scaler.state_dict(),
@@ -174,7 +205,7 @@ class TrainingLoop:
         Raises:
             CheckpointError: it is not the state of such a run; nothing was changed.
         """
-        for there, expected in ((state.learnt, self.trainee.learnt), (state.helpers, self._helpers())):
+        for there, expected in ((state.learnt, self.trainee.learnt), (state.helpers, self.helpers())):
             _check_same(there, expected)
         _check_same(state.ema, self.ema)
         unpack_optimizer(self.optimizer, state.optimizer)
@@ -182,7 +213,7 @@ class TrainingLoop:
         with torch.no_grad():
             for name, parameter in self.trainee.learnt.items():
                 parameter.copy_(state.learnt[name])
-            for name, value in self._helpers().items():
+            for name, value in self.helpers().items():
                 value.copy_(state.helpers[name])
             for name, value in self.ema.items():
                 value.copy_(state.ema[name])
@@ -192,7 +223,8 @@ class TrainingLoop:
             except (KeyError, RuntimeError, TypeError) as error:
                 raise CheckpointError(f"the checkpoint does not fit this run: its loss scaling: {error}") from error
 
-    def _helpers(self) -> dict[str, Tensor]:
+    def helpers(self) -> dict[str, Tensor]:
+        """What is trained too and is no part of the learnt file, by name."""
         noise = self.trainee.load_noise
         return {} if noise is None else {"load_noise.weight": noise.weight.detach()}
 

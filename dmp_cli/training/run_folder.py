@@ -24,6 +24,7 @@ _CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
     *("max_pixels", "max_file_size", "follow_links", "class_names"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
+    *("micro_batch_size", "auto_micro_batch"),
 }
 
 
@@ -174,7 +175,7 @@ class RunFolder:
 
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
-    left_out = _CHANGEABLE - {"data", "steps"}  # these options do not influence the learnt values
+    left_out = _CHANGEABLE - {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
     if config.method != "lora":
         left_out |= {"lora_rank", "lora_targets"}
     fields = config.model_dump(mode="json", exclude=left_out)

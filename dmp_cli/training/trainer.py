@@ -17,10 +17,12 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..config import TrainConfig
 from ..data import ImageSource, LiveReader, Prefetch, Reader, read_batches
-from ..errors import DataError, DMPError, StoppedError
+from ..errors import DataError, DivergedError, DMPError, StoppedError
 from ..latents import LatentStore, image_size
-from ..runtime import World
+from ..runtime import Foresight, World
 from .checkpoint import RunState
+from .diagnosis import explain
+from .ending import Ending
 from .loop import TrainingLoop
 from .lr_schedule import learning_rate
 from .memory import arranged
@@ -38,7 +40,7 @@ class Progress:
     terms: dict[str, Tensor]  # scalars on the device: loss, mse, bound, importance, load and the use of the gate
     line: dict[str, Any] | None = None  # the line written to log.jsonl, if this step wrote one
     bad: list[str] = field(default_factory=list)  # messages about unreadable images that this step found
-    remarks: list[str] = field(default_factory=list)  # what Pillow warned of in the images of this step
+    remarks: list[str] = field(default_factory=list)  # what Pillow warned of in its images, and smaller micro-batches
     saved: bool = False  # whether a checkpoint was written
 
 
@@ -50,6 +52,8 @@ def train(
     run: RunFolder,
     state: RunState | None = None,
     stop: Callable[[], int | None] = lambda: None,
+    foretell: Callable[[Callable[[], Foresight]], None] = lambda foresee: None,
+    begun: Callable[[int], None] = lambda step: None,
     store: LatentStore | None = None,
     world: World | None = None,
     device: torch.device | None = None,
@@ -58,8 +62,10 @@ def train(
 
     Training continues from ``state``, or starts at step 0 if it is None. ``log.jsonl``, the checkpoints and the learnt
     file are written into ``run``. ``stop`` is called after each step; if it returns a signal number, the run is saved
-    and ended. ``store`` is a complete latent store of ``images``; without it images are encoded during training. In a
-    ``world`` of several processes each process calls this function alike, and the first one writes the files.
+    and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
+    before the first step, with the number of steps done, when everything is as it was after them. ``store`` is a
+    complete latent store of ``images``; without it images are encoded during training. In a ``world`` of several
+    processes each process calls this function alike, and the first one writes the files.
 
     Raises:
         DataError: the classes do not match, captions are missing, too many images are unreadable, or the store is
@@ -74,11 +80,14 @@ def train(
         loop = TrainingLoop(trainee, config, world=world, device=device)
         if state is not None:
             loop.restore(state)
-        recorder = _Recorder(loop, images=images, run=run)
+        ending = Ending(loop, saved=None if state is None else state.step)
+        recorder = _Recorder(loop, images=images, run=run, ending=ending)
+        foretell(ending.foresee)
         if world.is_first:
             run.cut_log(after=loop.step)
         if loop.step >= config.steps:  # it may have been killed between the last checkpoint and the learnt file
             recorder.save()
+        begun(loop.step)
         with Prefetch(_feed(loop, images, store)) as feed:
             yield from _steps(loop, feed, recorder, stop)
 
@@ -88,16 +97,24 @@ def _steps(
 ) -> Iterator[Progress]:
     config, alone = loop.config, loop.world.size == 1
     meter = Meter(config, loop.device)
+    start = loop.step
     for inputs in _saving(meter.waiting(feed), recorder):
+        if not alone:
+            recorder.ending.pass_by()
         try:
             terms = loop.advance(inputs, stop=None if alone else stop())
             received = loop.guard.check()
             if loop.step == config.steps:
                 loop.guard.finish()
-        except DMPError:
-            recorder.save()
+        except DMPError as error:
+            if loop.is_whole and loop.step > start:
+                recorder.save()
+            if isinstance(error, DivergedError):
+                raise explain(error, loop, inputs) from error
             raise
         meter.add(terms)
+        if alone:
+            recorder.ending.pass_by()
         number = stop() if alone else received  # so that all processes end after the same step
         last = loop.step == config.steps
         saved = loop.step % config.save_every == 0 or last or number is not None
@@ -107,7 +124,8 @@ def _steps(
             recorder.log(line)
         if saved:
             recorder.save()
-        yield Progress(loop.step, terms, line, inputs.batch.bad, inputs.batch.remarks, saved)
+        remarks = [*inputs.batch.remarks, *loop.micro_batches.take_remarks()]
+        yield Progress(loop.step, terms, line, inputs.batch.bad, remarks, saved)
         if number is not None and not last:
             raise StoppedError(
                 f"stopped after step {loop.step}; everything is saved, continue with --resume", signal_number=number
@@ -154,10 +172,15 @@ def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) ->
 class _Recorder:
     """Writes the files of a run. Only the first process writes; the others only check the frozen backbone."""
 
-    def __init__(self, loop: TrainingLoop, *, images: ImageSource, run: RunFolder) -> None:
-        self.loop, self.images, self.run = loop, images, run
+    def __init__(self, loop: TrainingLoop, *, images: ImageSource, run: RunFolder, ending: Ending) -> None:
+        self.loop, self.images, self.run, self.ending = loop, images, run, ending
         self.frozen = loop.trainee.is_frozen
-        self.stamp = loop.trainee.backbone.stamp()
+        self.stamp = self._stamp()
+
+    def _stamp(self) -> list[tuple[int, int]]:
+        """The stamp of the frozen weights: of the backbone's without those of an adapter inside it."""
+        learnt = {id(parameter) for parameter in self.loop.trainee.learnt.values()}
+        return [stamp for stamp in self.loop.trainee.backbone.stamp() if stamp[0] not in learnt]
 
     def log(self, line: dict[str, Any]) -> None:
         if self.loop.world.is_first:
@@ -165,13 +188,14 @@ class _Recorder:
 
     def save(self) -> None:
         """Save the run. Raises DMPError, and saves nothing, if a frozen backbone has changed since the start."""
-        if self.frozen and self.loop.trainee.backbone.stamp() != self.stamp:
+        if self.frozen and self._stamp() != self.stamp:
             raise DMPError(
                 "the frozen backbone's weights were changed while the patch was trained; nothing more is saved",
                 hint="Do not change the backbone between the steps. --resume continues from the last checkpoint.",
             )
         if self.loop.world.is_first:
             self.run.save(self.loop.state(), self.loop.trainee, images=self.images, config=self.loop.config)
+        self.ending.saved = self.loop.step
 
 
 def check_conditions(images: ImageSource, backbone: Backbone) -> None:

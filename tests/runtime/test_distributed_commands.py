@@ -58,6 +58,17 @@ def common(tmp_path: Path) -> list[Any]:
 
 
 @pytest.mark.slow
+def test_a_grid_of_spread_weights_that_a_kill_prevented_is_drawn_later(common: list[Any], tmp_path: Path) -> None:
+    how = ["--steps", 2, "--sample-every", 2, "--shard-backbone", "-o", "out", "-q"]
+    assert [code for code, _ in Pair(tmp_path, *common, *how).finish()] == [0, 0]
+    grid = tmp_path / "out" / "samples" / "step-00000002.png"
+    expected = grid.read_bytes()
+    grid.unlink()
+    assert [code for code, _ in Pair(tmp_path, "--resume", "-o", "out", "-q").finish()] == [0, 0]
+    assert grid.read_bytes() == expected
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_and_both_go_on(common: list[Any], tmp_path: Path) -> None:
     pair = Pair(tmp_path, *common, "--steps", 100_000, "-o", "out")
     pair.wait_for("out/checkpoints/step-????????")
@@ -73,6 +84,7 @@ def test_a_killed_process_ends_the_other_and_both_go_on(common: list[Any], tmp_p
     (code, said), (other, silence) = pair.finish()
     assert (code, other, silence) == (143, 143, ""), said
     assert "saved, continue with --resume" in said
+    assert said.count("SIGTERM: saving step ") == 1  # and the other process is silent
     done = max(int(path.name.removeprefix("step-")) for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert [result[0] for result in Pair(tmp_path, "--resume", "-o", "out", "--steps", done + 7).finish()] == [0, 0]
     alone = [sys.executable, "-m", "dmp_cli", "train", *map(str, common), "--steps", str(done + 7), "-o", "alone"]

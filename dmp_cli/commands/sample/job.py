@@ -121,6 +121,7 @@ class _Drawing:
         return len(todo)
 
     def _draw(self, todo: list[range]) -> None:
+        from ...runtime import explaining_memory
         from ...sampling import sample
 
         count, backbone = self.config.num_images, self.loaded.backbone
@@ -129,7 +130,12 @@ class _Drawing:
         denoiser = backbone.eval() if self.request.bare else self.loaded.denoiser
         total = sum(1 for chunk in self.part.of(self.chunks) for index in chunk if index < count)
         done = total - sum(1 for chunk in todo for index in chunk if index < count)
-        with self.printer.progress("sample", total, done=done) as advance, self.folder.writer(self.part) as write:
+        memory = explaining_memory(*_smaller_chunks(self.config.batch_size))
+        with (
+            memory,
+            self.printer.progress("sample", total, done=done) as advance,
+            self.folder.writer(self.part) as write,
+        ):
             drawn = sample(
                 denoiser, backbone=backbone, codec=self.loaded.codec, config=self.config, todo=todo, plan=self.plan
             )
@@ -175,6 +181,17 @@ def _check_grid(grid: tuple[int, int], loaded: Loaded) -> None:
         raise ConfigError(
             f"--grid {rows}x{columns}: a picture of {pixels:,} pixels, and at most {MAX_PIXELS:,} are drawn"
         )
+
+
+def _smaller_chunks(size: int) -> tuple[str, str]:
+    """What to say where a chunk of ``size`` images does not fit: the message and the hint."""
+    if size == 1:
+        return "while drawing 1 image", "Give --dtype bf16, or another --device."
+    return (
+        f"while drawing {size} images at once",
+        f"Give --batch-size {size // 2}, with another -o or --force where images are drawn already: the images of a "
+        "chunk are drawn together, so --batch-size is part of what fixes them, and moves pixels by a level.",
+    )
 
 
 def _load(request: Request, device: torch.device) -> Loaded:

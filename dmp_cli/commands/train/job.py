@@ -168,12 +168,12 @@ class _Job:
     def train(self, state: RunState | None) -> None:
         """Fill the latent store, train, and say what was written."""
         from ...runtime import StopRequest
-        from ...training import train
+        from ...training import naming_checkpoint, train
         from .latent_store import fill_store
         from .watchers import Watchers
 
         config, printer = self.config, self.printer
-        with StopRequest() as request:
+        with StopRequest(speaks=self.world.is_first) as request, naming_checkpoint(self.run):
             if self.store is not None:
                 fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
@@ -186,6 +186,8 @@ class _Job:
                 run=self.run,
                 state=state,
                 stop=lambda: request.number,
+                foretell=request.foretell,
+                begun=watchers.catch_up,
                 store=self.store,
                 world=self.world,
                 device=self.device,

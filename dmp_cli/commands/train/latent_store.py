@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...errors import DataError, DMPError, StoppedError
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from ...config import TrainConfig
     from ...data import ImageSource
-    from ...latents import LatentStore
+    from ...latents import LatentStore, StoreRecord
     from ...runtime import StopRequest
     from ...training import Trainee
 
@@ -74,13 +75,7 @@ def fill_store(
     else:
         printer.note(f"latent store {store.path}: {size}")
 
-    def stop() -> None:
-        if request.number is not None:
-            raise StoppedError(
-                "stopped while encoding; what is encoded is kept, continue with --resume",
-                signal_number=request.number,
-            )
-
+    stop = _stop_between_chunks(request, record)
     trainee.codec.to(device)
     encoding = encode_missing(
         store,
@@ -96,5 +91,21 @@ def fill_store(
         try:
             for done in encoding:
                 advance(done, "")
+            stop()  # asked for during the last images: nothing is begun that was not foretold
         except Damaged as error:  # while it is being made: another process, or a failing disk
             raise DataError(str(error), hint="Continue with --resume: damaged files are made again.") from error
+
+
+def _stop_between_chunks(request: StopRequest, record: StoreRecord) -> Callable[[], None]:
+    """What to call between two chunks: it raises StoppedError once the user has asked for the end."""
+    from ...runtime import Foresight
+
+    # Of the file that is being made, nothing is kept.
+    kept = f"what is encoded is kept, except at most the last {min(record.rows, record.count):,} images"
+    request.foretell(lambda: Foresight(f"ending after the images at hand; {kept}", "end at once"))
+
+    def stop() -> None:
+        if request.number is not None:
+            raise StoppedError(f"stopped while encoding; {kept}; continue with --resume", signal_number=request.number)
+
+    return stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config import Prompt, SampleConfig, TrainConfig
@@ -60,12 +61,40 @@ class Watchers:
                 for name, value in event.line.items():
                     self.writer.add_scalar(name, value, event.step)
                 self.writer.flush()
-        # where the weights are spread over the processes, all of them have to draw
-        draws = self.world.is_first or self.config.shard_backbone
-        if draws and self.config.sample_every and event.step % self.config.sample_every == 0:
-            self._draw(event.step)
+        self._show(event.step)
 
-    def _draw(self, step: int) -> None:
+    def catch_up(self, step: int) -> None:
+        """Draw the grid of the step that the run goes on from, if it was killed between its checkpoint and its grid."""
+        if step > 0:
+            self._show(step)
+
+    def _show(self, step: int) -> None:
+        """Draw the sample grid of ``step`` if it is to have one and it is not there.
+
+        It is a function of the step: of the learnt values after it, the seed and the backbone. So one that is there,
+        drawn before a run was interrupted, is the one that would be drawn.
+        """
+        every = self.config.sample_every
+        if not every or step % every:
+            return
+        from ...runtime import is_out_of_memory
+
+        path = self.run.samples / f"step-{step:08d}.png"
+        try:
+            self._draw_missing(step, path)
+        except (RuntimeError, MemoryError) as error:
+            if self.config.shard_backbone or not is_out_of_memory(error):
+                raise
+            self.printer.warn(f"no sample grid of step {step}: its 16 images need more memory than there is")
+
+    def _draw_missing(self, step: int, path: Path) -> None:
+        if self.config.shard_backbone:  # the weights are spread over the processes, so all of them have to draw
+            if not self.world.tell(path.exists):
+                self._draw(step, path)
+        elif self.world.is_first and not path.exists():
+            self._draw(step, path)
+
+    def _draw(self, step: int, path: Path) -> None:
         from ...report import draw_image_grid
         from ...sampling import resolve, sample
         from ...storage import write_bytes
@@ -84,7 +113,7 @@ class Watchers:
         if not self.world.is_first:
             return
         grid = draw_image_grid([image.pixels for image in images], rows=4, columns=4)
-        write_bytes(self.run.samples / f"step-{step:08d}.png", grid)
+        write_bytes(path, grid)
 
 
 def tensorboard_writer() -> Any:
