@@ -58,7 +58,7 @@ def another_type(arrays: Arrays, rng: random.Random, seal: Seal) -> bytes:
 def odd_numbers(arrays: Arrays, rng: random.Random, seal: Seal) -> bytes:
     name = _pick(arrays, rng)
     array = arrays[name].copy()
-    if array.size:
+    if array.size and array.dtype.kind == "f":
         array.reshape(-1)[rng.randrange(array.size)] = rng.choice(_NUMBERS[:-2])
     return npz(_sealed({**arrays, name: array}, seal))
 

@@ -7,10 +7,11 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from .cases import Ended, Kind, Outcome, has_grown, judge, memory_of
+from .cases import Ended, Kind, Outcome, has_grown, judge, memory_of, way_of
 from .kinds import kind_of
 
 _GRACE = 5.0  # seconds after the alarm, until a process that does not answer is killed
@@ -52,7 +53,12 @@ def _serve(name: str, seed: int, root: Path, pipe: Connection) -> None:
     pipe.send(list(kind.ways))
     start = memory_of("VmRSS")
     while (number := pipe.recv()) is not None:
-        pipe.send(judge(kind, name, number, seed=seed, place=root / "case"))
+        try:
+            outcome = judge(kind, name, number, seed=seed, place=root / "case")
+        except Exception as error:
+            told = f"the case could not be made: {error}"
+            outcome = Outcome(name, number, way_of(kind, number), "traceback", error=type(error).__name__, message=told)
+        pipe.send(outcome)
         if has_grown(start):
             return
 
@@ -86,9 +92,17 @@ class _Worker:
         self.pipe.close()
 
 
+def _import_slow() -> None:
+    """Import what nearly every kind needs before the fork, so that no process has to do it again."""
+    library = import_module("diffusers")
+    for name in ("AutoencoderKL", "DDIMScheduler", "DiTTransformer2DModel", "UNet2DModel"):
+        getattr(library, name)  # which imports its module
+
+
 def run_cases(name: str, numbers: Sequence[int], *, seed: int, processes: int = PROCESSES) -> Iterator[Outcome]:
     """Yields the outcome of each case of a kind, in the order in which they end."""
     kind = kind_of(name)
+    _import_slow()
     seconds = 2 * kind.seconds + _GRACE if kind.bounded else 600.0
     waiting = list(reversed(numbers))
     with tempfile.TemporaryDirectory(dir=temporary_root(), prefix="chaos-") as root:

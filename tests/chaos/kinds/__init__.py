@@ -7,7 +7,8 @@ from importlib import import_module
 from ..cases import Kind
 
 NAMES = ("patch-raw", "patch-sealed", "statistics", "gates", "state", "run", "samples", "store", "adapter")
-NAMES += ("backbone", "archives", "captions", "configs", "images", "vae", "features", "kills")
+NAMES += ("backbone", "archives", "captions", "configs", "images", "vae", "features", "arrays", "imports", "text")
+NAMES += ("kills",)
 
 
 def kind_of(name: str) -> type[Kind]:

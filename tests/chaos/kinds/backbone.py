@@ -112,7 +112,11 @@ class Backbones(Kind):
                 lambda: hostile(rng),
                 lambda: old.bfloat16(),
             ),
-            *(lambda: torch.nn.Parameter(old), lambda: torch.sparse_coo_tensor(size=(10**9, 10**9)), lambda: old.t()),
+            *(
+                lambda: torch.nn.Parameter(old),
+                lambda: torch.zeros(10**9, 10**9, layout=torch.sparse_coo),
+                lambda: old.t(),
+            ),
         )
         weights[name] = rng.choice(odd)()
         torch.save(rng.choice(({"ema": weights}, weights)), place / "meta.pt")
