@@ -122,7 +122,7 @@ def judge(kind: Kind, name: str, number: int, *, seed: int, place: Path, reraise
 def _limits(kind: Kind) -> Callable[[Callable[[], str | None]], str | None]:
     # RLIMIT_DATA counts what a process allocates, and not the files it maps, which take no memory of their own.
     def run(call: Callable[[], str | None]) -> str | None:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         old = signal.signal(signal.SIGALRM, _ring)
         size = memory_of("VmData")
         try:
@@ -132,7 +132,7 @@ def _limits(kind: Kind) -> Callable[[Callable[[], str | None]], str | None]:
             return call()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
             signal.signal(signal.SIGALRM, old)
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from dmp_cli.errors import DataError
 
-from . import workers
+from . import __main__ as programme, workers
 from .cases import Ended, Kind, judge
 from .kinds import NAMES, kind_of
 from .table import render, render_failures
@@ -61,8 +62,10 @@ class StandIn(Kind):
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "kind_of", lambda name: StandIn)
+    for module in (workers, programme):
+        monkeypatch.setattr(module, "kind_of", lambda name: StandIn)
     monkeypatch.setattr(workers, "_GRACE", 0.5)
+    monkeypatch.setattr(workers, "_import_slow", lambda: None)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is limited on Linux only")
@@ -79,6 +82,19 @@ def test_every_fault_is_found_and_ends_nothing() -> None:
     told = render_failures(found.values(), seed=5)
     assert "x:3" in told
     assert "--seed 5 --only KIND:NUMBER" in told
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_programme_says_what_failed_and_how_to_see_it_again(capsys: Any, tmp_path: Path) -> None:
+    assert programme.main(["gates", "--count", "3"]) == 0
+    assert "no failures" in capsys.readouterr().out
+    assert programme.main(["gates", "--count", "4", "--json", str(tmp_path / "all.json")]) == 1
+    assert "gates: 1 x traceback: RuntimeError at " in capsys.readouterr().out
+    verdicts = {row["number"]: row["verdict"] for row in json.loads((tmp_path / "all.json").read_text())}
+    assert verdicts == {0: "same", 1: "own error", 2: "own error", 3: "traceback"}
+    assert programme.main(["--only", "gates:3"]) == 1
+    assert 'raise RuntimeError("boom")' in capsys.readouterr().err
+    assert programme.main(["--only", "gates:0"]) == 0
 
 
 def test_a_case_is_a_function_of_kind_seed_and_number(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from .kinds import kind_of
 
 _GRACE = 5.0  # seconds after the alarm, until a process that does not answer is killed
 _START = 300.0  # seconds in which a process builds its undamaged input
+_LOOK = 5.0  # seconds between two looks whether the parent is alive
 PROCESSES = 2
 
 
@@ -52,7 +53,7 @@ def _serve(name: str, seed: int, root: Path, pipe: Connection) -> None:
     os.dup2(null, 2)
     pipe.send(list(kind.ways))
     start = memory_of("VmRSS")
-    while (number := pipe.recv()) is not None:
+    while (number := _next(pipe)) is not None:
         try:
             outcome = judge(kind, name, number, seed=seed, place=root / "case")
         except Exception as error:
@@ -61,6 +62,15 @@ def _serve(name: str, seed: int, root: Path, pipe: Connection) -> None:
         pipe.send(outcome)
         if has_grown(start):
             return
+
+
+def _next(pipe: Connection) -> int | None:
+    """The next number; None when the parent has gone, which does not close a pipe that other workers hold too."""
+    parent = multiprocessing.parent_process()
+    while not pipe.poll(_LOOK):
+        if parent is None or not parent.is_alive():
+            return None
+    return pipe.recv()
 
 
 class _Worker:
