@@ -39,7 +39,9 @@ class Kind:
     ``ways`` are its ways to damage or forge: name -> a function that writes the input of one case into a folder.
     """
 
-    seconds: ClassVar[float] = 5.0  # that opening may take
+    seconds: ClassVar[float] = (
+        5.0  # of computing that opening may take; twice as many by the clock, as others compute too
+    )
     bounded: ClassVar[bool] = True  # whether memory and time of a case are limited
     most: ClassVar[int | None] = None  # how many cases there are sense in; None: any number
     ways: dict[str, Callable[[random.Random, Path], Any]]
@@ -97,7 +99,7 @@ def make(kind: Kind, name: str, number: int, *, seed: int, place: Path) -> str:
 def judge(kind: Kind, name: str, number: int, *, seed: int, place: Path, reraise: bool = False) -> Outcome:
     """Make one case, open it under the limits, and say how it ended. ``reraise``: let what escapes escape."""
     way = make(kind, name, number, seed=seed, place=place)
-    before, start = _reset_peak(), time.monotonic()
+    before, start, computed = _reset_peak(), time.monotonic(), time.process_time()
     verdict, error, message, where = "same", "", "", ""
     try:
         with_limits = _limits(kind) if kind.bounded else _no_limits
@@ -111,7 +113,7 @@ def judge(kind: Kind, name: str, number: int, *, seed: int, place: Path, reraise
             raise
         verdict, error, message, where = _verdict(found), type(found).__name__, str(found), _where(found)
     seconds, megabytes = time.monotonic() - start, (_peak() - before) / 2**20
-    if kind.bounded and verdict in GOOD and seconds > kind.seconds:
+    if kind.bounded and verdict in GOOD and time.process_time() - computed > kind.seconds:
         verdict = "late"
     if kind.bounded and verdict in GOOD and megabytes * 2**20 > MEMORY:
         verdict = "large"
@@ -123,17 +125,20 @@ def _limits(kind: Kind) -> Callable[[Callable[[], str | None]], str | None]:
     # RLIMIT_DATA counts what a process allocates, and not the files it maps, which take no memory of their own.
     def run(call: Callable[[], str | None]) -> str | None:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        old = signal.signal(signal.SIGALRM, _ring)
+        old = {number: signal.signal(number, _ring) for number in (signal.SIGALRM, signal.SIGPROF)}
         size = memory_of("VmData")
         try:
             if size:
                 resource.setrlimit(resource.RLIMIT_DATA, (size + MEMORY, hard))
-            signal.setitimer(signal.ITIMER_REAL, kind.seconds)
+            signal.setitimer(signal.ITIMER_PROF, kind.seconds)
+            signal.setitimer(signal.ITIMER_REAL, 2 * kind.seconds)
             return call()
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-            signal.signal(signal.SIGALRM, old)
+            for number, handler in old.items():
+                signal.signal(number, handler)
 
     return run
 

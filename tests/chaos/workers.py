@@ -113,7 +113,7 @@ def run_cases(name: str, numbers: Sequence[int], *, seed: int, processes: int = 
     """Yields the outcome of each case of a kind, in the order in which they end."""
     kind = kind_of(name)
     _import_slow()
-    seconds = 2 * kind.seconds + _GRACE if kind.bounded else 600.0
+    seconds = 3 * kind.seconds + _GRACE if kind.bounded else 600.0
     waiting = list(reversed(numbers))
     with tempfile.TemporaryDirectory(dir=temporary_root(), prefix="chaos-") as root:
         workers = [_Worker(name, seed, Path(root)) for _ in range(max(1, min(processes, len(numbers) // 8)))]

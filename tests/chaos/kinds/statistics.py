@@ -81,6 +81,8 @@ class StatisticsFiles(Kind):
             return "a covariance that is not symmetric was loaded"
         if np.linalg.eigvalsh(covariance).min() < -1e-6 * max(1.0, float(np.abs(covariance).max())):
             return "a covariance that is not positive semidefinite was loaded"
+        if found.features is not None and found.features.dtype.kind != "f":
+            return "features that are no floating-point numbers were loaded"
         if found.features is not None and not np.isfinite(found.features).all():
             return "features that are not finite were loaded"
         if found.features is not None and found.features.shape != (found.count, len(mean)):
