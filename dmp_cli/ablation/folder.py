@@ -40,7 +40,7 @@ class AblationFolder:
         """
         if force and self._about_file.exists():  # never remove a folder that is not an ablation
             self._remove()
-        earlier = self._read(self._about_file)
+        earlier = self._read(self._about_file, dict)
         if earlier is None:
             refuse_existing(self.plan.folder, force=False)
         else:
@@ -67,7 +67,7 @@ class AblationFolder:
 
     def commands(self) -> Iterator[tuple[list[str], bool]]:
         """Yield every command in order, and whether it is done. Asking for the next command marks this one as done."""
-        done: list[str] = self._read(self._done_file) or []
+        done: list[str] = self._read(self._done_file, list) or []
         for command, key in zip(self.plan.commands(), self._keys(), strict=True):
             yield command, key in done
             if key not in done:
@@ -80,8 +80,13 @@ class AblationFolder:
         moved = replace(self.plan, folder=Path("."), data=Path("data"), reference=plain, backbone=(), grey=False)
         return [shlex.join(command) for command in moved.commands()]
 
-    def _read(self, path: Path) -> Any:
+    def _read(self, path: Path, kind: type) -> Any:
+        hint = "Give another folder with -o."
         try:
-            return read_json(path, paths=True) if path.exists() else None
+            content = read_json(path, paths=True) if path.exists() else None
         except ConfigError as error:
-            raise ConfigError(error.message, hint="Give another folder with -o.") from error
+            raise ConfigError(error.message, hint=hint) from error
+        known = content is None or (isinstance(content, kind) and all(isinstance(name, str) for name in content))
+        if not known:
+            raise ConfigError(f"{path} was not written by dmp ablate", hint=hint)
+        return content

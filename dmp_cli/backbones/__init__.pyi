@@ -1,4 +1,5 @@
 from .base import Backbone as Backbone, Block as Block
+from .claims import building as building, check_sizes as check_sizes
 from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
 from .families import build_from as build_from

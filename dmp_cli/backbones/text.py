@@ -43,14 +43,31 @@ class TextEncoder:
         """
         masked = self.record.kind == "t5"
         texts = [caption.lower().strip() if masked else caption for caption in captions]
-        tokens = self.tokenizer(
-            texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
-        ).to(self.model.device)
+        tokens = self._tokenize(texts).to(self.model.device)
         mask = tokens["attention_mask"]
         # Under the caller's autocast, the kept states would depend on which caller came first.
         with torch.autocast(self.model.device.type, enabled=False):
             states = self.model(tokens["input_ids"], attention_mask=mask if masked else None)[0]  # (B, S, E)
         return states.float(), mask.bool()
+
+    def _tokenize(self, texts: list[str]) -> Any:
+        """Tokens of ``texts``, all of which the encoder knows: others would end in an error of the device."""
+        try:
+            tokens = self.tokenizer(
+                texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+            )
+            largest = int(tokens["input_ids"].max())
+        except BaseException as error:  # a tokenizer with a damaged vocabulary raises anything, and its Rust panics
+            if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+                raise
+            raise CheckpointError(f"the tokenizer of {self.record.source} is damaged: {reason_of(error)}") from error
+        known = self.model.get_input_embeddings().num_embeddings
+        if largest >= known:
+            raise CheckpointError(
+                f"the tokenizer of {self.record.source} gives token {largest}, and its text encoder knows {known}",
+                hint="Give the tokenizer and the text encoder of one pipeline.",
+            )
+        return tokens
 
 
 class CaptionTable:

@@ -47,7 +47,7 @@ class TarHeaders:
         self._file.seek(0)
         measured: Any = _Measured(self._file)
         with tarfile.open(fileobj=measured, mode="r:") as archive:
-            for member in archive:
+            for member in _members(archive):
                 archive.members = []  # type: ignore[attr-defined]  # the list would keep every header
                 if member.size < 0 or member.offset_data < 0:  # some versions of tarfile would read it for ever
                     raise tarfile.ReadError(f"member {member.name} has {member.size:,} bytes")
@@ -61,3 +61,17 @@ class TarHeaders:
         data = self._file.read(min(size, member.size))
         self._file.seek(place)
         return data
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members one after the other. tarfile raises a different type for every way in which a header can lie."""
+    while True:
+        try:
+            member = archive.next()
+        except (OSError, tarfile.TarError):
+            raise
+        except (ArithmeticError, ValueError, LookupError, RecursionError, AttributeError, TypeError) as error:
+            raise tarfile.ReadError(f"a header is damaged: {error}") from error
+        if member is None:
+            return
+        yield member

@@ -15,7 +15,8 @@ from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid
 from ..storage import read_arrays, read_bounded
 
 _FRAMES = 16  # timesteps that the slider stops at
-_MOST_BLOCKS, _MOST_PROMPTS = 1000, 1 << 20  # more than any model has, and than a page could show
+_MOST_WEIGHTS = 1 << 21  # of all blocks at one timestep, L * N: more than any model has, and than a page could show
+_LONGEST_ROW = 512  # prompts
 _MAP_SIDE = 96  # width of a map in pixels, roughly
 _DEPTH_MAPS = {  # file name -> what the picture shows
     "usage": "Entropy and effective number of prompts of the gate, over timestep and block",
@@ -53,11 +54,10 @@ def _over_timesteps(path: Path) -> Section:
     chosen = np.linspace(0, len(timesteps) - 1, min(_FRAMES, len(timesteps))).round().astype(int)
     low, high = float(weights[chosen].min()), float(weights[chosen].max())
     levels = (weights[chosen] - low) / max(high - low, 1e-12)  # the same scale in all maps
-    side = math.isqrt(weights.shape[2])
-    shape = (side, side) if side * side == weights.shape[2] else (1, weights.shape[2])
+    shape = _map_shape(weights.shape[2])
     pictures = []
     for level, place in zip(levels, chosen, strict=True):
-        maps = [_shade(block.reshape(shape)) for block in level]
+        maps = [_shade(_as_map(block, shape)) for block in level]
         heads = [f"block {index}" for index in range(len(maps))]
         png = draw_image_grid(maps, rows=1, columns=len(maps), heads=heads)
         pictures.append(Picture(png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timesteps[place]}"))
@@ -67,6 +67,17 @@ def _over_timesteps(path: Path) -> Section:
         f"All maps share one scale, from {low:.2g} to {high:.2g}."
     )
     return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
+
+
+def _map_shape(num_prompts: int) -> tuple[int, int]:
+    """The sides of a map: a square, or a row where a few prompts form none."""
+    side = math.isqrt(num_prompts - 1) + 1
+    return (1, num_prompts) if side * side != num_prompts <= _LONGEST_ROW else (side, side)
+
+
+def _as_map(levels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Levels (N,) as a map; places beyond the last prompt are dark."""
+    return np.pad(levels, (0, math.prod(shape) - len(levels))).reshape(shape)
 
 
 def _read_gates(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +92,7 @@ def _read_gates(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise MetricError(f"{path} holds no gate weights (T, L, N) and timesteps (T,)", hint=hint)
     if 0 in weights.shape or weights.dtype.kind != "f" or timesteps.dtype.kind not in "iu":
         raise MetricError(f"{path} holds gate weights {weights.shape} of {weights.dtype}", hint=hint)
-    if weights.shape[1] > _MOST_BLOCKS or weights.shape[2] > _MOST_PROMPTS:
+    if weights.shape[1] * max(weights.shape[2], _MAP_SIDE) > _MOST_WEIGHTS:
         raise MetricError(f"{path} holds gate weights of {weights.shape[1]:,} blocks, {weights.shape[2]:,} prompts")
     if not np.isfinite(weights).all():
         raise MetricError(f"{path}: its gate weights are not all finite", hint=hint)

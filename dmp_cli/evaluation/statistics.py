@@ -19,6 +19,7 @@ from ..errors import MetricError
 from ..storage import read_arrays, write_bytes
 from .distances import Gaussian
 
+_LARGEST = 1e60  # beyond it sums of squares overflow
 _ROUNDING = 1e-6  # beside the largest value; times d for an eigenvalue
 _KEYS = ("mu", "sigma", "features", "provenance", "digest")
 
@@ -147,4 +148,5 @@ def _is_covariance(matrix: np.ndarray) -> bool:
 
 
 def _finite(array: np.ndarray) -> bool:
-    return array.dtype.kind == "f" and bool(np.isfinite(array).all())
+    """Whether all are numbers, and their squares are too."""
+    return array.dtype.kind == "f" and bool((np.abs(array) < _LARGEST).all())

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..backbones import Backbone, sizes_of, vae_of
+from ..backbones import Backbone, building, sizes_of, vae_of
 from ..config import CodecRecord
 from ..errors import CheckpointError, ConfigError
 from ..storage import check_finite, digest_tensors, load_strictly, read_weights, unpickled, variant_of
@@ -99,7 +99,8 @@ def load_vae(source: str, *, download: bool = False, device: torch.device | str 
     check_finite(vae.state_dict(), source=source)
     place = os.path.abspath(path) if folder.exists() else source
     digest, settings = digest_tensors(vae.state_dict()), _settings_of(vae)
-    return VAECodec(vae, CodecRecord(kind=kind, source=place, digest=digest, settings=settings))
+    with building(source):
+        return VAECodec(vae, CodecRecord(kind=kind, source=place, digest=digest, settings=settings))
 
 
 def _settings_of(vae: Any) -> dict[str, Any]:

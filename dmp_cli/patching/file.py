@@ -78,7 +78,8 @@ def read_record(path: Path) -> PatchRecord:
 
 def _read_sealed(path: Path) -> tuple[Header, PatchRecord]:
     """The header of a patch file whose seal is right and whose tensors are those that its record describes."""
-    header = read_header(path, kind=PatchError, hint="Check the path of --patch, or copy the file again.")
+    hint = "Check the path of --patch, or copy the file again."
+    header = read_header(path, kind=PatchError, hint=hint, what="patch file")
     metadata = header.metadata
     if _HEADER not in metadata or _SEAL not in metadata:
         raise PatchError(

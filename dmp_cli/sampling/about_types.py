@@ -41,7 +41,7 @@ class _Codec(_Part):
 
 class _Made(_Part):
     sample: _Sample = _Sample()
-    patch: str | list[tuple[str, _Number]] | None = None
+    patch: str | list[list[str | _Number]] | None = None
     adapter: str | None = None
     codec: _Codec | None = None
     image_size: _Index | None = None

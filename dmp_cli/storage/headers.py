@@ -58,13 +58,15 @@ _METADATA_TYPE = TypeAdapter(dict[str, str])
 _TENSORS_TYPE = TypeAdapter(dict[str, Entry])
 
 
-def read_header(path: Path, *, kind: type[DMPError] = CheckpointError, hint: str | None = None) -> Header:
-    """The header of a safetensors file. No tensor is read.
+def read_header(
+    path: Path, *, kind: type[DMPError] = CheckpointError, hint: str | None = None, what: str = "safetensors file"
+) -> Header:
+    """The header of a safetensors file, which messages call ``what``. No tensor is read.
 
     Raises:
         DMPError: of ``kind``: the file is missing, cut or damaged, or its header claims what its bytes cannot hold.
     """
-    damaged = _Damage(str(path), kind, hint)
+    damaged = _Damage(str(path), kind, hint, what)
     check_file(path, kind=kind, hint=hint)
     try:
         with open(path, "rb") as file:
@@ -83,9 +85,10 @@ class _Damage(NamedTuple):
     name: str
     kind: type[DMPError]
     hint: str | None
+    what: str
 
     def error(self, reason: str) -> DMPError:
-        return self.kind(f"{self.name} is not a readable safetensors file: {reason}", hint=self.hint)
+        return self.kind(f"{self.name} is not a readable {self.what}: {reason}", hint=self.hint)
 
 
 def _parse(data: bytes, size: int, damaged: _Damage) -> Header:

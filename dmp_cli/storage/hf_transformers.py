@@ -29,6 +29,6 @@ def transformers_for(what: str) -> Iterator[Any]:
             transformers.utils.logging.enable_progress_bar()
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of an error that transformers raises for a damaged file, or the error's type if it has no text."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

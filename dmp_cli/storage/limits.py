@@ -13,6 +13,7 @@ from ..errors import ConfigError, DMPError
 from .regular import open_regular, what_is
 
 _OF_CONTAINERS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_OF_SHELLS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 SMALL = 64 << 20  # bytes of the largest config, record or manifest that is read
 
 
@@ -72,14 +73,14 @@ def read_bounded(
 
     Args:
         name: what messages call it; None: its path.
-        regular: whether all that is below ``/dev`` is refused too, where a shell puts its pipes for ``<(command)``.
+        regular: whether the pipes of a shell are refused too, such as ``<(command)``.
         hint: what to do where it cannot be read.
 
     Raises:
         DMPError: of ``kind``: it is missing, unreadable, too large or no regular file.
     """
     told = name or str(path)
-    regular = regular or not os.path.abspath(path).startswith("/dev/")
+    regular = regular or not os.path.abspath(path).startswith(_OF_SHELLS)
     if regular and check_file(path, name=name, kind=kind, hint=hint).st_size > limit:
         raise _too_large(told, limit, kind, hint)
     try:

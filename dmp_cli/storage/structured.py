@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, DMPError
 from .limits import SMALL
-from .text import decode_text, read_text
+from .regular import open_regular
+from .text import read_text
 
 _LONGEST_LINE = 1 << 20  # bytes of a line of a log
 _DEEPEST = 64  # lists and objects within each other
@@ -88,11 +89,12 @@ def whole_json_lines(path: Path, *, drop: Callable[[int], None]) -> Iterator[tup
     The file is read line by line, however long it is. Raises ConfigError when it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             for number, row in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
                 try:
-                    content = parse_json(decode_text(row, name=""), name="", paths=True) if row.strip() else None
-                except ConfigError:
+                    text = row.decode("utf-8-sig" if number == 1 else "utf-8")
+                    content = parse_json(text, name="", paths=True) if row.strip() else None
+                except (ConfigError, UnicodeDecodeError):
                     content = None
                 if isinstance(content, dict) and row.endswith(b"\n"):
                     yield number, row, content

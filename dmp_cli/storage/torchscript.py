@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from ..errors import MetricError
+from .limits import in_bytes
 from .regular import read_regular
 
 _FLATBUFFER = b"PTMF"  # at bytes 4..8; torch would then not read the file as the zip that was inspected
@@ -23,6 +25,7 @@ _RUNS_ON_LOADING = re.compile(rb"__setstate__|torch\.classes")
 _FILE_ARGUMENT = re.compile(r"\bstr\??(\[\])? \w*(file|path|dir|url)\w*", re.IGNORECASE)
 # Calls whose body is not in the graph, so that it cannot be inspected.
 _OPAQUE = {"prim::CallMethod", "prim::CallFunction", "prim::PythonOp"}
+_RATIO, _ANY_RATIO = 20, 64 << 20  # how much it may unpack to: code is compressed, weights are not
 _MOST_TURNS = 1_000_000  # of a loop, times those of the loops around it
 _MOST_DIMENSIONS = 64  # of a tensor
 _ENDLESS = (1 << 63) - 1  # the number of turns of a loop that ends on a condition: while
@@ -41,6 +44,7 @@ def open_torchscript(path: Path, *, device: str = "cpu") -> Any:
     path = Path(path)
     try:
         data = read_regular(path)
+        _refuse_bombs(path)
         _refuse_code_that_runs_on_loading(path, data)
         with warnings.catch_warnings():
             # a DeprecationWarning or a FutureWarning, depending on torch's version
@@ -49,7 +53,9 @@ def open_torchscript(path: Path, *, device: str = "cpu") -> Any:
         # Hooks of inner modules are part of the graph; hooks of the outermost module run around it.
         hooked = bool(network._forward_hooks or network._forward_pre_hooks)
         graph = network.inlined_graph
-    except (OSError, RuntimeError, AttributeError) as error:
+    except MetricError:
+        raise
+    except Exception as error:  # torch raises a different type for every way in which a file can be broken
         raise MetricError(f"{path}: not a TorchScript file with a forward method ({_first_line(error)})") from error
     unsafe = {reason for node in _nodes(graph) if (reason := _reason_to_refuse(node))}
     unsafe |= set(_loops_to_refuse(graph))
@@ -58,6 +64,15 @@ def open_torchscript(path: Path, *, device: str = "cpu") -> Any:
     if unsafe:
         raise MetricError(f"{path}: refused, because its network {'; '.join(sorted(unsafe))}", hint=_HINT)
     return network
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Raise MetricError for a file whose records unpack to much more than its size."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > _RATIO * size + _ANY_RATIO:
+        raise MetricError(f"{path}: refused, because it unpacks to {in_bytes(unpacked)} from {in_bytes(size)}")
 
 
 def _refuse_code_that_runs_on_loading(path: Path, data: bytes) -> None:

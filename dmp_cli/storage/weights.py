@@ -14,6 +14,7 @@ from ..errors import CheckpointError, DMPError
 from .containers import find_weights_in, said_about, without_prefixes
 from .diffusers_folder import open_diffusers
 from .headers import read_header
+from .limits import check_file
 from .pickles import read_pickle
 
 SAFETENSORS = (".safetensors",)
@@ -48,6 +49,7 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(f"{path} does not exist", hint="Check the path given as --backbone or --checkpoint.")
     if path.is_dir():
         return _read_diffusers(path)
+    check_file(path, kind=CheckpointError)
     kind = _kind_of(path)
     if kind in SAFETENSORS:
         tensors, metadata = read_safetensors(path)

@@ -68,7 +68,7 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
     Checkpoints of later steps are removed too: they must be damaged, or the run would have continued from them.
     """
     folder = Path(folder)
-    target = folder / f"step-{state.step:08d}"
+    target = folder / _name_of(state.step)
     if target.exists() and not _is_whole(target):
         shutil.rmtree(target, ignore_errors=True)
     if not target.exists():
@@ -79,6 +79,10 @@ def save_state(folder: Path, state: RunState, *, keep: int) -> Path:
     for other in [*found[: max(0, end - keep)], *found[end:]]:
         shutil.rmtree(other, ignore_errors=True)
     return target
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _write(folder: Path, state: RunState) -> None:
@@ -120,6 +124,8 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> RunState | None
 
 def _load(path: Path) -> RunState:
     manifest = _check(path)
+    if path.name != _name_of(manifest.step):
+        raise CheckpointError(f"it says that it is of step {manifest.step}")
     parts = {name: read_safetensors(path / f"{name}.safetensors")[0] for name in _PARTS}
     for name in ("learnt", "helpers", "ema"):
         check_finite(parts[name], source=path / f"{name}.safetensors")

@@ -20,13 +20,13 @@ def fifo(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("option", ["--prompts", "--plan"])
 def test_texts_for_sample_are_files(option: str, run: Run, patch: Path, fifo: Path) -> None:
-    assert "it is a FIFO, not a file" in run("sample", "--patch", patch, option, fifo, code=1).stderr
+    assert "is a FIFO, not a file" in run("sample", "--patch", patch, option, fifo, code=1).stderr
 
 
 def test_texts_for_train_are_files(run: Run, backbone: list[str], images: Path, fifo: Path) -> None:
     how = ["train", *backbone, "--data", images, "-o", "out"]
-    assert "it is a FIFO, not a file" in run(*how, "--class-names", fifo, code=1).stderr
-    assert "it is a FIFO, not a file" in run(*how, "--config", fifo, code=1).stderr
+    assert "is a FIFO, not a file" in run(*how, "--class-names", fifo, code=1).stderr
+    assert "is a FIFO, not a file" in run(*how, "--config", fifo, code=1).stderr
 
 
 @pytest.mark.parametrize("name", ["fifo", "fifo.npz", "fifo.zip"])

@@ -90,6 +90,6 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path):
 
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for place, reason in {"pipe": "a pipe", ".": "a folder", "none": "No such file"}.items():
+    for place, reason in {"pipe": "a FIFO", ".": "a folder", "none": "No such file"}.items():
         with pytest.raises(CheckpointError, match=reason):
             read_header(tmp_path / place)

@@ -23,7 +23,7 @@ def test_a_fifo_does_not_wait_for_its_writer(fifo: Path) -> None:
     assert what_is(fifo) == "a FIFO"
     with pytest.raises(OSError, match="a FIFO, not a file"):
         open_regular(fifo)
-    with pytest.raises(ConfigError, match="cannot read --plan: it is a FIFO, not a file"):
+    with pytest.raises(ConfigError, match="--plan is a FIFO, not a file"):
         read_text(fifo, name="--plan")
 
 
