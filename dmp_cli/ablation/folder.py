@@ -80,7 +80,7 @@ class AblationFolder:
         moved = replace(self.plan, folder=Path("."), data=Path("data"), reference=plain, backbone=(), grey=False)
         return [shlex.join(command) for command in moved.commands()]
 
-    def _read(self, path: Path, kind: type) -> Any:
+    def _read(self, path: Path, kind: type[dict[str, Any]] | type[list[str]]) -> Any:
         hint = "Give another folder with -o."
         try:
             content = read_json(path, paths=True) if path.exists() else None
