@@ -60,8 +60,12 @@ class FolderLocks:
 
     def remove_shared_halves(self) -> None:
         """Remove what a kill left half-written of files that all parts share, whose lock this process holds."""
+
+        def is_shared(name: str) -> bool:
+            return _half_image(name) is None and not is_of_owner(whole_name(name) or "")  # notes are written unlocked
+
         with contextlib.suppress(OSError):  # on a read-only disk they stay
-            remove_partials(self.path, wanted=lambda name: _half_image(name) is None)
+            remove_partials(self.path, wanted=is_shared)
 
     def remove_own_halves(self, part: Part, *, batch_size: int) -> None:
         """Remove images of ``part`` that a kill left half-written; another part may be writing the others now."""
