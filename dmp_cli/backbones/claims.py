@@ -13,10 +13,7 @@ _LARGEST = 1 << 24  # of any size: more than any model has
 _MOST_LAYERS = 1000
 _LAYERS = re.compile(r"depth|.*layers(_per_block)?|.*num_layers.*")
 _TABLE = 1 << 28  # values in a table of positions, side² * width: 1 GB in float32
-_ODD = (
-    *(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, NotImplementedError),
-    RecursionError,
-)
+_ODD = (*(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, NameError),)
 
 
 def check_sizes(sizes: dict[str, Any], *, source: object) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
 from ..storage import check_finite, digest_tensors, read_json, reason_of, transformers_for, unpickled, variant_of
+from .claims import building
 from .original_text import load_original_text
 
 _KEPT_BYTES = 1 << 30  # memory for encoded captions
@@ -48,6 +49,8 @@ class TextEncoder:
         # Under the caller's autocast, the kept states would depend on which caller came first.
         with torch.autocast(self.model.device.type, enabled=False):
             states = self.model(tokens["input_ids"], attention_mask=mask if masked else None)[0]  # (B, S, E)
+        if not bool(states.isfinite().all()):
+            raise CheckpointError(f"the text encoder of {self.record.source} gives states that are not finite")
         return states.float(), mask.bool()
 
     def _tokenize(self, texts: list[str]) -> Any:
@@ -161,7 +164,10 @@ def _table(
     tokenizer: Any, model: Any, *, kind: Literal["clip", "t5"], source: Path, device: str | torch.device
 ) -> CaptionTable:
     model = model.to(device).eval().requires_grad_(False)
-    return CaptionTable(TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(source), digest=_digest(model))))
+    with building(source):
+        return CaptionTable(
+            TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(source), digest=_digest(model)))
+        )
 
 
 def _digest(model: Any) -> str:

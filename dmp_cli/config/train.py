@@ -14,7 +14,7 @@ Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
-MAX_PIXELS = 178_956_970  # of one image where nothing else is said: what Pillow refuses above
+MAX_PIXELS = 89_478_485  # of one image where nothing else is said: what Pillow warns above
 MAX_FILE_SIZE = 512  # MB of one image where nothing else is said: about so many pixels of 24 bits, not compressed
 MAX_BATCH = 1_000_000  # images of a step or a chunk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ class TarHeaders:
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         self._file.seek(0)
         measured: Any = _Measured(self._file)
-        with tarfile.open(fileobj=measured, mode="r:") as archive:
+        with _opened(measured) as archive:
             for member in _members(archive):
                 archive.members = []  # type: ignore[attr-defined]  # the list would keep every header
                 if member.size < 0 or member.offset_data < 0:  # some versions of tarfile would read it for ever
@@ -63,15 +64,27 @@ class TarHeaders:
         return data
 
 
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Context in which damage is one error: tarfile raises a different type for every way in which a header can lie."""
+    try:
+        yield
+    except (OSError, tarfile.TarError):
+        raise
+    except (ArithmeticError, ValueError, LookupError, RecursionError, AttributeError, TypeError) as error:
+        raise tarfile.ReadError(f"a header is damaged: {error}") from error
+
+
+def _opened(file: Any) -> tarfile.TarFile:
+    with _one_error():
+        return tarfile.open(fileobj=file, mode="r:")
+
+
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members one after the other. tarfile raises a different type for every way in which a header can lie."""
+    """The members one after the other."""
     while True:
-        try:
+        with _one_error():
             member = archive.next()
-        except (OSError, tarfile.TarError):
-            raise
-        except (ArithmeticError, ValueError, LookupError, RecursionError, AttributeError, TypeError) as error:
-            raise tarfile.ReadError(f"a header is damaged: {error}") from error
         if member is None:
             return
         yield member

@@ -15,6 +15,7 @@ from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid
 from ..storage import read_arrays, read_bounded
 
 _FRAMES = 16  # timesteps that the slider stops at
+_MOST_BLOCKS = 500
 _MOST_WEIGHTS = 1 << 21  # of all blocks at one timestep, L * N: more than any model has, and than a page could show
 _LONGEST_ROW = 512  # prompts
 _MAP_SIDE = 96  # width of a map in pixels, roughly
@@ -92,7 +93,7 @@ def _read_gates(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise MetricError(f"{path} holds no gate weights (T, L, N) and timesteps (T,)", hint=hint)
     if 0 in weights.shape or weights.dtype.kind != "f" or timesteps.dtype.kind not in "iu":
         raise MetricError(f"{path} holds gate weights {weights.shape} of {weights.dtype}", hint=hint)
-    if weights.shape[1] * max(weights.shape[2], _MAP_SIDE) > _MOST_WEIGHTS:
+    if weights.shape[1] > _MOST_BLOCKS or weights.shape[1] * weights.shape[2] > _MOST_WEIGHTS:
         raise MetricError(f"{path} holds gate weights of {weights.shape[1]:,} blocks, {weights.shape[2]:,} prompts")
     if not np.isfinite(weights).all():
         raise MetricError(f"{path}: its gate weights are not all finite", hint=hint)
@@ -103,4 +104,5 @@ def _shade(levels: np.ndarray) -> np.ndarray:
     """Levels in 0..1 (H, W) -> grey image (H', W', 3), where each prompt is a square of pixels."""
     grey = (255 * levels).round().astype(np.uint8)
     size = max(1, _MAP_SIDE // max(levels.shape))
-    return np.repeat(np.repeat(np.stack([grey] * 3, axis=-1), size, axis=0), size, axis=1)
+    height = _MAP_SIDE if len(levels) == 1 else size
+    return np.repeat(np.repeat(np.stack([grey] * 3, axis=-1), height, axis=0), size, axis=1)

@@ -70,12 +70,24 @@ class PixelCodec(Codec):
         return latents
 
 
+def _check_config(config: Any) -> None:
+    """Raise ValueError where a VAE's config has no channels or stages that a VAE can have."""
+    stages = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+    if not isinstance(stages, (list, tuple)) or not 1 <= len(stages) <= 16:
+        raise ValueError(f"its config has stages {stages!r:.60}")
+    for name in ("in_channels", "latent_channels"):
+        value = config.get(name)
+        if not (isinstance(value, int) and 1 <= value <= 4096):
+            raise ValueError(f"its config has {name} {value!r:.60}")
+
+
 class VAECodec(Codec):
     """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale, shift and statistics come from the VAE's config."""
 
     clips = False
 
     def __init__(self, vae: Any, record: CodecRecord) -> None:
+        _check_config(vae.config)
         self.vae, self.record = vae, record
         self.has_posterior = record.kind == "vae"
         self.image_channels = vae.config["in_channels"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..backbones import Backbone, building, sizes_of, vae_of
+from ..backbones import Backbone, building, check_sizes, sizes_of, vae_of
 from ..config import CodecRecord
 from ..errors import CheckpointError, ConfigError
 from ..storage import check_finite, digest_tensors, load_strictly, read_weights, unpickled, variant_of
@@ -95,7 +95,7 @@ def load_vae(source: str, *, download: bool = False, device: torch.device | str 
             f"{source} cannot be read as a VAE: {reason}",
             hint="Give the whole folder that save_pretrained wrote, or the pipeline folder around it.",
         ) from error
-    vae = vae.to(device).eval().requires_grad_(False)
+    vae = vae.to(device, torch.float32).eval().requires_grad_(False)
     check_finite(vae.state_dict(), source=source)
     place = os.path.abspath(path) if folder.exists() else source
     digest, settings = digest_tensors(vae.state_dict()), _settings_of(vae)
@@ -124,11 +124,13 @@ def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
 
     config = AutoencoderKL.load_config(folder, local_files_only=not download)
     kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
+    check_sizes(config, source=source)
     name = config["_class_name"]
     if name not in kinds:
         raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
     loader, kind = kinds[name]
     with unpickled(_with_weights(folder, download=download), _STEM, to=_STEM) as place:
+        _check_room(loader, config, place, source=source)
         # low_cpu_mem_usage needs accelerate, and prints a long message without it
         vae, report = loader.from_pretrained(
             str(place),
@@ -142,6 +144,17 @@ def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     if problems:
         raise CheckpointError(f"{source}: its tensors do not fit: {'; '.join(problems)}")
     return vae, kind
+
+
+def _check_room(loader: Any, config: dict[str, Any], place: Path, *, source: str) -> None:
+    """Raise CheckpointError where a config describes more weights than the files have bytes, before they get memory."""
+    with torch.device("meta"):
+        described = sum(tensor.numel() for tensor in loader.from_config(config).state_dict().values())
+    held = sum(file.stat().st_size for file in place.glob("*.safetensors")) if place.is_dir() else described
+    if described > held:
+        raise CheckpointError(
+            f"{source}: its config describes {described:,} weights, and its files have {held:,} bytes"
+        )
 
 
 def _with_weights(folder: str, *, download: bool) -> Path:

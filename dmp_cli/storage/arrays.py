@@ -59,9 +59,12 @@ def array_header(start: bytes, *, size: int) -> ArrayHeader:
         ValueError: it is damaged, holds objects, or is not as long as its shape says.
     """
     file = io.BytesIO(start[:HEADER_BYTES])
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read(file)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(file)
+    except Exception as error:  # the header is a line of Python, which numpy's readers parse: they raise anything
+        raise ValueError(f"the header of its array cannot be read: {error}") from error
     begin = file.tell()
     if dtype.kind not in _KINDS or dtype.hasobject:
         raise ValueError(f"it holds {dtype}, not numbers")

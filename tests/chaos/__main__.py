@@ -34,9 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.only:
             return _run_one(asked.only, asked.seed, Path(home))
         outcomes = []
-        for name in [*(NAMES if asked.all else asked.kinds)]:
-            most = kind_of(name).most
-            count = asked.count if most is None else min(most, asked.count)
+        for name, count in _shares([*(NAMES if asked.all else asked.kinds)], asked.count):
             found = list(run_cases(name, range(count), seed=asked.seed))
             outcomes += found
             print(render(found), flush=True)
@@ -46,6 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.json:
             asked.json.write_text(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
     return int(any(outcome.failed for outcome in outcomes))
+
+
+def _shares(names: list[str], count: int) -> list[tuple[str, int]]:
+    """How many of ``count`` cases are of each kind: as many of each, but of those that take minutes each only a few."""
+    few = {name: min(most, count) for name in names if (most := kind_of(name).most) is not None}
+    others = [name for name in names if name not in few]
+    rest = max(0, count - sum(few.values())) if others else 0
+    shares = {name: rest // len(others) + (place < rest % len(others)) for place, name in enumerate(others)}
+    return [(name, (few | shares)[name]) for name in names]
 
 
 def _run_one(only: str, seed: int, home: Path) -> int:
@@ -67,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=head)
     parser.add_argument("kinds", nargs="*", choices=[[], *NAMES], metavar="KIND", help=", ".join(NAMES))
     parser.add_argument("--all", action="store_true", help="every kind")
-    parser.add_argument("--count", type=int, default=1000, help="cases of each kind")
+    parser.add_argument("--count", type=int, default=1000, help="cases in all, shared among the kinds")
     parser.add_argument("--seed", type=int, default=0, help="number that fixes the cases")
     parser.add_argument("--json", type=Path, help="write every outcome to this file")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="run one case again, and show its traceback")

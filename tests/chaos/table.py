@@ -21,9 +21,18 @@ def render(outcomes: Iterable[Outcome]) -> str:
         slowest, largest = max(o.seconds for o in found), max(o.megabytes for o in found)
         numbers = [str(counts[verdict]) for verdict in ("own error", "same", *BAD)]
         rows.append((kind, str(len(found)), *numbers, f"{slowest:.1f} s", f"{largest:.0f} MB"))
+    if len(kinds) > 1:
+        rows.append(_total(rows[1:]))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join(lines)
+
+
+def _total(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    columns = list(zip(*rows, strict=True))
+    sums = [str(sum(map(int, column))) for column in columns[1:8]]
+    largest = [max(column, key=lambda cell: float(cell.split()[0])) for column in columns[8:]]
+    return ("all", *sums, *largest)
 
 
 def render_failures(outcomes: Iterable[Outcome], *, seed: int, shown: int = 3) -> str:

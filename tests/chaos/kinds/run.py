@@ -90,10 +90,10 @@ class Run(Kind):
 
 
 def _has_damaged_lines(path: Path) -> bool:
-    """Whether a line of a log is not one JSON object, beside a last one that a kill may have cut short."""
+    """Whether a line of a log is neither blank nor one JSON object, beside a last one that a kill may have cut."""
     if not path.is_file() or path.stat().st_size > 1 << 24:
         return False
-    return any(not _is_line(line) for line in path.read_bytes().split(b"\n")[:-1])
+    return any(line.strip() and not _is_line(line) for line in path.read_bytes().split(b"\n")[:-1])
 
 
 def _is_line(line: bytes) -> bool:
