@@ -197,4 +197,6 @@ def cannot_write(path: Path, error: OSError) -> DMPError:
     """The error for a file or folder that could not be written."""
     if error.errno in _DISK_FULL:
         return DMPError(f"cannot write {path}: no space left on the disk", hint="Free some space and run it again.")
-    return DMPError(f"cannot write {path}: {error.strerror or error}")
+    # A folder's name that is that of a file is told in two ways, depending on who asks.
+    reason = os.strerror(errno.ENOTDIR) if error.errno == errno.EEXIST else error.strerror
+    return DMPError(f"cannot write {path}: {reason or error}")

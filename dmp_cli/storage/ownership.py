@@ -50,9 +50,10 @@ def own(folder: Path, *, command: str, part: str = "") -> Iterator[None]:
         DMPError: the folder cannot be written.
     """
     folder = Path(folder)
-    made = _missing_of(folder)
+    missing = _missing_of(folder)
     lock, note = owner_files(folder, part=part)
     held = _acquire(folder, lock, note)
+    made = {path: identity_of(path) for path in missing}
     try:
         _check_note(folder, note)
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -64,9 +65,10 @@ def own(folder: Path, *, command: str, part: str = "") -> Iterator[None]:
     finally:
         _remove(lock)  # while it is held: whoever opened it before finds out that it is gone
         held.release()
-        for path in made:
+        for path, identity in made.items():
             with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
+                if identity_of(path) == identity:
+                    path.rmdir()
 
 
 def check_unowned(folder: Path) -> None:
