@@ -120,7 +120,7 @@ def read_arms(path: Path, *, known: Collection[str], reserved: Collection[str]) 
     text, content = read_toml(Path(path))
     lines = _Lines(text)
     tables = content.pop("arm", None)
-    if not isinstance(tables, list) or not tables:
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{path} holds no arms", hint='Write one as [[arm]], with name = "..." and options below it.')
     shared = _options(
         content, place=lambda key: f"{path}, line {lines.find(key, arm=-1)}", known=known, reserved=reserved

@@ -95,7 +95,8 @@ def load_vae(source: str, *, download: bool = False, device: torch.device | str 
             f"{source} cannot be read as a VAE: {reason}",
             hint="Give the whole folder that save_pretrained wrote, or the pipeline folder around it.",
         ) from error
-    vae = vae.to(device, torch.float32).eval().requires_grad_(False)
+    # Not by the model's own method, which warns of types that nobody here has chosen.
+    vae = torch.nn.Module.to(vae, device, torch.float32).eval().requires_grad_(False)
     check_finite(vae.state_dict(), source=source)
     place = os.path.abspath(path) if folder.exists() else source
     digest, settings = digest_tensors(vae.state_dict()), _settings_of(vae)

@@ -119,9 +119,8 @@ class SampleFolder:
         data = text.encode("utf-8", "backslashreplace")
         with self._locks.shared():
             changed = f"{PLAN} was changed" in self._records.faults()
-            before = self._records.read(PLAN)
-            longer = before is not None and before.startswith(data) and not changed
-            self._records.write(PLAN, before if longer and before is not None else data)
+            if changed or not self._records.begins_with(PLAN, data):
+                self._records.write(PLAN, data)
         return changed
 
     def image_path(self, index: int) -> Path:

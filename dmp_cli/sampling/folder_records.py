@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..storage import physical_memory, read_bounded, write_bytes, write_text
+from ..storage import check_file, open_regular, read_bounded, sha256_of, write_bytes, write_text
 from .sums import SUMS
 
 ABOUT, PLAN, RECORD_SUMS = "samples.json", "plan.jsonl", f"{SUMS}.records"
@@ -25,21 +25,21 @@ class FolderRecords:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self, name: str) -> bytes | None:
-        """The bytes of one of the files; None: it is not there."""
+    def begins_with(self, name: str, data: bytes) -> bool:
+        """Whether the file is there and its first bytes are ``data``; the rest of it is not read."""
         path = self.path / name
-        return read_bounded(path, limit=physical_memory() // 8) if path.exists() else None
-
-    def is_written(self, name: str, data: bytes) -> bool:
-        """Whether the file holds ``data``, and its sum is recorded."""
-        return self.read(name) == data and self._sums().get(name) == {_sum_of(data)}
+        if not path.exists():
+            return False
+        check_file(path)
+        with open_regular(path) as file:
+            return file.read(len(data)) == data
 
     def write(self, name: str, data: bytes) -> None:
-        """Replace the file by ``data``, unless it holds that already."""
-        if self.is_written(name, data):
+        """Replace the file by ``data``, unless it holds that already and its sum is recorded."""
+        sums, before = self._sums(), self._sum_of_file(name)
+        if sums.get(name) == {_sum_of(data)} == {before}:
             return
-        sums, before = self._sums(), self.read(name)
-        old = {_sum_of(before)} & sums.get(name, set()) if before is not None else set()
+        old = {before} & sums.get(name, set()) if before is not None else set()
         self._write_sums({**sums, name: old | {_sum_of(data)}})
         write_bytes(self.path / name, data)
         if old:
@@ -49,12 +49,19 @@ class FolderRecords:
         """A sentence for each of the files that is missing or was changed; folders of earlier versions tell none."""
         found = []
         for name, known in sorted(self._sums().items()):
-            data = self.read(name)
-            if data is None:
+            there = self._sum_of_file(name)
+            if there is None:
                 found.append(f"{name} is missing")
-            elif _sum_of(data) not in known:
+            elif there not in known:
                 found.append(f"{name} was changed")
         return found
+
+    def _sum_of_file(self, name: str) -> str | None:
+        path = self.path / name
+        if not path.exists():
+            return None
+        check_file(path)
+        return sha256_of(path)
 
     def _sums(self) -> Sums:
         """What SHA256SUMS.records says. Raises ConfigError when it cannot be read."""

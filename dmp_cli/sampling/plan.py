@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..backbones import Backbone
 from ..config import PlanLine, Prompt, SampleConfig, build
 from ..errors import ConfigError
-from ..storage import parse_json_lines, physical_memory, read_text
+from ..storage import read_json_lines
+
+_MOST_LINES = 10_000_000  # as many images as one call draws
 
 
 class Item(NamedTuple):
@@ -102,9 +105,10 @@ def read_plan(path: Path) -> tuple[PlanLine, ...]:
     Raises:
         ConfigError: the file cannot be read, or a line is no such object; the message names the line.
     """
-    text = read_text(Path(path), name=f"--plan {path}", limit=physical_memory() // 8, regular=False)
-    rows = parse_json_lines(text, name=str(path))
-    lines = tuple(_parse(fields, place=f"{path}, line {number}") for number, fields in rows)
+    rows = read_json_lines(Path(path), name=f"--plan {path}", regular=False)
+    lines = tuple(_parse(fields, place=f"{path}, line {number}") for number, fields in islice(rows, _MOST_LINES + 1))
+    if len(lines) > _MOST_LINES:
+        raise ConfigError(f"--plan {path} has more than {_MOST_LINES:,} lines")
     if not lines:
         raise ConfigError(f"--plan {path} is empty")
     return lines

@@ -15,10 +15,11 @@ from filelock import FileLock
 
 from ..data import BOUNDS, TarHeaders, naming
 from ..errors import DataError
-from ..storage import open_regular, parse_json_lines, physical_memory, read_text, staged_file
+from ..storage import open_regular, read_json_lines, staged_file
 
 GROUP = 1000  # images in one tar
 Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
+_IMAGE = re.compile(r"\d{6,12}\.png")
 _TAR = re.compile(r"samples-(\d{5,})\.tar")
 
 
@@ -75,7 +76,7 @@ class SampleTars:
         if not single or not all(self._single(i).exists() or self._single(i).name in packed for i in members):
             return
         # Images in the tar beyond those that were asked for this time stay in it.
-        members = sorted({*members, *(int(name.removesuffix(".png")) for name in packed)})
+        members = sorted({*members, *(self._index_of(name, group) for name in packed)})
         notes = self._notes(members)
         with staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
             for index in members:
@@ -86,11 +87,21 @@ class SampleTars:
         for index in single:
             self._single(index).unlink(missing_ok=True)
 
+    def _index_of(self, name: str, group: int) -> int:
+        """The index of an image in the tar of ``group``. Raises DataError for what no tar of ours holds."""
+        index = int(name.removesuffix(".png")) if _IMAGE.fullmatch(name) else -1
+        if index // GROUP != group:
+            path = self._tar_of(group)
+            raise DataError(
+                f"{path} holds {name}, which is not of these samples",
+                hint="Remove the tar and run again: its images are drawn anew.",
+            )
+        return index
+
     def _notes(self, members: Sequence[int]) -> dict[int, dict[str, str]]:
         """Class and prompt of the images ``members`` in the plan, by the suffix that webdataset has for them."""
         found: dict[int, dict[str, str]] = {}
-        text = read_text(self._plan, limit=physical_memory() // 8)
-        for _, item in parse_json_lines(text, name=str(self._plan)):
+        for _, item in read_json_lines(self._plan):
             index = item.get("index") if isinstance(item, dict) else None
             if isinstance(index, int) and index in members:
                 values = {"cls": item.get("class"), "txt": item.get("prompt")}

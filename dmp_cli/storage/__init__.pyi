@@ -59,6 +59,7 @@ from .structured import (
     parse_json as parse_json,
     parse_json_lines as parse_json_lines,
     read_json as read_json,
+    read_json_lines as read_json_lines,
     read_object as read_object,
     read_toml as read_toml,
     whole_json_lines as whole_json_lines,

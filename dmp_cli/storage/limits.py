@@ -13,6 +13,7 @@ from ..errors import ConfigError, DMPError
 from .regular import open_regular, what_is
 
 _OF_CONTAINERS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_PIECE = 1 << 20  # bytes that are read at once
 _OF_SHELLS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 SMALL = 64 << 20  # bytes of the largest config, record or manifest that is read
 
@@ -60,6 +61,15 @@ def check_file(
     return state
 
 
+def check_pipe(
+    path: Path, *, name: str | None = None, kind: type[DMPError] = ConfigError, hint: str | None = None
+) -> os.stat_result | None:
+    """Like :func:`check_file`, but a shell's pipe, such as ``<(command)``, passes too; then the result is None."""
+    if os.path.abspath(path).startswith(_OF_SHELLS):
+        return None
+    return check_file(path, name=name, kind=kind, hint=hint)
+
+
 def read_bounded(
     path: Path,
     *,
@@ -80,17 +90,20 @@ def read_bounded(
         DMPError: of ``kind``: it is missing, unreadable, too large or no regular file.
     """
     told = name or str(path)
-    regular = regular or not os.path.abspath(path).startswith(_OF_SHELLS)
-    if regular and check_file(path, name=name, kind=kind, hint=hint).st_size > limit:
+    state = (check_file if regular else check_pipe)(path, name=name, kind=kind, hint=hint)
+    if state is not None and state.st_size > limit:
         raise _too_large(told, limit, kind, hint)
+    data = bytearray()
     try:
-        with open_regular(path) if regular else open(path, "rb") as file:
-            data = file.read(limit + 1)
+        with open_regular(path) if state is not None else open(path, "rb") as file:
+            # In pieces: a single call takes memory for as many bytes as it is asked for, before it reads one.
+            while len(data) <= limit and (piece := file.read1(_PIECE)):
+                data += piece
     except (OSError, ValueError) as error:
         raise _cannot_read(told, error, kind, hint) from error
     if len(data) > limit:
         raise _too_large(told, limit, kind, hint)
-    return data
+    return bytes(data)
 
 
 def _cannot_read(told: str, error: Exception, kind: type[DMPError], hint: str | None) -> DMPError:

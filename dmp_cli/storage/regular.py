@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -26,7 +26,7 @@ def what_is(path: str | Path) -> str | None:
         return None
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """Open a file to read its bytes. Raises OSError, at once, when it is no regular file, or cannot be opened."""
     _check(os.stat(path).st_mode, path)  # before it is opened, which a device may notice
     number = os.open(path, _FLAGS)  # another file may have come to this place meanwhile

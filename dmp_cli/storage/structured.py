@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, DMPError
-from .limits import SMALL
+from .limits import SMALL, check_file, check_pipe
 from .regular import open_regular
-from .text import read_text
+from .text import decode_text, read_text
 
 _LONGEST_LINE = 1 << 20  # bytes of a line of a log
 _DEEPEST = 64  # lists and objects within each other
@@ -81,6 +81,26 @@ def parse_json_lines(text: str, *, name: str, kind: type[DMPError] = ConfigError
     for number, row in enumerate(text.split("\n"), start=1):
         if row.strip():
             yield number, parse_json(row, name=f"{name}, line {number}", kind=kind, first_line=number)
+
+
+def read_json_lines(
+    path: Path, *, name: str | None = None, kind: type[DMPError] = ConfigError, regular: bool = True
+) -> Iterator[tuple[int, Any]]:
+    """Like :func:`parse_json_lines`, of a file that is read line by line. ``regular``: see ``limits``."""
+    told = name or str(path)
+    check = check_pipe if not regular else check_file
+    check(path, name=name, kind=kind)
+    try:
+        with open(path, "rb") as file:
+            for number, row in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+                place = f"{told}, line {number}"
+                if len(row) == _LONGEST_LINE:
+                    raise kind(f"{place} is longer than {_LONGEST_LINE:,} bytes")
+                text = decode_text(row, name=place, kind=kind)
+                if text.strip():
+                    yield number, parse_json(text, name=place, kind=kind, first_line=number)
+    except OSError as error:
+        raise kind(f"cannot read {told}: {error.strerror or error}") from error
 
 
 def whole_json_lines(path: Path, *, drop: Callable[[int], None]) -> Iterator[tuple[int, bytes, dict[str, Any]]]:

@@ -96,6 +96,9 @@ def make(kind: Kind, name: str, number: int, *, seed: int, place: Path) -> str:
     return way
 
 
+_SCARCE = ("too little memory", "out of memory")
+
+
 def judge(kind: Kind, name: str, number: int, *, seed: int, place: Path, reraise: bool = False) -> Outcome:
     """Make one case, open it under the limits, and say how it ended. ``reraise``: let what escapes escape."""
     way = make(kind, name, number, seed=seed, place=place)
@@ -107,7 +110,9 @@ def judge(kind: Kind, name: str, number: int, *, seed: int, place: Path, reraise
         if complaint is not None:
             verdict, message = "wrong", complaint
     except (DMPError, Ended) as found:
-        verdict, error, message = "own error", type(found).__name__, str(found)
+        # A sentence about memory is the tool's own, but nothing here should need that much.
+        scarce = any(words in str(found) for words in _SCARCE)
+        verdict, error, message = "large" if scarce else "own error", type(found).__name__, str(found)
     except BaseException as found:
         if reraise:
             raise
