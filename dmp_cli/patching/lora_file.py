@@ -18,6 +18,7 @@ from ..storage import (
     check_floating,
     check_types,
     digest_tensors,
+    holds,
     read_header,
     read_object,
     read_safetensors,
@@ -52,7 +53,7 @@ def save_adapter(path: Path, adapter: Adapter, *, training: Mapping[str, Any]) -
         _CONFIG: _as_json(peft_fields(adapter.layers, rank=adapter.rank)),
         _RECORD: _as_json(record.model_dump(mode="json")),
     }
-    if all((path / name).is_file() and (path / name).read_bytes() == data for name, data in fixed.items()):
+    if all(holds(path / name, data) for name, data in fixed.items()):
         write_bytes(path / ADAPTER_TENSORS, tensors)
         return
     shutil.rmtree(path, ignore_errors=True)

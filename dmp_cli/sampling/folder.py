@@ -21,7 +21,7 @@ from PIL import Image
 from ..config import describe_changes
 from ..data import BOUNDS, naming
 from ..errors import ConfigError, DataError
-from ..storage import json_bytes, make_folder, refuse_existing, remove_partials, write_bytes, write_many
+from ..storage import holds, json_bytes, make_folder, refuse_existing, remove_partials, write_bytes, write_many
 from .exports import draw_labelled_grid, write_npz
 from .folder_locks import IMAGE, LOCK, FolderLocks, may_be_left
 from .folder_records import ABOUT, PLAN, RECORD_SUMS, FolderRecords
@@ -229,7 +229,7 @@ class SampleFolder:
         path = self.path / _GRID
         data = draw_labelled_grid(self.pixels, plan, rows=rows, columns=columns)
         with self._locks.shared():
-            if not (path.is_file() and path.read_bytes() == data):
+            if not holds(path, data):
                 write_bytes(path, data)
         return path
 

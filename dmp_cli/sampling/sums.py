@@ -6,18 +6,21 @@ One process writes ``SHA256SUMS``; each of several parts writes a file of its ow
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..storage import append_text
+from ..errors import DataError
+from ..storage import append_text, open_regular
 
 SUMS = "SHA256SUMS"
 _MARK = "# samples made as "  # sha256sum passes over comments
 _LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
+_LONGEST = 4096  # bytes of a line
 _HASHERS, _AT_ONCE = 4, 500  # threads that hash images, and how many images a thread takes at a time
 
 
@@ -40,10 +43,11 @@ class SampleSums:
         found: dict[str, set[str]] = {}
         mark = self._mark()
         for path in self.paths():
-            lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-            if lines and lines[0].startswith(_MARK) and lines[0] != mark:
+            lines = _lines_of(path)
+            first = next(lines, "")
+            if first.startswith(_MARK) and first != mark:
                 continue  # copied here from a folder of other samples
-            for line in lines:
+            for line in itertools.chain([first], lines):
                 if match := _LINE.fullmatch(line):  # a kill may have cut the last line short
                     found.setdefault(match[2], set()).add(match[1])
         return found
@@ -58,6 +62,18 @@ class SampleSums:
     def _mark(self) -> str:
         """The first line of a file of checksums: a comment with a digest of how these samples are made."""
         return _MARK + hashlib.sha256(json.dumps(self._made(), sort_keys=True).encode()).hexdigest()
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    """The lines of a file of checksums. Raises DataError when it cannot be read, or a line is no checksum."""
+    try:
+        with open_regular(path) as file:
+            while row := file.readline(_LONGEST):
+                if len(row) == _LONGEST:
+                    raise DataError(f"{path} has a line that is no checksum", hint="Remove it: images are drawn anew.")
+                yield row.decode("ascii", "replace").rstrip("\r\n")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def find_faults(

@@ -27,6 +27,7 @@ from .limits import (
     SMALL as SMALL,
     check_file as check_file,
     check_memory as check_memory,
+    holds as holds,
     in_bytes as in_bytes,
     physical_memory as physical_memory,
     read_bounded as read_bounded,

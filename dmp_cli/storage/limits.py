@@ -106,6 +106,14 @@ def read_bounded(
     return bytes(data)
 
 
+def holds(path: Path, data: bytes) -> bool:
+    """Whether ``path`` is a file of exactly these bytes. One of another size is not read."""
+    if not path.is_file() or path.stat().st_size != len(data):
+        return False
+    with open_regular(path) as file:
+        return file.read(len(data)) == data
+
+
 def _cannot_read(told: str, error: Exception, kind: type[DMPError], hint: str | None) -> DMPError:
     reason = error.strerror if isinstance(error, OSError) else None
     return kind(f"cannot read {told}: {reason or error}", hint=hint)
