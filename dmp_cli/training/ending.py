@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..runtime import Foresight
+from ..storage import in_bytes
 from .loop import TrainingLoop
 
 _ADAM = 2  # AdamW keeps two averages of each parameter's gradient, and a step counter of 4 bytes
@@ -34,7 +35,7 @@ class Ending:
         else:
             steps = f"step {self._step}" if lost == 1 else f"the {lost} steps since step {self.saved}"
             what = f"stop without saving, which loses {steps}"
-        return Foresight(f"saving step {self._step} ({_in_bytes(self._size)})", what)
+        return Foresight(f"saving step {self._step} ({in_bytes(self._size)})", what)
 
 
 def state_size(loop: TrainingLoop) -> int:
@@ -42,10 +43,3 @@ def state_size(loop: TrainingLoop) -> int:
     held = [*loop.trainee.learnt.values(), *loop.helpers().values(), *loop.ema.values()]
     stepped = sum(_ADAM * parameter.nbytes + 4 for parameter in loop.parameters)
     return sum(tensor.nbytes for tensor in held) + stepped
-
-
-def _in_bytes(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
