@@ -131,6 +131,10 @@ def _acquire(folder: Path, lock: Path, note: Path) -> FileLock:
                 raise _in_use(folder, note) from None
             time.sleep(0.02)
             continue
+        except NotImplementedError:  # this file system has no locks: the note has to do
+            if _is_alive(_read_note(note)):
+                raise _in_use(folder, note) from None
+            return held
         except FileNotFoundError as error:
             if time.monotonic() > ends - _PATIENCE + 1:
                 raise cannot_write(folder, error) from error
@@ -172,9 +176,10 @@ def _check_note(folder: Path, note: Path) -> None:
 def _in_use(folder: Path, note: Path) -> ConfigError:
     told = _read_note(note)
     who = "another process holds it" if told is None else _in_words(told)
+    gone = "" if _is_alive(told) else f" If no process works there any more, remove {note.with_suffix('.lock')}."
     return ConfigError(
         f"{folder} is in use: {who}; nothing was changed",
-        hint="Wait until it ends, stop it, or give another folder with -o.",
+        hint=f"Wait until it ends, stop it, or give another folder with -o.{gone}",
     )
 
 

@@ -66,6 +66,18 @@ def test_a_dead_owner_of_this_host_is_taken_over(tmp_path, holder):
     check_unowned(tmp_path / "run")
 
 
+def test_where_the_file_system_has_no_locks_the_note_has_to_do(tmp_path, monkeypatch):
+    def without(lock: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", without)
+    monkeypatch.setattr("filelock.FileLock.release", lambda lock: None)
+    with own(tmp_path / "run", command="dmp train"):
+        refused(tmp_path / "run", f"is in use: dmp train holds it .*pid {os.getpid()}")
+    with own(tmp_path / "run", command="dmp train"):
+        pass
+
+
 def test_a_note_of_another_host_says_how_to_free_the_folder(tmp_path):
     _, note = owner_files(tmp_path)
     note.write_text('{"command": "dmp train", "host": "node-7", "pid": 1, "since": "then"}')
