@@ -77,6 +77,11 @@ class SampleOptions(Options):
     no_patch: bool = option(
         "Draw from the bare backbone of the patch, from the same noise, to compare.", "--no-patch", default=False
     )
+    against: str | None = option(
+        "Guide away from another version of the network, such as a patch that has learnt from its own samples: base "
+        "(the bare backbone), a patch file, an adapter folder, or a backbone file of the same family.",
+        metavar="VERSION",
+    )
     prompt: str | None = option("What to draw, for a backbone that reads text.")
     prompts: Path | None = option(
         "A file of prompts, one a line; --d SEED, --l GUIDANCE and --n NEGATIVE PROMPT may end a line."

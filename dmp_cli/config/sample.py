@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Frozen, Growing, option
+from .base import Dtype, Growing, option
 from .typed import Classes, Interval
 
 Sampler = Literal["ddpm", "ddim", "dpm++"]
@@ -40,8 +40,10 @@ class PlanLine(Growing):
     negative: str | None = None  # what guidance leads away from; None: from the empty caption
 
 
-class SampleConfig(Frozen):
+class SampleConfig(Growing):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
+
+    later = frozenset({"against_scale", "against_interval"})
 
     num_images: int = option(
         "How many images. A larger number than before adds images to those that are there.",
@@ -84,6 +86,17 @@ class SampleConfig(Frozen):
         shown=False,
         metavar="LOW,HIGH",
     )
+    against_scale: float | None = option(
+        "How far to go away from --against: W in a + W (a - b). Choose it by pictures and by scores of other seeds.",
+        shown="1 with --against",
+        metavar="W",
+        ge=0,
+    )
+    against_interval: Interval | None = option(
+        "Go away from --against only in this share of the noise schedule, where 1 is pure noise.",
+        shown="0,1",
+        metavar="LOW,HIGH",
+    )
     strength: float = option("Factor on what the patch adds: 1 as trained, 0 the bare backbone.", default=1.0)
     batch_size: int = option(
         "Images of one chunk. A chunk is what is drawn at once, always the same images together; lower it when memory "
@@ -103,7 +116,8 @@ class SampleConfig(Frozen):
 
     @model_validator(mode="after")
     def _interval_is_one(self) -> SampleConfig:
-        low, high = self.guidance_interval
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"--guidance-interval {low:g},{high:g}: give two shares of the schedule, as 0.1,0.9")
+        for name, interval in (("guidance", self.guidance_interval), ("against", self.against_interval)):
+            low, high = interval or (0, 1)
+            if not 0 <= low < high <= 1:
+                raise ValueError(f"--{name}-interval {low:g},{high:g}: give two shares of the schedule, as 0.1,0.9")
         return self

@@ -50,8 +50,11 @@ def _sample_words(record: SampleRecord, *, count: int, folder: Path) -> Iterator
         yield from ("--plan", str(folder / "plan.jsonl"))
     elif sample.get("classes"):
         yield from ("--classes", ",".join(map(str, sample["classes"])))
-    if list(sample.get("guidance_interval") or (0, 1)) != [0, 1]:
-        yield from ("--guidance-interval", ",".join(f"{end:g}" for end in sample["guidance_interval"]))
+    if sample.get("against_scale") is not None:
+        yield from ("--against-scale", f"{sample['against_scale']:g}")
+    for name in ("guidance_interval", "against_interval"):
+        if list(sample.get(name) or (0, 1)) != [0, 1]:
+            yield from (f"--{name.replace('_', '-')}", ",".join(f"{end:g}" for end in sample[name]))
     for name in ("balanced", "compile"):
         if sample.get(name):
             yield f"--{name}"

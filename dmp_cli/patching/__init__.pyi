@@ -14,3 +14,9 @@ from .lora import Adapter as Adapter, create_adapter as create_adapter
 from .lora_file import ADAPTER_TENSORS as ADAPTER_TENSORS, load_adapter as load_adapter, save_adapter as save_adapter
 from .patched import PatchedBackbone as PatchedBackbone
 from .prompts import Patch as Patch
+from .versions import (
+    AdapterVersions as AdapterVersions,
+    BackboneVersions as BackboneVersions,
+    PatchVersions as PatchVersions,
+    Versions as Versions,
+)

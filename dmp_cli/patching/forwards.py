@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     strength: float
     offset: Callable[[Tensor], Tensor] | None  # noise on the gate's logits, as the authors train
     fixed: list[Tensor] | None  # each block's weights, if all rows have one known timestep
+    rows: Tensor | None = None  # a factor for each row of the batch, (B,): 0 where the patch adds nothing
 
 
 class Forward(NamedTuple):
@@ -42,6 +43,7 @@ class ThreadState(threading.local):
         self.enabled = True
         self.offset: Callable[[Tensor], Tensor] | None = None
         self.fixed: list[Tensor] | None = None
+        self.rows: Tensor | None = None
         self.adds = False  # whether the running forward adds anything
         self.strength = 1.0  # of the running forward
         self.forward: Forward | None = None  # the running one; None in compiled code, which keeps its own tensors

@@ -35,7 +35,8 @@ class Link:
 
     def settings(self) -> Settings:
         """How a forward that begins now in this thread begins."""
-        return Settings(self.here.enabled, self.strength, self.here.offset, self.here.fixed)
+        here = self.here
+        return Settings(here.enabled, self.strength, here.offset, here.fixed, here.rows)
 
     def enter(self, forward: Forward) -> None:
         """Make ``forward`` the running one of this thread."""
@@ -187,9 +188,16 @@ class ReadGate:
         if not (settings.enabled and self.link.mixtures):
             return None
         if settings.fixed is not None:
-            return settings.fixed
+            return _of_rows(settings.fixed, settings.rows)
         patch = self.link.patch
         if patch.device != vector.device:  # the backbone was moved, or is offloaded and computes elsewhere
             patch.to(vector.device)
         offset = None if settings.offset is None else settings.offset(vector)
-        return patch.spread(patch(vector, offset=offset).weights)
+        return _of_rows(patch.spread(patch(vector, offset=offset).weights), settings.rows)
+
+
+def _of_rows(weights: list[Tensor], rows: Tensor | None) -> list[Tensor]:
+    """Each block's weights (B or 1, ...) times the factor of each row, (B,)."""
+    if rows is None:
+        return weights
+    return [own * rows.view(-1, *[1] * (own.dim() - 1)) for own in weights]

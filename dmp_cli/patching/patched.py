@@ -10,80 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..backbones import Backbone
 from ..errors import PatchError
+from .attached import AttachedPatch
 from .gates import Gating
-from .hooks import AddMap, AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
 from .prompts import Patch
 
 DEFAULT_NAME = "default"
-
-
-class AttachedPatch:
-    """One patch on a backbone: its hooks, and its gate weights at timesteps that were asked for."""
-
-    def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
-        self.backbone, self.patch = backbone, patch
-        self.link = Link(patch, strength)
-        self._weights_at: dict[int, list[Tensor]] = {}  # each block's gate weights by timestep; see at()
-        self._weights_stamp: tuple[tuple[int, int], ...] = ()
-        self.handles = self._hook()
-
-    def _hook(self) -> list[RemovableHandle]:
-        """Register all hooks of the patch."""
-        blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
-        self.link.mixtures = mixtures = self._mixtures(len(blocks))
-        # Registered even without a prompted block, because attach() recognises a patched backbone by it.
-        source = self.backbone.gate_sources[self.patch.config.gate_input]
-        handles = [source.register_forward_hook(ReadGate(self.link))]
-        for block, mixture in zip(blocks, mixtures, strict=True):
-            handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
-        if blocks and self.patch.config.position == "prepend":
-            handles.append(blocks[-1].module.register_forward_hook(DropPrompts(self.link)))
-        return handles
-
-    def _mixtures(self, count: int) -> list[AddMixture]:
-        """The pre-hooks of the first ``count`` blocks."""
-        kind = type(self.backbone)
-        if self.patch.config.position == "add":
-            adds = AddMixture if self.patch.grid is None else AddMap
-            return [adds(self.link, kind) for _ in range(count)]
-        return [PrependPrompts(self.link, kind, first=index == 0) for index in range(count)]
-
-    def remove(self) -> None:
-        """Remove its hooks."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles = []
-
-    def gating(self, timesteps: Tensor, condition: Tensor | None) -> Gating:
-        """Gate weights for ``timesteps`` (B,), outside a forward; see :meth:`PatchedBackbone.gating`."""
-        if self.patch.config.gate_input == "timestep":
-            condition = None
-        elif condition is None:
-            count = len(timesteps)
-            condition = self.backbone.null_condition(count) if self.backbone.has_null else torch.zeros_like(timesteps)
-        return self.patch(self.backbone.gate_vector(timesteps, condition))
-
-    def weights_at(self, timestep: int) -> list[Tensor] | None:
-        """Each block's gate weights at ``timestep``, kept until the patch changes; None if the gate reads the class."""
-        if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
-            return None
-        stamp = tuple((id(parameter), parameter._version) for parameter in self.patch.parameters())
-        if stamp != self._weights_stamp:
-            self._weights_at, self._weights_stamp = {}, stamp
-        known = self._weights_at
-        if timestep not in known:
-            with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, which any later forward may use
-                vector = torch.tensor([timestep], device=self.backbone.device)
-                known[timestep] = self.patch.spread(self.gating(vector, None).weights)
-        return known[timestep]
 
 
 class PatchedBackbone(nn.Module):
@@ -164,7 +102,13 @@ class PatchedBackbone(nn.Module):
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """Inside this context all patches are off: outputs equal those of the bare backbone bit for bit."""
-        states = [attached.link.here for attached in self._attached.values()]
+        with self.only(()):
+            yield
+
+    @contextlib.contextmanager
+    def only(self, names: Collection[str]) -> Iterator[None]:
+        """Inside this context only the patches called ``names`` add anything."""
+        states = [attached.link.here for name, attached in self._attached.items() if name not in names]
         before = [here.enabled for here in states]
         for here in states:
             here.enabled = False
@@ -173,6 +117,21 @@ class PatchedBackbone(nn.Module):
         finally:
             for here, enabled in zip(states, before, strict=True):
                 here.enabled = enabled
+
+    @contextlib.contextmanager
+    def rows(self, factors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside this context, a patch's mixture is multiplied by a factor for each row of the batch, (B,).
+
+        ``factors`` names the patches. Where the factor is 0, the row is as without that patch, bit for bit.
+        """
+        states = {name: self._find(name).link.here for name in factors}
+        for name, here in states.items():
+            here.rows = factors[name]
+        try:
+            yield
+        finally:
+            for here in states.values():
+                here.rows = None
 
     @contextlib.contextmanager
     def noisy(self, offset: Callable[[Tensor], Tensor]) -> Iterator[None]:

@@ -26,6 +26,8 @@ class _Sample(_Part):
     guidance: _Number | None = None
     guidance_channels: str | None = None
     guidance_interval: list[_Number] | None = Field(None, min_length=2, max_length=2)
+    against_scale: _Number | None = None
+    against_interval: list[_Number] | None = Field(None, min_length=2, max_length=2)
     batch_size: Annotated[int, Field(ge=1, lt=1 << 40)] | None = None
     plan: str | None = None
     classes: list[int] | None = None
@@ -43,6 +45,7 @@ class _Made(_Part):
     sample: _Sample = _Sample()
     patch: str | list[list[str | _Number]] | None = None
     adapter: str | None = None
+    against: str | None = None
     codec: _Codec | None = None
     image_size: _Index | None = None
     schedule: dict[str, Any] | None = None

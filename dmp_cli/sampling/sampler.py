@@ -23,8 +23,9 @@ from ..config import SampleConfig
 from ..data import to_uint8
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
-from ..patching import PatchedBackbone
+from ..patching import PatchedBackbone, Versions
 from ..runtime import autocast, randomness
+from .guidance import predict
 from .plan import Item, Plan
 from .scheduler import build_scheduler, check_steps
 
@@ -91,11 +92,13 @@ def sample(
     config: SampleConfig,
     todo: list[range] | None = None,
     plan: Plan | None = None,
+    versions: Versions | None = None,
 ) -> Iterator[list[Sample]]:
     """Yield the images of each chunk of ``todo`` (None: of all chunks) whose index is below ``config.num_images``.
 
     ``denoiser`` is the patched backbone or the bare one; ``config`` must come from :func:`resolve`. Without a ``plan``
-    the config says which image is which.
+    the config says which image is which. With ``versions`` guidance leads away from their other version, as far as
+    ``config.against_scale`` says.
 
     Raises:
         DivergedError: an image is not finite.
@@ -103,7 +106,8 @@ def sample(
     plan = plan or Plan(config)
     call = torch.compile(denoiser, dynamic=False) if config.compile else denoiser
     for indices in chunks(config) if todo is None else todo:
-        latents = denoise(denoiser, indices, backbone=backbone, config=config, clips=codec.clips, plan=plan, call=call)
+        how: dict[str, Any] = {"clips": codec.clips, "plan": plan, "call": call, "versions": versions}
+        latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
         decoded = codec.decode(latents)
         _check_finite(decoded, indices)
         images = to_uint8(decoded)
@@ -143,6 +147,7 @@ def denoise(
     clips: bool,
     plan: Plan | None = None,
     call: Callable[..., Tensor] | None = None,
+    versions: Versions | None = None,
 ) -> Tensor:
     """Denoise the images ``indices`` from pure noise to x_0, (B, C, H, W).
 
@@ -157,10 +162,11 @@ def denoise(
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
     x = torch.cat(starts).to(device)
     for step, timestep in enumerate(scheduler.timesteps):
-        guidance = scales if _is_guided(int(timestep), config, backbone) else torch.ones_like(scales)
+        guidance = scales if _is_within(config.guidance_interval, int(timestep), backbone) else torch.ones_like(scales)
+        apart = config.against_scale if _is_within(config.against_interval, int(timestep), backbone) else 0
         with _gates_at(denoiser, int(timestep)), autocast(device, config.dtype):
             output = predict(
-                denoiser if call is None else call,
+                versions or (denoiser if call is None else call),
                 x,
                 int(timestep),
                 condition,
@@ -168,6 +174,7 @@ def denoise(
                 config=config,
                 guidance=guidance,
                 negative=negative,
+                apart=apart or 0,
             )
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # the only sampler that adds noise, and that uses a learned variance
@@ -187,37 +194,10 @@ def _gates_at(denoiser: nn.Module, timestep: int) -> contextlib.AbstractContextM
     return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
 
 
-def _is_guided(timestep: int, config: SampleConfig, backbone: Backbone) -> bool:
-    """Whether ``timestep`` lies in the guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
-    low, high = config.guidance_interval
+def _is_within(interval: tuple[float, float] | None, timestep: int, backbone: Backbone) -> bool:
+    """Whether ``timestep`` lies in a guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
+    low, high = interval or (0, 1)
     return low <= timestep / (backbone.schedule.num_timesteps - 1) <= high
-
-
-def predict(
-    denoiser: Callable[..., Tensor],
-    x: Tensor,
-    timestep: int,
-    condition: Tensor | None,
-    *,
-    backbone: Backbone,
-    config: SampleConfig,
-    guidance: Tensor | None = None,
-    negative: Tensor | None = None,
-) -> Tensor:
-    """One prediction (B, C', H, W) in float32; C' is C, or 2 C with a learned variance.
-
-    Classifier-free guidance: eps = eps_null + w (eps_cond - eps_null) on the guided channels. ``guidance`` is w for
-    each image, (B,); None: ``config.guidance`` for all images. ``negative``, (B,), stands in for the null condition.
-    """
-    timesteps = torch.full((len(x),), timestep, device=x.device)
-    scale = torch.full((len(x),), config.guidance) if guidance is None else guidance
-    if condition is None or bool((scale == 1).all()):  # ``scale`` is still on the CPU, so nothing waits for a GPU
-        return denoiser(x, timesteps, condition).float()
-    both = torch.cat([condition, backbone.null_condition(len(x)) if negative is None else negative])
-    conditional, null = denoiser(torch.cat([x, x]), torch.cat([timesteps, timesteps]), both).float().chunk(2)
-    guided = 3 if config.guidance_channels == "3" else x.shape[1]
-    epsilon = null[:, :guided] + scale.to(x.device)[:, None, None, None] * (conditional[:, :guided] - null[:, :guided])
-    return torch.cat([epsilon, conditional[:, guided:]], dim=1)
 
 
 def _check_finite(images: Tensor, indices: range) -> None:

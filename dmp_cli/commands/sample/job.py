@@ -10,6 +10,7 @@ from ...errors import ConfigError, DataError
 from ..console import Printer
 from ..options import Given
 from ..processes import together
+from .network import load, load_versions
 from .patches import PatchShare
 from .provenance import keep_old_rules, made_as, origin_of
 
@@ -70,12 +71,15 @@ class _Drawing:
         from ...sampling import Plan, chunks, resolve
 
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
-        self.loaded = _load(request, device)
+        self.loaded = load(request, device)
+        self.versions = load_versions(request, self.loaded, device)
         recorded = None if request.options.force else folder.recorded()
         keep_old_rules(self.loaded, recorded)
         for remark in self.loaded.backbone.remarks if self.loaded.record is None else ():
             printer.note(remark)
         filled = _fill_in(request.config, self.loaded.backbone, recorded)
+        if self.versions is not None and filled.against_scale is None:
+            filled = filled.model_copy(update={"against_scale": 1.0})
         filled = filled.model_copy(update={"plan": Plan(filled, request.lines).digest})
         self.config = resolve(filled, self.loaded.backbone)
         self.plan: Plan = Plan(self.config, request.lines)
@@ -125,8 +129,6 @@ class _Drawing:
         from ...sampling import sample
 
         count, backbone = self.config.num_images, self.loaded.backbone
-        if self.request.bare and self.loaded.record is not None:
-            self.loaded.denoiser.detach()  # type: ignore[operator]
         denoiser = backbone.eval() if self.request.bare else self.loaded.denoiser
         total = sum(1 for chunk in self.part.of(self.chunks) for index in chunk if index < count)
         done = total - sum(1 for chunk in todo for index in chunk if index < count)
@@ -137,7 +139,13 @@ class _Drawing:
             self.folder.writer(self.part) as write,
         ):
             drawn = sample(
-                denoiser, backbone=backbone, codec=self.loaded.codec, config=self.config, todo=todo, plan=self.plan
+                denoiser,
+                backbone=backbone,
+                codec=self.loaded.codec,
+                config=self.config,
+                todo=todo,
+                plan=self.plan,
+                versions=self.versions,
             )
             for images in drawn:
                 write({image.index: image.pixels for image in images})
@@ -192,20 +200,6 @@ def _smaller_chunks(size: int) -> tuple[str, str]:
         f"Give --batch-size {size // 2}, with another -o or --force where images are drawn already: the images of a "
         "chunk are drawn together, so --batch-size is part of what fixes them, and moves pixels by a level.",
     )
-
-
-def _load(request: Request, device: torch.device) -> Loaded:
-    """The network that is asked for: with patches, with an adapter, or bare."""
-    from ...pipeline import add_patches, load_adapted, load_bare, load_patched
-
-    if request.options.adapter is not None:
-        return load_adapted(request.options.adapter, request.network, device)
-    if not request.patches:
-        return load_bare(request.network, device)
-    first, *further = request.patches
-    loaded = load_patched(first.path, request.network, device, strength=first.strength, force=request.force_backbone)
-    add_patches(loaded, further, force=request.force_backbone)
-    return loaded
 
 
 def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:

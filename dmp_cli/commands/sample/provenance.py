@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ...config import PatchRecord, SampleConfig
+from .network import identity_of
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 # Options that say which network it is, in the order in which one types them.
 _GIVEN = (
-    *("patch", "adapter", "backbone", "checkpoint", "vae", "text", "download", "force_backbone"),
+    *("patch", "adapter", "against", "backbone", "checkpoint", "vae", "text", "download", "force_backbone"),
     *("image_size", "num_classes", "num_heads", "trained_with", "schedule", "objective"),
 )
 _NOT_THE_TRAINING = {"steps", "steps_done", "data", "dmp"}  # in its record: how far it went, and where things lay
@@ -30,7 +31,9 @@ def made_as(config: SampleConfig, loaded: Loaded, request: Request) -> dict[str,
 
     backbone, adapter = loaded.backbone, request.options.adapter
     assert backbone.record is not None
+    against = request.options.against
     return {
+        **({} if against is None else {"against": identity_of(against)}),
         "sample": config.model_dump(mode="json", exclude={"num_images"}),
         "patch": None if request.bare else _patches(request),
         "adapter": None if adapter is None else sha256_of(adapter / ADAPTER_TENSORS),

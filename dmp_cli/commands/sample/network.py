@@ -1,0 +1,132 @@
+"""Which network ``dmp sample`` draws from, and which other version of it guidance leads away from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...backbones import Backbone
+    from ...config import CodecRecord
+    from ...patching import PatchedBackbone, Versions
+    from ...pipeline import Loaded
+    from .job import Request
+
+_NAME = "against"  # of the other version's patch
+BASE = "base"  # the name of the backbone itself, as the other version
+
+
+def load(request: Request, device: torch.device) -> Loaded:
+    """The network that is asked for: with patches, with an adapter, or bare."""
+    from ...pipeline import add_patches, load_adapted, load_bare, load_patched
+
+    if request.options.adapter is not None:
+        return load_adapted(request.options.adapter, request.network, device)
+    if not request.patches:
+        return load_bare(request.network, device)
+    first, *further = request.patches
+    loaded = load_patched(first.path, request.network, device, strength=first.strength, force=request.force_backbone)
+    add_patches(loaded, further, force=request.force_backbone)
+    if request.options.no_patch:
+        loaded.denoiser.detach()  # type: ignore[operator]
+        loaded.denoiser = loaded.backbone.eval()
+    return loaded
+
+
+def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Versions | None:
+    """The network and the version of it that --against names; None without it. ``loaded`` then has both in it.
+
+    Raises:
+        ConfigError: both are the same, or the other version is of another backbone, codec or classes.
+    """
+    named = request.options.against
+    if named is None:
+        return None
+    from ...patching import AdapterVersions, BackboneVersions, PatchVersions, load_adapter
+
+    path, adapted = Path(named), request.options.adapter is not None
+    if named == BASE:
+        if adapted:
+            return AdapterVersions(loaded.backbone, is_ours=True)
+        if request.bare:
+            raise ConfigError("--against base: the backbone itself is drawn from", hint="Give a patch to draw with.")
+        return PatchVersions(loaded.denoiser, theirs=())  # type: ignore[arg-type]
+    if path.is_dir() and (path / "adapter_config.json").exists():
+        if adapted or not request.bare:
+            raise ConfigError(
+                f"--against {named}: an adapter works against the bare backbone only",
+                hint="Leave out --patch and --adapter, or give --against a patch.",
+            )
+        load_adapter(path, loaded.backbone)
+        return AdapterVersions(loaded.backbone, is_ours=False)
+    if _is_patch(path):
+        if adapted:
+            raise ConfigError("--adapter goes without a patch, also behind --against")
+        return PatchVersions(_attach(path, loaded, force=request.force_backbone), theirs=(_NAME,))
+    return BackboneVersions(loaded.denoiser, _load_other(path, loaded, device))
+
+
+def _is_patch(path: Path) -> bool:
+    from ...storage import read_header
+
+    return path.suffix == ".safetensors" and "dmp.header" in read_header(path).metadata
+
+
+def _attach(path: Path, loaded: Loaded, *, force: bool) -> PatchedBackbone:
+    """The network with the patch in ``path`` beside what is there, to be predicted with in rows of its own."""
+    from ...patching import attach, load_patch
+
+    patch = load_patch(path)
+    assert patch.record is not None
+    if not force:
+        _check_codec(path, patch.record.codec, loaded)
+        ours, theirs = ((one.training or {}).get("classes") if one else None for one in (loaded.record, patch.record))
+        if ours is not None and theirs is not None and ours != theirs:
+            raise ConfigError(f"--against {path} was trained on data of other classes than the patch")
+    return attach(loaded.denoiser, patch, name=_NAME, force=force)
+
+
+def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
+    """Another backbone of the same shape, with weights of its own."""
+    from ...backbones import load_backbone
+
+    ours = loaded.backbone
+    if ours.takes_text:
+        raise ConfigError(
+            f"--against {path}: another backbone that reads text would need a text encoder of its own",
+            hint="Give a patch or an adapter's folder of this backbone.",
+        )
+    heads = ours.sizes.get("num_heads") if ours.family == "dit" else None
+    other = load_backbone(str(path), num_classes=ours.num_classes or None, num_heads=heads, device=device).eval()
+    for what in ("family", "sample_shape", "num_classes", "learns_sigma"):
+        if getattr(other, what) != getattr(ours, what):
+            told = what.replace("_", " ")
+            raise ConfigError(f"--against {path}: its {told} is {getattr(other, what)}, not {getattr(ours, what)}")
+    if other.schedule.prediction != ours.schedule.prediction:
+        raise ConfigError(
+            f"--against {path}: it predicts {other.schedule.prediction}, and the backbone {ours.schedule.prediction}"
+        )
+    if other.codec is not None:
+        _check_codec(path, other.codec, loaded)
+    return other
+
+
+def _check_codec(path: Path, theirs: CodecRecord, loaded: Loaded) -> None:
+    ours = loaded.codec.record
+    if (theirs.kind, theirs.digest) != (ours.kind, ours.digest):
+        raise ConfigError(f"--against {path}: it works in the space of another codec, {theirs.source or theirs.kind}")
+
+
+def identity_of(named: str) -> str:
+    """What fixes the other version: ``base``, or the SHA-256 of its patch, adapter or backbone."""
+    from ...patching import ADAPTER_TENSORS
+    from ...storage import sha256_of
+
+    path = Path(named)
+    if named == BASE:
+        return BASE
+    return sha256_of(path / ADAPTER_TENSORS if path.is_dir() else path)

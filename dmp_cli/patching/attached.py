@@ -1,0 +1,76 @@
+"""One patch on a backbone: its hooks, and its gate weights at timesteps that were asked for.
+
+Letters: B batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from ..backbones import Backbone
+from .gates import Gating
+from .hooks import AddMap, AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
+from .prompts import Patch
+
+
+class AttachedPatch:
+    """One patch on a backbone: its hooks, and its gate weights at timesteps that were asked for."""
+
+    def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
+        self.backbone, self.patch = backbone, patch
+        self.link = Link(patch, strength)
+        self._weights_at: dict[int, list[Tensor]] = {}  # each block's gate weights by timestep; see at()
+        self._weights_stamp: tuple[tuple[int, int], ...] = ()
+        self.handles = self._hook()
+
+    def _hook(self) -> list[RemovableHandle]:
+        """Register all hooks of the patch."""
+        blocks = self.backbone.list_blocks()[: len(self.patch.hidden_shapes)]
+        self.link.mixtures = mixtures = self._mixtures(len(blocks))
+        # Registered even without a prompted block, because attach() recognises a patched backbone by it.
+        source = self.backbone.gate_sources[self.patch.config.gate_input]
+        handles = [source.register_forward_hook(ReadGate(self.link))]
+        for block, mixture in zip(blocks, mixtures, strict=True):
+            handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
+        if blocks and self.patch.config.position == "prepend":
+            handles.append(blocks[-1].module.register_forward_hook(DropPrompts(self.link)))
+        return handles
+
+    def _mixtures(self, count: int) -> list[AddMixture]:
+        """The pre-hooks of the first ``count`` blocks."""
+        kind = type(self.backbone)
+        if self.patch.config.position == "add":
+            adds = AddMixture if self.patch.grid is None else AddMap
+            return [adds(self.link, kind) for _ in range(count)]
+        return [PrependPrompts(self.link, kind, first=index == 0) for index in range(count)]
+
+    def remove(self) -> None:
+        """Remove its hooks."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
+
+    def gating(self, timesteps: Tensor, condition: Tensor | None) -> Gating:
+        """Gate weights for ``timesteps`` (B,), outside a forward; see :meth:`PatchedBackbone.gating`."""
+        if self.patch.config.gate_input == "timestep":
+            condition = None
+        elif condition is None:
+            count = len(timesteps)
+            condition = self.backbone.null_condition(count) if self.backbone.has_null else torch.zeros_like(timesteps)
+        return self.patch(self.backbone.gate_vector(timesteps, condition))
+
+    def weights_at(self, timestep: int) -> list[Tensor] | None:
+        """Each block's gate weights at ``timestep``, kept until the patch changes; None if the gate reads the class."""
+        if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
+            return None
+        stamp = tuple((id(parameter), parameter._version) for parameter in self.patch.parameters())
+        if stamp != self._weights_stamp:
+            self._weights_at, self._weights_stamp = {}, stamp
+        known = self._weights_at
+        if timestep not in known:
+            with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, which any later forward may use
+                vector = torch.tensor([timestep], device=self.backbone.device)
+                known[timestep] = self.patch.spread(self.gating(vector, None).weights)
+        return known[timestep]

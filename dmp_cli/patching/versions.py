@@ -1,0 +1,131 @@
+"""Two versions of one network, ours and another one, that predict side by side: a batch says which row is whose.
+
+Guidance between versions moves our prediction a away from that of the other one, b: a + W (a - b). Autoguidance (Karras
+et al. 2024) and SIMS (Alemohammad et al. 2024) have a second network for b. Here b may be a patch on the same frozen
+weights: then both versions run as one batch, in which each row has its own patches.
+
+Letters: B batch; (C, H, W) the shape of what the backbone denoises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PatchError
+from .patched import PatchedBackbone
+
+Predict = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+
+
+class Versions(ABC):
+    """Our version of a network, and the one that guidance leads away from."""
+
+    patched: PatchedBackbone | None = None  # where gate weights may be kept for a whole step; see PatchedBackbone.at
+
+    def __call__(self, x: Tensor, timesteps: Tensor, condition: Tensor | None, *, against: Tensor) -> Tensor:
+        """Predictions for the rows of ``x`` (B, C, H, W): by the other version where ``against`` (B,), bool, is set."""
+        if not against.any():
+            return self.ours(x, timesteps, condition)
+        return self.side_by_side(x, timesteps, condition, against)
+
+    @abstractmethod
+    def ours(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        """Predictions of our version."""
+
+    @abstractmethod
+    def theirs(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        """Predictions of the other version."""
+
+    def side_by_side(self, x: Tensor, timesteps: Tensor, condition: Tensor | None, against: Tensor) -> Tensor:
+        """Predictions of both, one after the other."""
+        parts = []
+        for predict, rows in ((self.ours, ~against), (self.theirs, against)):
+            own = rows.nonzero()[:, 0].to(x.device)
+            parts.append((own, predict(x[own], timesteps[own], None if condition is None else condition[own])))
+        whole = parts[0][1].new_empty((len(x), *parts[0][1].shape[1:]))
+        for own, predicted in parts:
+            whole[own] = predicted
+        return whole
+
+
+class PatchVersions(Versions):
+    """Versions that differ in the patches on one backbone. They run as one batch, with no second copy of weights."""
+
+    def __init__(self, patched: PatchedBackbone, *, theirs: Collection[str]) -> None:
+        """``theirs`` are the names of the patches of the other version; the patches besides are ours."""
+        unknown = set(theirs) - set(patched.patches)
+        if unknown:
+            raise PatchError(f"no patch called {min(unknown)} is attached")
+        self.patched, self._backbone = patched, patched.backbone
+        self._theirs = frozenset(theirs)
+        self._ours = frozenset(patched.patches) - self._theirs
+        # Prompts in front of the tokens make longer sequences, so that rows with and without them do not fit together.
+        self._is_joint = all(patch.config.position == "add" for patch in patched.patches.values())
+
+    def ours(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        assert self.patched is not None
+        with self.patched.only(self._ours):
+            return self._backbone(x, timesteps, condition)
+
+    def theirs(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        assert self.patched is not None
+        with self.patched.only(self._theirs):
+            return self._backbone(x, timesteps, condition)
+
+    def side_by_side(self, x: Tensor, timesteps: Tensor, condition: Tensor | None, against: Tensor) -> Tensor:
+        if not self._is_joint:
+            return super().side_by_side(x, timesteps, condition, against)
+        assert self.patched is not None
+        rows = against.to(x.device, torch.float32)
+        masks = {name: rows if name in self._theirs else 1 - rows for name in self.patched.patches}
+        with self.patched.rows(masks):
+            return self._backbone(x, timesteps, condition)
+
+
+class AdapterVersions(Versions):
+    """A backbone with a LoRA adapter inside, and without it. They run one after the other."""
+
+    def __init__(self, backbone: nn.Module, *, is_ours: bool) -> None:
+        """``is_ours``: whether our version is the one with the adapter."""
+        self._backbone, self._is_ours = backbone, is_ours
+
+    def ours(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        with contextlib.nullcontext() if self._is_ours else self._bare():
+            return self._backbone(x, timesteps, condition)
+
+    def theirs(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        with self._bare() if self._is_ours else contextlib.nullcontext():
+            return self._backbone(x, timesteps, condition)
+
+    @contextlib.contextmanager
+    def _bare(self) -> Iterator[None]:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        layers = [module for module in self._backbone.modules() if isinstance(module, BaseTunerLayer)]
+        for layer in layers:
+            layer.enable_adapters(enabled=False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.enable_adapters(enabled=True)
+            self._backbone.requires_grad_(False)  # switching an adapter on lets its weights require grad
+
+
+class BackboneVersions(Versions):
+    """Our network, and another backbone with weights of its own."""
+
+    def __init__(self, ours: nn.Module, other: nn.Module) -> None:
+        self._ours, self._other = ours, other
+        self.patched = ours if isinstance(ours, PatchedBackbone) else None
+
+    def ours(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        return self._ours(x, timesteps, condition)
+
+    def theirs(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        return self._other(x, timesteps, condition)
