@@ -15,6 +15,8 @@ from tests.builders import write_images
 
 from .conftest import Run, files_in
 
+pytestmark = pytest.mark.slow
+
 BEGIN = "from dmp_cli.cli import app; import torch, sys; print('ready', flush=True); sys.stdin.readline(); app()"
 LONG = 150  # steps: some seconds, in which the other one comes
 
@@ -119,7 +121,6 @@ def test_two_evals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "both/report.json").read_bytes() == (tmp_path / "alone/report.json").read_bytes()
 
 
-@pytest.mark.slow
 def test_two_ablations(run: Run, tmp_path: Path) -> None:
     (tmp_path / "arms.toml").write_text('[[arm]]\nname = "dmp"\n')
     command = ["ablate", "arms.toml", "--backbone", "digits", "--steps", 3, "-n", 60, "--sampling-steps", 2, "-q"]
