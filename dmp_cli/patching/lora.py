@@ -6,8 +6,9 @@ equals the rank, so that the usual factor alpha / rank is 1.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,22 @@ def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wa
     assert {name: tuple(parameter.shape) for name, parameter in parameters.items()} == expected
     assert sum(".lora_" in name for name in found) == len(expected), "peft adapted other layers than asked for"
     return Adapter(rank, tuple(layers), parameters, backbone.record)
+
+
+@contextlib.contextmanager
+def without_adapter(backbone: nn.Module) -> Iterator[None]:
+    """Context in which the adapter inside ``backbone`` is off, so that it computes as without one."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in backbone.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(enabled=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(enabled=True)
+        backbone.requires_grad_(False)  # switching an adapter on lets its weights require grad
 
 
 def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int) -> dict[str, tuple[int, ...]]:

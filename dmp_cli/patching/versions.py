@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PatchError
+from .lora import without_adapter
 from .patched import PatchedBackbone
 
 Predict = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
@@ -95,26 +96,12 @@ class AdapterVersions(Versions):
         self._backbone, self._is_ours = backbone, is_ours
 
     def ours(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
-        with contextlib.nullcontext() if self._is_ours else self._bare():
+        with contextlib.nullcontext() if self._is_ours else without_adapter(self._backbone):
             return self._backbone(x, timesteps, condition)
 
     def theirs(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
-        with self._bare() if self._is_ours else contextlib.nullcontext():
+        with without_adapter(self._backbone) if self._is_ours else contextlib.nullcontext():
             return self._backbone(x, timesteps, condition)
-
-    @contextlib.contextmanager
-    def _bare(self) -> Iterator[None]:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        layers = [module for module in self._backbone.modules() if isinstance(module, BaseTunerLayer)]
-        for layer in layers:
-            layer.enable_adapters(enabled=False)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.enable_adapters(enabled=True)
-            self._backbone.requires_grad_(False)  # switching an adapter on lets its weights require grad
 
 
 class BackboneVersions(Versions):

@@ -68,6 +68,15 @@ def test_it_goes_on_only_as_it_was_begun(run: Run, patch: Path, backbone: list[s
         assert "made with other settings" in run(*common, "-n", 4, *words, code=1).stderr
 
 
+def test_the_page_of_scores_says_how_to_draw_them_again(run: Run, patch: Path, backbone: list[str]) -> None:
+    how = ["--against", patch, "--against-scale", 2, "--against-interval", "0.1,0.9"]
+    run("sample", *backbone, "-n", 4, *QUICK, *how, "-o", "s")
+    run("eval", "--samples", "s", "--reference", "s", "--features", "pixels", "--crop", "none", "-o", "scores", "-q")
+    page = Path("scores/report.html").read_text()
+    assert f"--against {patch}" in page
+    assert "--against-scale 2 --against-interval 0.1,0.9" in page
+
+
 def test_what_is_refused(run: Run, patch: Path, adapter: Path, backbone: list[str], tmp_path: Path) -> None:
     before = files_in(tmp_path)
     smaller = write_meta_checkpoint(tmp_path / "smaller.pt", tiny_dit(num_classes=2))
