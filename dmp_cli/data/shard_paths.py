@@ -63,7 +63,10 @@ def _check_count(pattern: str) -> None:
 
 
 def _has_images(folder: Path, rules: int) -> bool:
-    return any(is_read(inner.name, rules) for inner in folder.iterdir())
+    """Whether single images lie beside the shards; the preview that ``dmp sample`` puts there is none of the data."""
+    names = {inner.name for inner in folder.iterdir()}
+    preview = {"grid.png"} if "samples.json" in names else set()
+    return any(is_read(name, rules) for name in names - preview)
 
 
 def _expand(pattern: str) -> Iterator[str]:

@@ -148,3 +148,13 @@ main()
         assert one == other, name
     assert sampletars.GROUP == 5
     assert Image.open(tmp_path / "killed" / "grid.png").size
+
+
+def test_its_tars_are_a_data_set_with_classes(run: Run, patch: Path, backbone: list[str], tmp_path: Path) -> None:
+    """Without the preview, which lies beside the tars and is no image of the data."""
+    run("sample", "--patch", patch, "-n", 8, "--batch-size", 4, "--steps", 2, "--tar", "-o", "own", "-q")
+    said = run("train", *backbone, "--data", "own", "--steps", 2, "--batch-size", 4, "-o", "negative").stderr
+    assert "8 images" in said
+    assert "4 classes" in said
+    (tmp_path / "own" / "samples.json").unlink()  # then nobody says that the picture is a preview
+    assert "no class folders" in run("train", *backbone, "--data", "own", "-o", "other", code=1).stderr
