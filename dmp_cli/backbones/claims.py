@@ -12,7 +12,7 @@ from ..errors import CheckpointError, DMPError
 _LARGEST = 1 << 24  # of any size: more than any model has
 _MOST_LAYERS = 1000
 _LAYERS = re.compile(r"depth|.*layers(_per_block)?|.*num_layers.*")
-_TABLE = 1 << 28  # values in a table of positions, side² * width: 1 GB in float32
+_TABLE = 1 << 26  # values in a table of positions, side² * width: 256 MB in float32, and more while it is made
 _ODD = (*(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, NameError),)
 
 

@@ -16,7 +16,16 @@ from torch import Tensor
 
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
-from ..storage import check_finite, digest_tensors, read_json, reason_of, transformers_for, unpickled, variant_of
+from ..storage import (
+    check_finite,
+    digest_tensors,
+    read_json,
+    read_object,
+    reason_of,
+    transformers_for,
+    unpickled,
+    variant_of,
+)
 from .claims import building
 from .original_text import load_original_text
 
@@ -181,15 +190,13 @@ def _kind_of(folder: Path) -> Literal["clip", "t5"]:
         raise CheckpointError(f"{folder} has two text encoders, as Stable Diffusion XL and 3 do; only one is supported")
     file = folder / "text_encoder" / "config.json"
     try:
-        names = read_json(file, kind=CheckpointError).get("architectures") or ["none"]
-    except (CheckpointError, AttributeError) as error:
-        reason = error.message if isinstance(error, CheckpointError) else f"cannot read {file}: it is no config"
-        raise CheckpointError(reason, hint="Give the whole pipeline folder.") from error
-    if names[0] not in _KINDS:
-        raise CheckpointError(
-            f"{folder}: its text encoder {names[0]} is not supported; supported are {', '.join(_KINDS)}"
-        )
-    return _KINDS[names[0]]
+        names = read_object(file, kind=CheckpointError).get("architectures")
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint="Give the whole pipeline folder.") from error
+    name = str(names[0])[:80] if isinstance(names, list) and names else "none"
+    if name not in _KINDS:
+        raise CheckpointError(f"{folder}: its text encoder {name} is not supported; supported are {', '.join(_KINDS)}")
+    return _KINDS[name]
 
 
 def _encoders(folder: Path) -> set[str]:

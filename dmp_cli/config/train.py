@@ -129,6 +129,7 @@ class TrainConfig(Frozen):
         "Processes that load images. Raise it when the log's data_wait is not near 0.",
         default=0,
         ge=0,
+        le=256,
         panel=_RECORD,
     )
     max_bad: int = option("Unreadable images that are skipped before the run stops.", default=100, ge=0, panel=_RECORD)

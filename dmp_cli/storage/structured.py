@@ -22,6 +22,7 @@ from .text import decode_text, read_text
 
 _LONGEST_LINE = 1 << 20  # bytes of a line of a log
 _DEEPEST = 64  # lists and objects within each other
+_PART = re.compile(r"[\w\"'-]\s*\.")  # of a dotted key of TOML
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _NAMED_BYTES = range(0xDC80, 0xDD00)  # how Python writes the bytes of a file name that are no UTF-8
 R = TypeVar("R", bound=BaseModel)
@@ -131,6 +132,9 @@ def read_toml(path: Path, *, name: str | None = None, regular: bool = True) -> t
     else:
         import tomli as tomllib
     text, told = read_text(path, name=name, regular=regular), name or str(path)
+    # A key of many parts takes its parser a time that grows with their square.
+    if any(len(_PART.findall(piece)) > _DEEPEST for line in text.split("\n") for piece in line.split("=")):
+        raise _too_deep(told, ConfigError)
     try:
         content = tomllib.loads(text)
     except RecursionError as error:
