@@ -138,7 +138,7 @@ def add_patches(loaded: Loaded, further: Sequence[tuple[Path, float]], *, force:
         patch = load_patch(path)
         if patch.record is not None and loaded.record is not None and not force:
             ours, theirs = loaded.record.codec, patch.record.codec
-            if (ours.kind, ours.digest) != (theirs.kind, theirs.digest):
+            if not theirs.is_same(ours):
                 raise ConfigError(
                     f"{path} was trained with another codec than the first patch: {theirs.source or theirs.kind}, not "
                     f"{ours.source or ours.kind}",

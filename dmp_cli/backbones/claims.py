@@ -13,7 +13,8 @@ _LARGEST = 1 << 24  # of any size: more than any model has
 _MOST_LAYERS = 1000
 _LAYERS = re.compile(r"depth|.*layers(_per_block)?|.*num_layers.*")
 _TABLE = 1 << 26  # values in a table of positions, side² * width: 256 MB in float32, and more while it is made
-_ODD = (*(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, NameError),)
+_SIDES, _WIDTHS = ("input_size", "sample_size"), ("hidden_size", "attention_head_dim")
+_ODD = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, NameError)
 
 
 def check_sizes(sizes: dict[str, Any], *, source: object) -> None:
@@ -29,9 +30,6 @@ def check_sizes(sizes: dict[str, Any], *, source: object) -> None:
     side, patch, width = (_size(sizes, *names) for names in (_SIDES, ("patch_size",), _WIDTHS))
     if (side // max(1, patch)) ** 2 * width > _TABLE:
         raise CheckpointError(f"{source}: sides of {side} and a width of {width} make a table that no model has")
-
-
-_SIDES, _WIDTHS = ("input_size", "sample_size"), ("hidden_size", "attention_head_dim")
 
 
 def _size(sizes: dict[str, Any], *names: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,29 @@ class RunLog:
         """Append one line. Raises DMPError when it cannot be written."""
         append_text(self.path, json.dumps(line) + "\n", sync=False)
 
-    def mend(self, *, warn: Callable[[str], None]) -> None:
-        """Remove what is no line of a log, and say so."""
-        damaged = self._keep(lambda step: True)
+    def warn_of_damage(self, *, warn: Callable[[str], None]) -> None:
+        """Say which lines are none of a log; :meth:`cut` drops them."""
+        damaged: list[int] = []
+        for _ in self._lines(damaged):
+            pass
         if damaged:
-            what = f"line {damaged[0]}" if len(damaged) == 1 else f"{len(damaged)} lines, from line {damaged[0]} on,"
+            first = min(damaged)
+            what = f"line {first}" if len(damaged) == 1 else f"{len(damaged)} lines, from line {first} on,"
             warn(f"{self.path}: {what} cannot be read and {'is' if len(damaged) == 1 else 'are'} dropped")
 
     def cut(self, *, after: int) -> None:
         """Remove the lines of steps after ``after``, which a continued run does again, and damaged ones."""
-        self._keep(lambda step: step <= after)
-
-    def _keep(self, wanted: Callable[[int], bool]) -> list[int]:
-        """Keep the lines of the ``wanted`` steps; returns the numbers of the damaged lines, which are not kept."""
-        damaged: list[int] = []
         if self.path.exists():
             with staged_file(self.path) as partial, open(partial, "wb") as kept:
-                for number, row, line in whole_json_lines(self.path, drop=damaged.append):
-                    step = line.get("step")
-                    if type(step) is not int:
-                        damaged.append(number)
-                    elif wanted(step):
-                        kept.write(row)
-        return sorted(damaged)
+                kept.writelines(row for row, step in self._lines([]) if step <= after)
+
+    def _lines(self, damaged: list[int]) -> Iterator[tuple[bytes, int]]:
+        """The bytes and the step of each line; the numbers of damaged lines are put into ``damaged``."""
+        if not self.path.exists():
+            return
+        for number, row, line in whole_json_lines(self.path, drop=damaged.append):
+            step = line.get("step")
+            if type(step) is int:
+                yield row, step
+            else:
+                damaged.append(number)

@@ -156,12 +156,12 @@ class RunFolder:
         self._check_there()
         self._log.add(line)
 
-    def mend_log(self, *, warn: Callable[[str], None]) -> None:
-        """Drop what is damaged in ``log.jsonl``, and say so."""
-        self._log.mend(warn=warn)
+    def warn_of_damaged_log(self, *, warn: Callable[[str], None]) -> None:
+        """Say what is damaged in ``log.jsonl`` and will be dropped."""
+        self._log.warn_of_damage(warn=warn)
 
     def cut_log(self, *, after: int) -> None:
-        """Remove the log lines of steps after ``after``, which a continued run does again."""
+        """Remove the log lines of steps after ``after``, which a continued run does again, and damaged lines."""
         self._log.cut(after=after)
 
     def _check_there(self) -> None:

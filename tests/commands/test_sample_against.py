@@ -80,6 +80,7 @@ def test_the_page_of_scores_says_how_to_draw_them_again(run: Run, patch: Path, b
 def test_what_is_refused(run: Run, patch: Path, adapter: Path, backbone: list[str], tmp_path: Path) -> None:
     before = files_in(tmp_path)
     smaller = write_meta_checkpoint(tmp_path / "smaller.pt", tiny_dit(num_classes=2))
+    same = write_meta_checkpoint(tmp_path / "same.pt", tiny_dit())
     refused = {
         "are for --against": [*backbone, "--against-scale", 2],
         "the backbone itself is drawn from": [*backbone, "--against", "base"],
@@ -88,10 +89,17 @@ def test_what_is_refused(run: Run, patch: Path, adapter: Path, backbone: list[st
         "do not go together yet": [*backbone, "--against", patch, "--compile"],
         "nowhere.pt does not exist": [*backbone, "--against", "nowhere.pt"],
         "0.9,0.1: give two shares": [*backbone, "--against", patch, "--against-interval", "0.9,0.1"],
-        "smaller.pt": [*backbone, "--against", smaller],
+        "its class table has 3 rows": [*backbone, "--against", smaller],
+        "another noise schedule than the backbone: kind linear, now cosine": [
+            *backbone,
+            "--schedule",
+            "cosine",
+            "--against",
+            same,
+        ],
     }
     for reason, words in refused.items():
         said = run("sample", *words, "-n", 1, *QUICK, "-o", "s", code=1).stderr
         assert reason in said
         assert len(said.splitlines()) <= 2
-    assert files_in(tmp_path) == before | {"smaller.pt"}
+    assert files_in(tmp_path) == before | {"smaller.pt", "same.pt"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from dmp_cli.data import decoding
 from dmp_cli.evaluation.digit_classifier import DigitClassifier
 from dmp_cli.latents import encoding
 from dmp_cli.patching.patched import PatchedBackbone
-from dmp_cli.runtime.signals import STOP_SIGNALS
 from dmp_cli.sampling import sampler
 from dmp_cli.training.loop import TrainingLoop
 from tests.training.test_ending import strike
@@ -23,13 +20,7 @@ from .conftest import Run, files_in
 ENDED = "stopped by Ctrl-C; what is written is whole, and the same command goes on from it\n"
 
 
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    """The handlers of this process as they were, after each test."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_handlers")
 
 
 def test_training_says_at_once_what_it_saves(

@@ -6,21 +6,13 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from dmp_cli.errors import EndedAtOnce
 from dmp_cli.runtime.signals import STOP_SIGNALS, Foresight, StopRequest, end_on_signals, ended_by
 
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    """The handlers of this process as they were, after each test."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_handlers")
 
 
 def send(*numbers: int) -> None:

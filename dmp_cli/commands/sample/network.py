@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...config import describe_changes
 from ...errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,18 +107,17 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
         if getattr(other, what) != getattr(ours, what):
             told = what.replace("_", " ")
             raise ConfigError(f"--against {path}: its {told} is {getattr(other, what)}, not {getattr(ours, what)}")
-    if other.schedule.prediction != ours.schedule.prediction:
-        raise ConfigError(
-            f"--against {path}: it predicts {other.schedule.prediction}, and the backbone {ours.schedule.prediction}"
-        )
+    noises = [one.schedule.model_dump(exclude={"sampling"}) for one in (other, ours)]
+    if noises[0] != noises[1]:
+        differing = describe_changes(noises[0], noises[1])
+        raise ConfigError(f"--against {path} was trained under another noise schedule than the backbone: {differing}")
     if other.codec is not None:
         _check_codec(path, other.codec, loaded)
     return other
 
 
 def _check_codec(path: Path, theirs: CodecRecord, loaded: Loaded) -> None:
-    ours = loaded.codec.record
-    if (theirs.kind, theirs.digest) != (ours.kind, ours.digest):
+    if not theirs.is_same(loaded.codec.record):
         raise ConfigError(f"--against {path}: it works in the space of another codec, {theirs.source or theirs.kind}")
 
 

@@ -136,7 +136,7 @@ class _Job:
         world.agree({name: value for name, value in self.settings.items() if name != "options"})
         world.tell(lambda: self.run.open(self.settings, resume=options.resume, force=options.force))
         state = world.tell(lambda: self.run.load_state(warn=self.printer.warn) if options.resume else None)
-        world.tell(lambda: self.run.mend_log(warn=self.printer.warn))
+        world.tell(lambda: self.run.warn_of_damaged_log(warn=self.printer.warn))
         if state is None:
             self._warn_of_long_captions()
         else:
