@@ -9,7 +9,7 @@ from pydantic import Field
 
 from .base import Frozen, option
 from .train import MAX_FILE_SIZE, MAX_PIXELS
-from .typed import Crop, Split
+from .typed import Crop, ReferencePart, Split
 
 Metric = Literal["fid", "kid", "is", "prc"]
 
@@ -49,6 +49,12 @@ class EvalConfig(Frozen):
     )
     reference_vae: str | None = option(
         "A VAE that the reference's images are encoded and decoded by first, so that its losses count for both sides."
+    )
+    reference_part: ReferencePart | None = option(
+        "Score against the K-th of N parts of the reference's images only, where part K has image K and every N-th "
+        "after it: what was chosen by one part can be scored against another.",
+        metavar="K/N",
+        shown="all images",
     )
     save_stats: Path | None = option("Keep the reference's statistics in this .npz, for later calls.")
     bootstrap: int = option("Resamples behind each spread. 0 gives no spread.", default=10, ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -49,12 +50,12 @@ def _split_grid(value: Any) -> Any:
     return int(rows), int(columns)
 
 
-def _split_shard(value: Any) -> Any:
+def _split_part(value: Any, *, option: str) -> Any:
     if not isinstance(value, str):
         return value
     number, _, total = value.partition("/")
     if not (_DIGITS.fullmatch(number) and _DIGITS.fullmatch(total) and 1 <= int(number) <= int(total)):
-        raise refuse(f"--shard {value}: give the number of the part and how many parts there are, such as 3/8")
+        raise refuse(f"--{option} {value}: give the number of the part and how many parts there are, such as 3/8")
     return int(number) - 1, int(total)
 
 
@@ -70,6 +71,8 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
-Shard = Annotated[tuple[int, int], BeforeValidator(_split_shard)]  # the part's number from 0, and how many there are
+# The part's number from 0, and how many there are.
+Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="shard"))]
+ReferencePart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="reference-part"))]
 Split = BeforeValidator(_split_words)
 Crop = BeforeValidator(_read_crop)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..config import EvalConfig
+from .led_away import scale_of
 from .spreads import Scored
 from .statistics import Statistics
 
@@ -54,6 +55,11 @@ def _about_folder(config: EvalConfig, scored: Scored, reference: Statistics) -> 
     if size is not None and size < config.kid_subset_size:
         yield (
             f"{scored.samples}: KID uses subsets of {size} images, not {config.kid_subset_size}, as there are no more"
+        )
+    if scale_of(scored.made) is not None and "fid" in config.metrics and "prc" not in config.metrics:
+        yield (
+            f"{scored.samples} was led away from another version of its network, and a distance alone rewards a scale "
+            "that loses variety: look at precision and recall too (--metrics fid,prc, with the extra metrics)"
         )
     jpegs = scored.provenance.jpegs
     if jpegs and reference.provenance.jpegs == 0:

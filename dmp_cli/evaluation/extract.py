@@ -68,11 +68,15 @@ def measure(
     *,
     batch_size: int,
     changes: Preprocessing | None = None,
+    part: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
     bounds: Bounds = BOUNDS,
     log: Log = silent,
 ) -> Statistics:
     """Compute the statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
+
+    ``part`` (k, n) takes image k, counted from 0, and every n-th after it. Images are sorted by class, so that each
+    part has its share of every class.
 
     Images of more than ``max_pixels``, or beyond ``bounds``, cannot be read. ``log`` gets progress, and what Pillow
     warned of.
@@ -83,6 +87,7 @@ def measure(
             the images do not fit the extractor.
     """
     (source, indices), changes = find_samples(path, bounds=bounds), changes or Preprocessing()
+    indices = _take(indices, part, path)
     images = _Images(source, indices, max_pixels, log)
     try:
         batches, sizes, jpegs = zip(*_embed_batches(images, extractor, changes, batch_size=batch_size), strict=True)
@@ -102,8 +107,19 @@ def measure(
         crop=changes.crop,
         codec=changes.codec and changes.codec.record.digest,
         jpegs=sum(jpegs),
+        part=part,
     )
     return Statistics(fit_gaussian(features), features, provenance)
+
+
+def _take(indices: list[int], part: tuple[int, int] | None, path: Path) -> list[int]:
+    """The images of one part. Raises MetricError where a score could not be computed of it."""
+    if part is None:
+        return indices
+    taken = indices[part[0] :: part[1]]
+    if len(taken) < 2:
+        raise MetricError(f"{path}: part {part[0] + 1} of {part[1]} holds {len(taken)} images, and a score needs two")
+    return taken
 
 
 class _Images(NamedTuple):

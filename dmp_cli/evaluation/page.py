@@ -16,11 +16,18 @@ from .first_images import draw_rows, read_first_images
 from .metrics import HIGHER_IS_BETTER, title_of
 from .reference import bounds_of
 from .reproduce import commands_of
-from .results import Evaluation, Row, describe_features, direction_of, notes_of, score_table
+from .results import Evaluation, Row, describe_features, describe_reference, direction_of, notes_of, score_table
 from .training_curves import training_section
 
 _SHOWN = 10  # images of each folder
-_SETTINGS = ("sampler", "steps", "guidance", "seed", "strength")  # entries of samples.json that get a column
+_SETTINGS = (
+    "sampler",
+    "steps",
+    "guidance",
+    "against_scale",
+    "seed",
+    "strength",
+)  # entries of samples.json that get a column
 Images = dict[str, list[np.ndarray]]  # folder -> its first images
 
 
@@ -40,7 +47,6 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         _settings(evaluation),
         _commands(evaluation, config),
     ]
-    fingerprint = evaluation.reference_provenance.fingerprint or "unknown"
     folders = f"{len(evaluation.rows)} folder{'s' if len(evaluation.rows) > 1 else ''}"
     direction = direction_of(evaluation.rows[0].scores, evaluation.features)
     return Page(
@@ -48,7 +54,7 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         lead=f"{folders} of samples, scored against {evaluation.reference}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
-            "Reference": f"{evaluation.reference}, fingerprint {fingerprint}",
+            "Reference": describe_reference(evaluation),
             **describe_features(evaluation.model_dump()),
         },
     )
@@ -63,7 +69,8 @@ def _scores(evaluation: Evaluation) -> Section:
         sign = -1 if name in HIGHER_IS_BETTER else 1
         values = [sign * row.scores[name].value for row in evaluation.rows]
         best.add((values.index(min(values)), columns.index(title_of(name, evaluation.features))))
-    caption = "Each folder is scored against the reference. Differences are from the first folder."
+    reference = describe_reference(evaluation).rpartition(", fingerprint")[0]
+    caption = f"Each folder is scored against {reference}. Differences are from the first folder."
     table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)
 
@@ -116,14 +123,12 @@ def _comparison(base: Row, other: Row, images: Images) -> Comparison:
 
 
 def _settings(evaluation: Evaluation) -> Section | None:
-    rows = [
-        [row.samples, *(str(read_record(row.made).sample.get(key, "")) for key in _SETTINGS)]
-        for row in evaluation.rows
-        if row.made
-    ]
-    if not rows:
+    made = {row.samples: read_record(row.made).sample for row in evaluation.rows if row.made}
+    if not made:
         return None
-    table = Table(columns=["samples", *_SETTINGS], rows=rows, caption="Read from the samples.json of each folder")
+    columns = [key for key in _SETTINGS if any(key in sample for sample in made.values())]
+    rows = [[name, *(str(sample.get(key, "")) for key in columns)] for name, sample in made.items()]
+    table = Table(columns=["samples", *columns], rows=rows, caption="Read from the samples.json of each folder")
     return Section(heading="How the samples were made", table=table)
 
 

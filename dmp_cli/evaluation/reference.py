@@ -33,7 +33,9 @@ def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statis
         log(f"{path}: measuring the reference")
         changes = _load_preprocessing(config, extractor)
         how = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
-        reference = measure(path, extractor, changes=changes, bounds=bounds_of(config), log=log, **how)
+        reference = measure(
+            path, extractor, changes=changes, part=config.reference_part, bounds=bounds_of(config), log=log, **how
+        )
         if config.save_stats is not None:
             save_statistics(config.save_stats, reference)
     for metric in config.metrics:
@@ -112,6 +114,8 @@ def _refuse_options(config: EvalConfig) -> None:
     path = config.reference
     if config.save_stats is not None:
         raise MetricError(f"{path} already holds statistics, so there is nothing to save at {config.save_stats}")
+    if config.reference_part is not None:
+        raise MetricError(f"{path} holds statistics of all its images, so that --reference-part cannot take some")
     if isinstance(config.crop, int) or config.reference_vae is not None:
         raise MetricError(f"{path} already holds statistics; --crop and --reference-vae apply only to images")
 

@@ -70,5 +70,8 @@ def _eval_words(config: EvalConfig) -> Iterator[str]:
         value = getattr(config, name)
         if name in ("samples", "reference") or value == field.default:
             continue
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        if name == "reference_part":
+            text = f"{value[0] + 1}/{value[1]}"
+        else:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
         yield from (f"--{name.replace('_', '-')}", text)

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import Frozen
 from ..errors import one_line
 from ..report import markdown_table
+from .led_away import scale_of
 from .metrics import HIGHER_IS_BETTER, title_of
 from .statistics import Provenance
 
@@ -67,10 +68,18 @@ class Evaluation(Frozen):
 
 
 def score_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Column titles, and one row of text for each folder, base first. All columns but the first hold numbers."""
+    """Column titles, and one row of text for each folder, base first. All columns but the first hold numbers.
+
+    Where some folder was drawn against another version of its network, a column says how far it was led away, W.
+    """
     names = [title_of(score, evaluation.features) for score in evaluation.rows[0].scores]
     titles = [title for name in names for title in (name, f"Δ {name}")]
-    return ["samples", "images", *titles], [_cells(row, evaluation.repeats) for row in evaluation.rows]
+    rows = [_cells(row, evaluation.repeats) for row in evaluation.rows]
+    scales = [scale_of(row.made) for row in evaluation.rows]
+    if all(scale is None for scale in scales):
+        return ["samples", "images", *titles], rows
+    told = ["–" if scale is None else f"{scale:g}" for scale in scales]
+    return ["samples", "images", "W", *titles], [[*row[:2], w, *row[2:]] for row, w in zip(rows, told, strict=True)]
 
 
 def render_scores(evaluation: Evaluation) -> str:
@@ -84,7 +93,13 @@ def render_scores(evaluation: Evaluation) -> str:
 def notes_of(evaluation: Evaluation) -> list[str]:
     """Sentences that a reader of the numbers needs: what a spread is, each verdict, and each warning."""
     warnings = (f"Warning: {warning}" for warning in evaluation.warnings)
-    return [_about_spreads(evaluation), *verdicts_of(evaluation), *warnings]
+    return [_about_spreads(evaluation), *_about_scale(evaluation), *verdicts_of(evaluation), *warnings]
+
+
+def _about_scale(evaluation: Evaluation) -> list[str]:
+    if all(scale_of(row.made) is None for row in evaluation.rows):
+        return []
+    return ["W is how far samples were led away from another version of their network (--against-scale)."]
 
 
 def verdicts_of(evaluation: Evaluation) -> list[str]:
@@ -141,14 +156,20 @@ def plus_minus(value: float, spread: float | None, *, signed: bool = False) -> s
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    known = evaluation.reference_provenance
-    count = "an unknown number of" if known.count is None else f"{known.count:,}"
-    reference = f"{evaluation.reference}, {count} images, fingerprint {known.fingerprint or 'unknown'}"
-    sources = {"Reference": reference, **describe_features(evaluation.model_dump())}
+    sources = {"Reference": describe_reference(evaluation), **describe_features(evaluation.model_dump())}
     notes = [f"{direction_of(evaluation.rows[0].scores, evaluation.features)} {_about_spreads(evaluation)}", ""]
     notes += [f"- {name}: {text}" for name, text in sources.items()]
+    notes += [f"- {sentence}" for sentence in _about_scale(evaluation)]
     notes += [f"- {verdict}" for verdict in verdicts_of(evaluation)]
     return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
+
+
+def describe_reference(evaluation: Evaluation) -> str:
+    """What the samples are scored against: its name, how many of its images, and their fingerprint."""
+    known = evaluation.reference_provenance
+    part = "" if known.part is None else f"part {known.part[0] + 1} of {known.part[1]}, "
+    count = "an unknown number of" if known.count is None else f"{known.count:,}"
+    return f"{evaluation.reference}, {part}{count} images, fingerprint {known.fingerprint or 'unknown'}"
 
 
 def describe_features(report: Mapping[str, Any]) -> dict[str, str]:

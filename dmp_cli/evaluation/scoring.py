@@ -15,6 +15,7 @@ from ..version import __version__
 from .caveats import find_caveats
 from .extract import Log, measure, silent
 from .features import load_extractor
+from .led_away import metrics_for
 from .metrics import Setting, check
 from .reference import bounds_of, check_record, check_there, check_width, find_reference
 from .results import Evaluation
@@ -65,6 +66,12 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         warnings=find_caveats(config, scored, reference),
         versions=_versions(config),
     )
+
+
+def fill_in(config: EvalConfig) -> EvalConfig:
+    """``config`` with the metrics that are computed where none are named; see :func:`led_away.metrics_for`."""
+    made = [_read_made(path) for path in config.samples if path.exists()]  # that one is missing is said later
+    return config.model_copy(update={"metrics": metrics_for(config.metrics, made)})
 
 
 def _read_made(path: Path) -> dict[str, Any] | None:

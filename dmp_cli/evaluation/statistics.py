@@ -27,7 +27,7 @@ _KEYS = ("mu", "sigma", "features", "provenance", "digest")
 class Provenance(Growing):
     """Where statistics come from. A field that is None or empty is unknown, as in files of other tools."""
 
-    later = frozenset({"jpegs"})
+    later = frozenset({"jpegs", "part"})
 
     features: str | None = None  # name of the extractor
     digest: str | None = None  # SHA-256 of its weights
@@ -39,6 +39,7 @@ class Provenance(Growing):
     crop: int | None = None  # side in pixels of the central squares; None: no crop
     codec: str | None = None  # SHA-256 of the VAE they went through; None: no VAE
     jpegs: int | None = None  # how many of the files are JPEGs
+    part: tuple[int, int] | None = None  # which part of the images, from 0, and of how many; None: all
 
 
 @dataclass(frozen=True)

@@ -178,3 +178,56 @@ def test_samples_that_are_not_as_they_were_drawn_are_not_scored(run: Run, patch:
     Path("s/samples.json").write_text('{"made": "by hand", "origin": 3, "num_images": "six"}')
     run(*score, "-o", "by-hand", "-q")  # what another tool wrote is no record of ours
     assert not Path("x").exists()
+
+
+def test_a_part_of_the_reference(run: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    real, a, _ = folders
+    half = tmp_path / "half"
+    half.mkdir()
+    for path in sorted(real.glob("*.png"))[1::2]:
+        (half / path.name).write_bytes(path.read_bytes())
+    common = ["eval", "--samples", a, "--features", "pixels", "--metrics", "fid,kid", "--kid-subset-size", 5, "--json"]
+    part = parse(run(*common, "--reference", real, "--reference-part", "2/2", "-o", "x", "--save-stats", "2.npz"))
+    whole = parse(run(*common, "--reference", half, "-o", "y"))
+    assert part["rows"][0]["scores"] == whole["rows"][0]["scores"]
+    assert part["reference_provenance"]["count"] == 12
+    assert part["reference_provenance"]["part"] == [1, 2]
+    assert "part" not in whole["reference_provenance"]
+    assert "real, part 2 of 2, 12 images" in (tmp_path / "x" / "report.md").read_text()
+    assert "--reference-part 2/2" in (tmp_path / "x" / "report.html").read_text()
+    loaded = parse(run(*common, "--reference", "2.npz", "-o", "z"))
+    assert loaded["rows"][0]["scores"] == part["rows"][0]["scores"]
+    saved = ["--reference", "2.npz", "--reference-part", "1/2"]
+    assert "--reference-part cannot take some" in run(*common, *saved, "-o", "r", code=1).stderr
+    assert (
+        "part 20 of 23 holds 1 images" in run(*common, "--reference", real, "--reference-part", "20/23", code=1).stderr
+    )
+    assert (
+        "--reference-part 0/2: give the number"
+        in run(*common, "--reference", real, "--reference-part", "0/2", code=1).stderr
+    )
+
+
+def test_how_far_samples_were_led_away_stands_beside_the_score(
+    run: Run, folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, a, b = folders
+    made = {"against": "base", "sample": {"against_scale": 1.5}}
+    (b / "samples.json").write_text(json.dumps({"num_images": 24, "made": made, "origin": {}}))
+    common = ["eval", "--samples", a, "--samples", b, "--reference", real, "--features", "pixels"]
+    report = parse(run(*common, "--json", "-o", "x"))
+    assert set(report["rows"][1]["scores"]) == {"fid", "precision", "recall"}
+    text = (tmp_path / "x" / "report.md").read_text()
+    assert "| samples | images | W | FID |" in text
+    assert "| 24 | 1.5 |" in text
+    assert "| 24 | – |" in text
+    assert "W is how far samples were led away" in text
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "scored against" in page
+    assert "real, 24 images. Differences" in page
+    assert "against_scale" in page
+    alone = parse(run(*common, "--json", "--metrics", "fid", "-o", "y"))
+    assert set(alone["rows"][1]["scores"]) == {"fid"}
+    assert any("rewards a scale that loses variety" in warning for warning in alone["warnings"])
+    monkeypatch.setattr("dmp_cli.evaluation.led_away._EXTRA", "no_such_library")
+    assert set(parse(run(*common, "--json", "-o", "z"))["rows"][1]["scores"]) == {"fid"}
