@@ -129,12 +129,23 @@ def _precision_recall(
             f"precision and recall need more than {_NEIGHBOURS} images in the samples and in the reference"
         )
     score, options = _fidelity()[1], {"prc_neighborhood": _NEIGHBOURS, "prc_batch_size": _ROWS}
-    found = [
-        score(features[np.repeat(np.arange(len(row)), row)], against, save_cpu_ram=True, verbose=False, **options)
-        for row in counts
-    ]
-    precision = np.array([one["precision"] for one in found])
-    return {"precision": Replicates(precision), "recall": Replicates(np.array([found[0]["recall"]]))}
+    found = score(features, against, save_cpu_ram=True, verbose=False, **options)
+    precision = [found["precision"]]
+    if len(counts) > 1:
+        inside = _inside(features, against).numpy()
+        precision += [float(row @ inside) / row.sum() for row in counts[1:]]
+    return {"precision": Replicates(np.array(precision)), "recall": Replicates(np.array([found["recall"]]))}
+
+
+def _inside(features: torch.Tensor, manifold: torch.Tensor) -> torch.Tensor:
+    """Whether each of ``features`` (n, d) is as near to some row of ``manifold`` as its third neighbour is; (n,)."""
+    radii = torch.cat([_distances(rows, manifold).kthvalue(_NEIGHBOURS + 1).values for rows in manifold.split(_ROWS)])
+    return torch.cat([(_distances(rows, manifold) <= radii).any(dim=1) for rows in features.split(_ROWS)])
+
+
+def _distances(rows: torch.Tensor, manifold: torch.Tensor) -> torch.Tensor:
+    """Distances (b, m) in blocks of as many columns as the library's, which round alike."""
+    return torch.cat([torch.cdist(rows, columns) for columns in manifold.split(_ROWS)], dim=1)
 
 
 def _fidelity() -> tuple[Callable[..., Any], Callable[..., Any]]:
