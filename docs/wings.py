@@ -20,8 +20,8 @@ PICTURE = Path(__file__).resolve().parent / "images" / "wings.svg"
 # The wings and the modules beside them, lowest first: a line of code may import from those before its own.
 WINGS = (
     *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones", "latents"),
-    *("patching", "analysis", "sampling", "training", "evaluation", "pipeline", "ablation", "demo", "commands"),
-    *("cli", "__main__"),
+    *("patching", "analysis", "sampling", "training", "evaluation", "pipeline", "improvement", "ablation", "demo"),
+    *("commands", "cli", "__main__"),
 )
 PURPOSES = {
     "version": "one number",
@@ -40,6 +40,7 @@ PURPOSES = {
     "training": "one loop for all",
     "evaluation": "scores",
     "pipeline": "options to network",
+    "improvement": "against own samples",
     "ablation": "arms in one table",
     "demo": "the whole story",
     "commands": "the doors",

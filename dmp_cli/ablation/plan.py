@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..improvement import in_arguments
 from .arms import Arm
 
 BASE = "base"
@@ -120,16 +121,3 @@ class Plan:
         keep = [] if measured or seed != self.seeds[0] else ["--save-stats", str(self.statistics)]
         place = ["-o", str(self.scores(seed)), "--force"]
         return ["eval", *folders, *against, *keep, *self.scoring, *place, *self.everywhere]
-
-
-def in_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Write options as they are typed: true and false as --flag and --no-flag, lists with commas."""
-    typed: list[str] = []
-    for name, value in options.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            typed.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-            typed += [f"--{option}", text]
-    return typed

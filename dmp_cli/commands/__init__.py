@@ -8,6 +8,7 @@ from .ablate import ablate
 from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
+from .improve import improve
 from .inspect_gates import inspect_gates
 from .patch import patch
 from .sample import sample
@@ -18,6 +19,7 @@ COMMANDS = {
     "train": train,
     "sample": sample,
     "eval": evaluate,
+    "improve": improve,
     "inspect-gates": inspect_gates,
     "convert": convert,
     "ablate": ablate,

@@ -24,6 +24,13 @@ from .commands import (
     TrainOptions as TrainOptions,
 )
 from .evaluate import EvalConfig as EvalConfig
+from .improve import (
+    ImproveOptions as ImproveOptions,
+    ImproveSampling as ImproveSampling,
+    ImproveScoring as ImproveScoring,
+    NegativeMethod as NegativeMethod,
+    NegativeOptions as NegativeOptions,
+)
 from .network import (
     BackboneOptions as BackboneOptions,
     CodecOptions as CodecOptions,

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from .base import refuse
 
 _MOST_TILES = 10_000
+_MOST_SCALES, _LARGEST_SCALE = 50, 1000
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 
@@ -67,9 +68,24 @@ def _read_crop(value: Any) -> Any:
     return int(value)
 
 
+def _split_scales(value: Any) -> Any:
+    """Distinct scales above 0, in rising order."""
+    try:
+        scales = [float(part) for part in value.split(",")] if isinstance(value, str) else list(value)
+    except ValueError:
+        raise refuse(f"--scales {value}: give numbers such as 0.5,1,2") from None
+    told = ",".join(f"{scale:g}" for scale in scales)
+    if not scales or not all(0 < scale < _LARGEST_SCALE for scale in scales):
+        raise refuse(f"--scales {told}: scales are above 0 and below {_LARGEST_SCALE}; 0 is the backbone itself")
+    if len({f"{scale:g}" for scale in scales}) < len(scales) or len(scales) > _MOST_SCALES:
+        raise refuse(f"--scales {told}: give each scale once, and {_MOST_SCALES} at most")
+    return tuple(sorted(scales))
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
+Scales = Annotated[tuple[float, ...], BeforeValidator(_split_scales)]  # distinct, above 0, rising
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
 # The part's number from 0, and how many there are.
 Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="shard"))]

@@ -1,3 +1,4 @@
+from .array_images import holds_images as holds_images
 from .digit_classifier import CLASSIFIER_FILE as CLASSIFIER_FILE, DigitClassifier as DigitClassifier
 from .distances import fit_gaussian as fit_gaussian, frechet_distance as frechet_distance
 from .features import load_extractor as load_extractor
@@ -7,6 +8,7 @@ from .metrics import HIGHER_IS_BETTER as HIGHER_IS_BETTER, title_of as title_of
 from .page import build_score_page as build_score_page
 from .results import (
     describe_features as describe_features,
+    describe_reference as describe_reference,
     direction_of as direction_of,
     plus_minus as plus_minus,
     render_scores as render_scores,

@@ -47,6 +47,7 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         _settings(evaluation),
         _commands(evaluation, config),
     ]
+    report = evaluation.model_dump()
     folders = f"{len(evaluation.rows)} folder{'s' if len(evaluation.rows) > 1 else ''}"
     direction = direction_of(evaluation.rows[0].scores, evaluation.features)
     return Page(
@@ -54,8 +55,8 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         lead=f"{folders} of samples, scored against {evaluation.reference}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
-            "Reference": describe_reference(evaluation),
-            **describe_features(evaluation.model_dump()),
+            "Reference": describe_reference(report),
+            **describe_features(report),
         },
     )
 
@@ -69,7 +70,7 @@ def _scores(evaluation: Evaluation) -> Section:
         sign = -1 if name in HIGHER_IS_BETTER else 1
         values = [sign * row.scores[name].value for row in evaluation.rows]
         best.add((values.index(min(values)), columns.index(title_of(name, evaluation.features))))
-    reference = describe_reference(evaluation).rpartition(", fingerprint")[0]
+    reference = describe_reference(evaluation.model_dump()).rpartition(", fingerprint")[0]
     caption = f"Each folder is scored against {reference}. Differences are from the first folder."
     table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)

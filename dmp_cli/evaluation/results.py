@@ -156,7 +156,8 @@ def plus_minus(value: float, spread: float | None, *, signed: bool = False) -> s
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
-    sources = {"Reference": describe_reference(evaluation), **describe_features(evaluation.model_dump())}
+    report = evaluation.model_dump()
+    sources = {"Reference": describe_reference(report), **describe_features(report)}
     notes = [f"{direction_of(evaluation.rows[0].scores, evaluation.features)} {_about_spreads(evaluation)}", ""]
     notes += [f"- {name}: {text}" for name, text in sources.items()]
     notes += [f"- {sentence}" for sentence in _about_scale(evaluation)]
@@ -164,12 +165,13 @@ def _notes(evaluation: Evaluation) -> list[str]:
     return notes + [f"- Warning: {warning}" for warning in evaluation.warnings]
 
 
-def describe_reference(evaluation: Evaluation) -> str:
-    """What the samples are scored against: its name, how many of its images, and their fingerprint."""
-    known = evaluation.reference_provenance
-    part = "" if known.part is None else f"part {known.part[0] + 1} of {known.part[1]}, "
-    count = "an unknown number of" if known.count is None else f"{known.count:,}"
-    return f"{evaluation.reference}, {part}{count} images, fingerprint {known.fingerprint or 'unknown'}"
+def describe_reference(report: Mapping[str, Any]) -> str:
+    """What a ``report.json`` scores against: the name, which part, how many images, and their fingerprint."""
+    known = report["reference_provenance"]
+    part, count = known.get("part"), known["count"]
+    told = "" if part is None else f"part {part[0] + 1} of {part[1]}, "
+    number = "an unknown number of" if count is None else f"{count:,}"
+    return f"{report['reference']}, {told}{number} images, fingerprint {known['fingerprint'] or 'unknown'}"
 
 
 def describe_features(report: Mapping[str, Any]) -> dict[str, str]:

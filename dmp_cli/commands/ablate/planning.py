@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,13 +12,21 @@ from ...config import (
     ArmScoring,
     ArmTraining,
     CommonOptions,
-    Frozen,
     NetworkOptions,
     PatchConfig,
     TrainConfig,
     default_of,
 )
 from ...errors import ConfigError
+from ..inner_options import (
+    everywhere,
+    given_of,
+    identify_images,
+    identify_network,
+    network_options,
+    precision,
+    sampling_options,
+)
 from ..options import Given
 
 if TYPE_CHECKING:
@@ -31,12 +38,6 @@ if TYPE_CHECKING:
 _RESERVED = {"data", "steps", "seed", "dtype", "output", "resume", "backbone", "checkpoint", "log_every", "keep"}
 _POINTS = {"table3": 5}
 _PATCHED = ("dmp", "prompt-tuning")
-_NETWORK = (
-    *("backbone", "checkpoint", "vae", "image_size", "num_classes", "num_heads", "trained_with", "schedule"),
-    *("objective", "text", "download"),
-)
-# Options of dmp sample that go by another name here.
-_RENAMED = {"sampling_steps": "steps", "sample_batch_size": "batch-size", "guidance_channels": "guidance-channels"}
 
 
 class Request(NamedTuple):
@@ -65,8 +66,9 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     Raises:
         ConfigError: an arm that makes no run, or none of this backbone.
     """
-    from ...ablation import DIGITS, Plan, in_arguments
+    from ...ablation import DIGITS, Plan
     from ...data import Bounds, find_images
+    from ...improvement import in_arguments
 
     arms = _read_arms(request)
     for arm in arms or ():
@@ -83,7 +85,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     plan = Plan(
         folder=request.folder,
         arms=arms if arms is not None else _named_arms(request.arms, backbone),
-        backbone=in_arguments(_given(request.network, _NETWORK)),
+        backbone=network_options(request.network),
         data=data,
         reference=request.scoring.reference or data,
         steps=options.steps or default_of(TrainConfig, "steps"),
@@ -91,10 +93,10 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
         seeds=range(first, first + options.seeds),
         num_images=options.num_images,
         training=_training(request),
-        sampling=in_arguments(_sampling(request.sampling)),
+        sampling=sampling_options(request.sampling),
         scoring=in_arguments(_scoring(request)),
-        everywhere=in_arguments({"device": common.device} if common.device else {}),
-        precision=in_arguments({"dtype": common.dtype} if common.dtype else {}),
+        everywhere=everywhere(common),
+        precision=precision(common),
     )
     for arm in plan.arms:
         _check_arm(arm, backbone)
@@ -119,22 +121,9 @@ def _may_be_grey(request: Request, loaded: Loaded, images: ImageSource | None) -
     return bool(looks.colourful)
 
 
-def _given(record: Frozen, names: Iterable[str]) -> dict[str, Any]:
-    """The options of a record that were given, in the order of ``names``, which ``ablation.json`` keeps."""
-    values = {name: getattr(record, name) for name in names}
-    return {name: value for name, value in values.items() if value not in (None, False)}
-
-
 def _training(request: Request) -> dict[str, Any]:
     training = request.training.model_dump(exclude_none=True) | _links(request)
     return {"flip": False, **training} if request.is_digits else training  # a mirrored digit is another one
-
-
-def _sampling(sampling: ArmSampling) -> dict[str, Any]:
-    given = _given(sampling, ArmSampling.model_fields)
-    if sampling.prompts is not None:
-        given["prompts"] = sampling.prompts.resolve()
-    return {_RENAMED.get(name, name): value for name, value in given.items()}
 
 
 def _scoring(request: Request) -> dict[str, Any]:
@@ -142,7 +131,7 @@ def _scoring(request: Request) -> dict[str, Any]:
         scoring = request.scoring.model_copy(update={"features": "digits"})
     else:
         scoring = request.scoring
-    return _given(scoring, ("metrics", "features", "inception_weights")) | _links(request)
+    return given_of(scoring, ("metrics", "features", "inception_weights")) | _links(request)
 
 
 def _links(request: Request) -> dict[str, Any]:
@@ -215,26 +204,8 @@ def _load(request: Request) -> Loaded:
 
 def _inputs(plan: Plan, loaded: Loaded, request: Request, images: ImageSource | None) -> dict[str, Any]:
     """What is compared, by fingerprint and digest: nothing of it may change between two calls."""
-    from ...data import Bounds, find_images
-    from ...latents import image_size
-    from ...storage import sha256_of
-
-    backbone, prompts = loaded.backbone, request.sampling.prompts
-    assert backbone.record is not None
-    data = "embedded digits" if images is None else images.fingerprint
-    if plan.reference == plan.data:
-        reference = data
-    elif plan.reference.suffix == ".npz" and plan.reference.exists():
-        reference = sha256_of(plan.reference)
-    else:
-        bounds = Bounds(follow_links=request.options.follow_links)
-        reference = find_images(plan.reference, bounds=bounds).fingerprint
-    return {
-        "data": data,
-        "reference": reference,
-        "backbone": [backbone.record.digest, backbone.sizes, backbone.schedule.model_dump(exclude={"sampling"})],
-        "codec": loaded.codec.record.digest,
-        "image size": image_size(loaded.codec, backbone),
-        "text encoder": backbone.captions.encoder.record.digest if backbone.takes_text else None,
-        "prompts": None if prompts is None else sha256_of(prompts),
-    }
+    data, links = "embedded digits" if images is None else images.fingerprint, request.options.follow_links
+    same = plan.reference == plan.data
+    reference = data if same else identify_images(plan.reference, follow_links=links)
+    network = identify_network(loaded, prompts=request.sampling.prompts)
+    return {"data": data, "reference": reference, **network}

@@ -1,0 +1,97 @@
+"""A folder that commands fill one after the other: what was asked for, on which inputs, and which commands are done.
+
+Two records lie in it: what it is about, and the keys of the commands that are done. Run again, the same commands go on
+where they stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import describe_changes
+from ..errors import ConfigError
+from ..storage import clear_owned, read_json, refuse_existing, remove_partials, write_json
+
+_DONE = "done.json"
+
+
+class CommandFolder:
+    """The records of a folder that one command owns, beside what its inner commands write."""
+
+    def __init__(self, path: Path, *, about: Mapping[str, Any], noun: str, free: Collection[str] = ()) -> None:
+        """``noun`` is what the folder holds, such as ``ablation``. The entries ``free`` of ``about`` may change.
+
+        ``about`` says what was asked for and identifies the inputs, by fingerprints rather than paths, so that the
+        folder and the inputs may be moved and renamed.
+        """
+        self.path, self._noun, self._free = Path(path), noun, frozenset(free)
+        self._about = json.loads(json.dumps(dict(about), default=str))
+        self.about_file, self._done_file = self.path / f"{noun}.json", self.path / _DONE
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds such records already."""
+        return self.about_file.exists()
+
+    def claim(self, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+        """Take the folder: what was begun with the same settings is continued.
+
+        Args:
+            force: remove what is there, if it is of this kind.
+            inputs: files and folders of the user, which ``force`` must not remove.
+
+        Raises:
+            ConfigError: the folder holds anything else, or ``force`` would remove an input.
+        """
+        if force and self.begun:  # a folder of another kind is never removed
+            self._remove(inputs)
+        earlier = self._read(self.about_file, dict)
+        if earlier is None:
+            refuse_existing(self.path, force=False)
+        else:
+            self._check_same(earlier)
+        write_json(self.about_file, self._about)
+        remove_partials(self.path)
+
+    def done(self) -> list[str]:
+        """The keys of the commands that are done, in the order in which they were."""
+        return self._read(self._done_file, list) or []
+
+    def mark(self, key: str) -> None:
+        """Record that a command is done."""
+        known = self.done()
+        if key not in known:
+            write_json(self._done_file, [*known, key])
+
+    def _remove(self, inputs: Iterable[Path]) -> None:
+        own = self.path.resolve()
+        for given in inputs:
+            if own in given.resolve().parents:
+                raise ConfigError(
+                    f"--force would remove {given}, which lies in {self.path}", hint="Move it to another folder."
+                )
+        clear_owned(own)
+
+    def _check_same(self, earlier: Mapping[str, Any]) -> None:
+        fixed = [{k: v for k, v in one.items() if k not in self._free} for one in (earlier, self._about)]
+        changed = describe_changes(*fixed)
+        if changed:
+            article = "an" if self._noun[0] in "aeiou" else "a"
+            raise ConfigError(
+                f"{self.path} holds {article} {self._noun} with other settings: {changed}",
+                hint="Give another folder with -o, or replace this one with --force.",
+            )
+
+    def _read(self, path: Path, kind: type[dict[str, Any]] | type[list[str]]) -> Any:
+        hint = "Give another folder with -o."
+        try:
+            content = read_json(path, paths=True) if path.exists() else None
+        except ConfigError as error:
+            raise ConfigError(error.message, hint=hint) from error
+        known = content is None or (isinstance(content, kind) and all(isinstance(name, str) for name in content))
+        if not known:
+            raise ConfigError(f"{path} was not written by dmp", hint=hint)
+        return content
