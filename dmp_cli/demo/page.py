@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation import describe_features, draw_rows, read_first_images
+from ..evaluation import describe_features
 from ..report import Page, Picture, Section, Table, draw_curves
 from ..storage import read_json, read_text
 from ..version import __version__
 from .floor import measure_floor
-from .story import BASE, METHODS, Story
-
-_PER_ROW = 10  # images of each set: one of every digit
+from .pictures import PER_ROW
+from .story import BASE, GUIDED, METHODS, Story
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,17 @@ def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
     summary = summarise(story, report)
     lead = (
         "A small diffusion transformer was trained on 1,797 real hand-written digits until its loss was flat. Here it "
-        "is trained further on the same images with three methods. All results draw their images from the same noise, "
-        "and are scored. The numbers are those of this run, good or bad."
+        "is trained further on the same images with three methods. Then it is sampled against a small patch that has "
+        "learnt from the model's own samples. All results draw their images from the same noise, and are scored. The "
+        "numbers are those of this run, good or bad."
     )
     page = Page(
         title="Diffusion Model Patching, on a small scale",
         lead=lead,
-        sections=[_scores(summary), _pictures(story), _gates(story), _curves(story), _making(commands)],
+        sections=[
+            *(_scores(summary), _guided(story, summary), _pictures(story)),
+            *(_gates(story), _curves(story), _making(commands)),
+        ],
         provenance=_provenance(story, report),
     )
     return page, summary
@@ -55,7 +58,7 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
     scores, rows = {}, []
     for (name, title), row in zip(titles.items(), report["rows"], strict=True):
         score = row["scores"]["fid"]
-        scores[name] = {key: score[key] for key in ("value", "spread", "difference", "difference_spread")}
+        scores[name] = {key: score[key] for key in ("value", "spread", "difference", "difference_spread", "interval")}
         changed = "" if name == BASE else _number(score["difference"], score["difference_spread"], sign="+")
         rows.append([title, f"{row['count']:,}", _number(score["value"], score["spread"]), changed])
     best = int(np.argmin([score["value"] for score in scores.values()]))
@@ -64,9 +67,10 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
     perfect = f"{floor.scaled_to(story.num_images):.1f}"
     return Summary(
         title="Frechet distance to the real digits (lower is better)",
-        columns=["backbone", "images", "distance", "difference from base"],
+        columns=["what is sampled", "images", "distance", "difference from base"],
         rows=rows,
         remarks=[
+            _about_guided(scores),
             *_verdicts({titles[name]: score for name, score in scores.items() if name != BASE}),
             f"A perfect generator would score about {perfect}: the distance between real digits and other real digits, "
             "scaled to the same number of images.",
@@ -74,6 +78,19 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
         scores=scores | {"real": {"value": floor.mean, "spread": floor.spread}},
         best=best,
     )
+
+
+def _about_guided(scores: dict[str, dict[str, Any]]) -> str:
+    """What sampling against a patch of the model's own samples came to, for a reader who has never heard of it."""
+    base, guided = scores[BASE], scores[GUIDED]
+    what = "Sampled away from a small patch that has learnt the model's own mistakes from its own samples, the model"
+    numbers = f"from {base['value']:.2f} to {guided['value']:.2f}"
+    low, high = guided["interval"]
+    span = f"the 95 % interval of the difference is {low:+.2f} to {high:+.2f}"
+    if low <= 0 <= high:
+        return f"{what} goes {numbers}: {span}, which contains zero, so that no gain is shown."
+    percent = f"{abs(guided['difference']) / base['value']:.0%}".replace("%", " %")
+    return f"{what} goes {numbers}, {percent} {'better' if high < 0 else 'WORSE'}: {span}."
 
 
 def _verdicts(scores: dict[str, dict[str, Any]]) -> list[str]:
@@ -100,9 +117,10 @@ def _scores(summary: Summary) -> Section:
             "The score is the Frechet distance between the samples and all 1,797 real digits, in the 64 features of a "
             "small digit classifier. It is the FID formula with other features. ± is the standard error over "
             "bootstrap resamples of the images. Differences are paired, image by image, because every set starts from "
-            "the same noise. All three methods see the same images, noise and timesteps, at a constant learning rate. "
-            "“its EMA” is the running average of the weights of the same run. There is one training run for each "
-            "method, so no spread includes the effect of another training seed.",
+            "the same noise. The three methods that train on the digits see the same images, noise and timesteps, at a "
+            "constant learning rate. "
+            "“its EMA” is the running average of the weights of the same run. There is one training run in each row, "
+            "so no spread includes the effect of another training seed.",
             " ".join(summary.remarks),
         ],
         table=Table(
@@ -114,16 +132,30 @@ def _scores(summary: Summary) -> Section:
     )
 
 
-def draw_side_by_side(story: Story) -> bytes:
-    """Draw one row of images for each set of samples; a column starts from one noise (paper, Figure 5). PNG."""
-    rows = [read_first_images(story.samples(name), count=_PER_ROW) for name in story.sets()]
-    return draw_rows(rows, labels=list(story.sets().values()))
+def _guided(story: Story, summary: Summary) -> Section:
+    return Section(
+        heading="Base and guided, large",
+        paragraphs=[
+            _about_guided(summary.scores),
+            "A low-rank adapter (LoRA) was trained on samples of the base, so that it makes the base's mistakes more "
+            "strongly. At each denoising step the prediction is moved away from the adapter's: a + W (a - b), W = 1. "
+            "Of each digit one sees the two images that this changes most, the base above the guided from the same "
+            "noise, interpolated. Most images change less.",
+        ],
+        pictures=[
+            Picture(
+                png=story.before_after.read_bytes(),
+                alt="Two pairs of rows of digits: the base above, the guided ones from the same noise below",
+                wide=True,
+            )
+        ],
+    )
 
 
 def _pictures(story: Story) -> Section:
     png = story.side_by_side.read_bytes()
     labels = story.sets()
-    alt = f"{len(labels)} rows of {_PER_ROW} generated digits: a row is one set of samples, a column is one noise"
+    alt = f"{len(labels)} rows of {PER_ROW} generated digits: a row is one set of samples, a column is one noise"
     return Section(
         heading="The same noise in every row",
         paragraphs=["All images in a column start from the same noise and were drawn for the same digit, 0 to 9."],

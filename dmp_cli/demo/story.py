@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import DemoOptions, default_of
+from ..config import DemoOptions, NegativeOptions, default_of
+from ..improvement import Negative, against
 
-BASE = "base"
+BASE, GUIDED = "base", "guided"
 METHODS = {"full": "fine-tuned", "prompt-tuning": "prompt-tuned", "dmp": "DMP"}
+_GUIDED_TITLE = "guided against a patch of its own samples"
+_SCALE = 1.0  # W, taken as it is: dmp improve would choose it
+_OWN = 3  # times as many own samples as images in a set
+_NEGATIVE = Negative("lora", {name: default_of(NegativeOptions, name) for name in ("lr", "lora_rank")})
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,21 @@ class Story:
         named = {BASE: BASE}
         for method, title in METHODS.items():
             named |= {method: f"{title}, as trained", f"{method}-ema": f"{title}, its EMA"}
-        return named
+        return {**named, GUIDED: _GUIDED_TITLE}
 
     def samples(self, name: str) -> Path:
         """The folder of one set of samples."""
         return self.folder / "samples" / name
+
+    @property
+    def own(self) -> Path:
+        """The base's own samples, which the negative learns from."""
+        return self.folder / "own"
+
+    @property
+    def before_after(self) -> Path:
+        """The picture of the base and of the guided samples, from the same noise."""
+        return self.folder / "before-after.png"
 
     @property
     def scores(self) -> Path:
@@ -77,26 +92,33 @@ class Story:
             for method in METHODS
         ]
 
+    def negative_commands(self) -> list[list[str]]:
+        """Samples of the base, from other noise than all that are scored, and a small adapter that learns from them."""
+        own = ["-n", str(_OWN * self.num_images), "--tar", *self._how(seed=self.seed + 1), "-o", str(self.own)]
+        train = _NEGATIVE.train(
+            ["--backbone", "digits"], own=self.own, run=self.run("negative"), seed=self.seed, steps=self.steps
+        )
+        return [["sample", "--backbone", "digits", *own], [*train, "--device", "cpu"]]
+
     def sample_commands(self) -> list[list[str]]:
-        """One command for the base, and two for each method: last weights and average. All use the same noise."""
+        """One command for the base, two for each method (last weights, average), one for the guided samples.
+
+        All use the same noise.
+        """
         sources = {BASE: ["--backbone", "digits"]}
         for method in METHODS:
             kind = "--backbone" if method == "full" else "--patch"
             for average in (False, True):
                 name = f"{method}-ema" if average else method
                 sources[name] = [kind, str(self.learnt(method, average=average))]
-        settings = ["-n", str(self.num_images), "--batch-size", str(min(600, self.num_images)), "--guidance", "1"]
-        settings += [
-            "--steps",
-            str(self.denoising_steps),
-            "--seed",
-            str(self.seed),
-            "--grid",
-            "6x10",
-            "--device",
-            "cpu",
-        ]
+        sources[GUIDED] = [*sources[BASE], *against(_NEGATIVE.learnt(self.run("negative")), _SCALE)]
+        settings = ["-n", str(self.num_images), *self._how(seed=self.seed)]
         return [["sample", *source, *settings, "-o", str(self.samples(name))] for name, source in sources.items()]
+
+    def _how(self, *, seed: int) -> list[str]:
+        chunk = str(min(600, self.num_images))
+        steps = ["--steps", str(self.denoising_steps), "--seed", str(seed)]
+        return ["--batch-size", chunk, "--guidance", "1", *steps, "--grid", "6x10", "--device", "cpu"]
 
     def closing_commands(self) -> list[list[str]]:
         """The commands that score all sets against the real digits and draw the gates."""

@@ -1,4 +1,4 @@
-"""A grid of images as one labelled PNG. The pixels of the images are not changed."""
+"""A grid of images as one labelled PNG. The pixels of the images are not changed, unless one asks for smooth ones."""
 
 from __future__ import annotations
 
@@ -57,20 +57,23 @@ def draw_image_grid(
     labels: Sequence[str] | None = None,
     heads: Sequence[str] | None = None,
     scale: int | None = None,
+    smooth: bool = False,
 ) -> bytes:
     """Draw the first rows * columns of ``images`` as one PNG.
 
     ``images`` are uint8, an array (n, H, W, C) or a list of (H, W, C), with C 1 or 3. ``labels`` are one per image,
     drawn below it, or one per row, drawn at the left; ``heads`` are one per column, drawn above it. Each pixel is
     repeated ``scale`` times in both directions. By default the shorter side becomes at least 64 pixels, and up to 128
-    where the labels need it. Images of several sizes are centred in their tiles; tiles without an image stay empty.
+    where the labels need it. ``smooth`` interpolates between pixels instead of repeating them, so that one sees what
+    images of few pixels show. Images of several sizes are centred in their tiles; tiles without an image stay empty.
     """
     from PIL import Image, ImageDraw
 
     tiles = [_as_tile(image) for image in images[: rows * columns]]
     assert tiles, "a grid shows at least one image"
     factor = scale or _pick_scale(tiles, labels=labels if labels and len(labels) == len(tiles) else ())
-    tiles = [tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST) for tile in tiles]
+    way = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    tiles = [tile.resize((tile.width * factor, tile.height * factor), way) for tile in tiles]
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     words = _sort_labels(labels, heads, num_images=len(tiles), rows=rows, side=min(width, height))
     layout = _lay_out(width, height, words=words)

@@ -25,10 +25,12 @@ def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
     for name in story.sets():
         images = {f"samples/{name}/{index:06d}.png" for index in range(60)}
         assert {path for path in found if path.startswith(f"samples/{name}/0")} == images
-    tops = {path for path in found if not path.startswith(("samples/", "digits/", "runs/"))}
+    tops = {path for path in found if not path.startswith(("samples/", "digits/", "runs/", "own/"))}
     gates = {"gates.npz", "gates.csv", "gates.png", "usage.png", "summary.json", "block-00.png", "block-01.png"}
     scores = {f"scores/report.{kind}" for kind in ("json", "md", "html")}
-    assert tops == {"demo.json", "index.html", "side-by-side.png"} | scores | {f"gates/{name}" for name in gates}
+    assert tops == {"demo.json", "index.html", "before-after.png", "side-by-side.png"} | scores | {
+        f"gates/{name}" for name in gates
+    }
     page = (tmp_path / "out" / "index.html").read_text()
     for command in ("dmp train --backbone digits", "dmp sample --backbone digits", "dmp eval", "dmp inspect-gates"):
         assert command in page
@@ -50,8 +52,8 @@ def test_force_removes_nothing_but_a_demo(run: Run, tmp_path: Path) -> None:
 
 def test_dry_run_shows_the_commands(run: Run, tmp_path: Path) -> None:
     commands = parse(run("demo", "--dry-run", "--json"))["commands"]
-    assert len([command for command in commands if command.startswith("dmp train")]) == 3
-    assert len([command for command in commands if command.startswith("dmp sample")]) == 7
+    assert len([command for command in commands if command.startswith("dmp train")]) == 4
+    assert len([command for command in commands if command.startswith("dmp sample")]) == 9
     assert not files_in(tmp_path)
 
 
