@@ -1,4 +1,4 @@
-from .arms import TABLES as TABLES, Arm as Arm, arms_of as arms_of, read_arms as read_arms
+from .arms import OWN as OWN, TABLES as TABLES, Arm as Arm, arms_of as arms_of, read_arms as read_arms
 from .folder import AblationFolder as AblationFolder
 from .page import build_ablation_page as build_ablation_page, draw_pictures as draw_pictures
 from .plan import DIGITS as DIGITS, Plan as Plan

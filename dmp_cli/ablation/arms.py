@@ -15,7 +15,8 @@ from ..storage import read_toml
 _BALANCE = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))  # (importance, load) of Table 4f besides the default (1, 1)
 _DECAYED = {"lr_schedule": "cosine", "ema": 0.999}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-TABLES = ("table2", "table3", "table4", "controls")
+OWN = "own_samples"  # the option of an arm that learns from so many samples of the backbone, and is sampled against
+TABLES = ("table2", "table3", "table4", "controls", "guidance")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Arm:
         return str(self.options.get("method", "dmp"))
 
     @property
+    def own_samples(self) -> int | None:
+        """How many samples of the backbone it learns from, to be sampled against; None: it learns from the data."""
+        return self.options.get(OWN)
+
+    @property
     def averages(self) -> bool:
         """Whether its running average (EMA) is scored instead of its last weights."""
         return bool(self.options.get("ema"))
@@ -40,11 +46,12 @@ class Arm:
     @property
     def starts_as_base(self) -> bool:
         """Whether it equals the base before training, so that its curve can start at the base."""
-        return self.options.get("position", "add") == "add" and self.options.get("init", "zero") == "zero"
+        starts = self.options.get("position", "add") == "add" and self.options.get("init", "zero") == "zero"
+        return starts and self.own_samples is None
 
     @property
     def decays(self) -> bool:
-        """Whether its learning rate depends on the number of steps; then only its last step can be scored."""
+        """Whether its learning rate depends on the number of steps; then only its last step is scored."""
         return self.options.get("lr_schedule", "constant") != "constant"
 
 
@@ -57,6 +64,8 @@ def arms_of(table: str, *, num_blocks: int, num_prompts: int, tokens: bool = Tru
         return _METHODS
     if table == "controls":
         return _controls(num_prompts)
+    if table == "guidance":
+        return _guidance()
     return [arm for arm in _table4(num_blocks) if tokens or arm.name not in _TOKENS_ONLY]
 
 
@@ -66,6 +75,25 @@ _METHODS = [
     Arm("dmp", "DMP"),
 ]
 _TOKENS_ONLY = {"4a-attention", "4b-hard", "4d-prepend"}
+
+
+def _guidance() -> list[Arm]:
+    """Every method as the version that is sampled against, with the defaults of ``dmp improve``."""
+    from ..config import NegativeOptions, default_of
+
+    rate, count = (default_of(NegativeOptions, name) for name in ("lr", OWN))
+    shared = {OWN: count, "lr": rate}
+    rank = {"lora_rank": default_of(NegativeOptions, "lora_rank")}
+    own: dict[str, tuple[str, dict[str, Any]]] = {
+        "lora": ("LoRA", rank),
+        "dmp": ("DMP", {"gate_lr": rate}),
+        "prompt-tuning": ("prompt tuning", {}),
+        "full": ("full fine-tuning", {}),
+    }
+    return [
+        Arm(f"against-{method}", f"against own samples, {title}", {"method": method, **shared, **more})
+        for method, (title, more) in own.items()
+    ]
 
 
 def _table4(num_blocks: int) -> list[Arm]:

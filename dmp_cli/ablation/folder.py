@@ -25,6 +25,8 @@ class AblationFolder:
 
     def __init__(self, plan: Plan, inputs: Mapping[str, Any]) -> None:
         asked = {key: value for key, value in asdict(plan).items() if key not in (*_PLACES, _ALLOWED)}
+        if all(arm.own_samples is None for arm in plan.arms):
+            del asked["scales"]  # which change nothing then, and which earlier versions do not know
         about = {**asked, "inputs": dict(inputs), _FREE: len(plan.seeds)}
         self._folder = CommandFolder(plan.folder, about=about, noun="ablation", free=(_FREE,))
         self.plan = plan
@@ -41,8 +43,8 @@ class AblationFolder:
     def commands(self) -> Iterator[tuple[list[str], bool]]:
         """Yield every command in order, and whether it is done. Asking for the next command marks this one as done."""
         done = self._folder.done()
-        for command, key in zip(self.plan.commands(), self._keys(), strict=True):
-            yield command, key in done
+        for number, key in enumerate(self._keys()):
+            yield self.plan.commands()[number], key in done  # anew: the scores of one command may fill in the next
             self._folder.mark(key)
 
     def _keys(self) -> list[str]:

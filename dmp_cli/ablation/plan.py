@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..improvement import in_arguments
-from .arms import Arm
+from ..config import ImproveOptions, default_of
+from ..improvement import Negative, against, in_arguments, read_choice
+from .arms import OWN, Arm
 
 BASE = "base"
+_NOT_OWN = (OWN, "method", "flip", "ema", "save_every", "steps")  # options that the negative sets itself
+_CHOOSING, _LEARNING = 1_000_000, 2_000_000  # added to a seed for the samples that choose a scale, that are learnt from
 DIGITS = "digits"  # sub-folder of the embedded images, which are used if no data is given
 
 
@@ -33,6 +36,9 @@ class Plan:
     everywhere: Sequence[str]  # options of every command, as typed
     precision: Sequence[str] = ()  # options of training and sampling, as typed; scores are always in float32
     grey: bool = False  # whether pictures with colours may be trained on as grey ones
+    scales: Sequence[float] = default_of(
+        ImproveOptions, "scales"
+    )  # W to choose from, for arms that are sampled against
 
     @property
     def digits(self) -> Path:
@@ -41,7 +47,7 @@ class Plan:
 
     def steps_of(self, arm: Arm) -> list[int]:
         """The training steps at which an arm is scored, in order."""
-        points = 1 if arm.decays else self.points
+        points = 1 if arm.decays or arm.own_samples is not None else self.points
         return sorted({max(1, round(self.steps * (point + 1) / points)) for point in range(points)})
 
     def run(self, arm: Arm, seed: int) -> Path:
@@ -68,17 +74,58 @@ class Plan:
             found |= {self.samples(arm.name, seed, step): (arm.name, step) for step in self.steps_of(arm)}
         return found
 
+    def choice(self, arm: Arm, seed: int) -> Path:
+        """The folder of the samples and scores that choose the scale of an arm for one seed."""
+        return self.folder / "choice" / f"{arm.name}-seed{seed}"
+
+    def scale(self, arm: Arm, seed: int) -> float | None:
+        """The scale that was chosen, 0 where none is better than the base; None: it is not chosen yet."""
+        scores = self.choice(arm, seed) / "scores"
+        if not (scores / "report.json").exists():
+            return None
+        return read_choice(scores, self.scales).scale or 0.0
+
     def commands(self) -> list[list[str]]:
-        """All commands in order. To continue an interrupted command, run it again."""
+        """All commands in order. To continue an interrupted command, run it again.
+
+        A scale that is not chosen yet is written as W.
+        """
         found: list[list[str]] = []
         for seed in self.seeds:
             found.append(self._sample([*self.backbone], self.samples(BASE, seed), seed))
             for arm in self.arms:
+                if arm.own_samples is not None:
+                    found += self._guided(arm, seed, arm.own_samples, known=found)
+                    continue
                 for step in self.steps_of(arm):
                     found.append(self._train(arm, seed, step))
                     found.append(self._sample(self._learnt(arm, seed), self.samples(arm.name, seed, step), seed))
-            found.append(self._score(seed))
+            found.append(self._score([*self.sets(seed)], self.scores(seed), known=found))
         return found
+
+    def _guided(self, arm: Arm, seed: int, count: int, *, known: Sequence[list[str]]) -> list[list[str]]:
+        """The commands of an arm that learns from the backbone's own samples and is sampled against.
+
+        Its scale is chosen by samples of a seed of its own. Commands that an earlier arm has ``known`` are left out.
+        """
+        own, base = self.samples("own", seed) / str(count), self.samples("choosing", seed)
+        options = {key: value for key, value in {**self.training, **arm.options}.items() if key not in _NOT_OWN}
+        negative, run = Negative(arm.method, options), self.run(arm, seed)
+        train = negative.train(self.backbone, own=own, run=run, seed=seed, steps=self.steps)
+        version, choosing = negative.learnt(run), seed + _CHOOSING
+        found = [
+            self._sample([*self.backbone, "--tar"], own, seed + _LEARNING, count=count),
+            [*train, *self.precision, *self.everywhere],
+            self._sample([*self.backbone], base, choosing),
+        ]
+        folders = [base]
+        for scale in self.scales:
+            folders.append(self.choice(arm, seed) / f"W{scale:g}")
+            found.append(self._sample([*self.backbone, *against(version, scale)], folders[-1], choosing))
+        found.append(self._score(folders, self.choice(arm, seed) / "scores", known=known))
+        chosen = [*self.backbone, *against(version, self.scale(arm, seed))]
+        found.append(self._sample(chosen, self.samples(arm.name, seed, self.steps), seed))
+        return [command for command in found if command not in known]
 
     def _train(self, arm: Arm, seed: int, step: int) -> list[str]:
         options = {**self.training, **arm.options}
@@ -107,17 +154,16 @@ class Plan:
             return ["--backbone", str(run / f"backbone{average}.safetensors")]
         return ["--patch", str(run / f"patch{average}.safetensors")]
 
-    def _sample(self, source: list[str], folder: Path, seed: int) -> list[str]:
-        how = ["-n", str(self.num_images), *self.sampling, "--seed", str(seed), "-o", str(folder)]
+    def _sample(self, source: list[str], folder: Path, seed: int, *, count: int | None = None) -> list[str]:
+        how = ["-n", str(count or self.num_images), *self.sampling, "--seed", str(seed), "-o", str(folder)]
         return ["sample", *source, *how, *self.precision, *self.everywhere]
 
-    def _score(self, seed: int) -> list[str]:
-        folders = [part for folder in self.sets(seed) for part in ("--samples", str(folder))]
+    def _score(self, folders: Sequence[Path], place: Path, *, known: Sequence[list[str]]) -> list[str]:
+        """Score sets of samples. The first of all such commands keeps the reference's statistics for the others."""
+        sets = [word for folder in folders for word in ("--samples", str(folder))]
         measured = self.reference.suffix == ".npz" or any("kid" in option for option in self.scoring)
-        if measured or seed == self.seeds[0]:
-            against = ["--reference", str(self.reference)]
-        else:
-            against = ["--reference", str(self.statistics)]
-        keep = [] if measured or seed != self.seeds[0] else ["--save-stats", str(self.statistics)]
-        place = ["-o", str(self.scores(seed)), "--force"]
-        return ["eval", *folders, *against, *keep, *self.scoring, *place, *self.everywhere]
+        is_first = not any(command[0] == "eval" for command in known)
+        reference = self.reference if measured or is_first else self.statistics
+        keep = ["--save-stats", str(self.statistics)] if is_first and not measured else []
+        against = ["--reference", str(reference), *keep]
+        return ["eval", *sets, *against, *self.scoring, "-o", str(place), "--force", *self.everywhere]

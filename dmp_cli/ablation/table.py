@@ -64,12 +64,14 @@ def report_of(plan: Plan) -> dict[str, Any]:
     rows: list[dict[str, Any]] = [{"name": BASE, "title": BASE, "options": {}, "scores": _row(base, None)}]
     for arm in plan.arms:
         steps = plan.steps_of(arm)
+        guided = arm.own_samples is not None
         rows.append(
             {
                 "name": arm.name,
                 "title": arm.title,
                 "options": dict(arm.options),
                 "starts_as_base": arm.starts_as_base,
+                **({"scales": [plan.scale(arm, seed) for seed in plan.seeds]} if guided else {}),
                 "scores": _row(scores[arm.name, steps[-1]], base),
                 "curve": [{"step": step, "scores": _row(scores[arm.name, step], base)} for step in steps],
             }
@@ -146,13 +148,21 @@ def notes_of(report: dict[str, Any]) -> list[str]:
             f" Warning: {report['num_images']:,} images for {report['features_width']:,} features: the covariance is "
             "singular, so FID is biased."
         )
+    scales = [_about_scales(arm) for arm in report["arms"] if "scales" in arm]
     if count == 1:
-        return [budget, "One seed gives no spread, and a difference may be chance. Give --seeds 3 or more."]
+        return [budget, *scales, "One seed gives no spread, and a difference may be chance. Give --seeds 3 or more."]
     return [
         budget,
+        *scales,
         f"± beside a score is the standard deviation over {count} seeds; each seed fixes the noise of training and of "
         "sampling. Δ is the mean difference from the base with the same seed, and ± beside it is its standard error.",
     ]
+
+
+def _about_scales(arm: dict[str, Any]) -> str:
+    told = ", ".join(f"{scale:g}" for scale in arm["scales"])
+    several = " for each seed" if len(arm["scales"]) > 1 else ""
+    return f"{arm['title']}: W, chosen{several} by samples of another seed, is {told}."
 
 
 def render_markdown(report: dict[str, Any]) -> str:

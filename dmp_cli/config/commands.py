@@ -9,7 +9,7 @@ from .base import Dtype, Options, option, same_option
 from .evaluate import EvalConfig
 from .sample import MAX_IMAGES, GuidedChannels, SampleConfig, Sampler
 from .train import MAX_FILE_SIZE, MAX_PIXELS, TrainConfig
-from .typed import Grid, Shard
+from .typed import Grid, Scales, Shard
 
 _FORCE = "Overwrite what is there."
 _GREY = "Train a backbone for grey images on pictures that have colours, as grey ones."
@@ -157,6 +157,11 @@ class AblateOptions(Options):
     seeds: int = option("How often every arm is trained, each time from another seed.", default=1, ge=1)
     num_images: int = option(
         "Images of every set of samples.", "-n", "--num-images", default=10_000, ge=2, le=MAX_IMAGES
+    )
+    scales: Scales = option(
+        "The scales W to choose from, for arms that are sampled against; see dmp improve.",
+        default=(0.5, 1.0, 1.5, 2.0),
+        metavar="W,W,...",
     )
     points: int | None = option("How often an arm is scored along its training.", shown="1; 5 for table3", ge=1)
     grey: bool = option(_GREY, "--grey", default=False)

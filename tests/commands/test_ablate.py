@@ -157,14 +157,51 @@ def test_killed_in_the_middle_and_continued(run: Run, arms: Path, tmp_path: Path
         assert path.read_bytes() == (Path("killed") / path.relative_to("straight")).read_bytes()
 
 
-@pytest.mark.parametrize(("table", "count"), [("table2", 3), ("table3", 3), ("table4", 11), ("controls", 12)])
-def test_named_tables_are_understood(run: Run, table: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("table", "count"), [("table2", 3), ("table3", 3), ("table4", 11), ("controls", 12), ("guidance", 4)]
+)
+def test_named_tables_are_understood(run: Run, tmp_path: Path, table: str, count: int) -> None:
     commands = parse(run("ablate", table, *HOW, "--points", 1, "--dry-run", "--json"))["commands"]
     trains = [command for command in commands if command.startswith("dmp train")]
     assert len(trains) == count
+    data = write_images(tmp_path / "data", classes=10)  # in place of samples that are not drawn yet
     for command in trains:
-        run(*command.split()[1:], "--dry-run", "-q")
+        run(*command.split()[1:], "--data", data, "--dry-run", "-q")
     assert not Path("ablations").exists()
+
+
+def test_arms_that_are_sampled_against(run: Run) -> None:
+    shared = "own-samples = 40\nlr = 0.02\nbatch-size = 8\n"
+    arms = '[[arm]]\nname = "low"\nmethod = "lora"\nlora-rank = 2\n\n[[arm]]\nname = "all"\nmethod = "full"\n'
+    Path("arms.toml").write_text(shared + arms)
+    small = ["--backbone", "digits", "--steps", 4, "-n", 70, "--sampling-steps", 3, "--sample-batch-size", 35]
+    how = ["ablate", "arms.toml", *small, "--scales", "0.5,1", "--metrics", "fid", "--device", "cpu", "-o", "out"]
+    result = parse(run(*how, "--seeds", 2, "--json"))
+    folder = Path("out")
+    # the same own samples and the same base for both arms
+    assert {path.name for path in (folder / "samples").iterdir()} == {
+        *(f"{name}-seed{seed}" for name in ("base", "own", "choosing") for seed in (0, 1)),
+        *(f"{name}-seed{seed}-step4" for name in ("low", "all") for seed in (0, 1)),
+    }
+    for number, name in enumerate(("low", "all"), start=1):
+        for seed in (0, 1):
+            rows = json.loads((folder / f"choice/{name}-seed{seed}/scores/report.json").read_text())["rows"]
+            values = [row["scores"]["fid"]["value"] for row in rows]
+            scale = {0: 0.0, 1: 0.5, 2: 1.0}[values.index(min(values))]
+            assert result["arms"][number]["scales"][seed] == scale
+            made = json.loads((folder / f"samples/{name}-seed{seed}-step4/samples.json").read_text())["made"]
+            assert made["sample"]["against_scale"] == scale
+            assert made["sample"]["seed"] == seed
+            assert rows[0]["made"]["made"]["sample"]["seed"] == 1_000_000 + seed
+    notes = (folder / "report.md").read_text()
+    assert "low: W, chosen for each seed by samples of another seed, is" in notes
+    before = images(folder)
+    assert parse(run(*how, "--seeds", 2, "--json")) == result
+    assert images(folder) == before
+    refused = run(*how, "--seeds", 2, "--scales", "1", code=1).stderr
+    assert "holds an ablation with other settings: scales" in refused
+    Path("bad.toml").write_text('[[arm]]\nname = "a"\nmethod = "scratch"\nown-samples = 9\n')
+    assert "arm a (line 1): --method 'scratch'" in run("ablate", "bad.toml", *small, "-o", "x", code=1).stderr
 
 
 def test_table4_names_every_row_of_the_paper(run: Run) -> None:

@@ -38,8 +38,8 @@ def ablate(
         str,
         typer.Argument(
             metavar="TABLE|ARMS.toml",
-            help="The arms, which are the ways to train that are compared: table2, table3, table4 or controls, or a "
-            "TOML file of your own.",
+            help="The arms, which are the ways to train that are compared: table2, table3, table4, controls or "
+            "guidance, or a TOML file of your own.",
         ),
     ],
 ) -> None:

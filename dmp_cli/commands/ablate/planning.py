@@ -12,9 +12,11 @@ from ...config import (
     ArmScoring,
     ArmTraining,
     CommonOptions,
+    NegativeOptions,
     NetworkOptions,
     PatchConfig,
     TrainConfig,
+    build,
     default_of,
 )
 from ...errors import ConfigError
@@ -97,6 +99,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
         scoring=in_arguments(_scoring(request)),
         everywhere=everywhere(common),
         precision=precision(common),
+        scales=options.scales,
     )
     for arm in plan.arms:
         _check_arm(arm, backbone)
@@ -141,14 +144,14 @@ def _links(request: Request) -> dict[str, Any]:
 
 def _read_arms(request: Request) -> list[Arm] | None:
     """The arms of a TOML file; None for a table, whose arms depend on the backbone."""
-    from ...ablation import TABLES, read_arms
+    from ...ablation import OWN, TABLES, read_arms
     from ...config import nearest
 
     if request.arms in TABLES:
         return None
     if Path(request.arms).suffix != ".toml":
         raise ConfigError(f"{request.arms} is no table and no .toml file", hint=nearest(request.arms, TABLES))
-    known = (TrainConfig.model_fields.keys() | PatchConfig.model_fields.keys()) - _RESERVED
+    known = (TrainConfig.model_fields.keys() | PatchConfig.model_fields.keys() | {OWN}) - _RESERVED
     return read_arms(Path(request.arms), known=known, reserved=_RESERVED)
 
 
@@ -164,8 +167,12 @@ def _named_arms(named: str, backbone: Backbone) -> list[Arm]:
 
 def _check_arm(arm: Arm, backbone: Backbone | None) -> None:
     """Raise ConfigError, naming the arm, for options that make no run, or none of this backbone."""
+    from ...ablation import OWN
+
     try:
-        given = Given(dict(arm.options))
+        given = Given({name: value for name, value in arm.options.items() if name != OWN})
+        if OWN in arm.options:
+            build(NegativeOptions, own_samples=arm.own_samples, method=arm.method)
         given.make(TrainConfig, data=Path("data"))
         if arm.method not in _PATCHED and (own := given.of(PatchConfig)):
             raise ConfigError(
