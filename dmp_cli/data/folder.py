@@ -15,8 +15,11 @@ from .captions import Captions, is_note
 from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
 from .containers import Archive, Folder, is_ignored, open_container
 from .decoding import naming
-from .kinds import RULES, count_kinds, describe_kinds, is_passed_over, is_read, read_suffixes
+from .kinds import BEFORE_SAMPLES, RULES, count_kinds, describe_kinds, is_passed_over, is_read, read_suffixes
+from .own_samples import find_own_samples
 from .packed_strings import PackedStrings
+from .sample_files import ABOUT, GRID
+from .sample_records import is_record
 from .shard_paths import find_shards
 from .shards import ShardImages
 from .source import ImageSource, Stamp
@@ -95,7 +98,8 @@ def find_images(
     beside them, or the file ``class_names``, gives another order. ``path`` may also name webdataset shards: a .tar, a
     folder of them, or a pattern such as ``train-{000..146}.tar``; see :mod:`shards`. Dotfiles, ``*.partial``,
     ``__MACOSX`` and files that are no images are passed over; images of kinds that are not read are counted. So is a
-    single folder around the class folders.
+    single folder around the class folders. A folder or zip that ``dmp sample`` has filled is listed by its own records;
+    see :mod:`own_samples`.
 
     Args:
         rules: the version of the rules to list by, see :mod:`kinds`.
@@ -111,11 +115,23 @@ def find_images(
     if class_names is not None and rules < 2:
         raise DataError(f"--class-names {class_names}: this run was begun before classes could be named")
     named = None if class_names is None else read_class_names(class_names)
+    if rules > BEFORE_SAMPLES:
+        told = named or (None if recorded is None else ClassNames(recorded, "the run's record"))
+        samples = find_own_samples(path, named=told, bounds=bounds)
+        if samples is not None:
+            return samples
     with naming(str(path)):  # which may be longer than a name can be
         shards = find_shards(path, rules=rules, bounds=bounds)
     if shards:
         named = named or _beside(path, recorded, bounds)
-        return ShardImages(path, shards, rules=rules, named=named, bounds=bounds)
+        return ShardImages(path, shards, rules=min(rules, BEFORE_SAMPLES), named=named, bounds=bounds)
+    return _find_single(path, rules=rules, named=named, recorded=recorded, bounds=bounds)
+
+
+def _find_single(
+    path: Path, *, rules: int, named: ClassNames | None, recorded: tuple[str, ...] | None, bounds: Bounds
+) -> FolderImages:
+    """The images that are files of their own in a folder or zip. Arguments and errors as of :func:`find_images`."""
     with naming(str(path)):
         container = open_container(path, wanted=lambda name: _is_wanted(name, rules), slashes=rules > 1, bounds=bounds)
         found = _list(container, rules)
@@ -128,6 +144,7 @@ def find_images(
     found = found.below(prefix)
     _check_layout(f"{path}/{prefix}".rstrip("/"), list(found.images), found.folders)
     named = named or _named_within(container, found, prefix, recorded, rules)
+    rules = rules if found.previews else min(rules, BEFORE_SAMPLES)
     return FolderImages(container, prefix=prefix, found=found, named=named, rules=rules)
 
 
@@ -161,6 +178,7 @@ class _Listing(NamedTuple):
     folders: set[str]
     notes: dict[str, int]  # name of a file that may hold captions or classes -> size
     passed_over: list[str]  # images of kinds that are not read
+    previews: list[str]  # pictures of dmp sample in class folders, which are no images of the data
 
     def below(self, prefix: str) -> _Listing:
         return self._replace(
@@ -170,7 +188,8 @@ class _Listing(NamedTuple):
 
 
 def _list(container: Folder | Archive, rules: int) -> _Listing:
-    found = _Listing({}, set(), {}, [])
+    found = _Listing({}, set(), {}, [], [])
+    made: list[str] = []  # folders with a samples.json
     for name, size, mark in container.entries():
         folder, _, file = name.rpartition("/")
         if any(is_ignored(part) for part in folder.split("/")):
@@ -181,15 +200,24 @@ def _list(container: Folder | Archive, rules: int) -> _Listing:
             continue
         if is_read(file, rules):
             found.images[name] = size, mark
+        elif file == ABOUT and rules > BEFORE_SAMPLES:
+            made.append(folder)
         elif is_note(file):
             found.notes[name] = size
         elif is_passed_over(file, rules):
             found.passed_over.append(name)
+    for folder in made:
+        if (preview := f"{folder}/{GRID}") in found.images and is_record(container, f"{folder}/{ABOUT}"):
+            found.previews.append(preview)
+            del found.images[preview]
     return found
 
 
 def _is_wanted(name: str, rules: int) -> bool:
-    return not is_ignored(name) and (is_read(name, rules) or is_note(name) or is_passed_over(name, rules))
+    if is_ignored(name):
+        return False
+    record = rules > BEFORE_SAMPLES and name == ABOUT
+    return record or is_read(name, rules) or is_note(name) or is_passed_over(name, rules)
 
 
 def _wrapping(names: list[str]) -> str:

@@ -19,22 +19,22 @@ import numpy as np
 from PIL import Image
 
 from ..config import describe_changes
-from ..data import BOUNDS, naming
+from ..data import ABOUT, BOUNDS, GRID, GROUP, PLAN, RECORD_SUMS, SUMS, image_name, naming
 from ..errors import ConfigError, DataError
 from ..storage import holds, json_bytes, make_folder, refuse_existing, remove_partials, write_bytes, write_many
 from .exports import draw_labelled_grid, write_npz
 from .folder_locks import IMAGE, LOCK, FolderLocks, may_be_left
-from .folder_records import ABOUT, PLAN, RECORD_SUMS, FolderRecords
+from .folder_records import FolderRecords
 from .part import Part
 from .record import load_about
-from .sums import SUMS, SampleSums, find_faults
-from .tars import GROUP, SampleTars
+from .sums import SampleSums, find_faults
+from .tars import SampleTars
 
 if TYPE_CHECKING:
     from .plan import Plan
 
-_GRID, _NPZ = "grid.png", "samples.npz"
-_OTHERS = (ABOUT, PLAN, RECORD_SUMS, _GRID, _NPZ)
+_NPZ = "samples.npz"
+_OTHERS = (ABOUT, PLAN, RECORD_SUMS, GRID, _NPZ)
 _MOST_MISSING = 10_000  # images that are looked for in vain, where a record claims more than there are
 _PIXEL_ORIGINS = ("device", "versions")  # origins that may move a pixel by a level; the others say where files lay
 _BEHIND = 2  # chunks that may wait to be written
@@ -125,7 +125,7 @@ class SampleFolder:
 
     def image_path(self, index: int) -> Path:
         """Where image ``index`` is, or will be, while it is in no tar."""
-        return self.path / f"{index:06d}.png"
+        return self.path / image_name(index)
 
     def sums(self) -> dict[str, set[str]]:
         """Name of an image -> the SHA-256 it was written with; more than one where two parts have drawn it."""
@@ -138,7 +138,7 @@ class SampleFolder:
 
     def _there(self) -> set[str]:
         """Names of all images in the folder. The single files are listed first: images move from there into tars."""
-        beside = {path.name for path in self.path.glob("*.png") if path.name != _GRID}
+        beside = {path.name for path in self.path.glob("*.png") if path.name != GRID}
         return beside | self._tars.names()
 
     def read(self, index: int) -> bytes:
@@ -226,7 +226,7 @@ class SampleFolder:
 
     def draw_grid(self, plan: Plan, *, rows: int, columns: int) -> Path:
         """Write grid.png: the first images, labelled with index and class or prompt."""
-        path = self.path / _GRID
+        path = self.path / GRID
         data = draw_labelled_grid(self.pixels, plan, rows=rows, columns=columns)
         with self._locks.shared():
             if not holds(path, data):

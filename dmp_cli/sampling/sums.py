@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..data import SUMS
 from ..errors import DataError
 from ..storage import append_text, open_regular
 
-SUMS = "SHA256SUMS"
 _MARK = "# samples made as "  # sha256sum passes over comments
 _LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
 _LONGEST = 4096  # bytes of a line

@@ -6,26 +6,17 @@ A tar holds one group of ``GROUP`` consecutive images: group k begins with image
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
-from ..data import BOUNDS, TarHeaders, naming
+from ..data import BOUNDS, GROUP, TarHeaders, image_name, index_of, naming, tars_in
 from ..errors import DataError
 from ..storage import open_regular, read_json_lines, staged_file
 
-GROUP = 1000  # images in one tar
 Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
-_IMAGE = re.compile(r"\d{6,12}\.png")
-_TAR = re.compile(r"samples-(\d{5,})\.tar")
-
-
-def tars_in(path: Path) -> list[Path]:
-    """The tars of a folder of samples, in the order of their images."""
-    return sorted(inner for inner in path.glob("samples-*.tar") if _TAR.fullmatch(inner.name))
 
 
 class SampleTars:
@@ -47,7 +38,7 @@ class SampleTars:
     def read(self, index: int) -> bytes:
         """The PNG file of image ``index``. Raises DataError when it is in no tar."""
         path = self._tar_of(index // GROUP)
-        name = f"{index:06d}.png"
+        name = image_name(index)
         place = self._places(path).get(name)
         if place is None:
             raise DataError(f"there is no {name} in {path}")
@@ -89,8 +80,8 @@ class SampleTars:
 
     def _index_of(self, name: str, group: int) -> int:
         """The index of an image in the tar of ``group``. Raises DataError for what no tar of ours holds."""
-        index = int(name.removesuffix(".png")) if _IMAGE.fullmatch(name) else -1
-        if index // GROUP != group:
+        index = index_of(name)
+        if index is None or index // GROUP != group:
             path = self._tar_of(group)
             raise DataError(
                 f"{path} holds {name}, which is not of these samples",
@@ -125,7 +116,7 @@ class SampleTars:
 
     def _single(self, index: int) -> Path:
         """Where image ``index`` is while it is a single file."""
-        return self.path / f"{index:06d}.png"
+        return self.path / image_name(index)
 
     def _tar_of(self, group: int) -> Path:
         return self.path / f"samples-{group:05d}.tar"

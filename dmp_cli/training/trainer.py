@@ -202,7 +202,7 @@ def check_conditions(images: ImageSource, backbone: Backbone) -> None:
     """Raise DataError if the backbone reads classes or captions and the data do not have them."""
     check_captions(images, backbone)
     if backbone.num_classes > 1 and len(images.classes) != backbone.num_classes:
-        found = f"{len(images.classes)} class folders" if images.classes else "no class folders"
+        found = f"{len(images.classes)} classes" if images.classes else "no class folders"
         raise DataError(
             f"the backbone knows {backbone.num_classes} classes, the data has {found}",
             hint="Give a folder with one sub-folder per class, in the order of the class indices.",

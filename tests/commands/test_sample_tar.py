@@ -157,4 +157,4 @@ def test_its_tars_are_a_data_set_with_classes(run: Run, patch: Path, backbone: l
     assert "8 images" in said
     assert "4 classes" in said
     (tmp_path / "own" / "samples.json").unlink()  # then nobody says that the picture is a preview
-    assert "no class folders" in run("train", *backbone, "--data", "own", "-o", "other", code=1).stderr
+    assert "without their samples.json" in run("train", *backbone, "--data", "own", "-o", "other", code=1).stderr
