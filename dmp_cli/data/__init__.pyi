@@ -27,6 +27,8 @@ from .sample_files import (
     ABOUT as ABOUT,
     GRID as GRID,
     GROUP as GROUP,
+    IMAGE as IMAGE,
+    LATENT as LATENT,
     PLAN as PLAN,
     RECORD_SUMS as RECORD_SUMS,
     SUMS as SUMS,

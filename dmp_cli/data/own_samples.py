@@ -23,7 +23,7 @@ from .containers import Archive, Entry, Folder, is_ignored
 from .decoding import naming
 from .kinds import is_read
 from .packed_strings import PackedStrings
-from .sample_files import ABOUT, GRID, GROUP, PLAN, RECORD_SUMS, image_name, index_of, is_tar_of_samples
+from .sample_files import ABOUT, GRID, GROUP, IMAGE, PLAN, RECORD_SUMS, image_name, index_of, is_tar_of_samples
 from .sample_records import SampleNotes, SampleRecords
 from .source import ImageSource, Stamp
 from .tars import TarHeaders
@@ -160,7 +160,7 @@ def _find_files(container: Folder | Archive, entries: dict[str, Entry]) -> _File
         try:
             with naming(str(place)), TarHeaders(place) as headers:
                 for member in headers:
-                    index = index_of(member.name) if member.isreg() and not member.issparse() else None
+                    index = index_of(member.name, IMAGE) if member.isreg() and not member.issparse() else None
                     if index is not None:
                         found.images[index] = number, member.offset_data, member.size, entries[name].mark
         except DataError as error:
@@ -168,7 +168,7 @@ def _find_files(container: Folder | Archive, entries: dict[str, Entry]) -> _File
                 error if not isinstance(error.__cause__, tarfile.TarError) else error.__cause__
             )
     for name, entry in entries.items():
-        index = index_of(name)
+        index = index_of(name, IMAGE)
         if index is not None:
             found.images[index] = _ALONE, 0, entry.size, entry.mark
     return found

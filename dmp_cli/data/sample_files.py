@@ -15,22 +15,27 @@ ABOUT, PLAN, GRID = "samples.json", "plan.jsonl", "grid.png"
 SUMS = "SHA256SUMS"
 RECORD_SUMS = f"{SUMS}.records"  # of samples.json and plan.jsonl
 GROUP = 1000  # images in one tar
-IMAGE = ".png"
-_NUMBERED = re.compile(r"(\d{6,12})(\.png)")
+IMAGE, LATENT = ".png", ".latent.npy"
+_NUMBERED = re.compile(r"(\d{6,12})(\.png|\.latent\.npy)")
 _TAR = re.compile(r"samples-(\d{5,})\.tar")
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w.]+)")
 
 
-def image_name(index: int) -> str:
-    """The name of image ``index``, in the folder or in its tar."""
-    return f"{index:06d}{IMAGE}"
+def image_name(index: int, suffix: str = IMAGE) -> str:
+    """The name of image ``index``, or of its latent, in the folder or in its tar."""
+    return f"{index:06d}{suffix}"
 
 
-def index_of(name: str, suffix: str = IMAGE) -> int | None:
-    """The index of the image that a file of this name belongs to; None: it is none with this suffix."""
+def index_of(name: str, *suffixes: str) -> int | None:
+    """The index of the image that a file of this name belongs to; None: it is none with one of these suffixes.
+
+    Without ``suffixes``: the file is an image, or what is kept beside one.
+    """
     match = _NUMBERED.fullmatch(name)
-    index = int(match[1]) if match and match[2] == suffix else None
-    return index if index is not None and name == f"{index:06d}{suffix}" else None
+    if match is None or match[2] not in (suffixes or (IMAGE, LATENT)):
+        return None
+    index = int(match[1])
+    return index if name == image_name(index, match[2]) else None
 
 
 def is_tar_of_samples(name: str) -> bool:

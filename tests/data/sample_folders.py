@@ -40,5 +40,4 @@ def write_samples(
 
 def small_tars(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     """Let tars hold fewer images."""
-    for module in ("sampling.tars", "sampling.folder"):
-        monkeypatch.setattr(f"dmp_cli.{module}.GROUP", images)
+    monkeypatch.setattr("dmp_cli.sampling.tars.GROUP", images)
