@@ -16,6 +16,7 @@ from .kinds import (
     hint_for_kinds as hint_for_kinds,
 )
 from .looks import Looks as Looks, look_at as look_at
+from .own_samples import OwnSamples as OwnSamples
 from .prefetch import Prefetch as Prefetch
 from .readers import (
     Damaged as Damaged,

@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..config import CodecRecord
 from ..errors import DataError
-from ..storage import decode_text, parse_json, parse_json_lines
+from ..storage import check_types, decode_text, parse_json, parse_json_lines
 from .about_types import check_about, is_ours
 from .containers import Archive, Folder
 from .decoding import naming
 from .sample_files import ABOUT, PLAN, RECORD_SUMS, parse_record_sums
 
 _AGAIN = "Run the dmp sample command of this folder again: it writes what is missing, and keeps its images."
+_LATENTS = "float32"
 _MOST_CLASSES = 1_000_000  # the names of all are kept
 _CLASS_COUNTS = ("num_classes", "num_class_embeds")  # what families call it in their sizes
 
@@ -31,6 +33,7 @@ class SampleNotes(NamedTuple):
     labels: np.ndarray  # (n,) int64; zeros where there are no classes
     classes: list[str]  # names of all classes of the backbone, also of those that were not drawn; empty: none
     prompts: list[str] | None  # n captions; None: the backbone reads no text
+    codec: CodecRecord | None = None  # of the latents that are kept; None: none are
 
 
 class SampleRecords:
@@ -89,7 +92,18 @@ class SampleRecords:
         if index < count:
             raise DataError(f"{place} ends after {index:,} of {count:,} samples", hint=_AGAIN)
         classes = [] if labels[0] < 0 else self._classes(about, int(labels.max()))
-        return SampleNotes(labels if classes else np.zeros(count, np.int64), classes, prompts or None)
+        labels = labels if classes else np.zeros(count, np.int64)
+        return SampleNotes(labels, classes, prompts or None, self._codec(about))
+
+    def _codec(self, about: dict[str, Any]) -> CodecRecord | None:
+        """The codec of the latents that are kept, if any are."""
+        kept = about["made"].get("latents")
+        if kept is None:
+            return None
+        place = self._place(ABOUT)
+        if kept != _LATENTS:
+            raise DataError(f"{place}: this dmp does not know latents of type {kept[:40]}", hint="Update dmp.")
+        return check_types(CodecRecord, about["made"].get("codec"), name=place, kind=DataError, hint=_AGAIN)
 
     def _classes(self, about: dict[str, Any], largest: int) -> list[str]:
         """All classes of the backbone: a class keeps its index, however few of them were drawn."""
