@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from .bounds import BOUNDS, Bounds
-from .captions import Captions, is_note
+from .captions import Captions
 from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
-from .containers import Archive, Folder, is_ignored, open_container
+from .containers import Archive, Folder, open_container
 from .decoding import naming
-from .kinds import BEFORE_SAMPLES, RULES, count_kinds, describe_kinds, is_passed_over, is_read, read_suffixes
+from .kinds import BEFORE_SAMPLES, RULES, count_kinds, describe_kinds, read_suffixes
+from .listing import Listing, is_wanted, list_files
 from .own_samples import find_own_samples
 from .packed_strings import PackedStrings
-from .sample_files import ABOUT, GRID
-from .sample_records import is_record
 from .shard_paths import find_shards
 from .shards import ShardImages
 from .source import ImageSource, Stamp
@@ -35,7 +33,7 @@ class FolderImages(ImageSource):
     """
 
     def __init__(
-        self, container: Folder | Archive, *, prefix: str, found: _Listing, named: ClassNames | None, rules: int
+        self, container: Folder | Archive, *, prefix: str, found: Listing, named: ClassNames | None, rules: int
     ) -> None:
         sizes = found.images
         names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then file: "/" is no letter
@@ -133,8 +131,8 @@ def _find_single(
 ) -> FolderImages:
     """The images that are files of their own in a folder or zip. Arguments and errors as of :func:`find_images`."""
     with naming(str(path)):
-        container = open_container(path, wanted=lambda name: _is_wanted(name, rules), slashes=rules > 1, bounds=bounds)
-        found = _list(container, rules)
+        container = open_container(path, wanted=lambda name: is_wanted(name, rules), slashes=rules > 1, bounds=bounds)
+        found = list_files(container, rules)
     if not found.images:
         kinds = count_kinds(found.passed_over)
         more = f"; {describe_kinds(kinds)}" if kinds else ""
@@ -149,7 +147,7 @@ def _find_single(
 
 
 def _named_within(
-    container: Folder | Archive, found: _Listing, prefix: str, recorded: tuple[str, ...] | None, rules: int
+    container: Folder | Archive, found: Listing, prefix: str, recorded: tuple[str, ...] | None, rules: int
 ) -> ClassNames | None:
     """The classes as recorded, or as a file beside the class folders gives them; None: neither."""
     folders = {name.rpartition("/")[0] for name in found.images} - {""}
@@ -169,55 +167,6 @@ def _beside(path: Path, recorded: tuple[str, ...] | None, bounds: Bounds) -> Cla
     file = (path if path.is_dir() else path.parent) / CLASSES
     bounds.check_link(file, folder=file.parent)
     return read_class_names(file) if file.exists() else None
-
-
-class _Listing(NamedTuple):
-    """The files of a container that matter. Names are relative to the folder ``prefix``, but for those of notes."""
-
-    images: dict[str, tuple[int, int]]  # name -> size, mark
-    folders: set[str]
-    notes: dict[str, int]  # name of a file that may hold captions or classes -> size
-    passed_over: list[str]  # images of kinds that are not read
-    previews: list[str]  # pictures of dmp sample in class folders, which are no images of the data
-
-    def below(self, prefix: str) -> _Listing:
-        return self._replace(
-            images={name.removeprefix(prefix): entry for name, entry in self.images.items()},
-            folders={name.removeprefix(prefix) for name in self.folders if name.startswith(prefix)},
-        )
-
-
-def _list(container: Folder | Archive, rules: int) -> _Listing:
-    found = _Listing({}, set(), {}, [], [])
-    made: list[str] = []  # folders with a samples.json
-    for name, size, mark in container.entries():
-        folder, _, file = name.rpartition("/")
-        if any(is_ignored(part) for part in folder.split("/")):
-            continue
-        if folder:
-            found.folders.add(folder)
-        if is_ignored(file):
-            continue
-        if is_read(file, rules):
-            found.images[name] = size, mark
-        elif file == ABOUT and rules > BEFORE_SAMPLES:
-            made.append(folder)
-        elif is_note(file):
-            found.notes[name] = size
-        elif is_passed_over(file, rules):
-            found.passed_over.append(name)
-    for folder in made:
-        if (preview := f"{folder}/{GRID}") in found.images and is_record(container, f"{folder}/{ABOUT}"):
-            found.previews.append(preview)
-            del found.images[preview]
-    return found
-
-
-def _is_wanted(name: str, rules: int) -> bool:
-    if is_ignored(name):
-        return False
-    record = rules > BEFORE_SAMPLES and name == ABOUT
-    return record or is_read(name, rules) or is_note(name) or is_passed_over(name, rules)
 
 
 def _wrapping(names: list[str]) -> str:
