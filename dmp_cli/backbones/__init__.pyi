@@ -3,7 +3,7 @@ from .claims import building as building, check_sizes as check_sizes
 from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
 from .families import build_from as build_from
-from .native_file import save_backbone as save_backbone
+from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of
 from .registry import as_backbone as as_backbone, load_backbone as load_backbone, reload_backbone as reload_backbone
 from .sources import checkpoint_folder as checkpoint_folder

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from ..config import CodecRecord, ScheduleConfig
+from ..config import CodecRecord, ScheduleConfig, TrainingRecord
 from ..errors import CheckpointError
-from ..storage import Weights, check_types, parse_json, safetensors_bytes, write_bytes
+from ..storage import Weights, check_types, parse_json, read_header as read_file_header, safetensors_bytes, write_bytes
 from .base import Backbone
 
 _METADATA = "dmp.backbone"
@@ -67,6 +67,19 @@ def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | N
         raise CheckpointError(f"{name}: this dmp knows no family {about.family[:40]}", hint="Update dmp.")
     folder = Path(about.text_folder) if about.text_folder else None
     return OwnHeader(about.family, about.sizes, about.schedule, about.codec, folder, about.side)
+
+
+def trained_classes(source: str) -> list[str] | None:
+    """The classes of the data that a backbone's file was trained on; None: it is no file of ours, or names none."""
+    if not (source.endswith(".safetensors") and os.path.isfile(source)):
+        return None
+    text = read_file_header(Path(source)).metadata.get(_METADATA)
+    if text is None:
+        return None
+    name = f"the header of {source}"
+    content = parse_json(text, name=name, kind=CheckpointError, paths=True)
+    about = check_types(_About, content, name=name, kind=CheckpointError)
+    return check_types(TrainingRecord, about.training or {}, name=name, kind=CheckpointError).classes
 
 
 def companions(weights: Weights, own: OwnHeader | None) -> tuple[CodecRecord | None, Path | None]:

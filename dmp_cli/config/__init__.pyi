@@ -52,6 +52,7 @@ from .records import (
     ScheduleConfig as ScheduleConfig,
     TableRecord as TableRecord,
     TextRecord as TextRecord,
+    TrainingRecord as TrainingRecord,
 )
 from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
 from .train import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig

@@ -94,6 +94,12 @@ class SampleOptions(Options):
     tar: bool = option(
         "Keep the images in tar files of 1,000, as a webdataset, instead of a file each.", "--tar", default=False
     )
+    keep_latents: bool = option(
+        "Keep beside each image the latent it was decoded from, as NNNNNN.latent.npy, so that dmp train --data encodes "
+        "nothing.",
+        "--keep-latents",
+        default=False,
+    )
     verify: bool = option("Draw nothing; check every image by its SHA-256.", "--verify", default=False)
     grid: Grid = option("Rows and columns of grid.png.", default=(4, 4), shown="4x4", metavar="ROWSxCOLS")
     force: bool = option(_FORCE, "--force", default=False)

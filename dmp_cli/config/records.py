@@ -91,7 +91,7 @@ class BackboneRecord(Frozen):
     digest: str  # SHA-256 over its tensors: the same for the same weights in any container
 
 
-class _Training(BaseModel):
+class TrainingRecord(BaseModel):
     """What is read again of the record of a training; the rest of it is for people."""
 
     model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
@@ -105,7 +105,7 @@ class _Training(BaseModel):
 
 
 def _check_training(training: dict[str, Any]) -> dict[str, Any]:
-    _Training.model_validate(training)
+    TrainingRecord.model_validate(training)
     return training
 
 

@@ -35,7 +35,7 @@ class TrainConfig(Frozen):
     )
     data: Path = option(
         "The images to train on, best those the backbone was trained on: a folder (flat, or one sub-folder per class), "
-        "a zip of one, or webdataset tar shards.",
+        "a zip of one, webdataset tar shards, or a folder that dmp sample has filled.",
         default=...,
         shown=False,
         panel="",

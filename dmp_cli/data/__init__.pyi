@@ -1,3 +1,4 @@
+from .about_types import check_about as check_about, is_ours as is_ours
 from .batches import (
     Batch as Batch,
     as_floats as as_floats,
@@ -6,7 +7,7 @@ from .batches import (
     to_uint8 as to_uint8,
 )
 from .bounds import BOUNDS as BOUNDS, Bounds as Bounds
-from .classes import describe_classes as describe_classes
+from .classes import are_other as are_other, describe_classes as describe_classes
 from .decoding import CROP as CROP, center_crop as center_crop, decode as decode, naming as naming
 from .folder import find_images as find_images
 from .kinds import (
@@ -15,12 +16,27 @@ from .kinds import (
     hint_for_kinds as hint_for_kinds,
 )
 from .looks import Looks as Looks, look_at as look_at
+from .own_samples import OwnSamples as OwnSamples
 from .prefetch import Prefetch as Prefetch
 from .readers import (
     Damaged as Damaged,
     LiveReader as LiveReader,
     Reader as Reader,
     fits_in_memory as fits_in_memory,
+)
+from .sample_files import (
+    ABOUT as ABOUT,
+    GRID as GRID,
+    GROUP as GROUP,
+    IMAGE as IMAGE,
+    LATENT as LATENT,
+    PLAN as PLAN,
+    RECORD_SUMS as RECORD_SUMS,
+    SUMS as SUMS,
+    image_name as image_name,
+    index_of as index_of,
+    parse_record_sums as parse_record_sums,
+    tars_in as tars_in,
 )
 from .shards import ShardImages as ShardImages
 from .source import ImageSource as ImageSource, Stamp as Stamp

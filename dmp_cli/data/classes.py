@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +75,17 @@ def describe_classes(classes: list[str]) -> str:
     if len(told) > _SHOWN + 1:
         told = [*told[:_SHOWN], "…", told[-1]]
     return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'}: {', '.join(told)}"
+
+
+def are_other(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether two records of a data set's classes are of others: of another number, or of other names.
+
+    Classes that are their own indices, as those of samples are, may have any name.
+    """
+    if len(ours) != len(theirs):
+        return True
+    numbers = [str(index) for index in range(len(ours))]
+    return numbers not in (list(ours), list(theirs)) and list(ours) != list(theirs)
 
 
 def check_folders(labels: Mapping[str, int], named: ClassNames | None, *, path: Path) -> None:

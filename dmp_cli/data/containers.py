@@ -26,33 +26,33 @@ class Entry(NamedTuple):
 
 
 class Folder:
-    """The files of a folder; ``wanted`` says of a file's name whether it is listed.
+    """The files of a folder, ``levels`` deep; ``wanted`` says of a file's name whether it is listed.
 
     A link that leads out of the folder is a DataError, unless ``bounds`` allow it.
     """
 
     marks_are_sums = False
 
-    def __init__(self, path: Path, *, wanted: Callable[[str], bool], bounds: Bounds) -> None:
-        self.path, self._wanted, self._bounds = path, wanted, bounds
+    def __init__(self, path: Path, *, wanted: Callable[[str], bool], bounds: Bounds, levels: int = _LEVELS) -> None:
+        self.path, self._wanted, self.bounds, self._levels = path, wanted, bounds, levels
 
     def entries(self) -> Iterator[Entry]:
         return self._walk(str(self.path), prefix="", level=1)
 
     def read(self, name: str) -> bytes:
-        return self._bounds.read(self.path / name)
+        return self.bounds.read(self.path / name)
 
     def _walk(self, folder: str, *, prefix: str, level: int) -> Iterator[Entry]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir() and not is_ignored(entry.name):
-                    self._bounds.check_link(entry.path, folder=self.path)
+                    self.bounds.check_link(entry.path, folder=self.path)
                     yield Entry(f"{prefix}{entry.name}/", 0, 0)
-                    if level < _LEVELS:
+                    if level < self._levels:
                         yield from self._walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
                 # A broken link, a FIFO and the like are kept: they are reported as unreadable, not left out silently.
                 elif self._wanted(entry.name) and not entry.is_dir():
-                    self._bounds.check_link(entry.path, folder=self.path)
+                    self.bounds.check_link(entry.path, folder=self.path)
                     state = entry.stat() if entry.is_file() else None
                     yield Entry(prefix + entry.name, state.st_size if state else 0, state.st_mtime_ns if state else 0)
 
@@ -66,7 +66,7 @@ class Archive:
     marks_are_sums = True
 
     def __init__(self, path: Path, *, slashes: bool, bounds: Bounds) -> None:
-        self.path, self._slashes, self._bounds = path, slashes, bounds
+        self.path, self._slashes, self.bounds = path, slashes, bounds
         self._written: dict[str, str] = {}  # name with "/" -> as it is written in the zip, where that differs
         self._opened: tuple[int, zipfile.ZipFile] | None = None  # (process id, zip)
 
@@ -82,7 +82,7 @@ class Archive:
     def read(self, name: str) -> bytes:
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), open_zip(self.path)
-        return read_member(self._opened[1], self._written.get(name, name), bounds=self._bounds)
+        return read_member(self._opened[1], self._written.get(name, name), bounds=self.bounds)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from .bounds import BOUNDS, Bounds
-from .captions import Captions, is_note
+from .captions import Captions
 from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
-from .containers import Archive, Folder, is_ignored, open_container
+from .containers import Archive, Folder, open_container
 from .decoding import naming
-from .kinds import RULES, count_kinds, describe_kinds, is_passed_over, is_read, read_suffixes
+from .kinds import BEFORE_SAMPLES, RULES, count_kinds, describe_kinds, read_suffixes
+from .listing import Listing, is_wanted, list_files
+from .own_samples import find_own_samples
 from .packed_strings import PackedStrings
 from .shard_paths import find_shards
 from .shards import ShardImages
@@ -32,7 +33,7 @@ class FolderImages(ImageSource):
     """
 
     def __init__(
-        self, container: Folder | Archive, *, prefix: str, found: _Listing, named: ClassNames | None, rules: int
+        self, container: Folder | Archive, *, prefix: str, found: Listing, named: ClassNames | None, rules: int
     ) -> None:
         sizes = found.images
         names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then file: "/" is no letter
@@ -95,7 +96,8 @@ def find_images(
     beside them, or the file ``class_names``, gives another order. ``path`` may also name webdataset shards: a .tar, a
     folder of them, or a pattern such as ``train-{000..146}.tar``; see :mod:`shards`. Dotfiles, ``*.partial``,
     ``__MACOSX`` and files that are no images are passed over; images of kinds that are not read are counted. So is a
-    single folder around the class folders.
+    single folder around the class folders. A folder or zip that ``dmp sample`` has filled is listed by its own records;
+    see :mod:`own_samples`.
 
     Args:
         rules: the version of the rules to list by, see :mod:`kinds`.
@@ -111,14 +113,26 @@ def find_images(
     if class_names is not None and rules < 2:
         raise DataError(f"--class-names {class_names}: this run was begun before classes could be named")
     named = None if class_names is None else read_class_names(class_names)
+    if rules > BEFORE_SAMPLES:
+        told = named or (None if recorded is None else ClassNames(recorded, "the run's record"))
+        samples = find_own_samples(path, named=told, bounds=bounds)
+        if samples is not None:
+            return samples
     with naming(str(path)):  # which may be longer than a name can be
         shards = find_shards(path, rules=rules, bounds=bounds)
     if shards:
         named = named or _beside(path, recorded, bounds)
-        return ShardImages(path, shards, rules=rules, named=named, bounds=bounds)
+        return ShardImages(path, shards, rules=min(rules, BEFORE_SAMPLES), named=named, bounds=bounds)
+    return _find_single(path, rules=rules, named=named, recorded=recorded, bounds=bounds)
+
+
+def _find_single(
+    path: Path, *, rules: int, named: ClassNames | None, recorded: tuple[str, ...] | None, bounds: Bounds
+) -> FolderImages:
+    """The images that are files of their own in a folder or zip. Arguments and errors as of :func:`find_images`."""
     with naming(str(path)):
-        container = open_container(path, wanted=lambda name: _is_wanted(name, rules), slashes=rules > 1, bounds=bounds)
-        found = _list(container, rules)
+        container = open_container(path, wanted=lambda name: is_wanted(name, rules), slashes=rules > 1, bounds=bounds)
+        found = list_files(container, rules)
     if not found.images:
         kinds = count_kinds(found.passed_over)
         more = f"; {describe_kinds(kinds)}" if kinds else ""
@@ -128,11 +142,12 @@ def find_images(
     found = found.below(prefix)
     _check_layout(f"{path}/{prefix}".rstrip("/"), list(found.images), found.folders)
     named = named or _named_within(container, found, prefix, recorded, rules)
+    rules = rules if found.previews else min(rules, BEFORE_SAMPLES)
     return FolderImages(container, prefix=prefix, found=found, named=named, rules=rules)
 
 
 def _named_within(
-    container: Folder | Archive, found: _Listing, prefix: str, recorded: tuple[str, ...] | None, rules: int
+    container: Folder | Archive, found: Listing, prefix: str, recorded: tuple[str, ...] | None, rules: int
 ) -> ClassNames | None:
     """The classes as recorded, or as a file beside the class folders gives them; None: neither."""
     folders = {name.rpartition("/")[0] for name in found.images} - {""}
@@ -152,44 +167,6 @@ def _beside(path: Path, recorded: tuple[str, ...] | None, bounds: Bounds) -> Cla
     file = (path if path.is_dir() else path.parent) / CLASSES
     bounds.check_link(file, folder=file.parent)
     return read_class_names(file) if file.exists() else None
-
-
-class _Listing(NamedTuple):
-    """The files of a container that matter. Names are relative to the folder ``prefix``, but for those of notes."""
-
-    images: dict[str, tuple[int, int]]  # name -> size, mark
-    folders: set[str]
-    notes: dict[str, int]  # name of a file that may hold captions or classes -> size
-    passed_over: list[str]  # images of kinds that are not read
-
-    def below(self, prefix: str) -> _Listing:
-        return self._replace(
-            images={name.removeprefix(prefix): entry for name, entry in self.images.items()},
-            folders={name.removeprefix(prefix) for name in self.folders if name.startswith(prefix)},
-        )
-
-
-def _list(container: Folder | Archive, rules: int) -> _Listing:
-    found = _Listing({}, set(), {}, [])
-    for name, size, mark in container.entries():
-        folder, _, file = name.rpartition("/")
-        if any(is_ignored(part) for part in folder.split("/")):
-            continue
-        if folder:
-            found.folders.add(folder)
-        if is_ignored(file):
-            continue
-        if is_read(file, rules):
-            found.images[name] = size, mark
-        elif is_note(file):
-            found.notes[name] = size
-        elif is_passed_over(file, rules):
-            found.passed_over.append(name)
-    return found
-
-
-def _is_wanted(name: str, rules: int) -> bool:
-    return not is_ignored(name) and (is_read(name, rules) or is_note(name) or is_passed_over(name, rules))
 
 
 def _wrapping(names: list[str]) -> str:

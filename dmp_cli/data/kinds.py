@@ -2,6 +2,10 @@
 
 ``rules`` is the version of the rules by which a data set is listed. Runs keep the version that their record states, so
 that they go on with the same images; where it states none, it is 1.
+
+1: before AVIF, dotted keys, class folders as numbers, and captions in nested metadata.
+2: before folders of ``dmp sample`` were listed by their own records; see ``own_samples``.
+3: of new runs. A data set that the third rules say nothing of records the second, so that earlier versions go on too.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-RULES = 2  # of new runs; 1: before AVIF, dotted keys, class folders as numbers, and captions in nested metadata
+RULES, BEFORE_SAMPLES = 3, 2
 _FIRST = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _SECOND = {".apng", ".jpe", ".mpo"}  # PNG and JPEG under other names
 _AVIF, _HEIF = {".avif"}, {".heic", ".heif"}

@@ -15,16 +15,19 @@ from ..data import (
     naming,
     open_zip,
     read_member,
+    tars_in,
 )
 from ..errors import MetricError
-from ..sampling import tars_in
 from .array_images import ArrayImages
+
+_RULES = 2  # see dmp_cli.data.kinds
 
 
 def find_samples(path: Path, *, bounds: Bounds = BOUNDS) -> tuple[ImageSource, list[int]]:
     """Find the images of a folder, .zip or .npz, and the indices of those that are samples.
 
-    The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample.
+    The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample. Images are listed by
+    the second rules for good, so that the fingerprints in reports and statistics stay what they are.
 
     Raises:
         DataError: there are no images.
@@ -44,7 +47,7 @@ def find_samples(path: Path, *, bounds: Bounds = BOUNDS) -> tuple[ImageSource, l
     elif path.suffix == ".npz":
         source = ArrayImages(path)
     else:
-        source = find_images(path, bounds=bounds)
+        source = find_images(path, rules=_RULES, bounds=bounds)
     if source.passed_over:
         raise MetricError(
             f"{path}: {describe_kinds(source.passed_over)}; a score over fewer images does not compare with others",

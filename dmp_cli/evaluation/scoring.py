@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from ..config import EvalConfig
+from ..data import check_about, is_ours
 from ..errors import ConfigError, DataError, MetricError
-from ..sampling import SampleFolder, check_about, is_ours, read_record
+from ..sampling import SampleFolder, read_record
 from ..storage import decode_text, parse_json
 from ..version import __version__
 from .caveats import find_caveats
@@ -95,7 +96,7 @@ def _check_whole(path: Path, count: int | None) -> None:
     if count is None or not path.is_dir() or not folder.sums():
         return
     try:
-        wrong = folder.verify(count)
+        wrong = folder.verify(count, latents=False)
     except DataError as error:
         raise MetricError(error.message, hint=error.hint) from error
     if wrong:

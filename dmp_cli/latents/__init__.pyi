@@ -6,5 +6,6 @@ from .fill import (
     outdated_stores as outdated_stores,
     pays_off as pays_off,
 )
+from .kept import KeptLatents as KeptLatents, find_kept as find_kept
 from .loading import check_vae_place as check_vae_place, load_codec as load_codec, load_vae as load_vae
 from .store import LatentStore as LatentStore, StoreRecord as StoreRecord

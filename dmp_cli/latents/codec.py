@@ -7,7 +7,7 @@ latent position of an image.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,28 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..config import CodecRecord
 from ..errors import CheckpointError
+
+
+class Scaling(NamedTuple):
+    """How the values of a VAE become those that a backbone denoises."""
+
+    scale: float
+    shift: float
+    statistics: tuple[Tensor, Tensor] | None  # mean and standard deviation of each channel, (1, C', 1, 1)
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Latents (B, C', H/f, W/f) of what the VAE's encoder gives."""
+        if self.statistics is None:
+            return (values - self.shift) * self.scale
+        mean, std = (one.to(values) for one in self.statistics)
+        return (values - mean) * self.scale / std
+
+    def undo(self, latents: Tensor) -> Tensor:
+        """What the VAE decodes, of the latents that a backbone sees."""
+        if self.statistics is None:
+            return latents / self.scale + self.shift
+        mean, std = (one.to(latents) for one in self.statistics)
+        return latents * std / self.scale + mean
 
 
 class Codec(ABC):
@@ -93,9 +115,8 @@ class VAECodec(Codec):
         self.image_channels = vae.config["in_channels"]
         stages = vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels")
         self.factor = 2 ** (len(stages) - 1)
-        self.scale = vae.config.get("scaling_factor") or 1.0
-        self.shift = vae.config.get("shift_factor") or 0.0
-        self.statistics = _statistics_of(vae.config, record.source)
+        scale, shift = (vae.config.get(f"{name}_factor") for name in ("scaling", "shift"))
+        self.scaling = Scaling(scale or 1.0, shift or 0.0, _statistics_of(vae.config, record.source))
 
     @torch.no_grad()
     def measure(self, images: Tensor) -> Tensor:
@@ -110,10 +131,7 @@ class VAECodec(Codec):
             assert noise is not None
             mean, std = measured.chunk(2, dim=1)
             latents = mean + std * noise
-        if self.statistics is None:
-            return (latents - self.shift) * self.scale
-        mean, std = (values.to(latents) for values in self.statistics)
-        return (latents - mean) * self.scale / std
+        return self.scaling.apply(latents)
 
     def to(self, device: torch.device) -> None:
         self.vae.to(device)
@@ -121,19 +139,12 @@ class VAECodec(Codec):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         try:
-            return self.vae.decode(self._undo(latents)).sample
+            return self.vae.decode(self.scaling.undo(latents)).sample
         except torch.cuda.OutOfMemoryError:
             if len(latents) == 1:
                 raise
         half = len(latents) // 2  # not in the handler, because the error keeps its memory alive there
         return torch.cat([self.decode(part) for part in (latents[:half], latents[half:])])
-
-    def _undo(self, latents: Tensor) -> Tensor:
-        """What the VAE decodes, of the latents that a backbone sees."""
-        if self.statistics is None:
-            return latents / self.scale + self.shift
-        mean, std = (values.to(latents) for values in self.statistics)
-        return latents * std / self.scale + mean
 
 
 def _statistics_of(config: Any, source: object) -> tuple[Tensor, Tensor] | None:

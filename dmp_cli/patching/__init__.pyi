@@ -11,7 +11,12 @@ from .export import bake_table as bake_table, describe_table as describe_table, 
 from .file import load_patch as load_patch, read_record as read_record, save_patch as save_patch
 from .import_authors import import_patch as import_patch, read_authors as read_authors
 from .lora import Adapter as Adapter, create_adapter as create_adapter
-from .lora_file import ADAPTER_TENSORS as ADAPTER_TENSORS, load_adapter as load_adapter, save_adapter as save_adapter
+from .lora_file import (
+    ADAPTER_TENSORS as ADAPTER_TENSORS,
+    load_adapter as load_adapter,
+    read_training as read_training,
+    save_adapter as save_adapter,
+)
 from .patched import PatchedBackbone as PatchedBackbone
 from .prompts import Patch as Patch
 from .versions import (

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from ..backbones import Backbone
-from ..config import AdapterRecord
+from ..config import AdapterRecord, TrainingRecord
 from ..errors import CheckpointError, ConfigError
 from ..storage import (
     check_finite,
@@ -19,6 +19,7 @@ from ..storage import (
     check_types,
     digest_tensors,
     holds,
+    parse_json,
     read_header,
     read_object,
     read_safetensors,
@@ -81,6 +82,19 @@ def load_adapter(path: Path, backbone: Backbone) -> Adapter:
     for name, parameter in adapter.parameters.items():
         parameter.data.copy_(tensors[name])
     return adapter
+
+
+def read_training(path: Path) -> TrainingRecord:
+    """What the adapter in the folder ``path`` says of its training.
+
+    Raises:
+        CheckpointError: the adapter is missing or damaged.
+    """
+    file = Path(path) / ADAPTER_TENSORS
+    text = read_header(file).metadata.get("dmp.training", "{}")
+    name = f"the training in {file}"
+    content = parse_json(text, name=name, kind=CheckpointError, paths=True)
+    return check_types(TrainingRecord, content, name=name, kind=CheckpointError)
 
 
 def _as_json(content: dict[str, Any]) -> bytes:

@@ -1,4 +1,3 @@
-from .about_types import check_about as check_about, is_ours as is_ours
 from .folder import SampleFolder as SampleFolder
 from .long_captions import find_long as find_long
 from .part import Part as Part
@@ -7,4 +6,3 @@ from .prompt_file import read_prompts as read_prompts
 from .record import SampleRecord as SampleRecord, read_record as read_record, versions as versions
 from .sampler import chunks as chunks, resolve as resolve, sample as sample
 from .scheduler import build_scheduler as build_scheduler, check_steps as check_steps
-from .tars import tars_in as tars_in

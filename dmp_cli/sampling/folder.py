@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +17,25 @@ import numpy as np
 from PIL import Image
 
 from ..config import describe_changes
-from ..data import BOUNDS, naming
+from ..data import ABOUT, BOUNDS, GRID, IMAGE, LATENT, PLAN, RECORD_SUMS, SUMS, image_name, index_of, naming
 from ..errors import ConfigError, DataError
-from ..storage import holds, json_bytes, make_folder, refuse_existing, remove_partials, write_bytes, write_many
+from ..storage import holds, json_bytes, make_folder, refuse_existing, remove_partials, write_bytes
 from .exports import draw_labelled_grid, write_npz
-from .folder_locks import IMAGE, LOCK, FolderLocks, may_be_left
-from .folder_records import ABOUT, PLAN, RECORD_SUMS, FolderRecords
+from .folder_locks import LOCK, FolderLocks, may_be_left
+from .folder_records import FolderRecords
+from .folder_writer import FolderWriter, Write
 from .part import Part
 from .record import load_about
-from .sums import SUMS, SampleSums, find_faults
-from .tars import GROUP, SampleTars
+from .sums import SampleSums, find_faults
+from .tars import SampleTars
 
 if TYPE_CHECKING:
     from .plan import Plan
 
-_GRID, _NPZ = "grid.png", "samples.npz"
-_OTHERS = (ABOUT, PLAN, RECORD_SUMS, _GRID, _NPZ)
+_NPZ = "samples.npz"
+_OTHERS = (ABOUT, PLAN, RECORD_SUMS, GRID, _NPZ)
 _MOST_MISSING = 10_000  # images that are looked for in vain, where a record claims more than there are
 _PIXEL_ORIGINS = ("device", "versions")  # origins that may move a pixel by a level; the others say where files lay
-_BEHIND = 2  # chunks that may wait to be written
 
 
 class SampleFolder:
@@ -45,7 +43,8 @@ class SampleFolder:
 
     def __init__(self, path: Path, *, tar: bool = False) -> None:
         self.path = Path(path)
-        self._tars = SampleTars(self.path, plan=self.path / PLAN, lock=self.path / LOCK)
+        files = {"plan": self.path / PLAN, "lock": self.path / LOCK}
+        self._tars = SampleTars(self.path, **files, suffixes=lambda: self.suffixes)
         self._records, self._locks = FolderRecords(self.path), FolderLocks(self.path)
         self._sums = SampleSums(self.path, made=lambda: (self.recorded() or {}).get("made"))
         self._tar = tar
@@ -54,6 +53,16 @@ class SampleFolder:
     def packs(self) -> bool:
         """Whether images are put into tars: because ``tar`` was asked for, or because the folder has tars already."""
         return self._tar or bool(self._tars.paths())
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the files that each image has: its own, and that of its latent where samples.json says so."""
+        keeps = self.recorded_made().get("latents") is not None
+        return (IMAGE, LATENT) if keeps else (IMAGE,)
+
+    def recorded_made(self) -> dict[str, Any]:
+        """All that fixes the images, as samples.json says; empty when there is no such file."""
+        return (self.recorded() or {}).get("made") or {}
 
     def recorded(self) -> dict[str, Any] | None:
         """The content of samples.json; None when there is no such file. Raises ConfigError when it cannot be read."""
@@ -90,6 +99,11 @@ class SampleFolder:
             known = before.get("origin", {})
             moved = sorted(key for key in _PIXEL_ORIGINS if key in known and known[key] != origin.get(key))
             made = before.get("made", {})
+            if "latents" in about and "latents" not in made:
+                raise ConfigError(
+                    f"{self.path} was begun without latents",
+                    hint="Give another folder with -o, or draw these samples again with --force --keep-latents.",
+                )
             differing = describe_changes({key: made.get(key) for key in about}, about)
             if differing:
                 raise ConfigError(
@@ -105,7 +119,7 @@ class SampleFolder:
         return moved
 
     def _clear(self) -> None:
-        images = [path for path in self.path.glob("*.png") if IMAGE.fullmatch(path.name)]
+        images = [path for path in self.path.iterdir() if index_of(path.name) is not None]
         others = [*self._tars.paths(), *self._sums.paths(), *(self.path / name for name in _OTHERS)]
         for path in [*images, *others]:
             path.unlink(missing_ok=True)
@@ -125,97 +139,80 @@ class SampleFolder:
 
     def image_path(self, index: int) -> Path:
         """Where image ``index`` is, or will be, while it is in no tar."""
-        return self.path / f"{index:06d}.png"
+        return self.path / image_name(index)
 
     def sums(self) -> dict[str, set[str]]:
         """Name of an image -> the SHA-256 it was written with; more than one where two parts have drawn it."""
         return self._sums.read()
 
     def missing(self, chunks: list[range], *, num_images: int) -> list[range]:
-        """The chunks with an image below ``num_images`` that is not there, or whose checksum is not recorded."""
-        there = self.sums().keys() & self._there()
-        return [c for c in chunks if not all(self.image_path(i).name in there for i in c if i < num_images)]
+        """The chunks with an image or latent below ``num_images`` that is not there, or whose sum is not recorded."""
+        there, suffixes = self.sums().keys() & self._there(), self.suffixes
+
+        def is_whole(chunk: range) -> bool:
+            return all(image_name(i, end) in there for i in chunk if i < num_images for end in suffixes)
+
+        return [chunk for chunk in chunks if not is_whole(chunk)]
 
     def _there(self) -> set[str]:
-        """Names of all images in the folder. The single files are listed first: images move from there into tars."""
-        beside = {path.name for path in self.path.glob("*.png") if path.name != _GRID}
+        """Names of all images and latents. The single files are listed first: they move from there into tars."""
+        beside = {path.name for end in (IMAGE, LATENT) for path in self.path.glob(f"*{end}") if path.name != GRID}
         return beside | self._tars.names()
 
     def read(self, index: int) -> bytes:
         """The PNG file of image ``index``, from the folder or a tar. Raises DataError when it is not there."""
+        return self._read(image_name(index))
+
+    def _read(self, name: str) -> bytes:
         try:
-            with naming(str(self.image_path(index))):
-                return BOUNDS.read(self.image_path(index))
+            with naming(str(self.path / name)):
+                return BOUNDS.read(self.path / name)
         except DataError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            return self._tars.read(index)
+            return self._tars.read(name)
 
     def pixels(self, index: int) -> np.ndarray:
         """Image ``index``, uint8 (H, W, C)."""
         return np.atleast_3d(np.asarray(Image.open(io.BytesIO(self.read(index)))))
 
-    def verify(self, num_images: int) -> list[str]:
-        """One sentence for each image that is missing, was changed, or does not belong to the images 0..n-1."""
+    def verify(self, num_images: int, *, latents: bool = True) -> list[str]:
+        """One sentence for each image that is missing, was changed, or does not belong to the images 0..n-1.
+
+        So for their ``latents``, unless these are not asked for.
+        """
         known, there = self.sums(), self._there()
-        names = [self.image_path(index).name for index in range(min(num_images, len(there) + _MOST_MISSING))]
-        wrong = self._records.faults() + find_faults(
-            names, known=known, there=there, read=lambda name: self.read(int(name.split(".")[0]))
-        )
-        foreign = sorted(name for name in there if not IMAGE.fullmatch(name) or name not in known)
-        return wrong + [f"{name} does not belong to these samples" for name in foreign if name not in names]
+        there = there if latents else {name for name in there if not name.endswith(LATENT)}
+        suffixes = self.suffixes if latents else (IMAGE,)
+        indices = range(min(num_images, len(there) + _MOST_MISSING))
+        names = [image_name(index, suffix) for index in indices for suffix in suffixes]
+        wrong = self._records.faults() + find_faults(names, known=known, there=there, read=self._read)
+        foreign = sorted({name for name in there if index_of(name) is None or name not in known} - set(names))
+        return wrong + [f"{name} does not belong to these samples" for name in foreign]
 
     def remove_halves(self, part: Part, *, batch_size: int) -> None:
         """Remove images of this part that a kill left half-written; another part may be writing the others now."""
         self._locks.remove_own_halves(part, batch_size=batch_size)
 
-    @contextlib.contextmanager
-    def writer(self, part: Part | None = None) -> Iterator[Callable[[Mapping[int, np.ndarray]], None]]:
-        """Yields ``write``, which encodes and writes a chunk's images in a thread; at most two chunks wait for it.
-
-        An error in the thread is raised by a later call of ``write``, or when the context is left. After the context
-        everything is on the disk.
-        """
+    def writer(self, part: Part | None = None) -> contextlib.AbstractContextManager[Write]:
+        """Context that yields what encodes and writes a chunk's images in a thread; see :class:`FolderWriter`."""
         name = SUMS if part is None or part.total == 1 else f"{SUMS}.{part.number + 1}-of-{part.total}"
-        known = self.sums().keys() & self._there()
         count = int((self.recorded() or {}).get("num_images", 0))
 
-        def store(images: Mapping[int, np.ndarray]) -> None:
-            self._write(images, name, known)
+        def pack(indices: Iterable[int]) -> None:
             if self.packs:
-                self._tars.pack({index // GROUP for index in images}, count=count)
+                self._tars.pack(indices, count=count)
 
-        with ThreadPoolExecutor(1) as pool:
-            pending: deque[Future[None]] = deque()
+        return FolderWriter(self.path, self._sums, name, known=self.sums().keys() & self._there(), pack=pack).ahead()
 
-            def write(images: Mapping[int, np.ndarray]) -> None:
-                pending.append(pool.submit(store, dict(images)))
-                while len(pending) > _BEHIND:
-                    pending.popleft().result()
-
-            yield write
-            for written in pending:
-                written.result()
-
-    def write(self, images: Mapping[int, np.ndarray]) -> None:
-        """Write images, uint8 (H, W, C) by index, as PNGs, and their checksums."""
-        self._write(images, SUMS, self.sums().keys() & self._there())
-
-    def _write(self, images: Mapping[int, np.ndarray], sums: str, known: Set[str]) -> None:
-        """Images that are there with a ``known`` checksum stay; an image that a kill left without one is rewritten."""
-        new = {
-            self.image_path(index).name: encode_png(pixels)
-            for index, pixels in images.items()
-            if self.image_path(index).name not in known
-        }
-        write_many(self.path, new)
-        if new:
-            self._sums.append(sums, new)
+    def write(self, images: Mapping[int, np.ndarray], latents: Mapping[int, np.ndarray] | None = None) -> None:
+        """Write images, uint8 (H, W, C) by index, their latents where given, and their checksums."""
+        FolderWriter(self.path, self._sums, SUMS, known=self.sums().keys() & self._there()).write(images, latents or {})
 
     def pack(self, num_images: int) -> None:
         """If this folder has tars, put the single image files into them, where the images of a tar are complete."""
         if self.packs:
-            self._tars.pack(range(-(-num_images // GROUP)), count=num_images)
+            self._tars.pack(range(num_images), count=num_images)
 
     def write_npz(self, num_images: int, labels: np.ndarray | None) -> Path:
         """Write samples.npz, see :func:`exports.write_npz`: all images, and classes where ``labels`` gives them."""
@@ -226,16 +223,9 @@ class SampleFolder:
 
     def draw_grid(self, plan: Plan, *, rows: int, columns: int) -> Path:
         """Write grid.png: the first images, labelled with index and class or prompt."""
-        path = self.path / _GRID
+        path = self.path / GRID
         data = draw_labelled_grid(self.pixels, plan, rows=rows, columns=columns)
         with self._locks.shared():
             if not holds(path, data):
                 write_bytes(path, data)
         return path
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """PNG bytes of uint8 (H, W, 3) or (H, W, 1)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
+from ..data import index_of
 from ..storage import PARTIAL, cannot_write, check_unowned, is_of_owner, own, remove_partials, whole_name
 from .part import Part
 
 LOCK = ".lock"
-IMAGE = re.compile(r"\d{6,}\.png")
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -84,6 +83,6 @@ def may_be_left(name: str) -> bool:
 
 
 def _half_image(name: str) -> int | None:
-    """The index of the image that a partial file would have become; None: it is of another kind."""
+    """The index of the image, or of the latent, that a partial file would have become; None: it is of another kind."""
     whole = whole_name(name) if name.endswith(PARTIAL) else None
-    return int(whole.split(".")[0]) if whole is not None and IMAGE.fullmatch(whole) else None
+    return index_of(whole) if whole is not None else None

@@ -7,15 +7,12 @@ the old sum and the new one, so that a kill at any moment leaves files that are 
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
+from ..data import RECORD_SUMS, parse_record_sums
 from ..errors import ConfigError
 from ..storage import check_file, open_regular, read_bounded, sha256_of, write_bytes, write_text
-from .sums import SUMS
 
-ABOUT, PLAN, RECORD_SUMS = "samples.json", "plan.jsonl", f"{SUMS}.records"
-_LINE = re.compile(r"([0-9a-f]{64})  ([\w.]+)")
 Sums = dict[str, set[str]]
 
 
@@ -68,13 +65,7 @@ class FolderRecords:
         path = self.path / RECORD_SUMS
         if not path.exists():
             return {}
-        found: Sums = {}
-        for line in read_bounded(path).decode("ascii", "replace").splitlines():
-            match = _LINE.fullmatch(line)
-            if match is None or match[2] not in (ABOUT, PLAN):
-                raise ConfigError(f"{path} was changed: it holds the line {line[:80]!r}", hint="Remove it.")
-            found.setdefault(match[2], set()).add(match[1])
-        return found
+        return parse_record_sums(read_bounded(path), path=path, kind=ConfigError)
 
     def _write_sums(self, sums: Sums) -> None:
         lines = [f"{one}  {name}\n" for name in sorted(sums) for one in sorted(sums[name])]

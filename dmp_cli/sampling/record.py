@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data import check_about, is_ours
 from ..errors import ConfigError
 from ..storage import read_json
 from ..version import __version__
-from .about_types import check_about, is_ours
 
 
 class SampleRecord(NamedTuple):

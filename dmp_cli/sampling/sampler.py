@@ -37,6 +37,7 @@ class Sample:
     index: int
     label: int | str | None  # class or prompt; None for a backbone that takes neither
     pixels: np.ndarray  # uint8, (H, W, C)
+    latent: np.ndarray | None = None  # float32, what was decoded to it; None: it was not asked for
 
 
 def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
@@ -93,12 +94,15 @@ def sample(
     todo: list[range] | None = None,
     plan: Plan | None = None,
     versions: Versions | None = None,
+    keep_latents: bool = False,
 ) -> Iterator[list[Sample]]:
     """Yield the images of each chunk of ``todo`` (None: of all chunks) whose index is below ``config.num_images``.
 
     ``denoiser`` is the patched backbone or the bare one; ``config`` must come from :func:`resolve`. Without a ``plan``
     the config says which image is which. With ``versions`` guidance leads away from their other version, as far as
     ``config.against_scale`` says.
+
+    Samples have their latents with ``keep_latents`` alone.
 
     Raises:
         DivergedError: an image is not finite.
@@ -111,9 +115,10 @@ def sample(
         decoded = codec.decode(latents)
         _check_finite(decoded, indices)
         images = to_uint8(decoded)
+        kept = latents.float().cpu().numpy() if keep_latents else [None] * len(images)
         yield [
-            Sample(index, _label_of(plan.item(index)), image)
-            for index, image in zip(indices, images, strict=True)
+            Sample(index, _label_of(plan.item(index)), image, latent)
+            for index, image, latent in zip(indices, images, kept, strict=True)
             if index < config.num_images
         ]
 

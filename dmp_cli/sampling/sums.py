@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..data import SUMS
 from ..errors import DataError
 from ..storage import append_text, open_regular
 
-SUMS = "SHA256SUMS"
 _MARK = "# samples made as "  # sha256sum passes over comments
-_LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}\.png)")
+_LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}(?:\.png|\.latent\.npy))")  # names without folders
 _LONGEST = 4096  # bytes of a line
 _HASHERS, _AT_ONCE = 4, 500  # threads that hash images, and how many images a thread takes at a time
 
@@ -53,7 +53,7 @@ class SampleSums:
         return found
 
     def append(self, name: str, images: Mapping[str, bytes]) -> None:
-        """Add the checksums of ``images``, PNG files by name, to the file of checksums called ``name``."""
+        """Add the checksums of ``images``, files by name, to the file of checksums called ``name``."""
         path = self.path / name
         head = [] if path.exists() else [self._mark() + "\n"]
         lines = [f"{hashlib.sha256(data).hexdigest()}  {image}\n" for image, data in images.items()]

@@ -1,4 +1,5 @@
-"""Samples that are kept in tar files instead of single files: a webdataset of ``NNNNNN.png`` and its class or caption.
+"""Samples that are kept in tar files instead of single files: a webdataset of ``NNNNNN.png`` and its class or caption,
+and its latent where that is kept.
 
 A tar holds one group of ``GROUP`` consecutive images: group k begins with image k * GROUP.
 """
@@ -6,34 +7,30 @@ A tar holds one group of ``GROUP`` consecutive images: group k begins with image
 from __future__ import annotations
 
 import io
-import re
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
-from ..data import BOUNDS, TarHeaders, naming
+from ..data import BOUNDS, GROUP, IMAGE, LATENT, TarHeaders, image_name, index_of, naming, tars_in
 from ..errors import DataError
 from ..storage import open_regular, read_json_lines, staged_file
 
-GROUP = 1000  # images in one tar
 Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
-_IMAGE = re.compile(r"\d{6,12}\.png")
-_TAR = re.compile(r"samples-(\d{5,})\.tar")
-
-
-def tars_in(path: Path) -> list[Path]:
-    """The tars of a folder of samples, in the order of their images."""
-    return sorted(inner for inner in path.glob("samples-*.tar") if _TAR.fullmatch(inner.name))
 
 
 class SampleTars:
     """The tars in one folder of samples. An image is a single file until its group is complete, then in a tar."""
 
-    def __init__(self, path: Path, *, plan: Path, lock: Path) -> None:
-        """``plan`` is the folder's plan.jsonl; a tar is written only while the file ``lock`` is locked."""
-        self.path, self._plan, self._lock = path, plan, lock
+    def __init__(
+        self, path: Path, *, plan: Path, lock: Path, suffixes: Callable[[], Sequence[str]] = lambda: (IMAGE,)
+    ) -> None:
+        """``plan`` is the folder's plan.jsonl; a tar is written only while the file ``lock`` is locked.
+
+        ``suffixes`` says which files each image has.
+        """
+        self.path, self._plan, self._lock, self._suffixes = path, plan, lock, suffixes
         self._listed: dict[Path, tuple[tuple[int, int], Places]] = {}  # tar -> its (time, size) when listed, and images
 
     def paths(self) -> list[Path]:
@@ -41,13 +38,12 @@ class SampleTars:
         return tars_in(self.path)
 
     def names(self) -> set[str]:
-        """Names of the images in all tars. Raises DataError for a tar that cannot be read."""
+        """Names of the images and latents in all tars. Raises DataError for a tar that cannot be read."""
         return set().union(*(self._places(path) for path in self.paths()))
 
-    def read(self, index: int) -> bytes:
-        """The PNG file of image ``index``. Raises DataError when it is in no tar."""
-        path = self._tar_of(index // GROUP)
-        name = f"{index:06d}.png"
+    def read(self, name: str) -> bytes:
+        """The file ``name`` of an image. Raises DataError when it is in no tar."""
+        path = self._tar_of((index_of(name) or 0) // GROUP)
         place = self._places(path).get(name)
         if place is None:
             raise DataError(f"there is no {name} in {path}")
@@ -56,41 +52,41 @@ class SampleTars:
             file.seek(place[0])  # by offset: tarfile would search the tar from its beginning for every image
             return file.read(place[1])
 
-    def pack(self, groups: Iterable[int], *, count: int) -> None:
-        """Put the images of ``groups`` into their tars, where all images of a group below ``count`` are there.
+    def pack(self, indices: Iterable[int], *, count: int) -> None:
+        """Put the groups of the images ``indices`` into tars, where all images of a group below ``count`` are there.
 
         A tar appears whole or not at all; until it has appeared, its images stay single files. Any process may call
         this at any time.
         """
-        for group in groups:
+        for group in sorted({index // GROUP for index in indices}):
             members = range(group * GROUP, min((group + 1) * GROUP, count))
             packed = self._tar_of(group).exists()
-            there = (any if packed else all)(self._single(index).exists() for index in members)
+            there = (any if packed else all)(path.exists() for path in self._singles(members))
             if there:
                 with FileLock(self._lock):
                     self._pack(group, members)
 
     def _pack(self, group: int, members: Sequence[int]) -> None:
         packed = self._places(self._tar_of(group)) if self._tar_of(group).exists() else {}
-        single = [index for index in members if self._single(index).exists()]
-        if not single or not all(self._single(i).exists() or self._single(i).name in packed for i in members):
+        single = [path for path in self._singles(members) if path.exists()]
+        if not single or not all(path.exists() or path.name in packed for path in self._singles(members)):
             return
         # Images in the tar beyond those that were asked for this time stay in it.
         members = sorted({*members, *(self._index_of(name, group) for name in packed)})
         notes = self._notes(members)
         with staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
             for index in members:
-                path = self._single(index)
-                _add(archive, path.name, path.read_bytes() if path.exists() else self.read(index))
+                for path in self._singles([index]):
+                    _add(archive, path.name, path.read_bytes() if path.exists() else self.read(path.name))
                 for suffix, text in notes.get(index, {}).items():
                     _add(archive, f"{index:06d}.{suffix}", text.encode())
-        for index in single:
-            self._single(index).unlink(missing_ok=True)
+        for path in single:
+            path.unlink(missing_ok=True)
 
     def _index_of(self, name: str, group: int) -> int:
         """The index of an image in the tar of ``group``. Raises DataError for what no tar of ours holds."""
-        index = int(name.removesuffix(".png")) if _IMAGE.fullmatch(name) else -1
-        if index // GROUP != group:
+        index = index_of(name)
+        if index is None or index // GROUP != group:
             path = self._tar_of(group)
             raise DataError(
                 f"{path} holds {name}, which is not of these samples",
@@ -115,7 +111,7 @@ class SampleTars:
             stamp = (status.st_mtime_ns, status.st_size)
             if self._listed.get(path, (None,))[0] != stamp:
                 with TarHeaders(path) as headers:
-                    images = [member for member in headers if member.isreg() and member.name.endswith(".png")]
+                    images = [member for member in headers if member.isreg() and member.name.endswith((IMAGE, LATENT))]
                 self._listed[path] = stamp, {member.name: (member.offset_data, member.size) for member in images}
             return self._listed[path][1]
         except (OSError, tarfile.TarError) as error:
@@ -123,9 +119,10 @@ class SampleTars:
                 f"cannot read {path}: {error}", hint="Remove it and run again: its images are drawn anew."
             ) from error
 
-    def _single(self, index: int) -> Path:
-        """Where image ``index`` is while it is a single file."""
-        return self.path / f"{index:06d}.png"
+    def _singles(self, members: Iterable[int]) -> Iterator[Path]:
+        """Where the files of the images ``members`` are while they are single files."""
+        suffixes = self._suffixes()
+        return (self.path / image_name(index, suffix) for index in members for suffix in suffixes)
 
     def _tar_of(self, group: int) -> Path:
         return self.path / f"samples-{group:05d}.tar"

@@ -18,7 +18,7 @@ from ..backbones import Backbone
 from ..config import TrainConfig
 from ..data import ImageSource, LiveReader, Prefetch, Reader, read_batches
 from ..errors import DataError, DivergedError, DMPError, StoppedError
-from ..latents import LatentStore, image_size
+from ..latents import image_size
 from ..runtime import Foresight, World
 from .checkpoint import RunState
 from .diagnosis import explain
@@ -54,7 +54,7 @@ def train(
     stop: Callable[[], int | None] = lambda: None,
     foretell: Callable[[Callable[[], Foresight]], None] = lambda foresee: None,
     begun: Callable[[int], None] = lambda step: None,
-    store: LatentStore | None = None,
+    store: Reader | None = None,
     world: World | None = None,
     device: torch.device | None = None,
 ) -> Iterator[Progress]:
@@ -63,8 +63,9 @@ def train(
     Training continues from ``state``, or starts at step 0 if it is None. ``log.jsonl``, the checkpoints and the learnt
     file are written into ``run``. ``stop`` is called after each step; if it returns a signal number, the run is saved
     and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
-    before the first step, with the number of steps done, when everything is as it was after them. ``store`` is a
-    complete latent store of ``images``; without it images are encoded during training. In a ``world`` of several
+    before the first step, with the number of steps done, when everything is as it was after them. ``store`` reads
+    the latents of ``images``: a complete latent store, or those that were kept; without it images are encoded during
+    training. In a ``world`` of several
     processes each process calls this function alike, and the first one writes the files.
 
     Raises:
@@ -143,7 +144,7 @@ def _saving(inputs: Iterator[Inputs], recorder: _Recorder) -> Iterator[Inputs]:
         raise
 
 
-def _feed(loop: TrainingLoop, images: ImageSource, store: LatentStore | None) -> Iterator[Inputs]:
+def _feed(loop: TrainingLoop, images: ImageSource, store: Reader | None) -> Iterator[Inputs]:
     """The inputs of the remaining steps, on the device."""
     config, trainee = loop.config, loop.trainee
     reader: Reader = store or LiveReader(
@@ -202,7 +203,7 @@ def check_conditions(images: ImageSource, backbone: Backbone) -> None:
     """Raise DataError if the backbone reads classes or captions and the data do not have them."""
     check_captions(images, backbone)
     if backbone.num_classes > 1 and len(images.classes) != backbone.num_classes:
-        found = f"{len(images.classes)} class folders" if images.classes else "no class folders"
+        found = f"{len(images.classes)} classes" if images.classes else "no class folders"
         raise DataError(
             f"the backbone knows {backbone.num_classes} classes, the data has {found}",
             hint="Give a folder with one sub-folder per class, in the order of the class indices.",

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dmp_cli.sampling.folder_records import ABOUT, PLAN, FolderRecords
+from dmp_cli.data import ABOUT, PLAN
+from dmp_cli.sampling.folder_records import FolderRecords
 
 from .conftest import Run
 

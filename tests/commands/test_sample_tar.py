@@ -26,7 +26,6 @@ OTHERS = {"grid.png", "samples.json", "plan.jsonl", "SHA256SUMS", "SHA256SUMS.re
 def small_tars(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tars of five images."""
     monkeypatch.setattr("dmp_cli.sampling.tars.GROUP", 5)
-    monkeypatch.setattr("dmp_cli.sampling.folder.GROUP", 5)
 
 
 def common_of(patch: Path) -> list[str]:
@@ -118,8 +117,8 @@ def test_two_shards_under_kills_end_with_the_same_tars(run: Run, patch: Path, tm
     run(*common_of(patch), "-n", 30, "--tar", "-o", "straight")
     script = """
 import sys
-from dmp_cli.sampling import folder, tars
-folder.GROUP = tars.GROUP = 5
+from dmp_cli.sampling import tars
+tars.GROUP = 5
 from dmp_cli.cli import main
 main()
 """
@@ -157,4 +156,4 @@ def test_its_tars_are_a_data_set_with_classes(run: Run, patch: Path, backbone: l
     assert "8 images" in said
     assert "4 classes" in said
     (tmp_path / "own" / "samples.json").unlink()  # then nobody says that the picture is a preview
-    assert "no class folders" in run("train", *backbone, "--data", "own", "-o", "other", code=1).stderr
+    assert "without their samples.json" in run("train", *backbone, "--data", "own", "-o", "other", code=1).stderr

@@ -110,7 +110,7 @@ def test_tars_of_samples_are_bounded_too(tmp_path: Path) -> None:
     tars = SampleTars(tmp_path, plan=tmp_path / "plan.jsonl", lock=tmp_path / ".lock")
     assert tars.names() == {"000000.png"}
     with pytest.raises(DataError, match="--max-file-size"):
-        tars.read(0)
+        tars.read("000000.png")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.addfile(tarfile.TarInfo("000000.png"))

@@ -52,7 +52,7 @@ def test_draws_from_a_store_are_draws_from_the_posterior(data: Path, tmp_path: P
     found = torch.cat(drawn)
     with torch.no_grad():
         posterior = codec.vae.encode(images).latent_dist
-    mean, std = posterior.mean[0] * codec.scale, posterior.std[0] * codec.scale
+    mean, std = posterior.mean[0] * codec.scaling.scale, posterior.std[0] * codec.scaling.scale
     assert ((found.mean(0) - mean).abs() < 5 * std / 400**0.5).all()
     assert ((found.std(0) / std - 1).abs() < 0.2).all()
 

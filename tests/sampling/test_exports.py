@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmp_cli.sampling.folder import encode_png
+from dmp_cli.sampling.folder_writer import encode_png
 from dmp_cli.sampling.plan import Plan
 
 from .conftest import CONFIG, names_in, pixels_of

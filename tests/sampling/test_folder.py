@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from dmp_cli.errors import ConfigError, DMPError
-from dmp_cli.sampling.folder import SampleFolder, encode_png
+from dmp_cli.sampling.folder import SampleFolder
+from dmp_cli.sampling.folder_writer import encode_png
 from dmp_cli.sampling.part import Part
 from dmp_cli.sampling.plan import Plan
 from dmp_cli.sampling.sampler import chunks

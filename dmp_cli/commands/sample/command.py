@@ -22,8 +22,9 @@ from ...config import (
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
-from .job import Request, run_sample, run_verify
+from .job import Request, run_sample
 from .patches import read_patches
+from .verification import run_verify
 
 
 @takes(SummedPatches, SampleConfig, SampleOptions, BackboneOptions, CodecOptions, SizeOptions)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given
 from ..processes import together
 from .network import load, load_versions
 from .patches import PatchShare
 from .provenance import keep_old_rules, made_as, origin_of
+from .verification import check
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from ...pipeline import Loaded
     from ...sampling import Part, Plan, SampleFolder
 
+_LATENTS = "float32"  # type of the values of kept latents, in samples.json
 _TEXT_GUIDANCE, _CLASS_GUIDANCE = 7.5, 1.5  # as the pipelines of Stable Diffusion; as the paper's setting
-_SHOWN = 5  # damaged images named in an error
 
 
 class Request(NamedTuple):
@@ -77,6 +78,7 @@ class _Drawing:
         keep_old_rules(self.loaded, recorded)
         for remark in self.loaded.backbone.remarks if self.loaded.record is None else ():
             printer.note(remark)
+        self.keeps_latents = _keeps_latents(request, self.loaded, recorded)
         filled = _fill_in(request.config, self.loaded.backbone, recorded)
         if self.versions is not None and filled.against_scale is None:
             filled = filled.model_copy(update={"against_scale": 1.0})
@@ -104,6 +106,7 @@ class _Drawing:
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
         made, force = made_as(self.config, self.loaded, self.request), self.request.options.force
+        made |= {"latents": _LATENTS} if self.keeps_latents else {}
         moved = self.folder.open(made, origin=self.origin, num_images=self.config.num_images, force=force)
         if self.folder.write_plan(self.plan.text(self.config.num_images)):
             self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
@@ -146,9 +149,11 @@ class _Drawing:
                 todo=todo,
                 plan=self.plan,
                 versions=self.versions,
+                keep_latents=self.keeps_latents,
             )
             for images in drawn:
-                write({image.index: image.pixels for image in images})
+                latents = {image.index: image.latent for image in images if image.latent is not None}
+                write({image.index: image.pixels for image in images}, latents)
                 done += len(images)
                 advance(done, "")
 
@@ -177,6 +182,17 @@ class _Drawing:
 
         labels = [self.plan.item(index).label for index in range(self.config.num_images)]
         return None if labels[0] is None else np.array(labels, np.int64)
+
+
+def _keeps_latents(request: Request, loaded: Loaded, recorded: dict[str, Any] | None) -> bool:
+    """Whether latents are kept: as asked for, or as the folder was begun. Raises ConfigError where there are none."""
+    if loaded.codec.record.kind != "pixel":
+        return request.options.keep_latents or "latents" in (recorded or {}).get("made", {})
+    if request.options.keep_latents:
+        raise ConfigError(
+            "--keep-latents: this backbone denoises pixels, so the images are all there is", hint="Leave it out."
+        )
+    return False
 
 
 def _check_grid(grid: tuple[int, int], loaded: Loaded) -> None:
@@ -214,28 +230,3 @@ def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] 
         earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
         changes["batch_size"] = earlier or min(DEFAULT_CHUNK, wanted.num_images)
     return wanted.model_copy(update=changes)
-
-
-def check(folder: SampleFolder, count: int) -> None:
-    """Raise DataError, naming them, when images are missing, changed since they were written, or foreign."""
-    wrong = folder.verify(count)
-    if wrong:
-        named = "; ".join(wrong[:_SHOWN]) + ("; ..." if len(wrong) > _SHOWN else "")
-        raise DataError(
-            f"{len(wrong)} files in {folder.path} are not as they should be: {named}",
-            hint="Remove them and run the same command again: what is missing is drawn anew.",
-        )
-
-
-def run_verify(path: Path, asked: int | None, printer: Printer) -> None:
-    """Check the images 0..n-1 of a folder by their sums; None: as many as it was begun for."""
-    from ...sampling import SampleFolder
-
-    folder = SampleFolder(path)
-    recorded = folder.recorded()
-    if recorded is None:
-        raise DataError(f"{folder.path} holds no samples of dmp", hint="Give the folder with -o.")
-    count = asked or int(recorded["num_images"])
-    check(folder, count)
-    printer.say(f"{count} images in {folder.path} are as they were written")
-    printer.result({"output": str(folder.path), "num_images": count, "verified": True})

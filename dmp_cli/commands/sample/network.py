@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...config import describe_changes
 from ...errors import ConfigError
+from .classes import check_classes
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Ver
     named = request.options.against
     if named is None:
         return None
-    from ...patching import AdapterVersions, BackboneVersions, PatchVersions, load_adapter
+    from ...patching import AdapterVersions, BackboneVersions, PatchVersions, load_adapter, read_training
 
     path, adapted = Path(named), request.options.adapter is not None
     if named == BASE:
@@ -62,6 +63,8 @@ def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Ver
                 f"--against {named}: an adapter works against the bare backbone only",
                 hint="Leave out --patch and --adapter, or give --against a patch.",
             )
+        if not request.force_backbone:
+            check_classes(path, read_training(path).classes, loaded)
         load_adapter(path, loaded.backbone)
         return AdapterVersions(loaded.backbone, is_ours=False)
     if _is_patch(path):
@@ -85,15 +88,13 @@ def _attach(path: Path, loaded: Loaded, *, force: bool) -> PatchedBackbone:
     assert patch.record is not None
     if not force:
         _check_codec(path, patch.record.codec, loaded)
-        ours, theirs = ((one.training or {}).get("classes") if one else None for one in (loaded.record, patch.record))
-        if ours is not None and theirs is not None and ours != theirs:
-            raise ConfigError(f"--against {path} was trained on data of other classes than the patch")
+        check_classes(path, (patch.record.training or {}).get("classes"), loaded)
     return attach(loaded.denoiser, patch, name=_NAME, force=force)
 
 
 def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
     """Another backbone of the same shape, with weights of its own."""
-    from ...backbones import load_backbone
+    from ...backbones import load_backbone, trained_classes
 
     ours = loaded.backbone
     if ours.takes_text:
@@ -111,6 +112,7 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
     if noises[0] != noises[1]:
         differing = describe_changes(noises[0], noises[1])
         raise ConfigError(f"--against {path} was trained under another noise schedule than the backbone: {differing}")
+    check_classes(path, trained_classes(str(path)), loaded)
     if other.codec is not None:
         _check_codec(path, other.codec, loaded)
     return other

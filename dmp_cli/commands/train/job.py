@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from ...data import ImageSource
-    from ...latents import LatentStore
     from ...pipeline import Loaded
     from ...runtime import World
     from ...training import RunFolder, RunState, Trainee
@@ -56,7 +55,7 @@ class _Job:
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
         from ...training import images_record, prepare
-        from .latent_store import find_store
+        from .latent_store import find_kept_latents, find_store
         from .watchers import tensorboard_writer
 
         self.request, self.run, self.config = request, request.run, request.config
@@ -75,7 +74,8 @@ class _Job:
             patch_config=request.patch_config,
         )
         self.looks = world.tell(self._look)
-        self.store: LatentStore | None = find_store(self.images, self.trainee, self.config)
+        self.kept, self.on_kept = find_kept_latents(self.images, self.trainee, self.config)
+        self.store = None if self.kept else find_store(self.images, self.trainee, self.config)
         self.settings = _settings(request, self.loaded)
         self.settings["images"] = images_record(self.images)
 
@@ -144,6 +144,8 @@ class _Job:
         for remark in self.loaded.backbone.remarks:
             self.printer.note(remark)
         self.printer.note(self.looks)
+        if self.on_kept:
+            self.printer.note(self.on_kept)
         if self.images.passed_over:
             kinds = self.images.passed_over
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
@@ -188,7 +190,7 @@ class _Job:
                 stop=lambda: request.number,
                 foretell=request.foretell,
                 begun=watchers.catch_up,
-                store=self.store,
+                store=self.kept or self.store,
                 world=self.world,
                 device=self.device,
             )

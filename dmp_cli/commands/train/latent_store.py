@@ -13,9 +13,23 @@ if TYPE_CHECKING:
 
     from ...config import TrainConfig
     from ...data import ImageSource
-    from ...latents import LatentStore, StoreRecord
+    from ...latents import KeptLatents, LatentStore, StoreRecord
     from ...runtime import StopRequest
     from ...training import Trainee
+
+
+def find_kept_latents(images: ImageSource, trainee: Trainee, config: TrainConfig) -> tuple[KeptLatents | None, str]:
+    """The latents that ``dmp sample`` kept beside ``images``, for a run that can use them; and a sentence on them.
+
+    Only what a continued run cannot change decides: the data, the codec, flips and --latent-store.
+    """
+    from ...latents import find_kept
+
+    kept, remark = find_kept(images, trainee.codec, trainee.backbone, flip=config.flip)
+    if kept is not None and config.latent_store is not None:
+        asked = "--latent-store" if config.latent_store else "--no-latent-store"
+        return None, f"the latents kept in {images.path} are not used, and images are encoded, as {asked} says"
+    return kept, remark
 
 
 def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> LatentStore | None:

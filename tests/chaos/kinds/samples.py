@@ -1,6 +1,7 @@
-"""Folders of samples, damaged and forged, then verified, continued and scored.
+"""Folders of samples, damaged and forged, then verified, continued, scored and taken as data.
 
-What is verified and continued has the bytes that were drawn; what is scored gives a finite score.
+What is verified and continued has the bytes that were drawn; what is scored gives a finite score; data have the classes
+that were drawn.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dmp_cli.data import find_images
 from dmp_cli.sampling import SampleFolder
 
 from ..archive_files import TAR_WAYS
@@ -30,6 +32,7 @@ class Samples(Kind):
         super().__init__(base)
         self.options, self.folders = make_samples(base)
         self.reference = base / "images"
+        self.labels = find_images(self.folders["single"]).labels.tolist()
         self.sound = [(self.folders["single"] / f"{index:06d}.png").read_bytes() for index in range(_COUNT)]
         tar = (self.folders["tar"] / "samples-00000.tar").read_bytes()
         self.members = _members(tar)
@@ -49,7 +52,9 @@ class Samples(Kind):
 
     def _copy(self, rng: random.Random, place: Path, form: str | None = None) -> None:
         shutil.copytree(self.folders[form or rng.choice(("single", "tar"))], place / "out")
-        (place / "then").write_text(rng.choice(("verify", "again", "eval", "verify again", "again eval")))
+        (place / "then").write_text(
+            rng.choice(("verify", "again", "eval", "data", "verify again", "again eval", "again data"))
+        )
 
     def _some_file(self, rng: random.Random, place: Path) -> Path:
         return rng.choice([p for p in sorted((place / "out").iterdir()) if p.is_file() and p.name != ".lock"])
@@ -125,6 +130,9 @@ class Samples(Kind):
             report = json.loads((place / "scores" / "report.json").read_text())
             value = report["rows"][0]["scores"]["fid"]["value"]
             wrong = None if 0 <= value < 1e6 else f"a score of {value}"
+        if "data" in then and not wrong:
+            labels = find_images(out).labels.tolist()
+            wrong = None if labels == self.labels else f"data of the classes {labels}"
         return wrong
 
     def _check_images(self, out: Path, what: str) -> str | None:

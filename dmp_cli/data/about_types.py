@@ -46,6 +46,7 @@ class _Made(_Part):
     patch: str | list[list[str | _Number]] | None = None
     adapter: str | None = None
     against: str | None = None
+    latents: str | None = None  # type of the values of kept latents; None: they are not kept
     codec: _Codec | None = None
     image_size: _Index | None = None
     schedule: dict[str, Any] | None = None
