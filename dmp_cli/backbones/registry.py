@@ -11,7 +11,7 @@ import torch
 from ..config import BackboneHints, BackboneRecord, PatchRecord, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
-from . import pixart, schedules, unet
+from . import dit_stock, pixart, schedules, unet
 from .base import Backbone
 from .claims import building, check_sizes
 from .families import FAMILIES, recognise
@@ -167,7 +167,9 @@ def as_backbone(model: Any) -> Backbone:
         return unet.UNet(model)
     if name in pixart.PixArt.classes:
         return pixart.PixArt(model)
-    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes))
+    if name == dit_stock.CLASS:
+        return dit_stock.StockDiT(model)
+    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes, dit_stock.CLASS))
     raise CheckpointError(
         f"{name} is not a backbone", hint=f"Give one of {known}, or what dmp_cli.load_backbone returns."
     )
