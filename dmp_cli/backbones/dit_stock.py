@@ -16,9 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from ..config import BackboneHints, GateInput
 from ..storage import Weights
 from .base import Backbone, Block
-from .dit_weights import read
-
-CLASS = "DiTTransformer2DModel"
+from .dit_weights import DIFFUSERS_CLASS, read
 
 
 class ReadTimestep(nn.Module):
@@ -68,7 +66,7 @@ class StockDiT(Backbone):
 
     def _read(self, tensors: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
         """The sizes and the tensors under the names of the public checkpoints. Raises CheckpointError."""
-        weights = Weights(tensors, {}, dict(self.model.config), path=Path(CLASS))
+        weights = Weights(tensors, {}, dict(self.model.config), path=Path(DIFFUSERS_CLASS))
         return read(weights, BackboneHints(trained_with="diffusers"))
 
     @property

@@ -112,7 +112,11 @@ class PatchVersions(Versions):
 
 
 class AdapterVersions(Versions):
-    """A backbone with a LoRA adapter inside, and without it. They run as one batch."""
+    """A backbone with a LoRA adapter inside, and without it. They run as one batch.
+
+    One after the other they take as long for a wide network on a CPU, and longer for a narrow one, in which starting an
+    operation costs more than the operation; see benchmarks/RESULTS.md.
+    """
 
     def __init__(self, backbone: nn.Module, *, is_ours: bool) -> None:
         """``is_ours``: whether our version is the one with the adapter."""

@@ -88,6 +88,18 @@ def test_one_call(kind: str, variant: dict[str, Any]) -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.filterwarnings("ignore:.*half precision")
+def test_in_half_precision_the_type_stays() -> None:
+    model, (x,), kwargs = pixart_call()
+    exact = slow_of(model, (x,), kwargs, theirs=filled_patch(as_backbone(model)))
+    model = model.to(torch.bfloat16)
+    kwargs["encoder_hidden_states"] = kwargs["encoder_hidden_states"].bfloat16()
+    with torch.no_grad(), guide(model, against=filled_patch(as_backbone(model)), scale=W):
+        found = model(x.bfloat16(), **kwargs).sample
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).abs().max() < 0.05 * exact.abs().max()
+
+
 def test_a_model_without_conditions() -> None:
     model, x = tiny_plain_unet(), torch.randn(2, 3, 8, 8)
     patch = filled_patch(as_backbone(model))
