@@ -114,8 +114,8 @@ class PatchVersions(Versions):
 class AdapterVersions(Versions):
     """A backbone with a LoRA adapter inside, and without it. They run as one batch.
 
-    One after the other they take as long for a wide network on a CPU, and longer for a narrow one, in which starting an
-    operation costs more than the operation; see benchmarks/RESULTS.md.
+    One after the other they take 4 % longer for a DiT-S/2 on a CPU, and up to 40 % longer for the narrow network of the
+    digits; see benchmarks/RESULTS.md.
     """
 
     def __init__(self, backbone: nn.Module, *, is_ours: bool) -> None:

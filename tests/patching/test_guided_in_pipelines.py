@@ -17,7 +17,7 @@ from torch import Tensor
 from dmp_cli import attach, guide, load_backbone, save_patch
 from dmp_cli.backbones import as_backbone
 from dmp_cli.patching.prompts import Patch
-from tests.backbones.pipelines import tiny_vae, write_stock_pipeline
+from tests.backbones.pipelines import tiny_pixart, tiny_vae, write_stock_pipeline
 from tests.builders import diffusers_dit, filled_patch
 
 G, W = 3.0, 0.75
@@ -104,7 +104,24 @@ def class_pipeline(folder: Path) -> tuple[Any, str, Callable[..., Tensor]]:
     return pipe, "transformer", draw
 
 
-PIPELINES = {"text": text_pipeline, "class": class_pipeline}
+def pixart_pipeline(folder: Path) -> tuple[Any, str, Callable[..., Tensor]]:
+    from diffusers import DDIMScheduler, PixArtAlphaPipeline
+
+    parts = {"vae": tiny_vae(), "scheduler": DDIMScheduler(clip_sample=False)}
+    pipe = PixArtAlphaPipeline(transformer=tiny_pixart(), tokenizer=None, text_encoder=None, **parts)
+    text, mask = torch.randn(4, 5, 32, generator=torch.Generator().manual_seed(1)), torch.ones(2, 5)
+    given = {"prompt_embeds": text[:2], "negative_prompt_embeds": text[2:], "prompt_attention_mask": mask}
+    given |= {"negative_prompt_attention_mask": mask, "height": 16, "width": 16, "use_resolution_binning": False}
+
+    def draw(**options: Any) -> Tensor:
+        source = torch.Generator().manual_seed(0)
+        how = {"num_inference_steps": 3, "guidance_scale": G, "output_type": "latent", "negative_prompt": None}
+        return pipe(generator=source, **given, **how, **options).images
+
+    return pipe, "transformer", draw
+
+
+PIPELINES = {"text": text_pipeline, "class": class_pipeline, "pixart": pixart_pipeline}
 KINDS = {"against": (None, 1), "patch": (0, None), "both": (0, 1)}  # which of two patches is ours, and theirs
 
 
@@ -121,8 +138,8 @@ def test_images_of_a_stock_pipeline_are_those_of_the_formula(kind: str, drawn: A
     model = getattr(pipe, name)
     patches = patches_of(model)
     ours, theirs = (None if index is None else patches[index] for index in KINDS[kind])
-    bare = draw()
-    model.forward = Slow(model, ours=ours, theirs=theirs, null_first=name == "unet")
+    bare, null_first = draw(), not hasattr(pipe, "labels")  # class names are what a DiTPipeline has
+    model.forward = Slow(model, ours=ours, theirs=theirs, null_first=null_first)
     expected = draw()
     del model.forward
     with guide(model, against=theirs, patch=ours, scale=W) as guidance:
