@@ -1,4 +1,4 @@
-"""Print every ratio with its target: ``python -m benchmarks [engine|training|sampling] [--quick]``."""
+"""Print every ratio with its target: ``python -m benchmarks [engine|training|sampling|guidance] [--quick]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,9 +26,9 @@ from dmp_cli.patching.prompts import add_mixture
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import prepare
 
-from . import sampling, training
+from . import guidance, sampling, training
 from .paired import Row, ratios, summary
-from .setting import build_nonzero, cpu, gpu, step_of
+from .setting import Setting, build_nonzero, cpu, gpu, step_of
 
 BATCH = 4
 
@@ -121,7 +122,9 @@ def main() -> None:
     """Print the tables that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
-    parser.add_argument("part", nargs="?", choices=["engine", "training", "sampling"], help="one table alone")
+    parser.add_argument(
+        "part", nargs="?", choices=["engine", "training", "sampling", "guidance"], help="one table alone"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -138,6 +141,17 @@ def main() -> None:
         )
     if given.part in (None, "sampling"):
         show(f"{machine}, one thread, float32", sampling.table(quick=given.quick))
+    if given.part in (None, "guidance"):
+        for setting in guided(quick=given.quick):
+            where = torch.cuda.get_device_name() if setting.device.type == "cuda" else f"{machine}, one thread"
+            title = f"{where}, {setting.dtype}, batch {setting.batch}: over classifier-free guidance"
+            show(title, guidance.table(setting))
+
+
+def guided(*, quick: bool) -> list[Setting]:
+    """The settings that guidance between versions is measured on."""
+    small = replace(cpu(quick=True), rounds=3 if quick else 15)
+    return [small, *([gpu(quick=quick)] if torch.cuda.is_available() else [])]
 
 
 def engine(*, quick: bool) -> Iterator[Row]:

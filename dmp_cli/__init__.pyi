@@ -13,6 +13,7 @@ from .patching import (
     PatchedBackbone as PatchedBackbone,
     attach as attach,
     create_patch as create_patch,
+    guide as guide,
     load_patch as load_patch,
     save_patch as save_patch,
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
@@ -95,6 +96,10 @@ class Backbone(nn.Module, ABC):
 
         ``timestep`` is always there. ``conditioning``, timestep plus class, is there if the backbone takes classes.
         """
+
+    def run_sources_first(self) -> RemovableHandle | None:
+        """Hook the model so that a forward runs the gate sources before block 0; None where it does so by itself."""
+        return None
 
     @abstractmethod
     def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:

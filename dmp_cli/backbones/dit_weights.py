@@ -27,7 +27,7 @@ _TYPICAL = {
     "final_layer.linear.weight",
 }
 _FACTOR = 8  # pixels per latent pixel, for DiTs that denoise latents
-_DIFFUSERS_CLASS = "DiTTransformer2DModel"
+DIFFUSERS_CLASS = "DiTTransformer2DModel"
 _DIFFUSERS_FIELDS = (
     *("num_attention_heads", "attention_head_dim", "in_channels", "out_channels", "num_layers", "dropout"),
     *("norm_num_groups", "attention_bias", "sample_size", "patch_size", "activation_fn", "num_embeds_ada_norm"),
@@ -39,7 +39,7 @@ _DIFFUSERS_FIXED = {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approxi
 def recognises(weights: Weights) -> bool:
     """Whether these weights belong to a DiT."""
     if weights.config is not None:
-        return weights.config.get("_class_name") == _DIFFUSERS_CLASS
+        return weights.config.get("_class_name") == DIFFUSERS_CLASS
     return weights.tensors.keys() >= _TYPICAL
 
 

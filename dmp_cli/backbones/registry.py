@@ -11,9 +11,10 @@ import torch
 from ..config import BackboneHints, BackboneRecord, PatchRecord, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
-from . import pixart, schedules, unet
+from . import dit_stock, pixart, schedules, unet
 from .base import Backbone
 from .claims import building, check_sizes
+from .dit_weights import DIFFUSERS_CLASS
 from .families import FAMILIES, recognise
 from .names import named_sizes, plain_name
 from .native_file import companions, read_header
@@ -167,7 +168,9 @@ def as_backbone(model: Any) -> Backbone:
         return unet.UNet(model)
     if name in pixart.PixArt.classes:
         return pixart.PixArt(model)
-    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes))
+    if name == DIFFUSERS_CLASS:
+        return dit_stock.StockDiT(model)
+    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes, DIFFUSERS_CLASS))
     raise CheckpointError(
         f"{name} is not a backbone", hint=f"Give one of {known}, or what dmp_cli.load_backbone returns."
     )

@@ -9,6 +9,8 @@ from .balance import (
 from .compatibility import check_variant as check_variant, prompted_blocks as prompted_blocks
 from .export import bake_table as bake_table, describe_table as describe_table, save_table as save_table
 from .file import load_patch as load_patch, read_record as read_record, save_patch as save_patch
+from .guided import guide as guide
+from .guided_calls import Guidance as Guidance
 from .import_authors import import_patch as import_patch, read_authors as read_authors
 from .lora import Adapter as Adapter, create_adapter as create_adapter
 from .lora_file import (

@@ -31,7 +31,8 @@ class AttachedPatch:
         self.link.mixtures = mixtures = self._mixtures(len(blocks))
         # Registered even without a prompted block, because attach() recognises a patched backbone by it.
         source = self.backbone.gate_sources[self.patch.config.gate_input]
-        handles = [source.register_forward_hook(ReadGate(self.link))]
+        first = self.backbone.run_sources_first()
+        handles = [*([first] if first else []), source.register_forward_hook(ReadGate(self.link))]
         for block, mixture in zip(blocks, mixtures, strict=True):
             handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
         if blocks and self.patch.config.position == "prepend":

@@ -6,9 +6,8 @@ equals the rank, so that the usual factor alpha / rank is 1.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,20 +109,17 @@ def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wa
     return Adapter(rank, tuple(layers), parameters, backbone.record)
 
 
-@contextlib.contextmanager
-def without_adapter(backbone: nn.Module) -> Iterator[None]:
-    """Context in which the adapter inside ``backbone`` is off, so that it computes as without one."""
+def adapted_layers(backbone: nn.Module) -> list[nn.Module]:
+    """The layers inside ``backbone`` that an adapter changes."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [module for module in backbone.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer.enable_adapters(enabled=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(enabled=True)
-        backbone.requires_grad_(False)  # switching an adapter on lets its weights require grad
+    return [module for module in backbone.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def switch_off(backbone: nn.Module) -> None:
+    """Switch peft's own additions off, in all threads, and freeze the adapter: ``backbone`` computes as without one."""
+    for layer in adapted_layers(backbone):
+        layer.enable_adapters(enabled=False)  # type: ignore[operator]
 
 
 def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int) -> dict[str, tuple[int, ...]]:

@@ -109,6 +109,8 @@ def sample(
     """
     plan = plan or Plan(config)
     call = torch.compile(denoiser, dynamic=False) if config.compile else denoiser
+    if versions is not None and config.compile:
+        versions.compile()
     for indices in chunks(config) if todo is None else todo:
         how: dict[str, Any] = {"clips": codec.clips, "plan": plan, "call": call, "versions": versions}
         latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)

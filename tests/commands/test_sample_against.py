@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.builders import tiny_dit, write_meta_checkpoint
+from tests.patching.counting import Graphs
 
 from .conftest import Run, files_in
 from .samples import QUICK, bytes_of
@@ -51,11 +53,27 @@ def test_every_kind_of_version(run: Run, patch: Path, adapter: Path, backbone: l
     assert bytes_of(tmp_path / "bare", 2) not in drawn.values()
 
 
-def test_no_distance_gives_the_bytes_of_ours_alone(run: Run, patch: Path, backbone: list[str], tmp_path: Path) -> None:
-    for name, words, other in (("bare", backbone, patch), ("patched", ["--patch", patch], "base")):
+def test_no_distance_gives_the_bytes_of_ours_alone(
+    run: Run, patch: Path, adapter: Path, backbone: list[str], tmp_path: Path
+) -> None:
+    adapted = [*backbone, "--adapter", adapter]
+    kinds = {"bare": (backbone, patch), "patched": (["--patch", patch], "base")}
+    kinds |= {"bare-lora": (backbone, adapter), "lora": (adapted, "base")}
+    for name, (words, other) in kinds.items():
         run("sample", *words, "-n", 2, *QUICK, "-o", name)
         run("sample", *words, "-n", 2, *QUICK, "--against", other, "--against-scale", 0, "-o", f"{name}-0")
         assert bytes_of(tmp_path / name, 2) == bytes_of(tmp_path / f"{name}-0", 2)
+
+
+def test_compiled(run: Run, patch: Path, backbone: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph for both versions together, and one for ours alone outside the interval: for all steps."""
+    graphs, compile = Graphs(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, **how: compile(module, backend=graphs, fullgraph=True, **how))
+    words = ["sample", *backbone, "-n", 2, *QUICK, "--against", patch, "--against-interval", "0,0.5"]
+    for name, more in (("plain", []), ("compiled", ["--compile"])):
+        run(*words, *more, "-o", name)
+    assert bytes_of(Path("plain"), 2) == bytes_of(Path("compiled"), 2)
+    assert graphs.count == 2
 
 
 def test_it_goes_on_only_as_it_was_begun(run: Run, patch: Path, backbone: list[str], tmp_path: Path) -> None:
@@ -86,7 +104,6 @@ def test_what_is_refused(run: Run, patch: Path, adapter: Path, backbone: list[st
         "the backbone itself is drawn from": [*backbone, "--against", "base"],
         "an adapter works against the bare backbone only": ["--patch", patch, "--against", adapter],
         "goes without a patch, also behind": [*backbone, "--adapter", adapter, "--against", patch],
-        "do not go together yet": [*backbone, "--against", patch, "--compile"],
         "nowhere.pt does not exist": [*backbone, "--against", "nowhere.pt"],
         "0.9,0.1: give two shares": [*backbone, "--against", patch, "--against-interval", "0.9,0.1"],
         "its class table has 3 rows": [*backbone, "--against", smaller],

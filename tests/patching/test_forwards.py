@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from dmp_cli.backbones import as_backbone
 from dmp_cli.patching.attachment import attach
 from dmp_cli.patching.patched import PatchedBackbone
+from dmp_cli.patching.versions import PatchVersions
 from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit
 
@@ -62,8 +63,27 @@ def unet(**variant: Any) -> tuple[Any, PatchedBackbone, Call]:
     return model, patched, call
 
 
-FAMILIES = {"dit": dit, "pixart": pixart, "unet": unet}
-VARIANTS = [("dit", {}), ("dit", {"position": "prepend", "num_prompts": 3}), ("pixart", {}), ("unet", {})]
+def versions(**variant: Any) -> tuple[Any, PatchedBackbone, Call]:
+    """A DiT with and without its patch in one batch; which row is whose depends on the timestep."""
+    backbone = tiny_dit()
+    patched = attach(backbone, filled_patch(backbone, **variant), name="one")
+    pair = PatchVersions(patched, theirs=("one",))
+
+    def call(timestep: int) -> Tensor:
+        x, _, labels = call_of(backbone, seed=timestep)
+        return pair(x, torch.full((3,), timestep), labels, against=torch.arange(3) != timestep % 3)
+
+    return backbone, patched, call
+
+
+FAMILIES = {"dit": dit, "pixart": pixart, "unet": unet, "versions": versions}
+VARIANTS = [
+    ("dit", {}),
+    ("dit", {"position": "prepend", "num_prompts": 3}),
+    ("pixart", {}),
+    ("unet", {}),
+    ("versions", {}),
+]
 
 
 @pytest.fixture

@@ -76,8 +76,6 @@ def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) ->
         raise ConfigError("--prompt and --prompts are two sources of text; give one")
     if asked.against is None and {"against_scale", "against_interval"} & given.values.keys():
         raise ConfigError("--against-scale and --against-interval are for --against, which names the other version")
-    if asked.against is not None and given.values.get("compile"):
-        raise ConfigError("--against and --compile do not go together yet", hint="Leave --compile out.")
     if asked.shard != (0, 1) and asked.force:
         raise ConfigError("--force with --shard: each part would remove what the others have drawn")
     if asked.adapter is not None and (named.patch or asked.no_patch or "strength" in given.values):
