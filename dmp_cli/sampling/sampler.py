@@ -171,7 +171,10 @@ def denoise(
     for step, timestep in enumerate(scheduler.timesteps):
         guidance = scales if _is_within(config.guidance_interval, int(timestep), backbone) else torch.ones_like(scales)
         apart = config.against_scale if _is_within(config.against_interval, int(timestep), backbone) else 0
-        with _gates_at(denoiser, int(timestep)), autocast(device, config.dtype):
+        with (
+            _gates_at(denoiser if versions is None else versions.patched, int(timestep)),
+            autocast(device, config.dtype),
+        ):
             output = predict(
                 versions or (denoiser if call is None else call),
                 x,
@@ -196,7 +199,7 @@ def denoise(
     return x
 
 
-def _gates_at(denoiser: nn.Module, timestep: int) -> contextlib.AbstractContextManager[None]:
+def _gates_at(denoiser: nn.Module | None, timestep: int) -> contextlib.AbstractContextManager[None]:
     """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
     return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
 
