@@ -171,10 +171,7 @@ def denoise(
     for step, timestep in enumerate(scheduler.timesteps):
         guidance = scales if _is_within(config.guidance_interval, int(timestep), backbone) else torch.ones_like(scales)
         apart = config.against_scale if _is_within(config.against_interval, int(timestep), backbone) else 0
-        with (
-            _gates_at(denoiser if versions is None else versions.patched, int(timestep)),
-            autocast(device, config.dtype),
-        ):
+        with _gates_at(versions or denoiser, int(timestep)), autocast(device, config.dtype):
             output = predict(
                 versions or (denoiser if call is None else call),
                 x,
@@ -199,8 +196,9 @@ def denoise(
     return x
 
 
-def _gates_at(denoiser: nn.Module | None, timestep: int) -> contextlib.AbstractContextManager[None]:
+def _gates_at(denoiser: nn.Module | Versions, timestep: int) -> contextlib.AbstractContextManager[None]:
     """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
+    denoiser = denoiser.patched if isinstance(denoiser, Versions) else denoiser
     return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
 
 
