@@ -1,0 +1,90 @@
+"""The page of a run's held-out loss: over the steps, and by band of timesteps, trained and bare network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..report import Page, Picture, Section, Table, draw_curves
+from ..version import __version__
+
+Entry = dict[str, Any]  # the entry ``held_out`` of a line of log.jsonl
+
+
+def build_held_out_page(lines: Sequence[tuple[int, Entry]], *, method: str) -> Page:
+    """Build the content of ``held-out.html`` from the measurements of a run: step and entry of each."""
+    sections = [] if not lines else [_curve(lines), _bands(*lines[-1])]
+    return Page(
+        title="Held-out loss",
+        lead=_lead(lines),
+        sections=sections,
+        provenance={"Method": method, "Measurements": str(len(lines)), "dmp": __version__},
+    )
+
+
+def _lead(lines: Sequence[tuple[int, Entry]]) -> str:
+    if not lines:
+        return "Nothing was measured yet."
+    step, entry = lines[-1]
+    if entry.get("difference") is None:
+        return f"After step {step:,} the loss on held-out images is {entry['loss']:.6f}."
+    low, high = entry["interval"]
+    verdict = "contains zero: no difference is shown" if low <= 0 <= high else "excludes zero"
+    return (
+        f"After step {step:,} the loss on held-out images is {entry['loss']:.6f}, that of the bare network "
+        f"{entry['base']:.6f}. The 95 % interval of the difference, {low:+.6f} to {high:+.6f}, {verdict}."
+    )
+
+
+def _curve(lines: Sequence[tuple[int, Entry]]) -> Section:
+    steps = [step for step, _ in lines]
+    pairs = [entry for _, entry in lines if entry.get("difference") is not None]
+    if len(pairs) == len(lines):
+        ends = [[1e3 * entry["interval"][side] for entry in pairs] for side in (0, 1)]
+        series = {
+            "difference": (steps, [1e3 * entry["difference"] for entry in pairs]),
+            "95 % from": (steps, ends[0]),
+            "to": (steps, ends[1]),
+        }
+        label = "held-out loss minus that of the bare network, x 1000"
+    else:
+        series, label = {"held-out loss": (steps, [entry["loss"] for _, entry in lines])}, "held-out loss"
+    return Section(
+        heading="Over the steps",
+        paragraphs=[
+            "Every measurement computes the same draws: the same images, timesteps and noise, for the trained network "
+            "and for the bare one. Below zero, the trained network predicts the noise of held-out images better."
+        ],
+        pictures=[Picture(png=draw_curves(series, xlabel="training step", ylabel=label), alt=f"{label} over steps")],
+    )
+
+
+def _bands(step: int, entry: Entry) -> Section:
+    bands = entry["bands"]
+    middles = [(band["from"] + band["to"]) / 2 for band in bands]
+    series = {"trained": (middles, [band["loss"] for band in bands])}
+    if entry.get("base") is not None:
+        series["bare"] = (middles, [band["base"] for band in bands])
+    png = draw_curves(series, xlabel="timestep", ylabel="held-out loss")
+    return Section(
+        heading=f"By timestep, after step {step:,}",
+        paragraphs=[
+            "Low timesteps have little noise, high ones much. A mean over all of them hides that a method may win at "
+            "some and lose at others."
+        ],
+        table=Table(
+            columns=["timesteps", "loss", "bare", "difference", "95 % interval"],
+            rows=[_row(band) for band in bands],
+            caption="Mean squared error of the predicted noise; the difference is paired, draw by draw.",
+        ),
+        pictures=[Picture(png=png, alt="Held-out loss over timesteps, of the trained and of the bare network")],
+    )
+
+
+def _row(band: Entry) -> list[str]:
+    where = f"{band['from']} to {band['to']}"
+    if band.get("difference") is None:
+        return [where, f"{band['loss']:.6f}", "–", "–", "–"]
+    low, high = band["interval"]
+    losses = [f"{band['loss']:.6f}", f"{band['base']:.6f}", f"{band['difference']:+.6f}"]
+    return [where, *losses, f"{low:+.6f} to {high:+.6f}"]
