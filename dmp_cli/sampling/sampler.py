@@ -198,8 +198,8 @@ def denoise(
 
 def _gates_at(denoiser: nn.Module | Versions, timestep: int) -> contextlib.AbstractContextManager[None]:
     """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
-    denoiser = denoiser.patched if isinstance(denoiser, Versions) else denoiser
-    return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
+    patched = denoiser.patched if isinstance(denoiser, Versions) else denoiser
+    return patched.at(timestep) if isinstance(patched, PatchedBackbone) else contextlib.nullcontext()
 
 
 def _is_within(interval: tuple[float, float] | None, timestep: int, backbone: Backbone) -> bool:
