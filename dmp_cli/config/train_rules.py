@@ -9,12 +9,17 @@ if TYPE_CHECKING:
     from .train import TrainConfig
 
 
+_FEWEST_DRAWS = 20  # two in each band, of which an error can be estimated
+
+
 def find_problems(config: TrainConfig) -> Iterator[str]:
     """What is wrong with ``config`` as a whole, each in one sentence that names the options."""
     if config.gate_noise and config.method != "dmp":
         yield f"--gate-noise is noise on a gate's logits, and --method {config.method} has no gate"
     if config.val_data is not None and config.val_split:
         yield "--val-data and --val-split: give one of both"
+    if config.val_draws < _FEWEST_DRAWS:
+        yield f"--val-draws {config.val_draws} are too few for 10 bands of timesteps: give {_FEWEST_DRAWS} or more"
     for name in ("keep_best", "patience"):
         if getattr(config, name) and not config.holds_out:
             yield f"--{name.replace('_', '-')} needs held-out images: give --val-data or --val-split"

@@ -61,9 +61,9 @@ class HeldOut:
     """The fixed draws of a run, and the losses of the bare network on them."""
 
     def __init__(
-        self, trainee: Trainee, config: TrainConfig, *, images: ImageSource, reader: Reader, world: World
+        self, trainee: Trainee, config: TrainConfig, *, source: tuple[ImageSource, Reader], world: World
     ) -> None:
-        """``reader`` reads the values of ``images``.
+        """``source`` are the held-out images, and what reads their values.
 
         ``trainee`` is as it was before the first step: without its patches it computes as the bare network.
 
@@ -71,6 +71,7 @@ class HeldOut:
             DataError: an image cannot be read, or there are too few draws for a band.
         """
         self.trainee, self.config, self.world = trainee, config, world
+        images, reader = source
         count = config.val_draws
         self._schedule = Schedule(trainee.backbone.schedule, device=trainee.backbone.device)
         self.timesteps = _stratify(count, self._schedule.num_timesteps)  # (N,), rising

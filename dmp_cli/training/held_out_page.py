@@ -37,35 +37,31 @@ def _lead(lines: Sequence[tuple[int, Entry]]) -> str:
 
 
 def _curve(lines: Sequence[tuple[int, Entry]]) -> Section:
-    steps = [step for step, _ in lines]
-    pairs = [entry for _, entry in lines if entry.get("difference") is not None]
-    if len(pairs) == len(lines):
-        ends = [[1e3 * entry["interval"][side] for entry in pairs] for side in (0, 1)]
-        series = {
-            "difference": (steps, [1e3 * entry["difference"] for entry in pairs]),
-            "95 % from": (steps, ends[0]),
-            "to": (steps, ends[1]),
-        }
-        label = "held-out loss minus that of the bare network, x 1000"
+    steps, entries = [step for step, _ in lines], [entry for _, entry in lines]
+    if all(entry.get("difference") is not None for entry in entries):
+        label, name = "held-out loss minus that of the bare network, %", "difference"
+        png = _draw_differences(steps, entries, xlabel="training step", name=name)
     else:
-        series, label = {"held-out loss": (steps, [entry["loss"] for _, entry in lines])}, "held-out loss"
+        label = "held-out loss"
+        png = draw_curves({label: (steps, [entry["loss"] for entry in entries])}, xlabel="training step", ylabel=label)
     return Section(
         heading="Over the steps",
         paragraphs=[
             "Every measurement computes the same draws: the same images, timesteps and noise, for the trained network "
-            "and for the bare one. Below zero, the trained network predicts the noise of held-out images better."
+            "and for the bare one. Below zero, the trained network predicts the noise of held-out images better. The "
+            "band is the 95 % interval."
         ],
-        pictures=[Picture(png=draw_curves(series, xlabel="training step", ylabel=label), alt=f"{label} over steps")],
+        pictures=[Picture(png=png, alt=f"{label} over steps")],
     )
 
 
 def _bands(step: int, entry: Entry) -> Section:
     bands = entry["bands"]
     middles = [(band["from"] + band["to"]) / 2 for band in bands]
-    series = {"trained": (middles, [band["loss"] for band in bands])}
-    if entry.get("base") is not None:
-        series["bare"] = (middles, [band["base"] for band in bands])
-    png = draw_curves(series, xlabel="timestep", ylabel="held-out loss")
+    pictures = []
+    if entry.get("difference") is not None:
+        png = _draw_differences(middles, bands, xlabel="timestep", name="difference")
+        pictures.append(Picture(png=png, alt="Difference of the held-out loss from the bare network's, over timesteps"))
     return Section(
         heading=f"By timestep, after step {step:,}",
         paragraphs=[
@@ -77,7 +73,20 @@ def _bands(step: int, entry: Entry) -> Section:
             rows=[_row(band) for band in bands],
             caption="Mean squared error of the predicted noise; the difference is paired, draw by draw.",
         ),
-        pictures=[Picture(png=png, alt="Held-out loss over timesteps, of the trained and of the bare network")],
+        pictures=pictures,
+    )
+
+
+def _draw_differences(x: Sequence[float], entries: Sequence[Entry], *, xlabel: str, name: str) -> bytes:
+    """A curve of differences in percent of the bare network's loss, with its interval, above a line at zero."""
+    percent = [100 / entry["base"] for entry in entries]
+    ends = [
+        [factor * entry["interval"][side] for factor, entry in zip(percent, entries, strict=True)] for side in (0, 1)
+    ]
+    values = [factor * entry["difference"] for factor, entry in zip(percent, entries, strict=True)]
+    series = {name: (x, values), "bare": (x, [0.0] * len(values))}
+    return draw_curves(
+        series, xlabel=xlabel, ylabel="difference, % of the bare network's loss", spans={name: (ends[0], ends[1])}
     )
 
 

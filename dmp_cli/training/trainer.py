@@ -23,7 +23,7 @@ from .checkpoint import RunState
 from .conditions import check_conditions
 from .diagnosis import explain
 from .ending import Ending
-from .held_out import HeldOutLoss
+from .held_out import HeldOut, HeldOutLoss
 from .loop import TrainingLoop
 from .lr_schedule import learning_rate
 from .memory import arranged
@@ -70,9 +70,8 @@ def train(
     and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
     before the first step, with the number of steps done, when everything is as it was after them. ``store`` reads
     the latents of ``images``: a complete latent store, or those that were kept; without it images are encoded during
-    training. ``held_out`` are images that are not trained on, and what reads their values; their loss is measured at
-    step 0, every ``config.val_every`` steps and at the end. In a ``world`` of several processes each process calls
-    this function alike, and the first one writes the files.
+    training. ``held_out`` are images that are not trained on, and what reads them; see :mod:`validation`. In a
+    ``world`` of several processes each process calls this function alike, and the first one writes the files.
 
     Raises:
         DataError: the classes do not match, captions are missing, too many images are unreadable, or the store is
@@ -86,7 +85,8 @@ def train(
     with arranged(trainee, config, world, device):
         loop = TrainingLoop(trainee, config, world=world, device=device)
         # Before the state is restored: it has to see the bare network.
-        validation = None if held_out is None else Validation(loop, run=run, images=held_out[0], reader=held_out[1])
+        draws = None if held_out is None else HeldOut(trainee, config, source=held_out, world=world)
+        validation = None if draws is None else Validation(loop, run=run, held_out=draws)
         if state is not None:
             loop.restore(state)
         ending = Ending(loop, saved=None if state is None else state.step)

@@ -8,7 +8,6 @@ from ..config import TrainConfig
 from .held_out import HeldOut, HeldOutLoss
 
 if TYPE_CHECKING:
-    from ..data import ImageSource, Reader
     from .loop import TrainingLoop
     from .run_folder import RunFolder
 
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
 class Validation:
     """The measurements of one run. What came before is read from its log, so that a continued run goes on alike."""
 
-    def __init__(self, loop: TrainingLoop, *, run: RunFolder, images: ImageSource, reader: Reader) -> None:
-        """``loop`` is as it was before the first step; ``reader`` reads the values of the held-out ``images``."""
-        self.loop, self.run = loop, run
-        self.held_out = HeldOut(loop.trainee, loop.config, images=images, reader=reader, world=loop.world)
+    def __init__(self, loop: TrainingLoop, *, run: RunFolder, held_out: HeldOut) -> None:
+        self.loop, self.run, self.held_out = loop, run, held_out
         self.config: TrainConfig = loop.config
         self.improved = False  # whether the last measurement is the best one of something that was learnt
         self.best: tuple[float, int] | None = None  # the lowest loss so far, and its step

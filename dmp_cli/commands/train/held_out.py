@@ -24,12 +24,12 @@ def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config:
     """Divide the images of a run as the options say. ``reader`` reads the values of all ``images``, if there is one.
 
     Raises:
-        DataError: the held-out images have other classes or no captions, some of them are trained on too, or the
-            split leaves nothing of a class.
+        DataError: the held-out images have other classes or no captions, one cannot be read, some of them are trained
+            on too, or the split leaves nothing of a class.
     """
     if not config.holds_out:
         return Parts(images, reader, None)
-    from ...data import Bounds, Subset, SubsetReader, find_images, hold_out, refuse_shared
+    from ...data import Bounds, LiveReader, Subset, SubsetReader, find_images, hold_out, refuse_shared
     from ...training import check_conditions, chosen_images
 
     if config.val_data is None:
@@ -47,6 +47,9 @@ def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config:
     assert found.held_out is not None
     chosen = sorted(set(chosen_images(len(found.held_out[0]), config.val_draws).tolist()))
     refuse_shared(found.held_out[0], found.training, which=chosen)
+    if isinstance(found.held_out[1], LiveReader):  # a store may not be filled yet; it names what it cannot read
+        for index in chosen:
+            found.held_out[1].read(index, mirrored=False)
     return found
 
 
