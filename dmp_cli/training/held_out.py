@@ -1,29 +1,28 @@
 """The loss on held-out images: fixed noise, timesteps spread over the whole range, trained and bare network in pairs.
 
-Every measurement computes the same draws, so that two of them differ by what was learnt and by nothing else. A draw is
-an image, a timestep and noise. Draw k of N has a timestep of the k-th of N equal parts of the range.
+Every measurement computes the same draws, so that two of them differ by the network and by nothing else. A draw is an
+image, a timestep and noise. Draw k of N has a timestep of the k-th of N equal parts of the range.
 
 Letters: N draws, (C, H, W) the shape of a sample.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..config import TrainConfig
+from ..backbones import Backbone
+from ..config import Dtype
 from ..data import ImageSource, Reader, as_floats
 from ..diffusion import Schedule, denoising_loss
 from ..errors import DataError
-from ..patching import PatchedBackbone
+from ..latents import Codec
 from ..runtime import World, autocast, randomness
-from .methods import Trainee
 
 BANDS = 10  # equal parts of the range of timesteps, each reported by itself
 _CHUNK = 32  # draws that are computed together; always the same ones, so that numbers depend on no process or batch
@@ -58,74 +57,77 @@ class HeldOutLoss:
 
 
 class HeldOut:
-    """The fixed draws of a run, and the losses of the bare network on them."""
+    """Fixed draws of images, timesteps and noise, for any denoiser of one backbone."""
 
     def __init__(
-        self, trainee: Trainee, config: TrainConfig, *, source: tuple[ImageSource, Reader], world: World
+        self,
+        backbone: Backbone,
+        codec: Codec,
+        *,
+        source: tuple[ImageSource, Reader],
+        draws: int,
+        dtype: Dtype = "fp32",
+        world: World | None = None,
+        is_spread: bool = False,
     ) -> None:
-        """``source`` are the held-out images, and what reads their values.
+        """``source`` are the held-out images, and what reads their values; ``draws`` is N.
 
-        ``trainee`` is as it was before the first step: without its patches it computes as the bare network.
+        ``is_spread``: whether the weights are spread over the processes of ``world``, so that all compute every chunk.
 
         Raises:
             DataError: an image cannot be read, or there are too few draws for a band.
         """
-        self.trainee, self.config, self.world = trainee, config, world
         images, reader = source
-        count = config.val_draws
-        self._schedule = Schedule(trainee.backbone.schedule, device=trainee.backbone.device)
-        self.timesteps = _stratify(count, self._schedule.num_timesteps)  # (N,), rising
-        self.images = chosen_images(len(images), count)  # (N,)
+        self.backbone, self.codec, self._dtype = backbone, codec, dtype
+        self._world, self._is_spread = world or World(), is_spread
+        self._schedule = Schedule(backbone.schedule, device=backbone.device)
+        self.timesteps = _stratify(draws, self._schedule.num_timesteps)  # (N,), rising
+        self.images = chosen_images(len(images), draws)  # (N,)
         self.edges = tuple(math.ceil(band * self._schedule.num_timesteps / BANDS) for band in range(BANDS + 1))
         steps, ranges = self.timesteps.numpy(), zip(self.edges, self.edges[1:], strict=False)
         self._bands = [(steps >= low) & (steps < high) for low, high in ranges]  # BANDS times (N,) bool
         if min(band.sum() for band in self._bands) < _FEWEST:
             raise DataError(
-                f"--val-draws {count} are too few for {BANDS} bands of {self._schedule.num_timesteps} timesteps",
+                f"--val-draws {draws} are too few for {BANDS} bands of {self._schedule.num_timesteps} timesteps",
                 hint=f"Give {BANDS * _FEWEST} or more.",
             )
         self._values = {index: reader.read(index, mirrored=False) for index in sorted(set(self.images.tolist()))}
-        self._labels = _conditions(images, self.images, trainee)
-        self._base: np.ndarray | None = None if config.method == "scratch" else self._measure(bare=True)
+        self._labels = _conditions(images, self.images, backbone)
 
-    def measure(self) -> HeldOutLoss:
-        """The loss of what is learnt by now. All processes call this together, and get the same numbers."""
-        losses = self._measure(bare=False)
-        base = self._base
+    def compare(self, losses: np.ndarray, *, base: np.ndarray | None) -> HeldOutLoss:
+        """Means and paired differences of the losses (N,) from those of the bare network; None: there is none."""
         bands = tuple(_pair(losses[band], None if base is None else base[band], None) for band in self._bands)
         return HeldOutLoss(_pair(losses, base, self._bands), bands, self.edges)
 
-    def _measure(self, *, bare: bool) -> np.ndarray:
-        """The mean squared error of each draw, (N,) float64; this process computes its share of the chunks."""
-        chunks = [range(first, min(first + _CHUNK, len(self.images))) for first in range(0, len(self.images), _CHUNK)]
-        losses = torch.zeros(len(self.images), device=self.trainee.backbone.device)
-        denoiser = self.trainee.denoiser
-        off = denoiser.disabled() if bare and isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
-        with torch.no_grad(), off:
-            # Where weights are spread over the processes, all of them have to compute every chunk.
-            own = chunks if self.config.shard_backbone else chunks[self.world.rank :: self.world.size]
-            for chunk in own:
-                losses[chunk.start : chunk.stop] = self._losses(chunk).float()
-        if not self.config.shard_backbone:
-            self.world.add_up([losses])
-        return losses.double().cpu().numpy()
+    def losses(self, denoiser: nn.Module) -> np.ndarray:
+        """The mean squared error of each draw, (N,) float64. All processes call this together, and get the same."""
+        count = len(self.images)
+        chunks = [range(first, min(first + _CHUNK, count)) for first in range(0, count, _CHUNK)]
+        found = torch.zeros(count, device=self.backbone.device)
+        with torch.no_grad():
+            for chunk in chunks if self._is_spread else chunks[self._world.rank :: self._world.size]:
+                found[chunk.start : chunk.stop] = self._losses_of(denoiser, chunk).float()
+        if not self._is_spread:
+            self._world.add_up([found])
+        return found.double().cpu().numpy()
 
-    def _losses(self, chunk: range) -> Tensor:
+    def _losses_of(self, denoiser: nn.Module, chunk: range) -> Tensor:
         """The losses of the draws in ``chunk``, (b,)."""
-        trainee, device = self.trainee, self.trainee.backbone.device
-        shape, timesteps = trainee.backbone.sample_shape, self.timesteps[chunk.start : chunk.stop].to(device)
+        device, shape = self.backbone.device, self.backbone.sample_shape
+        timesteps = self.timesteps[chunk.start : chunk.stop].to(device)
         values = torch.from_numpy(np.stack([self._values[int(self.images[draw])] for draw in chunk])).to(device)
         noise, posterior = (
             randomness.normal(f"held-out-{what}", shape, seed=0, step=0, indices=chunk).to(device)
             for what in ("noise", "posterior")
         )
-        measured = trainee.codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
-        x0 = trainee.codec.draw(measured, noise=posterior if trainee.codec.has_posterior else None)
+        measured = self.codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
+        x0 = self.codec.draw(measured, noise=posterior if self.codec.has_posterior else None)
         xt = self._schedule.add_noise(x0, noise=noise, timesteps=timesteps)
         condition = None if self._labels is None else self._labels[chunk.start : chunk.stop].to(device)
-        with autocast(device, self.config.dtype):
-            prediction = trainee.denoiser(xt, timesteps, condition)
-        return denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self._schedule).mse
+        with autocast(device, self._dtype):
+            prediction = denoiser(xt, timesteps, condition)
+        found = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self._schedule)
+        return found.mse
 
 
 def chosen_images(count: int, draws: int) -> Tensor:
@@ -143,9 +145,8 @@ def _stratify(count: int, num_timesteps: int) -> Tensor:
     return ((torch.arange(count) + within.double()) * num_timesteps / count).long().clamp(max=num_timesteps - 1)
 
 
-def _conditions(images: ImageSource, chosen: Tensor, trainee: Trainee) -> Tensor | None:
+def _conditions(images: ImageSource, chosen: Tensor, backbone: Backbone) -> Tensor | None:
     """The condition of each draw, (N,): its class, or the index of its first caption; None: the backbone takes none."""
-    backbone = trainee.backbone
     if backbone.takes_text:
         return backbone.captions.indices([images.caption(int(index)) for index in chosen])
     if backbone.num_classes == 0:

@@ -85,8 +85,7 @@ def train(
     with arranged(trainee, config, world, device):
         loop = TrainingLoop(trainee, config, world=world, device=device)
         # Before the state is restored: it has to see the bare network.
-        draws = None if held_out is None else HeldOut(trainee, config, source=held_out, world=world)
-        validation = None if draws is None else Validation(loop, run=run, held_out=draws)
+        validation = None if held_out is None else Validation(loop, run=run, held_out=_draws_of(loop, held_out))
         if state is not None:
             loop.restore(state)
         ending = Ending(loop, saved=None if state is None else state.step)
@@ -98,6 +97,13 @@ def train(
             return
         with Prefetch(_feed(loop, images, store)) as feed:
             yield from _steps(loop, feed, recorder, stop, validation)
+
+
+def _draws_of(loop: TrainingLoop, source: tuple[ImageSource, Reader]) -> HeldOut:
+    """The draws of the held-out loss of a run."""
+    trainee, config = loop.trainee, loop.config
+    how: dict[str, Any] = {"draws": config.val_draws, "dtype": config.dtype, "is_spread": config.shard_backbone}
+    return HeldOut(trainee.backbone, trainee.codec, source=source, world=loop.world, **how)
 
 
 def _steps(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..config import TrainConfig
+from ..patching import PatchedBackbone
 from .held_out import HeldOut, HeldOutLoss
 
 if TYPE_CHECKING:
@@ -16,7 +20,9 @@ class Validation:
     """The measurements of one run. What came before is read from its log, so that a continued run goes on alike."""
 
     def __init__(self, loop: TrainingLoop, *, run: RunFolder, held_out: HeldOut) -> None:
+        """``loop`` is as it was before the first step: its network without patches is the bare one."""
         self.loop, self.run, self.held_out = loop, run, held_out
+        self.base = self._measure_bare()
         self.config: TrainConfig = loop.config
         self.improved = False  # whether the last measurement is the best one of something that was learnt
         self.best: tuple[float, int] | None = None  # the lowest loss so far, and its step
@@ -52,8 +58,18 @@ class Validation:
             return None
         return self._measure()
 
+    def _measure_bare(self) -> np.ndarray | None:
+        """The losses (N,) that the trained ones are compared with; None: training from scratch has none."""
+        denoiser = self.loop.trainee.denoiser
+        if self.loop.config.method == "scratch":
+            return None
+        off = denoiser.disabled() if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
+        with off:
+            return self.held_out.losses(denoiser)
+
     def _measure(self) -> HeldOutLoss:
-        found, step = self.held_out.measure(), self.loop.step
+        losses, step = self.held_out.losses(self.loop.trainee.denoiser), self.loop.step
+        found = self.held_out.compare(losses, base=self.base)
         self.improved = self._count(step, found.whole.loss) and step > 0
         if self.loop.world.is_first:
             line: dict[str, Any] = {"step": step, "held_out": found.line()}

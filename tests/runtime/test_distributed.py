@@ -67,14 +67,15 @@ def measure_held_out(folder: Path, world: World) -> dict[str, Any]:
         write_images(folder / f"held-out-{world.size}", count=5)
     world.wait()
     images = find_images(folder / f"held-out-{world.size}")
-    config = TrainConfig(data=Path("unused"), batch_size=BATCH, val_data=Path("unused"), val_draws=75)
+    config = TrainConfig(data=Path("unused"), batch_size=BATCH)
     trainee = prepare(config, backbone=tiny_dit(), codec=PixelCodec(3), patch_config=PatchConfig())
     reader = LiveReader(images, image_size=8, channels=3)
-    held_out = HeldOut(trainee, config, source=(images, reader), world=world)
+    held_out = HeldOut(trainee.backbone, trainee.codec, source=(images, reader), draws=75, world=world)
+    base = held_out.losses(trainee.denoiser)
     with torch.no_grad():
         for parameter in trainee.learnt.values():
             parameter.fill_(0.01)
-    return held_out.measure().line()
+    return held_out.compare(held_out.losses(trainee.denoiser), base=base).line()
 
 
 def work(rank: int, folder: str, port: int) -> None:

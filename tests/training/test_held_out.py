@@ -18,13 +18,26 @@ from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.runtime import World
 from dmp_cli.training.held_out import BANDS, HeldOut, HeldOutLoss, Paired, chosen_images
+from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import Trainee, prepare
 from dmp_cli.training.run_folder import RunFolder
 from dmp_cli.training.validation import Validation
 from tests.builders import tiny_dit, write_images
 
 
-def held_out(tmp_path: Path, method: str = "dmp", draws: int = 70, **patch: Any) -> tuple[Trainee, HeldOut]:
+class Measured:
+    """The held-out loss of a trainee that begins now."""
+
+    def __init__(self, trainee: Trainee, config: TrainConfig, source: Any) -> None:
+        self.draws = HeldOut(trainee.backbone, trainee.codec, source=source, draws=config.val_draws)
+        self.trainee, loop = trainee, TrainingLoop(trainee, config)
+        self.base = Validation(loop, run=RunFolder(Path("unused")), held_out=self.draws).base
+
+    def measure(self) -> HeldOutLoss:
+        return self.draws.compare(self.draws.losses(self.trainee.denoiser), base=self.base)
+
+
+def held_out(tmp_path: Path, method: str = "dmp", draws: int = 70, **patch: Any) -> tuple[Trainee, Measured]:
     data = tmp_path / "images"
     if not data.exists():
         write_images(data)
@@ -33,7 +46,7 @@ def held_out(tmp_path: Path, method: str = "dmp", draws: int = 70, **patch: Any)
     patch_config = PatchConfig(**patch) if method in ("dmp", "prompt-tuning") else None
     trainee = prepare(config, backbone=tiny_dit(), codec=PixelCodec(3), patch_config=patch_config)
     reader = LiveReader(images, image_size=8, channels=3)
-    return trainee, HeldOut(trainee, config, source=(images, reader), world=World())
+    return trainee, Measured(trainee, config, (images, reader))
 
 
 def disturb(trainee: Trainee) -> None:
@@ -79,9 +92,9 @@ def test_against_a_slow_formula(tmp_path: Path) -> None:
     differences: dict[int, list[float]] = {band: [] for band in range(BANDS)}
     losses = []
     for draw in range(70):
-        timestep = measured.timesteps[draw : draw + 1]
+        timestep = measured.draws.timesteps[draw : draw + 1]
         assert draw * 1000 / 70 - 1 <= int(timestep) <= (draw + 1) * 1000 / 70
-        index = int(measured.images[draw])
+        index = int(measured.draws.images[draw])
         x0 = torch.from_numpy(reader.read(index, mirrored=False))[None].float() / 127.5 - 1
         noise = randomness.normal("held-out-noise", (3, 8, 8), seed=0, step=0, indices=[draw])
         xt = schedule.add_noise(x0, noise=noise, timesteps=timestep)
@@ -131,11 +144,16 @@ class Ready:
     """What a Validation sees of a training loop and of the draws, with losses as they are told."""
 
     def __init__(self, losses: list[float], **options: Any) -> None:
-        self.losses, self.step, self.world = losses, 0, World()
-        self.config = TrainConfig(data=Path("d"), val_data=Path("v"), val_every=1, **options)
+        self.told, self.step, self.world = losses, 0, World()
+        self.config = TrainConfig(data=Path("d"), val_data=Path("v"), val_every=1, method="scratch", **options)
+        self.trainee = self
+        self.denoiser = None
 
-    def measure(self) -> HeldOutLoss:
-        return HeldOutLoss(Paired(self.losses[self.step], None, None, None), (), (0,))
+    def losses(self, denoiser: None) -> float:
+        return self.told[self.step]
+
+    def compare(self, losses: float, *, base: None) -> HeldOutLoss:
+        return HeldOutLoss(Paired(losses, None, None, None), (), (0,))
 
 
 def test_what_is_best_and_when_it_is_over(tmp_path: Path) -> None:
