@@ -1,8 +1,8 @@
 from .checkpoint import RunState as RunState
 from .conditions import check_captions as check_captions, check_conditions as check_conditions
 from .faults import naming_checkpoint as naming_checkpoint
-from .held_out import HeldOutLoss as HeldOutLoss, chosen_images as chosen_images
-from .held_out_page import build_held_out_page as build_held_out_page
+from .held_out import HeldOut as HeldOut, HeldOutLoss as HeldOutLoss, chosen_images as chosen_images
+from .held_out_page import build_held_out_page as build_held_out_page, build_loss_page as build_loss_page
 from .image_record import (
     as_recorded as as_recorded,
     as_trained as as_trained,

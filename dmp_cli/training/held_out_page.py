@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..report import Page, Picture, Section, Table, draw_curves
@@ -19,6 +19,26 @@ def build_held_out_page(lines: Sequence[tuple[int, Entry]], *, method: str) -> P
         lead=_lead(lines),
         sections=sections,
         provenance={"Method": method, "Measurements": str(len(lines)), "dmp": __version__},
+    )
+
+
+def build_loss_page(entries: Mapping[str, Entry], about: Mapping[str, Any]) -> Page:
+    """Build the content of ``loss.html``: one entry for each patch, by its name, all of the same draws."""
+    several = "1 patch" if len(entries) == 1 else f"{len(entries)} patches"
+    columns = ["patch", "loss", "bare", "difference", "95 % interval"]
+    rows = [[name, *_row({"from": 0, "to": 0, **entry})[1:]] for name, entry in entries.items()]
+    table = Table(columns=columns, rows=rows, caption="Over all timesteps; the difference is paired, draw by draw.")
+    whole = Section(heading="Over all timesteps", table=table)
+    bands = [
+        Section(heading=f"By timestep: {name}", table=_band_table(entry["bands"]), pictures=_band_pictures(entry))
+        for name, entry in entries.items()
+    ]
+    return Page(
+        title="Held-out loss",
+        lead=f"{several} and the bare backbone, measured on the same {about['val_draws']:,} draws of images, timesteps "
+        "and noise. An interval below zero means that the patch predicts the noise of held-out images better.",
+        sections=[whole, *bands],
+        provenance={"Held-out images": f"{about['images']:,}, fingerprint {about['val_data']}", "dmp": __version__},
     )
 
 
@@ -56,25 +76,32 @@ def _curve(lines: Sequence[tuple[int, Entry]]) -> Section:
 
 
 def _bands(step: int, entry: Entry) -> Section:
-    bands = entry["bands"]
-    middles = [(band["from"] + band["to"]) / 2 for band in bands]
-    pictures = []
-    if entry.get("difference") is not None:
-        png = _draw_differences(middles, bands, xlabel="timestep", name="difference")
-        pictures.append(Picture(png=png, alt="Difference of the held-out loss from the bare network's, over timesteps"))
     return Section(
         heading=f"By timestep, after step {step:,}",
         paragraphs=[
             "Low timesteps have little noise, high ones much. A mean over all of them hides that a method may win at "
             "some and lose at others."
         ],
-        table=Table(
-            columns=["timesteps", "loss", "bare", "difference", "95 % interval"],
-            rows=[_row(band) for band in bands],
-            caption="Mean squared error of the predicted noise; the difference is paired, draw by draw.",
-        ),
-        pictures=pictures,
+        table=_band_table(entry["bands"]),
+        pictures=_band_pictures(entry),
     )
+
+
+def _band_table(bands: Sequence[Entry]) -> Table:
+    return Table(
+        columns=["timesteps", "loss", "bare", "difference", "95 % interval"],
+        rows=[_row(band) for band in bands],
+        caption="Mean squared error of the predicted noise; the difference is paired, draw by draw.",
+    )
+
+
+def _band_pictures(entry: Entry) -> list[Picture]:
+    if entry.get("difference") is None:
+        return []
+    bands = entry["bands"]
+    middles = [(band["from"] + band["to"]) / 2 for band in bands]
+    png = _draw_differences(middles, bands, xlabel="timestep", name="difference")
+    return [Picture(png=png, alt="Difference of the held-out loss from the bare network's, over timesteps")]
 
 
 def _draw_differences(x: Sequence[float], entries: Sequence[Entry], *, xlabel: str, name: str) -> bytes:
