@@ -129,13 +129,13 @@ def test_dtype_is_that_of_training_and_sampling(run: Run) -> None:
 
 @pytest.mark.slow
 def test_killed_in_the_middle_and_continued(run: Run, arms: Path, tmp_path: Path) -> None:
-    command: list[Any] = ["ablate", arms, *HOW, "--seeds", 2, "-q"]
+    command: list[Any] = ["ablate", arms, *HOW, "-q"]
     # All in processes of their own with one thread: the number of threads moves a score in its tenth digit.
     how: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}}
     typed = [sys.executable, "-m", "dmp_cli", *map(str, command), "-o"]
     subprocess.run([*typed, "straight"], check=True, **how)
     kills = 0
-    for milestone in ("samples/plain-seed0-step2/000034.png", "runs/tuned-seed0/log.jsonl", "samples/base-seed1"):
+    for milestone in ("samples/plain-seed0-step2/000034.png", "runs/tuned-seed0/log.jsonl"):
         process = subprocess.Popen([*typed, "killed"], **how)
         for _ in range(6000):
             if (tmp_path / "killed" / milestone).exists() or process.poll() is not None:
@@ -145,7 +145,7 @@ def test_killed_in_the_middle_and_continued(run: Run, arms: Path, tmp_path: Path
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += not finished
-    assert kills >= 2
+    assert kills >= 1
     done = images(tmp_path / "killed")
     assert done
     subprocess.run([*typed, "killed"], check=True, **how)

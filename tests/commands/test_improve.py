@@ -111,14 +111,13 @@ def test_killed_by_the_system_and_continued(run: Run, tmp_path: Path) -> None:
     run("improve", *HOW, "-o", "straight", "-q")
     how: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}}
     typed = [sys.executable, "-m", "dmp_cli", "improve", *map(str, HOW), "-q", "-o", "killed"]
-    for milestone in ("negative/log.jsonl", "choice/W0.5/000034.png"):
-        process = subprocess.Popen(typed, **how)
-        for _ in range(6000):
-            if (tmp_path / "killed" / milestone).exists() or process.poll() is not None:
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = subprocess.Popen(typed, **how)
+    for _ in range(6000):
+        if (tmp_path / "killed" / "choice/W0.5/000034.png").exists() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     subprocess.run(typed, check=True, **how)
     for path in sorted(Path("straight").rglob("0*.png")):
         assert path.read_bytes() == (Path("killed") / path.relative_to("straight")).read_bytes()
