@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config import describe_changes
 from ..errors import ConfigError
-from ..storage import clear_owned, read_json, refuse_existing, remove_partials, write_json
+from ..storage import clear_owned, is_untouched, read_json, refuse_existing, remove_partials, write_json
 
 _DONE = "done.json"
 
@@ -63,7 +63,7 @@ class CommandFolder:
         earlier = self._read(self.about_file, dict)
         if earlier is None:
             refuse_existing(self.path, force=False)
-        else:
+        elif not is_untouched(self.path, but=self.about_file.name):  # the first command may have refused an option
             self._check_same(earlier)
         write_json(self.about_file, self._about)
         remove_partials(self.path)

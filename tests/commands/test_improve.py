@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dmp_cli.cli import app
-from tests.backbones.pipelines import tiny_vae
+from tests.backbones.pipelines import tiny_unet, tiny_vae, write_pipeline
 from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 from tests.commands.conftest import Run, files_in, parse
 
@@ -241,6 +241,11 @@ def test_what_scoring_would_refuse_is_refused_before_sampling(
     assert "nowhere.pt is neither" in message("--features", "nowhere.pt")
     assert "'foo': Input should be" in message(*pixels, "--metrics", "foo")
     assert "features pixels have none" in message(*pixels, "--metrics", "is")
+    text = write_pipeline(tmp_path / "text", tiny_unet())
+    read = ["--prompts", "prompts.txt", "--method", "full"]
+    Path("prompts.txt").write_text("a fox")
+    refused = run("improve", "--backbone", text, "--reference", images, *pixels, *read, "-o", "out", code=1).stderr
+    assert "a second backbone that reads text cannot be sampled against" in refused
     said = parse(run("improve", *backbone, "--reference", big, *pixels, "--crop", 8, "--dry-run", "--json"))
     assert "--crop 8" in said["commands"][-1]
 
@@ -254,3 +259,10 @@ def test_force_removes_no_input(run: Run, backbone: list[str], images: Path, che
     words = ["--backbone", inside, *backbone[2:], *how]
     assert f"--force would remove {inside}" in run("improve", *words, "--force", code=1).stderr
     assert inside.exists()
+
+
+def test_an_option_that_the_first_command_refuses_may_be_changed(run: Run, backbone: list[str], images: Path) -> None:
+    small = ["--own-samples", 8, "--steps", 1, "--batch-size", 4, "-n", 4, "--scales", "1", "--features", "pixels"]
+    how = [*backbone, *small, "--reference", images, "--device", "cpu", "-o", "out", "-q"]
+    assert "ddpm takes at most 1000" in run("improve", *how, "--sampling-steps", 2000, code=1).stderr
+    run("improve", *how, "--sampling-steps", 1)
