@@ -213,5 +213,5 @@ def _check_finite(images: Tensor, indices: range) -> None:
     if broken:
         raise DivergedError(
             f"image {broken[0]} is not finite: the denoiser overflowed",
-            hint="Sample with --dtype fp32 or bf16, with less --guidance, or with another patch.",
+            hint="Sample with --dtype fp32 or bf16, with less --guidance or --against-scale, or with another patch.",
         )
