@@ -55,17 +55,20 @@ class Arm:
         return self.options.get("lr_schedule", "constant") != "constant"
 
 
-def arms_of(table: str, *, num_blocks: int, num_prompts: int, tokens: bool = True) -> list[Arm]:
+def arms_of(
+    table: str, *, num_blocks: int, num_prompts: int, tokens: bool = True, reads_text: bool = False
+) -> list[Arm]:
     """The arms of a named table, for a backbone with ``num_blocks`` blocks and ``num_prompts`` prompts (N in titles).
 
-    ``tokens`` says whether prompts are tokens; variants that exist only for tokens are left out otherwise.
+    ``tokens`` says whether prompts are tokens; variants that exist only for tokens are left out otherwise. So are, for
+    a backbone that ``reads_text``, arms that would be sampled against a second one.
     """
     if table in ("table2", "table3"):
         return _METHODS
     if table == "controls":
         return _controls(num_prompts)
     if table == "guidance":
-        return _guidance()
+        return [arm for arm in _guidance() if not (reads_text and arm.method == "full")]
     return [arm for arm in _table4(num_blocks) if tokens or arm.name not in _TOKENS_ONLY]
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..improvement import CommandFolder
+from ..improvement import CommandFolder, is_whole
 from .plan import Plan
 
 _PLACES = ("folder", "data", "reference", "backbone")  # paths; the inputs say what lies there
@@ -44,7 +44,8 @@ class AblationFolder:
         """Yield every command in order, and whether it is done. Asking for the next command marks this one as done."""
         done = self._folder.done()
         for number, key in enumerate(self._keys()):
-            yield self.plan.commands()[number], key in done  # anew: the scores of one command may fill in the next
+            command = self.plan.commands()[number]  # anew: the scores of one command may fill in the next
+            yield command, key in done and is_whole(command)
             self._folder.mark(key)
 
     def _keys(self) -> list[str]:

@@ -1,6 +1,7 @@
 from .array_images import holds_images as holds_images
 from .digit_classifier import CLASSIFIER_FILE as CLASSIFIER_FILE, DigitClassifier as DigitClassifier
 from .distances import fit_gaussian as fit_gaussian, frechet_distance as frechet_distance
+from .early import check_scoring as check_scoring
 from .features import load_extractor as load_extractor
 from .first_images import draw_rows as draw_rows, read_first_images as read_first_images
 from .gates import gates_sections as gates_sections

@@ -75,7 +75,7 @@ def measure(
 ) -> Statistics:
     """Compute the statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
 
-    ``part`` (k, n) takes image k, counted from 0, and every n-th after it. Images are sorted by class, so that each
+    ``part`` (k, n) takes image k, counted from 0, and every n-th after it, of all images sorted by class, so that each
     part has its share of every class.
 
     Images of more than ``max_pixels``, or beyond ``bounds``, cannot be read. ``log`` gets progress, and what Pillow
@@ -87,7 +87,7 @@ def measure(
             the images do not fit the extractor.
     """
     (source, indices), changes = find_samples(path, bounds=bounds), changes or Preprocessing()
-    indices = _take(indices, part, path)
+    indices = _take(source, indices, part)
     images = _Images(source, indices, max_pixels, log)
     try:
         batches, sizes, jpegs = zip(*_embed_batches(images, extractor, changes, batch_size=batch_size), strict=True)
@@ -112,13 +112,16 @@ def measure(
     return Statistics(fit_gaussian(features), features, provenance)
 
 
-def _take(indices: list[int], part: tuple[int, int] | None, path: Path) -> list[int]:
+def _take(source: ImageSource, indices: list[int], part: tuple[int, int] | None) -> list[int]:
     """The images of one part. Raises MetricError where a score could not be computed of it."""
     if part is None:
         return indices
-    taken = indices[part[0] :: part[1]]
+    # Shards may hold their classes in turn: then every second image alone would be of every second class.
+    taken = sorted(sorted(indices, key=source.labels.__getitem__)[part[0] :: part[1]])
     if len(taken) < 2:
-        raise MetricError(f"{path}: part {part[0] + 1} of {part[1]} holds {len(taken)} images, and a score needs two")
+        raise MetricError(
+            f"{source.path}: part {part[0] + 1} of {part[1]} holds {len(taken)} images, and a score needs two"
+        )
     return taken
 
 

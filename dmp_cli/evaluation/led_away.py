@@ -11,6 +11,7 @@ from typing import Any
 
 from ..sampling import read_record
 
+LEAST = {"fid": 2, "prc": 4}  # images that a metric needs on either side
 _EXTRA = "torch_fidelity"  # the library of the extra "metrics", which computes precision and recall
 
 
@@ -24,5 +25,9 @@ def scale_of(made: dict[str, Any] | None) -> float | None:
 def metrics_for(metrics: tuple[str, ...], records: Iterable[dict[str, Any] | None]) -> tuple[str, ...]:
     """``metrics``, and precision and recall where some samples were led away and the library for them is there."""
     led = any(scale_of(made) is not None for made in records)
-    wanted = led and "prc" not in metrics and importlib.util.find_spec(_EXTRA) is not None
-    return (*metrics, "prc") if wanted else metrics
+    return (*metrics, "prc") if led and would_add(metrics) else metrics
+
+
+def would_add(metrics: tuple[str, ...]) -> bool:
+    """Whether precision and recall would be added to ``metrics`` for samples that were led away."""
+    return "prc" not in metrics and importlib.util.find_spec(_EXTRA) is not None

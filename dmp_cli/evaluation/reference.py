@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statis
     return reference
 
 
+def has_features(reference: Path) -> bool:
+    """Whether a reference gives the features that some metrics need: images do, and so do statistics that have them."""
+    if reference.suffix != ".npz" or not reference.exists() or holds_images(reference):
+        return True
+    return load_statistics(reference).features is not None
+
+
 def bounds_of(config: EvalConfig) -> Bounds:
     """What may be read of the images."""
     return Bounds(config.max_file_size, config.follow_links)
@@ -85,10 +93,16 @@ def check_record(config: EvalConfig, reference: Provenance, samples: Path, made:
             f"come from {codec[:12]}",
             hint="Give the VAE of the samples with --reference-vae, or leave that option out.",
         )
-    other = [f"{width}x{height}" for width, height in reference.image_sizes if (width, height) != (size, size)]
-    if config.crop != "none" and isinstance(size, int) and other:
+    if config.crop != "none" and isinstance(size, int):
+        check_sizes(config, reference.image_sizes, of=str(samples), size=size)
+
+
+def check_sizes(config: EvalConfig, sizes: Iterable[tuple[int, int]], *, of: str, size: int) -> None:
+    """Raise MetricError if some ``sizes`` of the reference are not ``size`` x ``size`` pixels, as those ``of`` are."""
+    other = [f"{width}x{height}" for width, height in dict.fromkeys(sizes) if (width, height) != (size, size)]
+    if other:
         raise MetricError(
-            f"{config.reference} holds images of {', '.join(other[:3])} pixels, but {samples} of {size}x{size}: "
+            f"{config.reference} holds images of {', '.join(other[:3])} pixels, but {of} of {size}x{size}: "
             "resizing them differently would change the score",
             hint=f"Crop them as training does with --crop {size}, or use them as they are with --crop none."
             if config.reference.suffix != ".npz"

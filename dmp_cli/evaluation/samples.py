@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from ..data import (
@@ -73,5 +74,7 @@ def read_beside(path: Path, name: str) -> bytes | None:
     with naming(f"{path}/{name}"):
         if path.is_dir():
             return BOUNDS.read(path / name) if (path / name).exists() else None
+        if not zipfile.is_zipfile(path):  # shards, or a pattern of them
+            return None
         with open_zip(path) as archive:
             return read_member(archive, name, bounds=BOUNDS) if name in archive.namelist() else None

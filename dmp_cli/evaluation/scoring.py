@@ -18,7 +18,7 @@ from .extract import Log, measure, silent
 from .features import load_extractor
 from .led_away import metrics_for
 from .metrics import Setting, check
-from .reference import bounds_of, check_record, check_there, check_width, find_reference
+from .reference import bounds_of, check_record, check_there, check_width, find_reference, has_features
 from .results import Evaluation
 from .samples import find_samples, read_beside
 from .spreads import Scored, build_row, replicate
@@ -70,7 +70,12 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
 
 
 def fill_in(config: EvalConfig) -> EvalConfig:
-    """``config`` with the metrics that are computed where none are named; see :func:`led_away.metrics_for`."""
+    """``config`` with the metrics that are computed where none are named; see :func:`led_away.metrics_for`.
+
+    Statistics without features, as other tools write them, are scored against as before.
+    """
+    if not has_features(config.reference):
+        return config
     made = [_read_made(path) for path in config.samples if path.exists()]  # that one is missing is said later
     return config.model_copy(update={"metrics": metrics_for(config.metrics, made)})
 

@@ -150,4 +150,4 @@ def _is_covariance(matrix: np.ndarray) -> bool:
 
 def _finite(array: np.ndarray) -> bool:
     """Whether all are numbers, and their squares are too."""
-    return array.dtype.kind == "f" and bool((np.abs(array) < _LARGEST).all())
+    return array.dtype.kind == "f" and float(np.abs(array).max(initial=0)) < _LARGEST  # not for not-a-numbers

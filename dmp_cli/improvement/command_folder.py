@@ -7,15 +7,27 @@ where they stopped.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import describe_changes
 from ..errors import ConfigError
-from ..storage import clear_owned, read_json, refuse_existing, remove_partials, write_json
+from ..storage import clear_owned, is_untouched, read_json, refuse_existing, remove_partials, write_json
 
 _DONE = "done.json"
+
+
+def scores_of(command: Sequence[str]) -> Path | None:
+    """The folder that a command writes scores into; None: it is not ``dmp eval``."""
+    return Path(command[command.index("-o") + 1]) if command[0] == "eval" else None
+
+
+def is_whole(command: Sequence[str]) -> bool:
+    """Whether what a command that is done has written is still there, as far as later commands read it."""
+    scores = scores_of(command)
+    return scores is None or (scores / "report.json").exists()
 
 
 class CommandFolder:
@@ -51,7 +63,7 @@ class CommandFolder:
         earlier = self._read(self.about_file, dict)
         if earlier is None:
             refuse_existing(self.path, force=False)
-        else:
+        elif not is_untouched(self.path, but=self.about_file.name):  # the first command may have refused an option
             self._check_same(earlier)
         write_json(self.about_file, self._about)
         remove_partials(self.path)
@@ -66,10 +78,20 @@ class CommandFolder:
         if key not in known:
             write_json(self._done_file, [*known, key])
 
+    def unmark_scores(self, place: Path, *, but: str) -> None:
+        """Record that scores in ``place``, relative to the folder, are to be written by the command ``but`` alone.
+
+        What another command has written there is overwritten from now on.
+        """
+        known = self.done()
+        kept = [key for key in known if key == but or scores_of(shlex.split(key)) != place]
+        if kept != known:
+            write_json(self._done_file, kept)
+
     def _remove(self, inputs: Iterable[Path]) -> None:
         own = self.path.resolve()
         for given in inputs:
-            if own in given.resolve().parents:
+            if own in (given.resolve(), *given.resolve().parents):
                 raise ConfigError(
                     f"--force would remove {given}, which lies in {self.path}", hint="Move it to another folder."
                 )

@@ -38,6 +38,7 @@ from .ownership import (
     clear_owned as clear_owned,
     identity_of as identity_of,
     is_of_owner as is_of_owner,
+    is_untouched as is_untouched,
     own as own,
     refuse_existing as refuse_existing,
 )

@@ -105,9 +105,10 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     raise ConfigError(f"{path} exists already", hint="Give another output with -o, or overwrite it with --force.")
 
 
-def is_untouched(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a killed process left half-written, and the files of an owner."""
-    return all(inner.name.endswith(PARTIAL) or is_of_owner(inner.name) for inner in folder.iterdir())
+def is_untouched(folder: Path, *, but: str | None = None) -> bool:
+    """Whether a folder holds nothing but what a killed process left half-written, files of an owner, and ``but``."""
+    names = (inner.name for inner in folder.iterdir())
+    return all(name == but or name.endswith(PARTIAL) or is_of_owner(name) for name in names)
 
 
 def _missing_of(folder: Path) -> list[Path]:

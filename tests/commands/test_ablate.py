@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.backbones.pipelines import tiny_unet, write_pipeline
 from tests.builders import write_images
 from tests.commands.conftest import Run, files_in, parse
 
@@ -244,3 +245,14 @@ def test_bad_input(run: Run) -> None:
     assert "no data given" in run("ablate", "table2", "--backbone", "dit-b2", "-o", "out", code=1).stderr
     assert "cannot read none.toml" in run("ablate", "none.toml", *HOW, "-o", "out", code=1).stderr
     assert not Path("out").exists()
+
+
+def test_no_second_backbone_that_reads_text_is_sampled_against(run: Run, images: Path, tmp_path: Path) -> None:
+    text = write_pipeline(tmp_path / "pipeline", tiny_unet())
+    Path("arms.toml").write_text('[[arm]]\nname = "all"\nmethod = "full"\nown-samples = 40\n')
+    how = ["--backbone", text, "--data", images, "--dry-run", "-o", "out"]
+    refused = run("ablate", "arms.toml", *how, code=1).stderr
+    assert "arm all (line 1): a second backbone that reads text cannot be sampled against" in " ".join(refused.split())
+    commands = parse(run("ablate", "guidance", *how, "--json"))["commands"]
+    methods = {command.split("--method ")[1].split()[0] for command in commands if command.startswith("dmp train")}
+    assert methods == {"lora", "dmp", "prompt-tuning"}

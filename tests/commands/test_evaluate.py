@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +233,39 @@ def test_how_far_samples_were_led_away_stands_beside_the_score(
     assert any("rewards a scale that loses variety" in warning for warning in alone["warnings"])
     monkeypatch.setattr("dmp_cli.evaluation.led_away._EXTRA", "no_such_library")
     assert set(parse(run(*common, "--json", "-o", "z"))["rows"][1]["scores"]) == {"fid"}
+
+
+def test_without_named_metrics_the_statistics_of_other_tools_are_scored_against(
+    run: Run, folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    _, a, b = folders
+    made = {"created": "now", "num_images": 24, "made": {"against": "base", "sample": {"against_scale": 1.5}}}
+    (b / "samples.json").write_text(json.dumps(made))
+    np.savez(tmp_path / "theirs.npz", mu=np.full(27, 0.5), sigma=np.eye(27))
+    common = ["eval", "--samples", a, "--samples", b, "--features", "pixels", "--reference", "theirs.npz", "--json"]
+    assert set(parse(run(*common, "-o", "x"))["rows"][1]["scores"]) == {"fid"}
+    assert "holds no features" in run(*common, "--metrics", "fid,prc", "-o", "y", code=1).stderr
+
+
+def test_a_part_of_shards_has_its_share_of_every_class(run: Run, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 3, 3), np.uint8)
+    half = tmp_path / "half"
+    for place, index in enumerate(range(12)):
+        label = place % 2  # classes in turn
+        if (place // 2) % 2 == 0:  # every second image of each class
+            (half / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[index]).save(half / str(label) / f"{index:02d}.png")
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "real-000.tar", "w") as tar:
+        for index in range(12):
+            png = io.BytesIO()
+            Image.fromarray(pixels[index]).save(png, "PNG")
+            for name, data in ((f"{index:02d}.png", png.getvalue()), (f"{index:02d}.cls", str(index % 2).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    samples = write_images(tmp_path / "samples", count=6, size=3, classes=0)
+    common = ["eval", "--samples", samples, "--features", "pixels", "--json"]
+    part = parse(run(*common, "--reference", "shards/real-{000..000}.tar", "--reference-part", "1/2", "-o", "x"))
+    whole = parse(run(*common, "--reference", half, "-o", "y"))
+    assert part["rows"][0]["scores"]["fid"]["value"] == pytest.approx(whole["rows"][0]["scores"]["fid"]["value"])

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dmp_cli.cli import app
-from tests.backbones.pipelines import tiny_vae
+from tests.backbones.pipelines import tiny_unet, tiny_vae, write_pipeline
 from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 from tests.commands.conftest import Run, files_in, parse
 
@@ -194,3 +194,74 @@ def test_bad_input(run: Run, backbone: list[str], images: Path, tmp_path: Path) 
     (tmp_path / "out" / "notes.txt").write_text("years of work")
     assert "exists already" in message("--backbone", "digits", "--force")
     assert files_in(tmp_path / "out") == {"notes.txt"}
+
+
+def test_scales_may_come_and_go(run: Run, backbone: list[str], images: Path) -> None:
+    small = ["--own-samples", 8, "--steps", 2, "--batch-size", 4, "-n", 4, "--sampling-steps", 2, "--device", "cpu"]
+    how = [*backbone, *small, "--reference", images, "--method", "full", "--features", "pixels", "--metrics", "fid"]
+
+    def improved(scales: str) -> dict[str, Any]:
+        result = parse(run("improve", *how, "--scales", scales, "-o", "out", "--json"))
+        assert list(result["choice"]["scores"]) == [str(float(scale)) for scale in scales.split(",")]
+        if result["scale"] is not None:  # the scores are those of the scale that is named
+            rows = json.loads(Path("out/scores/report.json").read_text())["rows"]
+            assert rows[1]["made"]["made"]["sample"]["against_scale"] == result["scale"]
+        return result
+
+    both = improved("1,2")
+    assert both["scale"] is not None
+    other = next(scale for scale in (1, 2) if scale != both["scale"])
+    improved(str(other))
+    assert improved("1,2") == both
+    Path("out/choice/scores/report.json").unlink()
+    Path("out/scores/report.json").unlink()
+    again = improved("1,2")
+    assert again == both
+
+
+def test_what_scoring_would_refuse_is_refused_before_sampling(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    big = write_images(tmp_path / "big", size=12)
+    few = write_images(tmp_path / "few", count=3, classes=1)
+
+    def message(*words: Any, reference: Path = images) -> str:
+        shown = run("improve", *backbone, "--reference", reference, *words, "-o", "out", code=1).stderr
+        assert not Path("out").exists() or not files_in(Path("out"))
+        return " ".join(shown.split())
+
+    pixels = ["--features", "pixels"]
+    assert "big holds images of 12x12 pixels, but the samples of 8x8" in message(*pixels, reference=big)
+    assert "big holds images of 9x9 pixels" in message(*pixels, "--crop", 9, reference=big)
+    assert "big holds images of 12x12 pixels" in message(*pixels, "--crop", "none", reference=big)
+    assert "few holds 3 images" in message(*pixels, reference=few)
+    assert "few holds 3 images" in message(*pixels, "--metrics", "fid", reference=few)
+    assert "need 4 each" in message(*pixels, "--metrics", "fid,prc", reference=few)
+    assert "nowhere.pt is neither" in message("--features", "nowhere.pt")
+    assert "'foo': Input should be" in message(*pixels, "--metrics", "foo")
+    assert "features pixels have none" in message(*pixels, "--metrics", "is")
+    text = write_pipeline(tmp_path / "text", tiny_unet())
+    read = ["--prompts", "prompts.txt", "--method", "full"]
+    Path("prompts.txt").write_text("a fox")
+    refused = run("improve", "--backbone", text, "--reference", images, *pixels, *read, "-o", "out", code=1).stderr
+    assert "a second backbone that reads text cannot be sampled against" in refused
+    said = parse(run("improve", *backbone, "--reference", big, *pixels, "--crop", 8, "--dry-run", "--json"))
+    assert "--crop 8" in said["commands"][-1]
+
+
+def test_force_removes_no_input(run: Run, backbone: list[str], images: Path, checkpoint: Path) -> None:
+    small = ["--own-samples", 8, "--steps", 1, "--batch-size", 4, "-n", 4, "--sampling-steps", 2, "--device", "cpu"]
+    how = [*small, "--scales", "1", "--features", "pixels", "--metrics", "fid", "--reference", images, "-o", "out"]
+    run("improve", *backbone, *how, "-q")
+    inside = Path("out/negative/backbone.pt")
+    inside.write_bytes(checkpoint.read_bytes())
+    words = ["--backbone", inside, *backbone[2:], *how]
+    assert f"--force would remove {inside}" in run("improve", *words, "--force", code=1).stderr
+    assert inside.exists()
+
+
+def test_an_option_that_the_first_command_refuses_may_be_changed(run: Run, backbone: list[str], images: Path) -> None:
+    small = ["--own-samples", 8, "--steps", 1, "--batch-size", 4, "-n", 4, "--scales", "1", "--features", "pixels"]
+    how = [*backbone, *small, "--reference", images, "--device", "cpu", "-o", "out", "-q"]
+    assert "ddpm takes at most 1000" in run("improve", *how, "--sampling-steps", 2000, code=1).stderr
+    run("improve", *how, "--sampling-steps", 1)

@@ -104,8 +104,10 @@ def test_what_is_refused(run: Run, patch: Path, adapter: Path, backbone: list[st
         "the backbone itself is drawn from": [*backbone, "--against", "base"],
         "an adapter works against the bare backbone only": ["--patch", patch, "--against", adapter],
         "goes without a patch, also behind": [*backbone, "--adapter", adapter, "--against", patch],
-        "nowhere.pt does not exist": [*backbone, "--against", "nowhere.pt"],
+        "--against nowhere.pt: there is no such file or folder": [*backbone, "--against", "nowhere.pt"],
         "0.9,0.1: give two shares": [*backbone, "--against", patch, "--against-interval", "0.9,0.1"],
+        "it has the weights of the backbone that is drawn from": [*backbone, "--against", same],
+        f"--against {tmp_path}: {tmp_path} is not a diffusers model folder": [*backbone, "--against", tmp_path],
         "its class table has 3 rows": [*backbone, "--against", smaller],
         "another noise schedule than the backbone: kind linear, now cosine": [
             *backbone,

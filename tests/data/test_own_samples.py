@@ -153,3 +153,10 @@ def test_previews_in_class_folders_are_no_images(tmp_path: Path) -> None:
         for path in sorted((tmp_path / "data").rglob("*.*")):
             archive.write(path, path.relative_to(tmp_path))
     assert find_images(tmp_path / "data.zip").fingerprint == source.fingerprint
+
+
+def test_the_same_images_of_other_classes_are_other_data(tmp_path: Path) -> None:
+    one, other = (find_images(write_samples(tmp_path / str(c[0]), classes=c)) for c in ((0, 1), (2, 3)))
+    assert [one.read(i) for i in range(len(one))] == [other.read(i) for i in range(len(other))]
+    assert one.classes == other.classes
+    assert one.fingerprint != other.fingerprint

@@ -124,9 +124,12 @@ def test_only_within_the_interval_and_row_by_row() -> None:
             guidance.interval = (0.2, 0.7)
             found = model(x, steps).sample
             outside = model(x, 100).sample
+            guidance.interval = (1.0, 1.0)  # pure noise alone, which is the last timestep
+            last = model(x, steps).sample
         assert torch.equal(outside, model(x, 100).sample)
     assert torch.allclose(found[1], everywhere[1], atol=1e-6)
     assert torch.allclose(found[::2], bare[::2], atol=1e-6)
+    assert torch.allclose(last, torch.cat([bare[:2], everywhere[2:]]), atol=1e-6)
     assert not torch.allclose(everywhere[::2], bare[::2], atol=1e-3)
 
 

@@ -162,7 +162,8 @@ def _named_arms(named: str, backbone: Backbone) -> list[Arm]:
 
     patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=backbone.sample_shape[1])
     blocks = len(patch.hidden_shapes)
-    return arms_of(named, num_blocks=blocks, num_prompts=patch.num_prompts, tokens=patch.grid is None)
+    what = {"tokens": patch.grid is None, "reads_text": backbone.takes_text}
+    return arms_of(named, num_blocks=blocks, num_prompts=patch.num_prompts, **what)
 
 
 def _check_arm(arm: Arm, backbone: Backbone | None) -> None:
@@ -179,6 +180,8 @@ def _check_arm(arm: Arm, backbone: Backbone | None) -> None:
                 f"--method {arm.method} trains no patch, so {', '.join(sorted(own))} does not apply to it"
             )
         config = given.make(PatchConfig)
+        if backbone is not None and backbone.takes_text and OWN in arm.options and arm.method == "full":
+            raise ConfigError("a second backbone that reads text cannot be sampled against", hint="Use method lora.")
         if backbone is not None and arm.method in _PATCHED:
             from ...patching import check_variant
 

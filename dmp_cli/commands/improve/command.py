@@ -58,7 +58,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
     with owning(asked.output, "dmp improve"):
         road, inputs = road_of(request)
         folder = folder_of(road, inputs)
-        folder.claim(force=asked.force, inputs=[] if asked.reference is None else [asked.reference])
+        folder.claim(force=asked.force, inputs=request.inputs)
         if asked.reference is None and not road.digits.exists():
             from ...demo import write_digits
 
@@ -73,13 +73,17 @@ def improve(ctx: typer.Context, given: Given) -> None:
 
 def _travel(road: Road, folder: CommandFolder, printer: Printer, dmp: Any) -> list[str]:
     """Run what is not done yet; all commands as typed, the scale filled in."""
+    from ...improvement import is_whole, scores_of
+
     total = len(road.first_commands()) + len(road.last_commands(None))
     done, told = folder.done(), []
     with printer.progress("improve", total) as advance:
         for number, (command, key) in enumerate(_commands(road), start=1):
             told.append(in_shell(command))
-            if key not in done:
+            if key not in done or not is_whole(command):
                 printer.note(told[-1])
+                if (scores := scores_of(shlex.split(key))) is not None:
+                    folder.unmark_scores(scores, but=key)
                 run_inside(command, dmp)
                 folder.mark(key)
             advance(number, "")

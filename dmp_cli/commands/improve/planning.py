@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import (
     CommonOptions,
+    EvalConfig,
     ImproveOptions,
     ImproveSampling,
     ImproveScoring,
     NegativeOptions,
     NetworkOptions,
+    build,
 )
 from ...errors import ConfigError
 from ..inner_options import (
@@ -49,13 +51,23 @@ class Request(NamedTuple):
         """Whether it is about the embedded backbone."""
         return self.network.backbone == "digits"
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders of the user that are read."""
+        network, scoring = self.network, self.scoring
+        named = [None if self.is_digits else network.backbone, network.checkpoint, network.vae, network.text]
+        named += [self.options.reference, self.sampling.prompts]
+        named += [scoring.features, scoring.inception_weights, scoring.feature_weights]
+        return [path for path in (Path(name) for name in named if name is not None) if path.exists()]
+
 
 def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
     """The road that is asked for, and what identifies its inputs. Loads the backbone, and lists the reference.
 
     Raises:
-        ConfigError: no backbone or reference, the same seeds twice, statistics in place of images, or a backbone that
-            reads text without prompts.
+        ConfigError: no backbone or reference, the same seeds twice, statistics in place of images, a backbone that
+            reads text without prompts or against another one, or an option of the scoring.
+        MetricError: what scores cannot be computed, or the reference does not fit.
     """
     from ...improvement import Negative, Road
     from ...pipeline import load_bare
@@ -68,6 +80,11 @@ def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
     embedded = options.reference is None
     images = "embedded digits" if embedded else identify_images(reference, follow_links=options.follow_links)
     loaded = load_bare(network, "cpu")
+    if request.negative.method == "full" and loaded.backbone.takes_text:
+        raise ConfigError(
+            "--method full: a second backbone that reads text cannot be sampled against", hint="Use --method lora."
+        )
+    _check_scoring(request, reference, loaded)
     road = Road(
         folder=options.output,
         backbone=network_options(network),
@@ -150,12 +167,26 @@ def _fill_in(sampling: ImproveSampling, loaded: Loaded) -> ImproveSampling:
     return sampling.model_copy(update={"guidance": _TEXT_GUIDANCE if backbone.takes_text else 1})
 
 
-def _scoring_of(request: Request) -> list[str]:
-    from ...improvement import in_arguments
+def _check_scoring(request: Request, reference: Path, loaded: Loaded) -> None:
+    """Raise now what scoring would raise after hours of sampling."""
+    from ...evaluation import check_scoring
+    from ...latents import image_size
 
+    config = build(EvalConfig, samples=(Path("samples"),), reference=reference, **_scoring_options(request))
+    parts = None if request.options.reference is None else 2
+    check_scoring(config, image_size=image_size(loaded.codec, loaded.backbone), parts=parts)
+
+
+def _scoring_options(request: Request) -> dict[str, Any]:
     scoring = given_of(request.scoring, ImproveScoring.model_fields)
     if request.is_digits:
         scoring.setdefault("features", "digits")
     if request.options.follow_links:
         scoring["follow_links"] = True
-    return in_arguments(scoring)
+    return scoring
+
+
+def _scoring_of(request: Request) -> list[str]:
+    from ...improvement import in_arguments
+
+    return in_arguments(_scoring_options(request))

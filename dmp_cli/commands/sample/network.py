@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config import describe_changes
-from ...errors import ConfigError
+from ...errors import CheckpointError, ConfigError
 from .classes import check_classes
 
 if TYPE_CHECKING:
@@ -71,7 +71,15 @@ def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Ver
         if adapted:
             raise ConfigError("--adapter goes without a patch, also behind --against")
         return PatchVersions(_attach(path, loaded, force=request.force_backbone), theirs=(_NAME,))
-    return BackboneVersions(loaded.denoiser, _load_other(path, loaded, device))
+    other = _load_other(path, loaded, device)
+    if request.bare and not adapted and _digest(other) == _digest(loaded.backbone):
+        raise ConfigError(f"--against {named}: it has the weights of the backbone that is drawn from")
+    return BackboneVersions(loaded.denoiser, other)
+
+
+def _digest(backbone: Backbone) -> str:
+    assert backbone.record is not None
+    return backbone.record.digest
 
 
 def _is_patch(path: Path) -> bool:
@@ -102,8 +110,16 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
             f"--against {path}: another backbone that reads text would need a text encoder of its own",
             hint="Give a patch or an adapter's folder of this backbone.",
         )
+    if not path.exists():
+        raise ConfigError(
+            f"--against {path}: there is no such file or folder",
+            hint="Give a patch file, the folder of an adapter, a backbone file, or base.",
+        )
     heads = ours.sizes.get("num_heads") if ours.family == "dit" else None
-    other = load_backbone(str(path), num_classes=ours.num_classes or None, num_heads=heads, device=device).eval()
+    try:
+        other = load_backbone(str(path), num_classes=ours.num_classes or None, num_heads=heads, device=device).eval()
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(f"--against {path}: {error.message}", hint=error.hint) from error
     for what in ("family", "sample_shape", "num_classes", "learns_sigma"):
         if getattr(other, what) != getattr(ours, what):
             told = what.replace("_", " ")
