@@ -26,8 +26,8 @@ def test_its_training_mirrors_nothing_and_can_go_on() -> None:
     negative = Negative("lora", {"lr": 1e-3, "lora_rank": 4})
     words = negative.train(["--backbone", "b"], own=Path("own"), run=Path("run"), seed=3, steps=40)
     assert " ".join(words) == (
-        "train --backbone b --data own --method lora --steps 40 --lr 0.001 --lora-rank 4 --no-flip --ema 0.999 --seed 3 "
-        "--sample-every 0 --keep 1 --log-every 2 --save-every 10 -o run --resume"
+        "train --backbone b --data own --method lora --steps 40 --lr 0.001 --lora-rank 4 --no-flip --ema 0.999 "
+        "--seed 3 --sample-every 0 --keep 1 --log-every 2 --save-every 10 -o run --resume"
     )
 
 
