@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ class Experiment:
         self._step("pictures", lambda: write_pictures(self.archive, self.pictures))
         self._step("classifier", lambda: make_features(self.pictures, self.features, epochs=self.budget.epochs))
         for name, command in self.commands().items():
-            self._step(name, lambda command=command: dmp(command))
+            self._step(name, partial(dmp, command))
         self._step("scores", lambda: dmp(self.score()))
 
     def commands(self) -> dict[str, list[str]]:
