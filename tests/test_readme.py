@@ -28,6 +28,7 @@ ABLATIONS = (ROOT / "docs" / "ablations.md").read_text()
 SCORES = (ROOT / "docs" / "scores.md").read_text()
 GATES = (ROOT / "docs" / "gates.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
+GUIDANCE = (ROOT / "docs" / "guidance.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -37,7 +38,7 @@ def blocks(language: str, *, text: str = README) -> list[str]:
 
 def commands(text: str = README) -> list[str]:
     """Its dmp commands, without what starts them in many processes."""
-    lines = "\n".join(blocks("bash", text=text)).splitlines()
+    lines = re.sub(r"\\\n\s+", "", "\n".join(blocks("bash", text=text))).splitlines()
     bare = [re.sub(r"^(srun |torchrun .* -m |accelerate launch .* -m )", "", line) for line in lines]
     return [re.sub(r"^dmp_cli ", "dmp ", line) for line in bare if re.match(r"dmp(_cli)? ", line)]
 
@@ -49,7 +50,11 @@ def rows_of_the_paper() -> list[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [*commands(), *rows_of_the_paper(), *commands(ABLATIONS), *commands(TRAINING), *commands(SCORES), *commands(GATES)],
+    [
+        *commands(),
+        *rows_of_the_paper(),
+        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE) for c in commands(page)),
+    ],
 )
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command.replace("$SLURM_ARRAY_TASK_ID", "3")
@@ -63,7 +68,7 @@ def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: 
 
 def test_every_command_is_shown() -> None:
     shown = {command.split()[1] for command in commands()} | {"demo"}
-    assert shown == {"patch", "train", "sample", "eval", "inspect-gates", "convert", "ablate", "demo"}
+    assert shown == {"patch", "train", "sample", "eval", "improve", "inspect-gates", "convert", "ablate", "demo"}
 
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import typer
 
-from ..config import CommonOptions, EvalConfig, EvalOptions
+from ..config import (
+    BackboneOptions,
+    CodecOptions,
+    CommonOptions,
+    EvalConfig,
+    EvalOptions,
+    LossOptions,
+    SizeOptions,
+)
 from ..errors import ConfigError
 from .console import Printer
 from .options import Given, takes
 from .processes import owning
 
 
-@takes(EvalConfig, EvalOptions)
+@takes(EvalConfig, EvalOptions, LossOptions, BackboneOptions, CodecOptions, SizeOptions)
 def evaluate(ctx: typer.Context, given: Given) -> None:
     """Score folders of samples against real images: FID and other metrics, each with its spread.
 
-    The first folder is the base that the others are compared with.
+    The first folder is the base that the others are compared with. With --loss, measure the loss of patches on held-out
+    images instead.
     """
     common, asked = given.make(CommonOptions), given.make(EvalOptions)
     printer = Printer(common)
+    if given.make(LossOptions).loss:
+        from .held_out_loss import measure_loss
+
+        measure_loss(given, common, asked, printer)
+        return
+    if of_loss := given.of(LossOptions, BackboneOptions, CodecOptions, SizeOptions):
+        raise ConfigError(f"--{of_loss[0].replace('_', '-')} goes with --loss only")
     if not {"samples", "reference"} <= set(given.of(EvalConfig)):
         raise ConfigError(
             "nothing to score", hint="Give --samples DIR (once or more) and --reference DIR or STATS.npz."

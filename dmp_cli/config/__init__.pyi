@@ -23,7 +23,7 @@ from .commands import (
     SampleOptions as SampleOptions,
     TrainOptions as TrainOptions,
 )
-from .evaluate import EvalConfig as EvalConfig
+from .evaluate import EvalConfig as EvalConfig, LossOptions as LossOptions
 from .improve import (
     ImproveOptions as ImproveOptions,
     ImproveSampling as ImproveSampling,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Frozen, option
-from .train import MAX_FILE_SIZE, MAX_PIXELS
+from .base import Frozen, Options, default_of, option
+from .train import MAX_FILE_SIZE, MAX_PIXELS, TrainConfig
 from .typed import Crop, ReferencePart, Split
 
 Metric = Literal["fid", "kid", "is", "prc"]
@@ -86,3 +86,28 @@ class EvalConfig(Frozen):
         shown=False,
     )
     batch_size: int = option("Images that go through the network at once.", default=32, ge=1)
+
+
+class LossOptions(Options):
+    """``dmp eval --loss``: the loss of patches on held-out images, in place of scores of samples."""
+
+    panel: ClassVar[str | None] = "Held-out loss"
+
+    loss: bool = option(
+        "Measure the loss of patches on held-out images instead, beside the bare backbone's on the same draws.",
+        "--loss",
+        default=False,
+    )
+    patch: tuple[Path, ...] = option(
+        "A patch to measure. Give the option again for each further one.", default=(), shown=False
+    )
+    val_data: Path | None = option("The held-out images, of the same classes as the backbone's.")
+    val_draws: int = option(
+        "Images, timesteps and noise of a measurement, as in dmp train.",
+        default=default_of(TrainConfig, "val_draws"),
+        ge=20,
+        le=1_000_000,
+    )
+    force_backbone: bool = option(
+        "Accept other weights than those a patch was trained on.", "--force-backbone", default=False
+    )

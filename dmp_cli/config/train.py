@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from .base import Dtype, Frozen, option
+from .train_rules import find_problems
 from .typed import Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
@@ -20,6 +21,7 @@ MAX_BATCH = 1_000_000  # images of a step or a chunk
 
 # Headings of --help, beside that of the recipe.
 _BALANCE, _LORA, _RECORD, _SPEED = "Gate and balance", "LoRA", "Reading and saving", "Speed and memory"
+_HELD = "Held-out loss"
 
 
 class TrainConfig(Frozen):
@@ -157,6 +159,36 @@ class TrainConfig(Frozen):
         ge=0,
         panel=_RECORD,
     )
+    val_data: Path | None = option(
+        "Images that are never trained on: their loss is measured as the run goes on, beside the bare network's on the "
+        "same draws.",
+        panel=_HELD,
+    )
+    val_split: float = option(
+        "Hold out this share of each class of --data instead, such as 0.02.",
+        default=0.0,
+        shown=False,
+        ge=0,
+        lt=1,
+        panel=_HELD,
+    )
+    val_every: int = option("Steps between two measurements.", default=1000, ge=1, panel=_HELD)
+    val_draws: int = option(
+        "Images, timesteps and noise of a measurement, always the same; timesteps are spread over the whole range.",
+        default=1024,
+        ge=1,
+        le=1_000_000,
+        panel=_HELD,
+    )
+    keep_best: bool = option(
+        "Keep what was learnt at the lowest held-out loss too, as patch-best.safetensors.",
+        "--keep-best/--no-keep-best",
+        default=False,
+        panel=_HELD,
+    )
+    patience: int | None = option(
+        "End the run when so many measurements in a row did not lower the held-out loss.", ge=1, panel=_HELD
+    )
     latent_store: bool | None = option(
         "Encode all images once and keep the latents for all runs, or encode them anew at every step.",
         "--latent-store/--no-latent-store",
@@ -195,31 +227,13 @@ class TrainConfig(Frozen):
         panel=_SPEED,
     )
 
-    @model_validator(mode="after")
-    def _gate_options_have_a_gate(self) -> TrainConfig:
-        if self.gate_noise and self.method != "dmp":
-            raise ValueError(f"--gate-noise is noise on a gate's logits, and --method {self.method} has no gate")
-        return self
+    @property
+    def holds_out(self) -> bool:
+        """Whether the loss on held-out images is measured."""
+        return self.val_data is not None or self.val_split > 0
 
     @model_validator(mode="after")
-    def _only_frozen_weights_are_spread(self) -> TrainConfig:
-        if self.shard_backbone and self.method not in ("dmp", "prompt-tuning"):
-            raise ValueError(f"--shard-backbone is for a frozen backbone, and --method {self.method} changes it")
-        return self
-
-    @model_validator(mode="after")
-    def _each_process_is_free_to_halve(self) -> TrainConfig:
-        if self.auto_micro_batch and self.shard_backbone:
-            raise ValueError(
-                "--auto-micro-batch and --shard-backbone: spread weights need all processes to compute the same "
-                "micro-batches, and one that runs out of memory cannot tell the others"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _micro_batches_fit(self) -> TrainConfig:
-        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"--micro-batch-size {self.micro_batch_size} does not divide --batch-size {self.batch_size}"
-            )
+    def _options_fit_together(self) -> TrainConfig:
+        for problem in find_problems(self):
+            raise ValueError(problem)
         return self

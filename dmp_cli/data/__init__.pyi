@@ -39,6 +39,8 @@ from .sample_files import (
     tars_in as tars_in,
 )
 from .shards import ShardImages as ShardImages
+from .shared_images import refuse_shared as refuse_shared
 from .source import ImageSource as ImageSource, Stamp as Stamp
+from .subset import Subset as Subset, SubsetReader as SubsetReader, hold_out as hold_out
 from .tars import TarHeaders as TarHeaders
 from .zips import open_zip as open_zip, read_member as read_member

@@ -95,7 +95,7 @@ def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wa
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ConfigError(f"{wanted_by} needs peft", hint="pip install 'dmp-cli[lora]'") from error
+        raise ConfigError(f"{wanted_by} needs peft", hint="pip install 'peft>=0.13'") from error
     expected = adapter_shapes(layers, rank=rank)
     inject_adapter_in_model(LoraConfig(**peft_fields(layers, rank=rank)), backbone.core, adapter_name="default")
     backbone.requires_grad_(False)

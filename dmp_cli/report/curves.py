@@ -16,10 +16,13 @@ Series = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.n
 _FEW_POINTS = 12  # curves with so few points get a marker at each of them
 
 
-def draw_curves(series: Series, *, xlabel: str, ylabel: str, title: str | None = None) -> bytes:
+def draw_curves(
+    series: Series, *, xlabel: str, ylabel: str, title: str | None = None, spans: Series | None = None
+) -> bytes:
     """Draw named curves (x, y) in one diagram, as PNG bytes.
 
-    Each name stands beside the end of its curve. Values that are not finite leave a gap.
+    Each name stands beside the end of its curve. Values that are not finite leave a gap. ``spans`` are bands around
+    curves of the same names, such as intervals: (low, high) at the curve's x.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -38,6 +41,10 @@ def draw_curves(series: Series, *, xlabel: str, ylabel: str, title: str | None =
             marker="o" if few else None,
             markersize=3.5,
         )
+    for place, (name, (x, _)) in enumerate(series.items()):
+        if spans is not None and name in spans:
+            low, high = spans[name]
+            axes.fill_between(x, low, high, color=LINES[place % len(LINES)], alpha=0.18, linewidth=0)
     if title:
         axes.set_title(title, loc="left", fontsize=HEAD, fontweight="bold", color=INK, parse_math=False)
     axes.set_xlabel(xlabel, fontsize=TEXT, color=INK, parse_math=False)

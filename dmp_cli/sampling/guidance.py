@@ -53,7 +53,13 @@ def predict(
         noise = x.shape[1]
         epsilon = whole[:, :noise] + apart * (found[0][:, :noise] - found[-1][:, :noise])
         whole = torch.cat([epsilon, whole[:, noise:]], dim=1)
-    return whole
+    return _spoil(whole)
+
+
+def _spoil(prediction: Tensor) -> Tensor:
+    """``prediction`` (B, ...), all NaN in rows that overflow: clipping would make an image of infinities, unseen."""
+    is_finite = prediction.isfinite().flatten(1).all(1)
+    return prediction.masked_fill(~is_finite[:, None, None, None], torch.nan)
 
 
 def _predict_all(

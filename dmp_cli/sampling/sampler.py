@@ -171,7 +171,7 @@ def denoise(
     for step, timestep in enumerate(scheduler.timesteps):
         guidance = scales if _is_within(config.guidance_interval, int(timestep), backbone) else torch.ones_like(scales)
         apart = config.against_scale if _is_within(config.against_interval, int(timestep), backbone) else 0
-        with _gates_at(denoiser, int(timestep)), autocast(device, config.dtype):
+        with _gates_at(versions or denoiser, int(timestep)), autocast(device, config.dtype):
             output = predict(
                 versions or (denoiser if call is None else call),
                 x,
@@ -196,9 +196,10 @@ def denoise(
     return x
 
 
-def _gates_at(denoiser: nn.Module, timestep: int) -> contextlib.AbstractContextManager[None]:
+def _gates_at(denoiser: nn.Module | Versions, timestep: int) -> contextlib.AbstractContextManager[None]:
     """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
-    return denoiser.at(timestep) if isinstance(denoiser, PatchedBackbone) else contextlib.nullcontext()
+    patched = denoiser.patched if isinstance(denoiser, Versions) else denoiser
+    return patched.at(timestep) if isinstance(patched, PatchedBackbone) else contextlib.nullcontext()
 
 
 def _is_within(interval: tuple[float, float] | None, timestep: int, backbone: Backbone) -> bool:
@@ -212,5 +213,5 @@ def _check_finite(images: Tensor, indices: range) -> None:
     if broken:
         raise DivergedError(
             f"image {broken[0]} is not finite: the denoiser overflowed",
-            hint="Sample with --dtype fp32 or bf16, with less --guidance, or with another patch.",
+            hint="Sample with --dtype fp32 or bf16, with less --guidance or --against-scale, or with another patch.",
         )

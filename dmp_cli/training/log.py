@@ -36,6 +36,17 @@ class RunLog:
             with staged_file(self.path) as partial, open(partial, "wb") as kept:
                 kept.writelines(row for row, step in self._lines([]) if step <= after)
 
+    def held_out(self) -> list[tuple[int, dict[str, Any]]]:
+        """The measurements of the held-out loss: step and entry of each, in the order of the file."""
+        if not self.path.exists():
+            return []
+        lines = [line for _, _, line in whole_json_lines(self.path, drop=lambda number: None)]
+        return [
+            (line["step"], line["held_out"])
+            for line in lines
+            if type(line.get("step")) is int and _is_loss(line.get("held_out"))
+        ]
+
     def _lines(self, damaged: list[int]) -> Iterator[tuple[bytes, int]]:
         """The bytes and the step of each line; the numbers of damaged lines are put into ``damaged``."""
         if not self.path.exists():
@@ -46,3 +57,7 @@ class RunLog:
                 yield row, step
             else:
                 damaged.append(number)
+
+
+def _is_loss(entry: Any) -> bool:
+    return isinstance(entry, dict) and type(entry.get("loss")) in (int, float)

@@ -25,7 +25,11 @@ _CHANGEABLE = {
     *("max_pixels", "max_file_size", "follow_links", "class_names"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
     *("micro_batch_size", "auto_micro_batch"),
+    *("val_data", "val_every", "val_draws", "keep_best", "patience"),
 }
+
+
+PAGE = "held-out.html"  # the page of the held-out loss
 
 
 class RunFolder:
@@ -115,16 +119,19 @@ class RunFolder:
         }
         if "codec" in others:
             others["codec"] = as_recorded_codec(settings["codec"], before.get("codec"))
+        if before.get("held_out") is not None and "held_out" in settings:  # a run may begin to hold out later
+            others["held_out"] = settings["held_out"]
         earlier = {**{key: old.get(key) for key in options}, **{key: before.get(key) for key in others}}
         return describe_changes(earlier, {**options, **others})
 
     def _clear(self) -> None:
         import shutil
 
-        for folder in (self.checkpoints, self.samples, self.path / "adapter", self.path / "adapter-ema"):
+        kinds = ("", "-ema", "-best")
+        for folder in (self.checkpoints, self.samples, *(self.path / f"adapter{kind}" for kind in kinds)):
             shutil.rmtree(folder, ignore_errors=True)
-        learnt = (f"{stem}{average}.safetensors" for stem in ("patch", "backbone") for average in ("", "-ema"))
-        for name in ("log.jsonl", *learnt):
+        learnt = (f"{stem}{kind}.safetensors" for stem in ("patch", "backbone") for kind in kinds)
+        for name in ("log.jsonl", PAGE, *learnt):
             (self.path / name).unlink(missing_ok=True)
 
     def load_state(self, *, warn: Callable[[str], None]) -> RunState | None:
@@ -147,9 +154,19 @@ class RunFolder:
         if state.ema:
             trainee.write(self.learnt_file(trainee, ema=True), state.ema, {**training, "average": config.ema})
 
-    def learnt_file(self, trainee: Trainee, *, ema: bool = False) -> Path:
+    def save_best(self, state: RunState, trainee: Trainee, *, images: ImageSource, config: TrainConfig) -> None:
+        """Write what was learnt at the lowest held-out loss so far."""
+        self._check_there()
+        path = self.learnt_file(trainee, best=True)
+        trainee.write(path, state.learnt, _training_record(state.step, images, config))
+
+    def learnt_file(self, trainee: Trainee, *, ema: bool = False, best: bool = False) -> Path:
         """Path of the learnt file: ``patch.safetensors``, ``backbone-ema.safetensors``, the folder ``adapter``, ..."""
-        return self.path / f"{trainee.file_stem}{'-ema' if ema else ''}{trainee.file_suffix}"
+        return self.path / f"{trainee.file_stem}{'-ema' if ema else '-best' if best else ''}{trainee.file_suffix}"
+
+    def held_out_lines(self) -> list[tuple[int, dict[str, Any]]]:
+        """The measurements of the held-out loss in the log: step and entry of each."""
+        return self._log.held_out()
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to ``log.jsonl``. Raises DMPError when it cannot be written."""
@@ -176,6 +193,8 @@ class RunFolder:
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
     left_out = _CHANGEABLE - {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
+    if not config.val_split:
+        left_out |= {"val_split"}
     if config.method != "lora":
         left_out |= {"lora_rank", "lora_targets"}
     fields = config.model_dump(mode="json", exclude=left_out)

@@ -34,6 +34,7 @@ class _RunSettings(BaseModel):
     backbone: dict[str, Any] | None = None
     codec: dict[str, Any] | None = None
     images: _Images | None = None
+    held_out: _Images | None = None
 
 
 def read_run_settings(path: Path) -> dict[str, Any] | None:

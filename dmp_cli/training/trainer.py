@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone
 from ..config import TrainConfig
 from ..data import ImageSource, LiveReader, Prefetch, Reader, read_batches
-from ..errors import DataError, DivergedError, DMPError, StoppedError
+from ..errors import DivergedError, DMPError, StoppedError
 from ..latents import image_size
 from ..runtime import Foresight, World
 from .checkpoint import RunState
+from .conditions import check_conditions
 from .diagnosis import explain
 from .ending import Ending
+from .held_out import HeldOut, HeldOutLoss
 from .loop import TrainingLoop
 from .lr_schedule import learning_rate
 from .memory import arranged
@@ -30,6 +31,7 @@ from .meter import Meter
 from .methods import Trainee
 from .objective import Inputs
 from .run_folder import RunFolder
+from .validation import Validation
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Progress:
     bad: list[str] = field(default_factory=list)  # messages about unreadable images that this step found
     remarks: list[str] = field(default_factory=list)  # what Pillow warned of in its images, and smaller micro-batches
     saved: bool = False  # whether a checkpoint was written
+    held_out: HeldOutLoss | None = None  # the loss on held-out images, if it was measured after this step
+    ended: str = ""  # why the run ends before its last step; empty: it goes on
 
 
 def train(
@@ -55,6 +59,7 @@ def train(
     foretell: Callable[[Callable[[], Foresight]], None] = lambda foresee: None,
     begun: Callable[[int], None] = lambda step: None,
     store: Reader | None = None,
+    held_out: tuple[ImageSource, Reader] | None = None,
     world: World | None = None,
     device: torch.device | None = None,
 ) -> Iterator[Progress]:
@@ -65,8 +70,8 @@ def train(
     and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
     before the first step, with the number of steps done, when everything is as it was after them. ``store`` reads
     the latents of ``images``: a complete latent store, or those that were kept; without it images are encoded during
-    training. In a ``world`` of several
-    processes each process calls this function alike, and the first one writes the files.
+    training. ``held_out`` are images that are not trained on, and what reads them; see :mod:`validation`. In a
+    ``world`` of several processes each process calls this function alike, and the first one writes the files.
 
     Raises:
         DataError: the classes do not match, captions are missing, too many images are unreadable, or the store is
@@ -79,22 +84,34 @@ def train(
     world, device = world or World(), device or trainee.backbone.device
     with arranged(trainee, config, world, device):
         loop = TrainingLoop(trainee, config, world=world, device=device)
+        # Before the state is restored: it has to see the bare network.
+        validation = None if held_out is None else Validation(loop, run=run, held_out=_draws_of(loop, held_out))
         if state is not None:
             loop.restore(state)
         ending = Ending(loop, saved=None if state is None else state.step)
         recorder = _Recorder(loop, images=images, run=run, ending=ending)
         foretell(ending.foresee)
-        if world.is_first:
-            run.cut_log(after=loop.step)
-        if loop.step >= config.steps:  # it may have been killed between the last checkpoint and the learnt file
-            recorder.save()
+        is_over = recorder.begin(validation)
         begun(loop.step)
+        if is_over:
+            return
         with Prefetch(_feed(loop, images, store)) as feed:
-            yield from _steps(loop, feed, recorder, stop)
+            yield from _steps(loop, feed, recorder, stop, validation)
+
+
+def _draws_of(loop: TrainingLoop, source: tuple[ImageSource, Reader]) -> HeldOut:
+    """The draws of the held-out loss of a run."""
+    trainee, config = loop.trainee, loop.config
+    how: dict[str, Any] = {"draws": config.val_draws, "dtype": config.dtype, "is_spread": config.shard_backbone}
+    return HeldOut(trainee.backbone, trainee.codec, source=source, world=loop.world, **how)
 
 
 def _steps(
-    loop: TrainingLoop, feed: Prefetch[Inputs], recorder: _Recorder, stop: Callable[[], int | None]
+    loop: TrainingLoop,
+    feed: Prefetch[Inputs],
+    recorder: _Recorder,
+    stop: Callable[[], int | None],
+    validation: Validation | None,
 ) -> Iterator[Progress]:
     config, alone = loop.config, loop.world.size == 1
     meter = Meter(config, loop.device)
@@ -118,15 +135,21 @@ def _steps(
             recorder.ending.pass_by()
         number = stop() if alone else received  # so that all processes end after the same step
         last = loop.step == config.steps
-        saved = loop.step % config.save_every == 0 or last or number is not None
+        found = None if validation is None else validation.see(last=last)
+        ended = validation.reason if validation is not None and found is not None and not last else ""
+        saved = loop.step % config.save_every == 0 or last or number is not None or bool(ended)
         line = None
         if loop.step % config.log_every == 0 or last:
             line = meter.read(step=loop.step, lr=learning_rate(config, loop.step - 1))
             recorder.log(line)
+        if found is not None and validation is not None and validation.improved and config.keep_best:
+            recorder.save_best()
         if saved:
             recorder.save()
         remarks = [*inputs.batch.remarks, *loop.micro_batches.take_remarks()]
-        yield Progress(loop.step, terms, line, inputs.batch.bad, remarks, saved)
+        yield Progress(loop.step, terms, line, inputs.batch.bad, remarks, saved, found, ended)
+        if ended:
+            return
         if number is not None and not last:
             raise StoppedError(
                 f"stopped after step {loop.step}; everything is saved, continue with --resume", signal_number=number
@@ -183,6 +206,18 @@ class _Recorder:
         learnt = {id(parameter) for parameter in self.loop.trainee.learnt.values()}
         return [stamp for stamp in self.loop.trainee.backbone.stamp() if stamp[0] not in learnt]
 
+    def begin(self, validation: Validation | None) -> bool:
+        """Let log and files be as they are after the step that the run goes on from; whether it is over already."""
+        loop = self.loop
+        if loop.world.is_first:
+            self.run.cut_log(after=loop.step)
+        if validation is not None:
+            validation.begin()
+        is_over = validation is not None and validation.is_over
+        if loop.step >= loop.config.steps or is_over:  # killed between the last checkpoint and the learnt file, perhaps
+            self.save()
+        return is_over
+
     def log(self, line: dict[str, Any]) -> None:
         if self.loop.world.is_first:
             self.run.log(line)
@@ -198,23 +233,7 @@ class _Recorder:
             self.run.save(self.loop.state(), self.loop.trainee, images=self.images, config=self.loop.config)
         self.ending.saved = self.loop.step
 
-
-def check_conditions(images: ImageSource, backbone: Backbone) -> None:
-    """Raise DataError if the backbone reads classes or captions and the data do not have them."""
-    check_captions(images, backbone)
-    if backbone.num_classes > 1 and len(images.classes) != backbone.num_classes:
-        found = f"{len(images.classes)} classes" if images.classes else "no class folders"
-        raise DataError(
-            f"the backbone knows {backbone.num_classes} classes, the data has {found}",
-            hint="Give a folder with one sub-folder per class, in the order of the class indices.",
-        )
-
-
-def check_captions(images: ImageSource, backbone: Backbone) -> None:
-    """Raise DataError if the backbone reads text and some image has no caption."""
-    if backbone.takes_text and not images.has_captions:
-        missing = images.missing_captions()
-        raise DataError(
-            f"this backbone reads text, and {len(missing)} or more images have no caption, such as {missing[0]}",
-            hint='Put captions in metadata.jsonl, one line {"file_name": ..., "text": ...} per image, or in NAME.txt.',
-        )
+    def save_best(self) -> None:
+        """Write what is learnt now as the best so far."""
+        if self.loop.world.is_first:
+            self.run.save_best(self.loop.state(), self.loop.trainee, images=self.images, config=self.loop.config)

@@ -69,7 +69,7 @@ def test_a_command_that_fails_ends_the_demo(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_signal_ends_the_demo_and_it_goes_on_to_the_same_scores(run: Run, tmp_path: Path) -> None:
-    options = ["demo", "--steps", "300", "-n", "60"]
+    options = ["demo", "--steps", "80", "-n", "60"]
     command = [sys.executable, "-m", "dmp_cli", *options, "-o", "parts"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "parts" / "runs" / "full" / "log.jsonl").exists() and process.poll() is None:

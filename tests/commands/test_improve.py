@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dmp_cli.cli import app
-from tests.builders import write_images
+from tests.backbones.pipelines import tiny_vae
+from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 from tests.commands.conftest import Run, files_in, parse
 
 TINY = ["--backbone", "digits", "--own-samples", 40, "--steps", 8, "--batch-size", 8, "--lr", 0.02, "-n", 70]
@@ -129,6 +131,24 @@ def test_other_negatives(run: Run, backbone: list[str], images: Path, method: st
     result = parse(run("improve", *backbone, *small, *how, "-o", "out", "--json"))
     assert Path(result["negative"]).exists()
     assert list(result["choice"]["scores"]) == ["1.0"]
+
+
+def test_latents_of_its_own_samples_are_kept(run: Run, tmp_path: Path) -> None:
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    weights = write_meta_checkpoint(tmp_path / "latent.pt", tiny_dit(in_channels=4))
+    network = ["--backbone", weights, "--num-heads", 2, "--num-classes", 4, "--vae", "vae"]
+    reference = write_images(tmp_path / "images", count=8, size=tiny_vae_side())
+    small = ["--own-samples", 6, "--steps", 2, "--batch-size", 4, "-n", 4, "--scales", "1", "--sampling-steps", 2]
+    run("improve", *network, *small, "--reference", reference, "--features", "pixels", "--metrics", "fid", "-q")
+    (tar,) = Path("improved/own").glob("*.tar")
+    with tarfile.open(tar) as members:
+        assert "000005.latent.npy" in members.getnames()
+    assert not list(Path(os.environ["DMP_HOME"]).rglob("*.safetensors"))  # no image was encoded
+
+
+def tiny_vae_side() -> int:
+    """Pixels of an image whose latent is as large as the tiny DiT's input."""
+    return 8 * 2 ** (len(tiny_vae().config.block_out_channels) - 1)
 
 
 def test_where_no_scale_helps_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,10 @@ def test_what_is_refused(run: Run, patch: Path, adapter: Path, backbone: list[st
         assert reason in said
         assert len(said.splitlines()) <= 2
     assert files_in(tmp_path) == before | {"smaller.pt", "same.pt"}
+
+
+def test_a_scale_that_makes_samples_diverge_is_seen(run: Run, patch: Path, backbone: list[str]) -> None:
+    how = ["--against", patch, "--against-scale", "1e45", "--guidance", 1]
+    shown = run("sample", *backbone, "-n", 2, *QUICK, *how, "-o", "s", code=1)
+    assert "is not finite" in shown.stderr
+    assert not list(Path("s").glob("0*.png"))

@@ -67,7 +67,7 @@ def test_lora_without_peft(
     monkeypatch.setitem(sys.modules, "peft", None)
     result = run("train", *backbone, "--data", images, "--method", "lora", "-o", "out", code=1)
     assert "--method lora needs peft" in result.stderr
-    assert "pip install 'dmp-cli[lora]'" in result.stderr
+    assert "pip install 'peft>=0.13'" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

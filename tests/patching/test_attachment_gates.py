@@ -12,6 +12,7 @@ from dmp_cli.config import SampleConfig
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching.attachment import attach
 from dmp_cli.patching.prompts import Patch
+from dmp_cli.patching.versions import PatchVersions
 from dmp_cli.sampling.sampler import resolve, sample
 from tests.backbones.pipelines import tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit
@@ -86,15 +87,18 @@ def test_weights_kept_while_sampling_can_be_used_in_training() -> None:
     assert patched.patch.prompts[0].grad is not None
 
 
-def test_sampling_computes_the_gate_once_per_timestep(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("against", [False, True])
+def test_sampling_computes_the_gate_once_per_timestep(monkeypatch: pytest.MonkeyPatch, against: bool) -> None:
     backbone = tiny_dit()
     patched = attach(backbone, filled_patch(backbone))
     asked: list[int] = []
     forward = Patch.forward
     monkeypatch.setattr(Patch, "forward", lambda self, *a, **k: asked.append(len(a[0])) or forward(self, *a, **k))
     options: dict[str, Any] = {"num_images": 6, "batch_size": 2, "steps": 5, "guidance": 1.5}
-    config = resolve(SampleConfig(**options), backbone)
-    list(sample(patched, backbone=backbone, codec=PixelCodec(3), config=config))
+    config = resolve(SampleConfig(**options, against_scale=1.0 if against else None), backbone)
+    versions = PatchVersions(patched, theirs=[*patched.patches]) if against else None
+    denoiser = backbone if against else patched
+    list(sample(denoiser, backbone=backbone, codec=PixelCodec(3), config=config, versions=versions))
     assert asked == [1] * 5
 
 

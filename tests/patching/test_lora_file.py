@@ -149,7 +149,7 @@ def test_without_peft_nothing_is_touched(saved, monkeypatch):
     backbone = known()
     with pytest.raises(ConfigError, match="--method lora needs peft") as raised:
         create(backbone)
-    assert raised.value.hint == "pip install 'dmp-cli[lora]'"
+    assert raised.value.hint == "pip install 'peft>=0.13'"
     with pytest.raises(ConfigError, match="--adapter needs peft"):
         load_adapter(saved[0], backbone)
     assert backbone.blocks[0].mlp.fc1.weight.requires_grad

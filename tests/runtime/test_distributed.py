@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from dmp_cli.config import PatchConfig, TrainConfig
+from dmp_cli.data import LiveReader, find_images
 from dmp_cli.data.batches import Batch
 from dmp_cli.errors import ConfigError, DMPError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.runtime.distributed import World, find_world, leave
+from dmp_cli.training.held_out import HeldOut
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.memory import arranged
 from dmp_cli.training.methods import prepare
-from tests.builders import tiny_dit
+from tests.builders import tiny_dit, write_images
 
 from .ports import free_port
 
@@ -58,6 +61,23 @@ def train(name: str, world: World) -> dict[str, torch.Tensor]:
     return {**found, "loss": terms["loss"], "local": torch.tensor(local)}
 
 
+def measure_held_out(folder: Path, world: World) -> dict[str, Any]:
+    """The held-out loss of a patch that is no longer the identity, on images in ``folder``."""
+    if world.is_first:
+        write_images(folder / f"held-out-{world.size}", count=5)
+    world.wait()
+    images = find_images(folder / f"held-out-{world.size}")
+    config = TrainConfig(data=Path("unused"), batch_size=BATCH)
+    trainee = prepare(config, backbone=tiny_dit(), codec=PixelCodec(3), patch_config=PatchConfig())
+    reader = LiveReader(images, image_size=8, channels=3)
+    held_out = HeldOut(trainee.backbone, trainee.codec, source=(images, reader), draws=75, world=world)
+    base = held_out.losses(trainee.denoiser)
+    with torch.no_grad():
+        for parameter in trainee.learnt.values():
+            parameter.fill_(0.01)
+    return held_out.compare(held_out.losses(trainee.denoiser), base=base).line()
+
+
 def work(rank: int, folder: str, port: int) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1")
@@ -76,6 +96,7 @@ def work(rank: int, folder: str, port: int) -> None:
             learnt = train(name, world)
             learnt["reduced"] = torch.tensor(reduced)
             save_file({key: value.contiguous() for key, value in learnt.items()}, f"{folder}/{name}-{rank}.safetensors")
+        Path(folder, f"held-out-{rank}.json").write_text(json.dumps(measure_held_out(Path(folder), world)))
         refused = []
         for call in (lambda: world.agree({"seed": rank, "same": 1}), lambda: world.tell(refuse)):
             try:
@@ -130,6 +151,14 @@ def prepare_like(name: str) -> dict[str, torch.Tensor]:
     config = TrainConfig(data=Path("unused"), batch_size=BATCH, **options)
     trainee = prepare(config, backbone=tiny_dit(), codec=PixelCodec(3), patch_config=patch)
     return {key: value.detach() for key, value in trainee.learnt.items()}
+
+
+@pytest.mark.slow
+def test_the_held_out_loss_is_the_same_number(two: Path, tmp_path: Path) -> None:
+    alone = json.loads(json.dumps(measure_held_out(tmp_path, World())))
+    assert alone["difference"] != 0
+    for rank in range(2):
+        assert json.loads((two / f"held-out-{rank}.json").read_text()) == alone
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
         scales=options.scales,
         **seeds,
         sampling=sampling_options(_fill_in(request.sampling, loaded)),
-        own=["--tar"],
+        own=["--tar", *([] if loaded.codec.record.kind == "pixel" else ["--keep-latents"])],
         scoring=_scoring_of(request),
         everywhere=everywhere(common),
         precision=precision(common),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import NetworkOptions, PatchConfig, Prompt, TrainConfig, TrainOptions
 from ..console import Printer
 from ..processes import owning, together
+from .settings import settings_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     from ...runtime import World
     from ...training import RunFolder, RunState, Trainee
     from .watchers import Watchers
-
-# What says how a command runs, not what it makes: a continued run takes it anew.
-_PASSING = {
-    *("resume", "force", "grey", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
-    "tensorboard",
-}
-
 
 _COUNTED = 100_000  # captions that are looked at before the first step: some seconds
 
@@ -55,6 +47,7 @@ class _Job:
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
         from ...training import images_record, prepare
+        from .held_out import divide
         from .latent_store import find_kept_latents, find_store
         from .watchers import tensorboard_writer
 
@@ -76,8 +69,12 @@ class _Job:
         self.looks = world.tell(self._look)
         self.kept, self.on_kept = find_kept_latents(self.images, self.trainee, self.config)
         self.store = None if self.kept else find_store(self.images, self.trainee, self.config)
-        self.settings = _settings(request, self.loaded)
+        # In every process alike: a later one would wait for ever for one that found an error.
+        self.parts = divide(self.images, self.kept or self.store, self.trainee, self.config)
+        self.settings = settings_of(request, self.loaded)
         self.settings["images"] = images_record(self.images)
+        if self.parts.held_out is not None:
+            self.settings["held_out"] = images_record(self.parts.held_out[0])
 
     def _find_images(self) -> ImageSource:
         from ...data import Bounds, find_images
@@ -151,10 +148,12 @@ class _Job:
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
         count = sum(parameter.numel() for parameter in self.trainee.learnt.values())
         self.printer.note(
-            f"{self.config.method}: {count:,} parameters learnt, {len(self.images):,} images, {self.device}, "
+            f"{self.config.method}: {count:,} parameters learnt, {len(self.parts.training):,} images, {self.device}, "
             + self.config.dtype
             + (f", {world.size} processes" if world.size > 1 else "")
         )
+        if self.parts.held_out is not None:
+            self.printer.note(f"{len(self.parts.held_out[0]):,} images are held out, {self.config.val_draws:,} draws")
         return state
 
     def _warn_of_long_captions(self) -> None:
@@ -183,14 +182,15 @@ class _Job:
             watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(
                 self.trainee,
-                images=self.images,
+                images=self.parts.training,
                 config=config,
                 run=self.run,
                 state=state,
                 stop=lambda: request.number,
                 foretell=request.foretell,
                 begun=watchers.catch_up,
-                store=self.kept or self.store,
+                store=self.parts.reader,
+                held_out=self.parts.held_out,
                 world=self.world,
                 device=self.device,
             )
@@ -202,33 +202,14 @@ class _Job:
             _report(self.run, self.trainee, config, watchers, printer)
 
 
-def _settings(request: Request, loaded: Loaded) -> dict[str, Any]:
-    """The resolved config.json: what was asked for, and what it came to."""
-    record = loaded.backbone.record
-    return {
-        "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
-        "train": request.config.model_dump(mode="json"),
-        "patch": request.patch_config and request.patch_config.model_dump(),
-        "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
-        "codec": loaded.codec.record.model_dump(exclude={"source"}),
-    }
-
-
-def _absolute(key: str, value: Any) -> Any:
-    """A path as it can be found from any folder; everything else as it is."""
-    if key == "lora_targets":  # a layer's name, even where a file is called the same
-        return value
-    if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
-        return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
-    return value
-
-
 def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
     return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
 
 
 def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
     written = run.learnt_file(trainee)
+    if watchers.ended:
+        printer.say(f"ended after step {watchers.step}: {watchers.ended}")
     printer.say(f"wrote {written}" + (f" and {run.learnt_file(trainee, ema=True).name}" if config.ema else ""))
     if watchers.bad:
         printer.warn(f"{watchers.bad} unreadable images were skipped")
@@ -236,7 +217,7 @@ def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Wat
         {
             "output": str(written),
             "run": str(run.path),
-            "steps": config.steps,
+            "steps": watchers.step or config.steps,
             "skipped_images": watchers.bad,
             "last": watchers.last_line,
         }

@@ -12,7 +12,7 @@ from .first_losses import FirstLosses
 
 if TYPE_CHECKING:
     from ...runtime import World
-    from ...training import Progress, RunFolder, Trainee
+    from ...training import HeldOutLoss, Progress, RunFolder, Trainee
 
 _GRID = SampleConfig(num_images=16, batch_size=16, steps=50)
 
@@ -35,11 +35,13 @@ class Watchers:
         self.prompts: tuple[Prompt, ...] | None = None  # what sample grids show, for a backbone that reads text
         self.remark = ""
         self.last_line: dict[str, Any] = {}
+        self.step, self.ended, self.held_out = 0, "", ""
         self.first = FirstLosses(trainee) if config.method != "scratch" else None
         self.writer = writer  # TensorBoard's; None: not asked for
 
     def see(self, event: Progress) -> None:
         """Take note of one step."""
+        self.step, self.ended = event.step, event.ended
         for message in event.bad:
             self.bad += 1
             self.printer.warn(f"skipped: {message}")
@@ -47,12 +49,15 @@ class Watchers:
                 self.run.log({"step": event.step, "skipped": message})
         for remark in event.remarks:
             self.printer.warn(remark)
+        if event.held_out is not None:
+            self._see_held_out(event.step, event.held_out)
         suspicion = self.first.remark(event) if self.first is not None and self.world.is_first else None
         if suspicion is not None:
             self.printer.warn(suspicion)
         if event.line is not None:
             self.last_line = event.line
-            self.remark = f"loss {event.line['loss']:.4f}  {event.line['images_per_second']:.1f} images/s"
+            speed = f"{event.line['images_per_second']:.1f} images/s"
+            self.remark = f"loss {event.line['loss']:.4f}  {self.held_out}{speed}"
             if event.line["skipped_steps"]:
                 self.printer.warn(
                     f"{event.line['skipped_steps']} of the last steps skipped: loss or gradients not finite"
@@ -63,8 +68,31 @@ class Watchers:
                 self.writer.flush()
         self._show(event.step)
 
+    def _see_held_out(self, step: int, found: HeldOutLoss) -> None:
+        """Put the held-out loss on the bar, into TensorBoard and on its page."""
+        whole = found.whole
+        change = "" if whole.difference is None else f" ({whole.difference:+.6f})"
+        self.held_out = f"held out {whole.loss:.4f}{change}  "
+        if self.writer is not None:
+            for name, value in vars(whole).items():
+                if isinstance(value, float):
+                    self.writer.add_scalar(f"held_out/{name}", value, step)
+        self._write_page()
+
+    def _write_page(self) -> None:
+        if not self.world.is_first or not self.config.holds_out:
+            return
+        from ...report import render
+        from ...storage import write_text
+        from ...training import PAGE, build_held_out_page
+
+        page = build_held_out_page(self.run.held_out_lines(), method=self.config.method)
+        write_text(self.run.path / PAGE, render(page))
+
     def catch_up(self, step: int) -> None:
-        """Draw the grid of the step that the run goes on from, if it was killed between its checkpoint and its grid."""
+        """Write what a kill may have prevented: the page so far, and the grid of the step that the run goes on from."""
+        if self.config.holds_out:
+            self._write_page()
         if step > 0:
             self._show(step)
 

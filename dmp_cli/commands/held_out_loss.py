@@ -1,0 +1,111 @@
+"""``dmp eval --loss``: the loss of patches on held-out images, in pairs with the bare backbone's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, default_of
+from ..errors import ConfigError, PatchError
+from .console import Printer
+from .options import Given
+from .processes import owning
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data import ImageSource
+    from ..pipeline import Loaded
+    from ..training import HeldOut, HeldOutLoss
+
+_READING = ("max_pixels", "max_file_size", "follow_links")  # options of scoring that apply to these images too
+_NAMES = ("loss.json", "loss.html")
+
+
+def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
+    """Measure every patch of ``--patch`` on the same draws of ``--val-data``; write loss.json and loss.html."""
+    options = given.make(LossOptions)
+    for name in given.of(EvalConfig):
+        if name not in _READING:
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with --loss")
+    if not options.patch or options.val_data is None:
+        raise ConfigError(
+            "nothing to measure", hint="Give --patch FILE (once or more) and the held-out images with --val-data."
+        )
+    if common.dry_run:
+        printer.plan({"loss": options.model_dump(mode="json"), "output": str(asked.output)})
+        return
+    from ..runtime import refuse_many
+
+    refuse_many("dmp eval --loss")
+    with owning(asked.output, "dmp eval --loss"):
+        _measure(given, common, asked, printer)
+
+
+def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
+    from ..pipeline import load_patched
+    from ..report import render
+    from ..runtime import pick_device
+    from ..storage import refuse_existing, write_json, write_text
+    from ..training import build_loss_page
+
+    options, folder = given.make(LossOptions), asked.output
+    refuse_existing(folder / _NAMES[0], force=asked.force)
+    device = str(pick_device(common.device or "auto"))
+    loaded = load_patched(options.patch[0], given.make(NetworkOptions), device, force=options.force_backbone)
+    loaded.denoiser.detach()  # type: ignore[operator]
+    images, draws = _draws(given, loaded, common)
+    base = draws.losses(loaded.backbone.eval())
+    found = {str(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
+    entries = {name: one.line() for name, one in found.items()}
+    about = {"val_data": images.fingerprint, "images": len(images), "val_draws": options.val_draws}
+    write_text(folder / _NAMES[1], render(build_loss_page(entries, about)))
+    write_json(folder / _NAMES[0], {**about, "patches": entries})  # written last: where it is, the page is too
+    columns = ["patch", "held-out loss", "bare", "difference", "95 % interval"]
+    printer.table(f"Loss on {options.val_data}", columns, [[name, *_cells(one)] for name, one in found.items()])
+    printer.say(f"wrote {folder / _NAMES[1]} and {_NAMES[0]}")
+    printer.result({"output": str(folder), **about, "patches": entries})
+
+
+def _draws(given: Given, loaded: Loaded, common: CommonOptions) -> tuple[ImageSource, HeldOut]:
+    from ..data import Bounds, LiveReader, find_images
+    from ..latents import image_size
+    from ..training import HeldOut, check_conditions
+
+    options = given.make(LossOptions)
+    reading = {name: given.values.get(name, default_of(EvalConfig, name)) for name in _READING}
+    assert options.val_data is not None
+    images = find_images(options.val_data, bounds=Bounds(reading["max_file_size"], reading["follow_links"]))
+    check_conditions(images, loaded.backbone)
+    side, channels = image_size(loaded.codec, loaded.backbone), loaded.codec.image_channels
+    reader = LiveReader(images, image_size=side, channels=channels, max_pixels=reading["max_pixels"])
+    how: dict[str, Any] = {"draws": options.val_draws, "dtype": common.dtype or "fp32"}
+    return images, HeldOut(loaded.backbone, loaded.codec, source=(images, reader), **how)
+
+
+def _loss_of(
+    path: Path, loaded: Loaded, draws: HeldOut, base: np.ndarray, images: ImageSource, given: Given, printer: Printer
+) -> HeldOutLoss:
+    """The loss of one patch. Raises PatchError for a patch of another backbone or codec."""
+    from ..patching import attach, load_patch
+
+    patch, force = load_patch(path), given.make(LossOptions).force_backbone
+    assert patch.record is not None
+    if not force and not patch.record.codec.is_same(loaded.codec.record):
+        raise PatchError(f"{path} was trained with another codec than {given.make(LossOptions).patch[0]}")
+    training = patch.record.training or {}
+    if training.get("data_fingerprint") == images.fingerprint:
+        printer.warn(f"{path} was trained on these images: its loss on them says nothing about new ones")
+    patched = attach(loaded.backbone, patch, force=force).to(loaded.backbone.device).eval()
+    try:
+        return draws.compare(draws.losses(patched), base=base)
+    finally:
+        patched.detach()
+
+
+def _cells(found: HeldOutLoss) -> list[str]:
+    whole = found.whole
+    assert whole.difference is not None
+    assert whole.interval is not None
+    low, high = whole.interval
+    return [f"{whole.loss:.6f}", f"{whole.base:.6f}", f"{whole.difference:+.6f}", f"{low:+.6f} to {high:+.6f}"]

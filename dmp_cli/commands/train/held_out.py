@@ -1,0 +1,61 @@
+"""The held-out images of a training run: which they are, and that they are none that is trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import DataError
+
+if TYPE_CHECKING:
+    from ...config import TrainConfig
+    from ...data import ImageSource, Reader
+    from ...training import Trainee
+
+
+class Parts(NamedTuple):
+    """The images of a run in two parts, and what reads the values of each; no reader: images are encoded live."""
+
+    training: ImageSource
+    reader: Reader | None
+    held_out: tuple[ImageSource, Reader] | None
+
+
+def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config: TrainConfig) -> Parts:
+    """Divide the images of a run as the options say. ``reader`` reads the values of all ``images``, if there is one.
+
+    Raises:
+        DataError: the held-out images have other classes or no captions, one cannot be read, some of them are trained
+            on too, or the split leaves nothing of a class.
+    """
+    if not config.holds_out:
+        return Parts(images, reader, None)
+    from ...data import Bounds, LiveReader, Subset, SubsetReader, find_images, hold_out, refuse_shared
+    from ...training import check_conditions, chosen_images
+
+    if config.val_data is None:
+        kept, held = hold_out(images, config.val_split)
+        training, held_out = Subset(images, kept), Subset(images, held)
+        parts = [None if reader is None else SubsetReader(reader, indices) for indices in (kept, held)]
+        found = Parts(training, parts[0], (held_out, parts[1] or _live(held_out, trainee, config)))
+    else:
+        bounds = Bounds(config.max_file_size, config.follow_links)
+        other = find_images(config.val_data, class_names=config.class_names, bounds=bounds)
+        check_conditions(other, trainee.backbone)
+        if trainee.backbone.num_classes > 1 and other.classes != images.classes:
+            raise DataError(f"--val-data {config.val_data} has other classes than {images.path}")
+        found = Parts(images, reader, (other, _live(other, trainee, config)))
+    assert found.held_out is not None
+    chosen = sorted(set(chosen_images(len(found.held_out[0]), config.val_draws).tolist()))
+    refuse_shared(found.held_out[0], found.training, which=chosen)
+    if isinstance(found.held_out[1], LiveReader):  # a store may not be filled yet; it names what it cannot read
+        for index in chosen:
+            found.held_out[1].read(index, mirrored=False)
+    return found
+
+
+def _live(images: ImageSource, trainee: Trainee, config: TrainConfig) -> Reader:
+    from ...data import LiveReader
+    from ...latents import image_size
+
+    side, channels = image_size(trainee.codec, trainee.backbone), trainee.codec.image_channels
+    return LiveReader(images, image_size=side, channels=channels, max_pixels=config.max_pixels)

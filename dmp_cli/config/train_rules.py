@@ -1,0 +1,34 @@
+"""Options of a training run that do not go together: one sentence for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .train import TrainConfig
+
+
+_FEWEST_DRAWS = 20  # two in each band, of which an error can be estimated
+
+
+def find_problems(config: TrainConfig) -> Iterator[str]:
+    """What is wrong with ``config`` as a whole, each in one sentence that names the options."""
+    if config.gate_noise and config.method != "dmp":
+        yield f"--gate-noise is noise on a gate's logits, and --method {config.method} has no gate"
+    if config.val_data is not None and config.val_split:
+        yield "--val-data and --val-split: give one of both"
+    if config.val_draws < _FEWEST_DRAWS:
+        yield f"--val-draws {config.val_draws} are too few for 10 bands of timesteps: give {_FEWEST_DRAWS} or more"
+    for name in ("keep_best", "patience"):
+        if getattr(config, name) and not config.holds_out:
+            yield f"--{name.replace('_', '-')} needs held-out images: give --val-data or --val-split"
+    if config.shard_backbone and config.method not in ("dmp", "prompt-tuning"):
+        yield f"--shard-backbone is for a frozen backbone, and --method {config.method} changes it"
+    if config.auto_micro_batch and config.shard_backbone:
+        yield (
+            "--auto-micro-batch and --shard-backbone: spread weights need all processes to compute the same "
+            "micro-batches, and one that runs out of memory cannot tell the others"
+        )
+    if config.micro_batch_size is not None and config.batch_size % config.micro_batch_size:
+        yield f"--micro-batch-size {config.micro_batch_size} does not divide --batch-size {config.batch_size}"
