@@ -127,18 +127,22 @@ class Experiment:
         return scale
 
     def done(self) -> dict[str, Any]:
-        """Processor minutes and the answer of each step that is done."""
+        """Processor minutes and the answer of each step; one that an error or a kill by Ctrl-C ended has no answer."""
         return json.loads(self.records.read_text()) if self.records.exists() else {}
 
     def _step(self, name: str, work: Callable[[], Any]) -> None:
         done = self.done()
-        if name in done:
+        known = done.get(name, {"minutes": 0.0})
+        if "answer" in known:
             return
         before, start = _processor_seconds(), time.perf_counter()
-        answer = work()
-        minutes, wall = (_processor_seconds() - before) / 60, (time.perf_counter() - start) / 60
-        print(f"{name}: {minutes:.1f} minutes of the processor, {wall:.1f} in all", flush=True)
-        self.records.write_text(json.dumps({**done, name: {"minutes": minutes, "answer": answer}}))
+        try:
+            known = {**known, "answer": work()}
+        finally:
+            known["minutes"] += (_processor_seconds() - before) / 60
+            self.records.write_text(json.dumps({**done, name: known}))
+        wall = (time.perf_counter() - start) / 60
+        print(f"{name}: {known['minutes']:.1f} minutes of the processor, {wall:.1f} in all", flush=True)
 
 
 def train(method: str, data: Path, steps: int) -> list[str]:
