@@ -26,9 +26,14 @@ class Choice:
         return best if sign * self.scores[best] < sign * self.base else None
 
     @property
-    def at_the_end(self) -> bool:
-        """Whether a larger scale than all that were tried may be better still."""
-        return self.scale is not None and self.scale == max(self.scores)
+    def untried(self) -> list[str]:
+        """Where a scale that was not tried may be better still: beyond the smallest one, the largest one, or both."""
+        ends = (("smallest", "smaller", min), ("largest", "larger", max))
+        return [
+            f"W = {self.scale:g} is the {end} scale that was tried; a {further} one may be better (--scales)."
+            for end, further, find in ends
+            if self.scale is not None and self.scale == find(self.scores)
+        ]
 
 
 def read_choice(scores: Path, scales: Sequence[float]) -> Choice:

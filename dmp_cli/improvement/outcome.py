@@ -44,10 +44,7 @@ class Outcome:
                 f"None of the scales {tried} has a better {name} than the backbone itself on the choosing half. "
                 "Sample the backbone as it is, or try smaller --scales, more --own-samples or other --steps."
             ]
-        told = [self._verdict(name)]
-        if self.choice.at_the_end:
-            told.append(f"W = {scale:g} is the largest scale that was tried; a larger one may be better (--scales).")
-        return told
+        return [self._verdict(name), *self.choice.untried]
 
     def _verdict(self, name: str) -> str:
         assert self.base is not None
