@@ -46,4 +46,4 @@ def test_the_verdict(metric: str, difference: float, said: str) -> None:
     outcome = Outcome(Choice(metric, 9.0, better), {"features": "inception"}, {"rows": rows})
     first, *further = outcome.sentences()
     assert said in first
-    assert bool(further) == outcome.choice.at_the_end
+    assert further == outcome.choice.untried
