@@ -98,8 +98,8 @@ def read_features(path: Path) -> np.ndarray:
     return np.load(path, allow_pickle=False)
 
 
-def main() -> None:
-    """Print a row for each n."""
+def main(arguments: list[str] | None = None) -> None:
+    """Print a row for each n and score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool", type=Path, help="features of many samples of one model")
     parser.add_argument("reference", type=Path, help="features of real images")
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--kid-subsets", type=int, default=20, help="0 leaves KID out")
     parser.add_argument("--kid-subset-size", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     pool, reference = read_features(given.pool), read_features(given.reference)
     setting = Setting(reference, fit_gaussian(reference), given.kid_subsets, given.kid_subset_size)
     print("| n | score | pairs | excludes zero, % | standard error / true |", "|---|---|---|---|---|", sep="\n")

@@ -20,7 +20,7 @@ from .distances import Gaussian, kernel_distance, subset_kernels
 
 _PAIRS = 4000  # pairs of images whose common part is looked at
 _ROWS = 4096  # images whose features are float64 at a time
-_FLOOR = 0.3  # the least part of the plain variance that is kept; were all of it of second order, half would be right
+_FLOOR = 0.25  # the least part of the plain variance that is kept; were all of it of second order, half would be right
 
 
 @dataclass(frozen=True)
