@@ -73,9 +73,11 @@ def expand_frechet(features: np.ndarray, gaussian: Gaussian, *, reference: Gauss
     singular there are fewer axes, and the others add nothing.
     """
     n, shift = len(features), gaussian.mean - reference.mean
-    _, s, axes = np.linalg.svd(gaussian.root.T @ reference.root, full_matrices=False)
-    kept = s > s[0] * max(gaussian.root.shape) * np.finfo(np.float64).eps if len(s) else np.zeros(0, bool)
-    s, axes = s[kept], reference.root @ (axes[kept].T / s[kept])  # (r,), (d, r)
+    cross = gaussian.root.T @ reference.root
+    squares, vectors = np.linalg.eigh(cross.T @ cross)  # faster than singular values, and here half the digits do
+    kept = squares > squares.max(initial=0.0) * len(squares) * np.finfo(np.float64).eps
+    s = np.sqrt(squares[kept])  # (r,)
+    axes = reference.root @ (vectors[:, kept] / s)  # (d, r)
     first = np.empty(n)
     for start in range(0, n, _ROWS):
         z = features[start : start + _ROWS].astype(np.float64) - gaussian.mean

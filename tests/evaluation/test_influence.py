@@ -72,6 +72,18 @@ def test_the_expansion_of_the_frechet_distance_has_its_derivatives(n: int) -> No
     np.testing.assert_allclose(found.second[:12] * n * math.sqrt(2), bends, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("solid", ["samples", "reference"])
+def test_images_that_are_all_the_same_share_no_axes(solid: str) -> None:
+    x, y = cloud(9, 3, seed=0), cloud(9, 3, seed=1)
+    x, y = (np.tile(x[:1], (9, 1)), y) if solid == "samples" else (x, np.tile(y[:1], (9, 1)))
+    own, reference = fit_gaussian(x), fit_gaussian(y)
+    found = expand_frechet(x, own, reference=reference)
+    z = x - x.mean(0)
+    by_hand = 2 * z @ (own.mean - reference.mean) + (z**2).sum(1)
+    np.testing.assert_allclose(found.first * 9, by_hand - by_hand.mean(), atol=1e-9)
+    assert np.isfinite(variance_of(found))
+
+
 def test_what_the_number_of_images_adds_to_the_frechet_distance() -> None:
     pool, reference = cloud(40_000, 4, seed=0), fit_gaussian(cloud(300, 4, seed=1, shift=0.5))
     whole = frechet_distance(fit_gaussian(pool), reference=reference)
