@@ -57,7 +57,11 @@ class EvalConfig(Frozen):
         shown="all images",
     )
     save_stats: Path | None = option("Keep the reference's statistics in this .npz, for later calls.")
-    bootstrap: int = option("Resamples behind each spread. 0 gives no spread.", default=10, ge=0)
+    bootstrap: int | None = option(
+        "Take each spread from this many resamples of the samples; 0 gives no spread.",
+        shown="no resamples: how much each image moves the score",
+        ge=0,
+    )
     repeats: int = option(
         "Cut the samples into this many parts of consecutive images and score each, instead of resampling.",
         default=0,

@@ -10,6 +10,8 @@ from .led_away import scale_of
 from .spreads import Scored
 from .statistics import Statistics
 
+_LARGE_BIAS = 0.1  # the part of a FID that is worth a warning
+
 
 def find_caveats(config: EvalConfig, scored: Sequence[Scored], reference: Statistics) -> tuple[str, ...]:
     """All warnings, without repetition: on the reference, on the spreads, then on each folder."""
@@ -19,7 +21,7 @@ def find_caveats(config: EvalConfig, scored: Sequence[Scored], reference: Statis
             "the folders hold different numbers of images, and FID falls as the number grows: "
             "compare folders of equal size only"
         )
-    if "prc" in config.metrics and config.bootstrap > 1 and not config.repeats:
+    if "prc" in config.metrics and config.bootstrap not in (0, 1) and not config.repeats:
         found.append(
             "recall has no spread by resampling, as an image drawn twice is its own neighbour; --repeats gives a spread"
         )
@@ -49,6 +51,7 @@ def _about_folder(config: EvalConfig, scored: Scored, reference: Statistics) -> 
     if "fid" in config.metrics:
         count = scored.provenance.count or 0
         yield from _too_few(scored.samples, count // (config.repeats or 1), reference.width)
+        yield from _about_bias(scored, count, reference.width)
         if config.repeats and (rest := count % config.repeats):
             yield f"{scored.samples}: the last {rest} images are in none of the {config.repeats} parts"
     size = scored.scores["kid"].subset_size if "kid" in scored.scores else None
@@ -70,6 +73,19 @@ def _about_folder(config: EvalConfig, scored: Scored, reference: Statistics) -> 
     sizes, wanted = scored.provenance.image_sizes, reference.provenance.image_sizes
     if wanted and not set(sizes) & set(wanted):
         yield f"{scored.samples}: no image has the same size in pixels as any reference image"
+
+
+def _about_bias(scored: Scored, count: int, width: int) -> Iterator[str]:
+    score = scored.scores["fid"]
+    if score.influence is None or score.influence.bias is None:
+        return
+    bias, value = score.influence.bias, float(score.values[0])
+    if bias > _LARGE_BIAS * value:
+        about = "at least" if count <= width else "about"  # with a singular covariance part of it is not seen
+        yield (
+            f"{scored.samples}: {about} {bias:.2g} of its FID of {value:.4g} is due to its having {count:,} images "
+            "only: FID falls as the number grows"
+        )
 
 
 def _too_few(path: Path, count: int | None, width: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ Letters: n images, d features, R rows of bootstrap counts, S subsets of m images
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,12 +75,27 @@ def kernel_distances(
     no pair of images in it.
     """
     distances = np.empty((len(counts), subsets))
+    kernels = subset_kernels(features, reference=reference, subsets=subsets, subset_size=subset_size, seed=seed)
+    for subset, (chosen, within, against, across) in enumerate(kernels):
+        distances[:, subset] = kernel_distance(within, against, across, weights=counts[:, chosen].astype(np.float64))
+    return distances
+
+
+def subset_kernels(
+    features: np.ndarray, *, reference: np.ndarray, subsets: int, subset_size: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each random subset: the images drawn (m,), and kernels (m, m) in them, in the reference's, and across.
+
+    The diagonals of the first two kernels are 0.
+    """
     for subset in range(subsets):
         chosen = _subset("kid-samples", len(features), subset_size, seed=seed, subset=subset)
-        against = _subset("kid-reference", len(reference), subset_size, seed=seed, subset=subset)
-        x, y = features[chosen].astype(np.float64), reference[against].astype(np.float64)  # (m, d)
-        distances[:, subset] = _unbiased_mmd(x, y, weights=counts[:, chosen].astype(np.float64))
-    return distances
+        of_reference = _subset("kid-reference", len(reference), subset_size, seed=seed, subset=subset)
+        x, y = features[chosen].astype(np.float64), reference[of_reference].astype(np.float64)  # (m, d)
+        within, against = _kernel(x, x), _kernel(y, y)
+        np.fill_diagonal(within, 0.0)
+        np.fill_diagonal(against, 0.0)
+        yield chosen, within, against, _kernel(x, y)
 
 
 def _subset(purpose: str, n: int, size: int, *, seed: int, subset: int) -> np.ndarray:
@@ -92,18 +108,15 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 # MMD^2 = sum_{i != j} w_i w_j k(x_i, x_j) / sum_{i != j} w_i w_j + mean_{i != j} k(y_i, y_j) - 2 mean_w k(x_i, y_j)
-def _unbiased_mmd(x: np.ndarray, y: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
+def kernel_distance(within: np.ndarray, against: np.ndarray, across: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
     """Unbiased squared maximum mean discrepancy (R,), one for each row of ``weights`` (R, m)."""
-    size = len(y)
-    within, against = _kernel(x, x), _kernel(y, y)
-    np.fill_diagonal(within, 0.0)
-    np.fill_diagonal(against, 0.0)
+    size = len(against)
     total = weights.sum(1)  # (R,)
     pairs = total**2 - (weights**2).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         inside = ((weights @ within) * weights).sum(1) / pairs
-        across = weights @ _kernel(x, y).mean(1) / total
-    return inside + against.sum() / (size * (size - 1)) - 2 * across
+        outside = weights @ across.mean(1) / total
+    return inside + against.sum() / (size * (size - 1)) - 2 * outside
 
 
 def resampling_counts(n: int, *, resamples: int, seed: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..config import EvalConfig
 from ..errors import ConfigError, MetricError
 from .distances import fit_gaussian, frechet_distance, kernel_distances
 from .features import Extractor
+from .influence import Influence, expand_frechet, expand_kernel_distance, expand_mean
 from .statistics import Statistics
 
 HIGHER_IS_BETTER = frozenset({"is", "precision", "recall"})
@@ -35,6 +36,7 @@ class Replicates:
     values: np.ndarray  # (R,); (1,) for a score that cannot be resampled
     subset_size: int | None = None  # kid: images in a subset
     subset_std: float | None = None  # kid: standard deviation over the subsets
+    influence: Influence | None = None  # where the spread comes from the influence of each image
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Setting:
 
     config: EvalConfig
     extractor: Extractor
+
+    @property
+    def expands(self) -> bool:
+        """Whether spreads come from the influence of each image: neither resamples nor parts were asked for."""
+        return self.config.bootstrap is None and not self.config.repeats
 
 
 def needs_features(metric: str) -> bool:
@@ -85,6 +92,10 @@ def features_of(statistics: Statistics) -> np.ndarray:
 
 def _fid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting) -> dict[str, Replicates]:
     values = [frechet_distance(samples.gaussian, reference=reference.gaussian)]
+    if setting.expands:
+        features = features_of(samples)
+        influence = expand_frechet(features, samples.gaussian, reference=reference.gaussian)
+        return {"fid": Replicates(np.array(values), influence=influence)}
     for row in counts[1:]:
         drawn = fit_gaussian(features_of(samples), counts=row)
         values.append(frechet_distance(drawn, reference=reference.gaussian))
@@ -94,11 +105,15 @@ def _fid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting
 def _kid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting) -> dict[str, Replicates]:
     features, against, config = features_of(samples), features_of(reference), setting.config
     size = min(config.kid_subset_size, len(features), len(against))
-    per_subset = kernel_distances(
-        features, reference=against, counts=counts, subsets=config.kid_subsets, subset_size=size, seed=config.seed
-    )  # (R, S)
+    drawn: dict[str, Any] = {"subsets": config.kid_subsets, "subset_size": size, "seed": config.seed}
+    influence = None
+    if setting.expands:
+        values, influence = expand_kernel_distance(features, reference=against, **drawn)
+        per_subset = values[None]  # (1, S)
+    else:
+        per_subset = kernel_distances(features, reference=against, counts=counts, **drawn)  # (R, S)
     std = float(per_subset[0].std(ddof=1)) if config.kid_subsets > 1 else None
-    return {"kid": Replicates(per_subset.mean(1), size, std)}
+    return {"kid": Replicates(per_subset.mean(1), size, std, influence)}
 
 
 def _inception_score(
@@ -120,8 +135,8 @@ def _precision_recall(
 ) -> dict[str, Replicates]:
     """Kynkaanniemi et al. 2019, with three neighbours.
 
-    Only precision is resampled. Recall uses the manifold of the samples, where an image drawn twice would be its own
-    neighbour.
+    Only precision has a spread, as a mean over the samples. Recall uses the manifold of the samples, where an image
+    drawn twice would be its own neighbour.
     """
     features, against = (torch.from_numpy(features_of(one)) for one in (samples, reference))
     if min(len(features), len(against)) <= _NEIGHBOURS:
@@ -130,11 +145,15 @@ def _precision_recall(
         )
     score, options = _fidelity()[1], {"prc_neighborhood": _NEIGHBOURS, "prc_batch_size": _ROWS}
     found = score(features, against, save_cpu_ram=True, verbose=False, **options)
-    precision = [found["precision"]]
-    if len(counts) > 1:
+    precision, influence = [found["precision"]], None
+    if setting.expands or len(counts) > 1:
         inside = _inside(features, against).numpy()
-        precision += [float(row @ inside) / row.sum() for row in counts[1:]]
-    return {"precision": Replicates(np.array(precision)), "recall": Replicates(np.array([found["recall"]]))}
+        influence = expand_mean(inside.astype(np.float64)) if setting.expands else None
+        precision += [] if setting.expands else [float(row @ inside) / row.sum() for row in counts[1:]]
+    return {
+        "precision": Replicates(np.array(precision), influence=influence),
+        "recall": Replicates(np.array([found["recall"]])),
+    }
 
 
 def _inside(features: torch.Tensor, manifold: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from ..config import Frozen
+from ..config import Frozen, Growing
 from ..errors import one_line
 from ..report import markdown_table
 from .led_away import scale_of
@@ -16,16 +16,18 @@ from .statistics import Provenance
 _MOST_DECIMALS = 5
 
 
-class Score(Frozen):
+class Score(Growing):
     """One score of one folder. A spread is the standard error over which images were drawn; the reference is fixed."""
 
+    later: ClassVar[frozenset[str] | None] = frozenset({"bias"})
     value: float
     spread: float | None  # None: not computed
-    difference: float | None  # from the score of the first folder; None: this is the first folder
-    difference_spread: float | None  # paired where both folders hold equally many images
+    difference: float | None = None  # from the score of the first folder; None: this is the first folder
+    difference_spread: float | None = None  # paired where both folders hold equally many images
     interval: tuple[float, float] | None = None  # 95 %, of the difference; None: no spread, or first folder
     subset_size: int | None = None  # kid: images in a subset
     subset_std: float | None = None  # kid: standard deviation over the subsets
+    bias: float | None = None  # fid: how much lower it would be with many more images; None: not computed
 
     @property
     def excludes_zero(self) -> bool | None:
@@ -52,7 +54,7 @@ class Evaluation(Frozen):
     features: str
     features_digest: str
     features_width: int
-    bootstrap: int
+    bootstrap: int | None  # None: no resamples, the spread comes from the influence of each image
     repeats: int = 0
     seed: int
     warnings: tuple[str, ...]
@@ -196,6 +198,13 @@ def _about_spreads(evaluation: Evaluation) -> str:
         return (
             f"Each score is the mean over {evaluation.repeats} parts of consecutive images, each scored by itself. "
             "± is the standard error of this mean. Δ is the difference from the first row, computed part by part."
+        )
+    if evaluation.bootstrap is None:
+        resampled = " For the Inception score it is over resamples." if "is" in evaluation.rows[0].scores else ""
+        return (
+            "± is the standard error over which images were drawn, with the reference fixed; it is computed from how "
+            f"much each image moves the score.{resampled} "
+            "Δ is the difference from the first row; folders of equally many images are compared image by image."
         )
     if evaluation.bootstrap < 2:
         return "Spreads were not computed."

@@ -124,8 +124,9 @@ def _score(path: Path, made: dict[str, Any] | None, setting: Setting, reference:
         log=log,
     )
     check_width(reference, samples.width, path=config.reference, of=str(path))
-    if config.bootstrap > 1 and samples.width > _SLOW_WIDTH:
-        log(f"{path}: scoring {config.repeats or config.bootstrap} times to find the spread")
+    times = config.repeats or config.bootstrap or 0
+    if times > 1 and samples.width > _SLOW_WIDTH:
+        log(f"{path}: scoring {times} times to find the spread")
     return Scored(path, samples.provenance, replicate(samples, reference, setting), made)
 
 

@@ -1,4 +1,4 @@
-"""The spread of scores: standard errors and intervals, from bootstrap resamples or from parts of the images.
+"""The spread of scores: standard errors and intervals, from each image's influence, from resamples or from parts.
 
 Letters: n images, R = 1 + replicates. Entry 0 of a score is the score itself; the others come from bootstrap resamples,
 or from parts of the images, and then entry 0 is their mean.
@@ -15,9 +15,12 @@ import numpy as np
 
 from ..errors import MetricError
 from .distances import fit_gaussian, resampling_counts
+from .influence import interval_around, variance_of, variance_of_difference
 from .metrics import Replicates, Setting, compute, features_of
 from .results import Row, Score
 from .statistics import Provenance, Statistics
+
+RESAMPLES = 10  # behind the spread of a score that has no expansion, where --bootstrap does not say
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def replicate(samples: Statistics, reference: Statistics, setting: Setting) -> d
 def _resample(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Replicates]:
     """Every score, first of the images themselves, then of each bootstrap resample."""
     config, count = setting.config, len(features_of(samples))
-    resamples = config.bootstrap if config.bootstrap > 1 else 0
+    asked = RESAMPLES if config.bootstrap is None else config.bootstrap
+    resamples = asked if asked > 1 else 0
     drawn = resampling_counts(count, resamples=resamples, seed=config.seed)
     counts = np.concatenate([np.ones((1, count), np.int64), drawn])  # (R, n)
     found: dict[str, Replicates] = {}
@@ -76,15 +80,14 @@ def build_row(scored: Scored, *, base: Scored, repeats: int) -> Row:
     """The row of a folder: its scores, and their differences from those of ``base`` unless it is the base."""
     scores = {}
     for name, score in scored.scores.items():
-        differences = None if scored is base else score.values - base.scores[name].values  # (R,)
+        against = None if scored is base else base.scores[name]
         scores[name] = Score(
             value=float(score.values[0]),
-            spread=standard_error(score.values, repeats=repeats),
-            difference=None if differences is None else float(differences[0]),
-            difference_spread=None if differences is None else standard_error(differences, repeats=repeats),
-            interval=None if differences is None else interval_of(differences, repeats=repeats),
+            spread=_error_of(score, repeats=repeats),
+            **({} if against is None else _compare(score, against, repeats=repeats)),
             subset_size=score.subset_size,
             subset_std=score.subset_std,
+            bias=None if score.influence is None else score.influence.bias,
         )
     count = scored.provenance.count
     assert count is not None
@@ -95,6 +98,24 @@ def build_row(scored: Scored, *, base: Scored, repeats: int) -> Row:
         scores=scores,
         made=scored.made,
     )
+
+
+def _error_of(score: Replicates, *, repeats: int) -> float | None:
+    if score.influence is None:
+        return standard_error(score.values, repeats=repeats)
+    return math.sqrt(variance_of(score.influence))
+
+
+def _compare(score: Replicates, base: Replicates, *, repeats: int) -> dict[str, Any]:
+    """The difference from the base's score, its spread and its interval, by the names of the fields of a Score."""
+    differences = score.values - base.values  # (R,)
+    if score.influence is None or base.influence is None:
+        spread = standard_error(differences, repeats=repeats)
+        interval = interval_of(differences, repeats=repeats)
+    else:
+        spread = math.sqrt(variance_of_difference(score.influence, base.influence))
+        interval = interval_around(float(differences[0]), score.influence, base.influence)
+    return {"difference": float(differences[0]), "difference_spread": spread, "interval": interval}
 
 
 def standard_error(values: np.ndarray, *, repeats: int = 0) -> float | None:

@@ -33,3 +33,19 @@ def test_a_reference_smaller_than_the_features_is_warned_about(folders: dict[str
     few = write_folder(tmp_path / "few", 9, seed=5)
     found = evaluate(config_for([folders["near"]], few))
     assert found.warnings == (f"{few}: 9 images for 12 features: the covariance is singular, so FID is biased",)
+
+
+def test_how_much_of_a_fid_is_due_to_few_images(folders: dict[str, Path], tmp_path: Path) -> None:
+    tiny = write_folder(tmp_path / "tiny", 8, seed=5)
+    found = evaluate(config_for([folders["near"], folders["far"], tiny], folders["reference"], bootstrap=None))
+    near, far, few = (row.scores["fid"] for row in found.rows)
+    assert near.bias is not None
+    assert few.bias is not None
+    assert few.bias > near.bias > 0
+    text = "\n".join(found.warnings)
+    assert f"{folders['near']}: about {near.bias:.2g} of its FID of {near.value:.4g} is due to its having 40" in text
+    assert f"{tiny}: at least {few.bias:.2g} of its FID" in text
+    assert f"{folders['far']}: about" not in text  # its distance is large, and this part of it is small
+    assert far.bias is not None
+    resampled = evaluate(config_for([folders["near"]], folders["reference"], bootstrap=2))
+    assert "bias" not in resampled.to_json()["rows"][0]["scores"]["fid"]

@@ -12,6 +12,7 @@ from dmp_cli.config import EvalConfig
 from dmp_cli.errors import ConfigError, MetricError
 from dmp_cli.evaluation.distances import fit_gaussian, resampling_counts
 from dmp_cli.evaluation.features import Extractor
+from dmp_cli.evaluation.influence import variance_of
 from dmp_cli.evaluation.metrics import Setting, check, compute, title_of
 from dmp_cli.evaluation.statistics import Provenance, Statistics
 
@@ -33,9 +34,11 @@ def setting(**options: Any) -> Setting:
     )
 
 
-def scores_of(metric: str, samples: np.ndarray, reference: np.ndarray, counts: np.ndarray | None = None) -> Any:
+def scores_of(
+    metric: str, samples: np.ndarray, reference: np.ndarray, counts: np.ndarray | None = None, **options: Any
+) -> Any:
     rows = np.ones((1, len(samples)), np.int64) if counts is None else counts
-    return compute(metric, statistics_of(samples), statistics_of(reference), rows, setting())
+    return compute(metric, statistics_of(samples), statistics_of(reference), rows, setting(**options))
 
 
 def ball(points: np.ndarray) -> list[float]:
@@ -64,13 +67,18 @@ def test_precision_and_recall_by_hand() -> None:
     assert precision != recall
 
 
-def test_precision_alone_is_resampled() -> None:
+def test_precision_alone_has_a_spread() -> None:
     samples, reference = cloud(40, seed=0, shift=0.8), cloud(30, seed=1)
     counts = np.concatenate([np.ones((1, 40), np.int64), resampling_counts(40, resamples=3, seed=0)])
-    found = scores_of("prc", samples, reference, counts)
+    found = scores_of("prc", samples, reference, counts, bootstrap=3)
     by_hand = [share_inside(np.repeat(samples, row, axis=0), reference) for row in counts]
     assert found["precision"].values == pytest.approx(by_hand, abs=1e-6)
     assert found["recall"].values.shape == (1,)
+    assert found["recall"].influence is found["precision"].influence is None
+    share = by_hand[0]
+    expanded = scores_of("prc", samples, reference)
+    assert variance_of(expanded["precision"].influence) == pytest.approx(share * (1 - share) / 39)
+    assert expanded["recall"].influence is None
 
 
 def test_the_inception_score_by_hand() -> None:

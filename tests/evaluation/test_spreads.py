@@ -11,6 +11,7 @@ import torch
 
 from dmp_cli.errors import MetricError
 from dmp_cli.evaluation.distances import fit_gaussian, frechet_distance, resampling_counts
+from dmp_cli.evaluation.influence import expand_frechet, interval_around, variance_of, variance_of_difference
 from dmp_cli.evaluation.results import render_scores, score_table
 from dmp_cli.evaluation.scoring import evaluate
 from dmp_cli.evaluation.spreads import interval_of
@@ -85,3 +86,33 @@ def test_the_interval_by_hand() -> None:
     spread = np.sqrt(4 / 3)
     assert interval_of(differences) == pytest.approx((2 - 3.18245 * spread, 2 + 3.18245 * spread), rel=1e-5)
     assert interval_of(np.array([2.0, 1.0])) is None
+
+
+def test_without_an_option_spreads_come_from_the_influence_of_each_image(folders: dict[str, Path]) -> None:
+    sets = [folders["near"], folders["far"], folders["few"]]
+    found = evaluate(config_for(sets, folders["reference"], bootstrap=None))
+    reference = fit_gaussian(pixel_features(60, seed=0))
+    features = [pixel_features(40, seed=1), pixel_features(40, seed=2, low=128), pixel_features(15, seed=3)]
+    parts = [expand_frechet(rows, fit_gaussian(rows), reference=reference) for rows in features]
+    near, far, few = (row.scores["fid"] for row in found.rows)
+    for score, influence in zip((near, far, few), parts, strict=True):
+        assert score.spread == pytest.approx(variance_of(influence) ** 0.5, rel=1e-6)
+    paired, apart = (variance_of_difference(other, parts[0]) ** 0.5 for other in parts[1:])
+    assert far.difference_spread == pytest.approx(paired, rel=1e-6)
+    assert few.difference_spread == pytest.approx(apart, rel=1e-6)
+    assert apart**2 == pytest.approx(variance_of(parts[0]) + variance_of(parts[2]))  # of 40 and 15 images
+    assert far.difference is not None
+    assert far.interval == pytest.approx(interval_around(far.difference, parts[1], parts[0]), rel=1e-6)
+    assert found.to_json()["bootstrap"] is None
+    assert "computed from how much each image moves the score" in render_scores(found)
+
+
+def test_a_copy_of_the_base_differs_by_nothing_without_an_option_too(folders: dict[str, Path]) -> None:
+    sets = [folders["near"], folders["copy"]]
+    config = config_for(sets, folders["reference"], metrics=("fid", "kid", "prc"), bootstrap=None)
+    scores = evaluate(config).rows[1].scores
+    for name in ("fid", "kid", "precision"):
+        assert (scores[name].difference, scores[name].difference_spread) == (0.0, 0.0)
+        assert scores[name].excludes_zero is False
+        assert scores[name].spread
+    assert scores["recall"].interval is None
