@@ -94,14 +94,13 @@ def _about_guided(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def _verdicts(scores: dict[str, dict[str, Any]]) -> list[str]:
-    """Sentences that say which differences exceed two standard errors, and which do not."""
-    better, worse, unclear = "Better than the base", "Worse than the base", "Within two standard errors of the base"
+    """Sentences that say whose 95 % interval of the difference lies on one side of zero, and whose does not."""
+    better, worse, unclear = "Better than the base", "Worse than the base", "No difference from the base is shown"
     titles: dict[str, list[str]] = {better: [], worse: [], unclear: []}
     for title, score in scores.items():
         difference, spread = score["difference"], score["difference_spread"]
-        verdict = unclear
-        if abs(difference) > 2 * spread:
-            verdict = better if difference < 0 else worse
+        low, high = score["interval"]
+        verdict = better if high < 0 else worse if low > 0 else unclear
         titles[verdict].append(f"{title} ({_number(difference, spread, sign='+')})")
     return [f"{verdict}: {'; '.join(found)}." for verdict, found in titles.items() if found]
 
@@ -116,7 +115,7 @@ def _scores(summary: Summary) -> Section:
         paragraphs=[
             "The score is the Frechet distance between the samples and all 1,797 real digits, in the 64 features of a "
             "small digit classifier. It is the FID formula with other features. ± is the standard error over "
-            "bootstrap resamples of the images. Differences are paired, image by image, because every set starts from "
+            "which images were drawn. Differences are paired, image by image, because every set starts from "
             "the same noise. The three methods that train on the digits see the same images, noise and timesteps, at a "
             "constant learning rate. "
             "“its EMA” is the running average of the weights of the same run. There is one training run in each row, "

@@ -123,7 +123,7 @@ class Story:
     def closing_commands(self) -> list[list[str]]:
         """The commands that score all sets against the real digits and draw the gates."""
         folders = [part for name in self.sets() for part in ("--samples", str(self.samples(name)))]
-        against = ["--reference", str(self.digits), "--features", "digits", "--bootstrap", "20"]
+        against = ["--reference", str(self.digits), "--features", "digits"]
         return [
             ["eval", *folders, *against, "-o", str(self.scores), "--force", "--device", "cpu"],
             ["inspect-gates", "--patch", str(self.learnt("dmp", average=False)), "-o", str(self.gates), "--force"],

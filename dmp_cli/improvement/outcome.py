@@ -53,7 +53,7 @@ class Outcome:
         numbers = f"{plus_minus(before['value'], before['spread'])} to {plus_minus(after['value'], after['spread'])}"
         lead = f"Sampled against the negative with W = {self.choice.scale:g}, the {name} goes from {numbers}"
         if after["interval"] is None:
-            return f"{lead}; without resamples nothing says whether that is chance."
+            return f"{lead}; without an interval nothing says whether that is chance."
         low, high = (f"{end:+.2f}" for end in after["interval"])
         span = f"the 95 % interval of the difference is {low} to {high}"
         if not after["excludes_zero"]:

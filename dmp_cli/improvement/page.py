@@ -46,7 +46,7 @@ def _result(road: Road, outcome: Outcome, use: str | None) -> Section:
         heading="Result",
         paragraphs=[
             "Scores against the half of the reference that did not choose the scale, on fresh noise. ± is the standard "
-            "error over resamples of the images; Δ is the paired difference, as both sets start from the same noise. "
+            "error over which images were drawn; Δ is the paired difference, as both sets start from the same noise. "
             "There is one training of the negative, so no spread covers another one.",
             "Move the slider: the backbone on one side, the result on the other.",
         ],

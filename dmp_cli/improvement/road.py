@@ -13,7 +13,6 @@ from pathlib import Path
 from .negative import Negative, against
 
 _CHOOSING, _SCORING = "1/2", "2/2"  # parts of the reference
-_RESAMPLES = 20  # behind the interval of the result
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,5 @@ class Road:
     def _score(self, folders: Sequence[Path], *, chosen: bool) -> list[str]:
         sets = [word for folder in folders for word in ("--samples", str(folder))]
         half = ["--reference", str(self.reference), "--reference-part", _SCORING if chosen else _CHOOSING]
-        spread = ["--bootstrap", str(_RESAMPLES)] if chosen else []
         place = ["-o", str(self.scores(chosen=chosen)), "--force"]
-        return ["eval", *sets, *half, *self.scoring, *spread, *place, *self.everywhere]
+        return ["eval", *sets, *half, *self.scoring, *place, *self.everywhere]
