@@ -48,10 +48,6 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
     from ..runtime import refuse_many
 
     refuse_many("dmp eval")
-    if "metrics" not in given.values:
-        from ..evaluation import fill_in
-
-        config = fill_in(config)
     with owning(asked.output, "dmp eval"):
         _score(config, asked, common, printer)
 

@@ -15,4 +15,4 @@ from .results import (
     render_scores as render_scores,
     score_table as score_table,
 )
-from .scoring import evaluate as evaluate, fill_in as fill_in
+from .scoring import evaluate as evaluate

@@ -43,6 +43,7 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         records.append(_read_made(path))
         _check_whole(path, read_record(records[-1]).num_images)
     check_there(config)
+    config = _fill_in(config, records)
     given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
     extractor = load_extractor(config.features, **given, device=device)
     for metric in config.metrics:
@@ -69,15 +70,14 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
     )
 
 
-def fill_in(config: EvalConfig) -> EvalConfig:
+def _fill_in(config: EvalConfig, records: list[dict[str, Any] | None]) -> EvalConfig:
     """``config`` with the metrics that are computed where none are named; see :func:`led_away.metrics_for`.
 
     Statistics without features, as other tools write them, are scored against as before.
     """
-    if not has_features(config.reference):
+    if "metrics" in config.model_fields_set or not has_features(config.reference):
         return config
-    made = [_read_made(path) for path in config.samples if path.exists()]  # that one is missing is said later
-    return config.model_copy(update={"metrics": metrics_for(config.metrics, made)})
+    return config.model_copy(update={"metrics": metrics_for(config.metrics, records)})
 
 
 def _read_made(path: Path) -> dict[str, Any] | None:
