@@ -167,10 +167,11 @@ def test_the_calibration_reads_what_eval_saves(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [100, 300])
-@pytest.mark.parametrize("shared", [False, True], ids=["drawn apart", "from the same noise"])
+@pytest.mark.parametrize(
+    ("n", "shared"), [(100, False), (300, True)], ids=["100, drawn apart", "300, from the same noise"]
+)
 def test_one_model_against_itself_is_told_apart_in_one_case_of_twenty(n: int, shared: bool) -> None:
-    reference, count = mixture(1000, seed=1) + 0.4, 400
+    reference, count = mixture(1000, seed=1) + 0.4, 300
     setting = Setting(reference, fit_gaussian(reference), subsets=4, subset_size=60)
     pairs = list(draw_pairs(mixture(20_000, seed=2), n, count=count, seed=0))
     if shared:  # image k of both is the same image, changed a little, each in its own way
