@@ -108,6 +108,7 @@ def test_an_existing_report_is_kept(run: Run, folders: tuple[Path, Path, Path]) 
     run(*common, "--force")
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_leaves_whole_files_and_runs_again(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     real, a, b = folders
     options = ["--samples", a, "--samples", b, "--reference", real, "--features", "pixels", "--save-stats", "real.npz"]
