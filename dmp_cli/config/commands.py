@@ -9,7 +9,7 @@ from .base import Dtype, Options, option, same_option
 from .evaluate import EvalConfig
 from .sample import MAX_IMAGES, GuidedChannels, SampleConfig, Sampler
 from .train import MAX_FILE_SIZE, MAX_PIXELS, TrainConfig
-from .typed import Grid, Scales, Shard
+from .typed import SCALES, Grid, Scales, Shard
 
 _FORCE = "Overwrite what is there."
 _GREY = "Train a backbone for grey images on pictures that have colours, as grey ones."
@@ -166,7 +166,7 @@ class AblateOptions(Options):
     )
     scales: Scales = option(
         "The scales W to choose from, for arms that are sampled against; see dmp improve.",
-        default=(0.5, 1.0, 1.5, 2.0),
+        default=SCALES,
         metavar="W,W,...",
     )
     points: int | None = option("How often an arm is scored along its training.", shown="1; 5 for table3", ge=1)

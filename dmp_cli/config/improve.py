@@ -10,7 +10,7 @@ from .commands import ArmSampling, ArmTraining
 from .evaluate import EvalConfig
 from .sample import MAX_IMAGES
 from .train import MAX_BATCH
-from .typed import Crop, Scales
+from .typed import SCALES, Crop, Scales
 
 NegativeMethod = Literal["lora", "dmp", "prompt-tuning", "full"]
 
@@ -27,7 +27,7 @@ class ImproveOptions(Options):
         "Images of every set that is scored.", "-n", "--num-images", default=2000, ge=4, le=MAX_IMAGES
     )
     scales: Scales = option(
-        "The scales W to choose from; see dmp sample --against-scale.", default=(0.5, 1.0, 1.5, 2.0), metavar="W,W,..."
+        "The scales W to choose from; see dmp sample --against-scale.", default=SCALES, metavar="W,W,..."
     )
     choose_seed: int | None = option("Seed of the samples that choose the scale.", shown="--seed + 1", ge=0)
     score_seed: int | None = option("Seed of the samples that are scored in the end.", shown="--seed + 2", ge=0)

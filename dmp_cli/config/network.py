@@ -89,3 +89,8 @@ class NetworkOptions(BackboneOptions, CodecOptions, SizeOptions):
         if self.backbone is not None:
             return self.backbone
         return None if self.checkpoint is None else str(self.checkpoint)
+
+    @property
+    def is_digits(self) -> bool:
+        """Whether it is the embedded backbone, whose images are embedded too."""
+        return self.backbone == "digits"

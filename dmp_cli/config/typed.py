@@ -12,6 +12,7 @@ from .base import refuse
 
 _MOST_TILES = 10_000
 _MOST_SCALES, _LARGEST_SCALE = 50, 1000
+SCALES = (0.5, 1.0, 1.5, 2.0)  # W to choose from, where nothing else is said
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 

@@ -91,8 +91,25 @@ class HeldOut:
                 f"--val-draws {draws} are too few for {BANDS} bands of {self._schedule.num_timesteps} timesteps",
                 hint=f"Give {BANDS * _FEWEST} or more.",
             )
-        self._values = {index: reader.read(index, mirrored=False) for index in sorted(set(self.images.tolist()))}
+        self._values = self._encode({i: reader.read(i, mirrored=False) for i in sorted(set(self.images.tolist()))})
         self._labels = _conditions(images, self.images, backbone)
+
+    def _encode(self, values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """What the codec keeps of each image, (K, h, w) float32; pixels of a backbone without a VAE stay uint8.
+
+        Once, as every measurement needs the same: a VAE costs more than a step of many backbones.
+        """
+        known = list(values)
+        if self.codec.record.kind == "pixel" or values[known[0]].dtype != np.uint8:
+            return values
+        encoded: dict[int, np.ndarray] = {}
+        with torch.no_grad():
+            for first in range(0, len(known), _CHUNK):
+                part = known[first : first + _CHUNK]
+                pixels = torch.from_numpy(np.stack([values[index] for index in part])).to(self.backbone.device)
+                measured = self.codec.measure(as_floats(pixels)).float().cpu().numpy()
+                encoded |= dict(zip(part, measured, strict=True))
+        return encoded
 
     def compare(self, losses: np.ndarray, *, base: np.ndarray | None) -> HeldOutLoss:
         """Means and paired differences of the losses (N,) from those of the bare network; None: there is none."""
@@ -116,12 +133,13 @@ class HeldOut:
         device, shape = self.backbone.device, self.backbone.sample_shape
         timesteps = self.timesteps[chunk.start : chunk.stop].to(device)
         values = torch.from_numpy(np.stack([self._values[int(self.images[draw])] for draw in chunk])).to(device)
-        noise, posterior = (
-            randomness.normal(f"held-out-{what}", shape, seed=0, step=0, indices=chunk).to(device)
-            for what in ("noise", "posterior")
-        )
+
+        def draw(what: str) -> Tensor:
+            return randomness.normal(f"held-out-{what}", shape, seed=0, step=0, indices=chunk).to(device)
+
+        noise = draw("noise")
         measured = self.codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
-        x0 = self.codec.draw(measured, noise=posterior if self.codec.has_posterior else None)
+        x0 = self.codec.draw(measured, noise=draw("posterior") if self.codec.has_posterior else None)
         xt = self._schedule.add_noise(x0, noise=noise, timesteps=timesteps)
         condition = None if self._labels is None else self._labels[chunk.start : chunk.stop].to(device)
         with autocast(device, self._dtype):

@@ -15,13 +15,15 @@ from dmp_cli.config import PatchConfig, TrainConfig, build
 from dmp_cli.data import LiveReader, find_images
 from dmp_cli.diffusion import Schedule
 from dmp_cli.errors import ConfigError
-from dmp_cli.latents.codec import PixelCodec
+from dmp_cli.latents.codec import PixelCodec, VAECodec
+from dmp_cli.latents.loading import load_vae
 from dmp_cli.runtime import World
 from dmp_cli.training.held_out import BANDS, HeldOut, HeldOutLoss, Paired, chosen_images
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import Trainee, prepare
 from dmp_cli.training.run_folder import RunFolder
 from dmp_cli.training.validation import Validation
+from tests.backbones.pipelines import tiny_vae
 from tests.builders import tiny_dit, write_images
 
 
@@ -179,3 +181,19 @@ def test_what_is_best_and_when_it_is_over(tmp_path: Path) -> None:
         ready.step = step
         again.see(last=False)
     assert again.is_over
+
+
+def test_a_vae_encodes_every_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    codec = load_vae(str(tmp_path / "vae"), device="cpu")
+    counts: list[int] = []
+    measure = VAECodec.measure
+    monkeypatch.setattr(VAECodec, "measure", lambda self, images: counts.append(len(images)) or measure(self, images))
+    side = 8 * codec.factor
+    images = find_images(write_images(tmp_path / "images", count=5, size=side))
+    backbone = tiny_dit(in_channels=4)
+    reader = LiveReader(images, image_size=side, channels=3)
+    draws = HeldOut(backbone, codec, source=(images, reader), draws=40)
+    first = draws.losses(backbone)
+    assert (draws.losses(backbone) == first).all()
+    assert sum(counts) == 5

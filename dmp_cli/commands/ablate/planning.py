@@ -54,11 +54,6 @@ class Request(NamedTuple):
     network: NetworkOptions
     common: CommonOptions
 
-    @property
-    def is_digits(self) -> bool:
-        """Whether it is about the embedded backbone."""
-        return self.network.backbone == "digits"
-
 
 def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     """What is asked for, and fingerprints of what it is asked of (empty for --dry-run).
@@ -76,7 +71,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     for arm in arms or ():
         _check_arm(arm, None)
     options, common = request.options, request.common
-    if options.data is None and not request.is_digits:
+    if options.data is None and not request.network.is_digits:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     images = None
     if options.data is not None and not common.dry_run:
@@ -126,11 +121,11 @@ def _may_be_grey(request: Request, loaded: Loaded, images: ImageSource | None) -
 
 def _training(request: Request) -> dict[str, Any]:
     training = request.training.model_dump(exclude_none=True) | _links(request)
-    return {"flip": False, **training} if request.is_digits else training  # a mirrored digit is another one
+    return {"flip": False, **training} if request.network.is_digits else training  # a mirrored digit is another one
 
 
 def _scoring(request: Request) -> dict[str, Any]:
-    if request.is_digits and request.scoring.features is None:
+    if request.network.is_digits and request.scoring.features is None:
         scoring = request.scoring.model_copy(update={"features": "digits"})
     else:
         scoring = request.scoring

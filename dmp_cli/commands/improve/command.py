@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,10 +64,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
             from ...demo import write_digits
 
             write_digits(road.digits)
-        if request.is_digits:
-            with one_thread():
-                commands = _travel(road, folder, printer, ctx.find_root().command)
-        else:
+        with one_thread() if request.network.is_digits else contextlib.nullcontext():
             commands = _travel(road, folder, printer, ctx.find_root().command)
         _report(road, commands, printer)
 

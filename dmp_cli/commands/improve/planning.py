@@ -47,15 +47,10 @@ class Request(NamedTuple):
     common: CommonOptions
 
     @property
-    def is_digits(self) -> bool:
-        """Whether it is about the embedded backbone."""
-        return self.network.backbone == "digits"
-
-    @property
     def inputs(self) -> list[Path]:
         """The files and folders of the user that are read."""
         network, scoring = self.network, self.scoring
-        named = [None if self.is_digits else network.backbone, network.checkpoint, network.vae, network.text]
+        named = [None if network.is_digits else network.backbone, network.checkpoint, network.vae, network.text]
         named += [self.options.reference, self.sampling.prompts]
         named += [scoring.features, scoring.inception_weights, scoring.feature_weights]
         return [path for path in (Path(name) for name in named if name is not None) if path.exists()]
@@ -115,7 +110,7 @@ def folder_of(road: Road, inputs: dict[str, Any]) -> CommandFolder:
 def _reference_of(request: Request) -> Path:
     given = request.options.reference
     if given is None:
-        if not request.is_digits:
+        if not request.network.is_digits:
             raise ConfigError("no real images given", hint="Name a folder of them with --reference.")
         return request.options.output / "digits"
     if given.suffix == ".npz":
@@ -179,7 +174,7 @@ def _check_scoring(request: Request, reference: Path, loaded: Loaded) -> None:
 
 def _scoring_options(request: Request) -> dict[str, Any]:
     scoring = given_of(request.scoring, ImproveScoring.model_fields)
-    if request.is_digits:
+    if request.network.is_digits:
         scoring.setdefault("features", "digits")
     if request.options.follow_links:
         scoring["follow_links"] = True
