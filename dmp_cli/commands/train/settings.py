@@ -23,7 +23,7 @@ def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
-        "patch": request.patch_config and request.patch_config.model_dump(),
+        "patch": request.patch_config and request.patch_config.model_dump(mode="json"),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
     }
@@ -31,7 +31,7 @@ def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
 
 def _absolute(key: str, value: Any) -> Any:
     """A path as it can be found from any folder; everything else as it is."""
-    if key == "lora_targets":  # a layer's name, even where a file is called the same
+    if key in ("lora_targets", "expert_targets"):  # a layer's name, even where a file is called the same
         return value
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
         return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
