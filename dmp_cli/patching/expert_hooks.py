@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..config import ExpertLayer
-from .expert_layers import above, layer_of
+from .expert_layers import layer_of, modules_around
 from .experts import LowRankExperts
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class AddExperts:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
         if not self.link.here.adds:
             return None
-        assert self.here.weights is not None
         given = args[0] if args else next(iter(kwargs.values()))
+        assert self.here.weights is not None
         strength = self.link.here.strength
         return self.experts.add(output, given, weights=self.here.weights, strength=strength)
 
@@ -52,19 +52,19 @@ class AddExperts:
 
 
 class TieTo:
-    """Pre-hook on a module between a block and its layers: ties the module's input to the running forward.
+    """Pre-hook on a module inside a block: ties what the module is given to the running forward.
 
-    Where such a module runs again in a backward pass without its block, its experts then have the weights of their own
-    forward.
+    In a backward pass a block's forward can run again without the block's own hooks, and in a thread of autograd that
+    has run no forward. The first module that is given what it was given before then brings back the weights.
     """
 
     def __init__(self, link: Link) -> None:
         self.link = link
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        given = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
-        if given is not None:
-            self.link.tie(given)
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Tensor):
+                self.link.tie(value, alone=True)
 
 
 def hook_experts(
@@ -72,7 +72,7 @@ def hook_experts(
 ) -> tuple[list[AddExperts], list[RemovableHandle]]:
     """Hook the ``experts`` of one block's ``layers`` into ``block``: the hooks, and their handles."""
     hooks: list[AddExperts] = []
-    handles = [one.register_forward_pre_hook(TieTo(link), with_kwargs=True) for one in above(block, layers)]
+    handles = [one.register_forward_pre_hook(TieTo(link), with_kwargs=True) for one in modules_around(block, layers)]
     for described, own in zip(layers, experts, strict=True):
         layer = layer_of(block, described)
         assert layer is not None, "compatibility.check_fit has found it"

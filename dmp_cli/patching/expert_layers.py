@@ -57,7 +57,7 @@ def layer_of(block: nn.Module, layer: ExpertLayer) -> nn.Linear | None:
     return None
 
 
-def above(block: nn.Module, layers: Sequence[ExpertLayer]) -> list[nn.Module]:
-    """The modules between ``block`` and the layers inside it: each can be what runs again in a backward pass."""
-    names = {".".join(parts[:end]) for one in layers if (parts := one.name.split(".")) for end in range(1, len(parts))}
-    return [block.get_submodule(name) for name in sorted(names)]
+def modules_around(block: nn.Module, layers: Sequence[ExpertLayer]) -> list[nn.Module]:
+    """The modules inside ``block`` beside these layers: any can be the first to run again in a backward pass."""
+    own = [layer_of(block, layer) for layer in layers]
+    return [module for module in block.modules() if module is not block and all(module is not one for one in own)]

@@ -55,13 +55,19 @@ class ForwardsInFlight:
     """Forwards by the tensors that were given to the hooked modules, for as long as these tensors live."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[Tensor], Forward]] = {}  # by the id of a living tensor
+        self._known: dict[int, tuple[weakref.ref[Tensor], Forward | None]] = {}  # by the id of a living tensor
 
-    def remember(self, tensor: Tensor, forward: Forward) -> None:
-        """Note that ``tensor`` was given to a module in ``forward``."""
+    def remember(self, tensor: Tensor, forward: Forward, *, alone: bool = False) -> None:
+        """Note that ``tensor`` was given to a module in ``forward``.
+
+        With ``alone``, a tensor that was given in another forward too, as captions can be, tells nothing from then on.
+        """
         if torch.is_inference_mode_enabled():  # no backward pass can follow
             return
         name = id(tensor)
+        if alone and self._known.get(name, (None, forward))[1] is not forward:
+            self._known[name] = self._known[name][0], None
+            return
 
         def forget(gone: weakref.ref[Tensor]) -> None:
             if self._known.get(name, (None,))[0] is gone:

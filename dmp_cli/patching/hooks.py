@@ -57,8 +57,10 @@ class Link:
             for hook in hooks:
                 hook.here.weights = weights
 
-    def tie(self, given: Tensor) -> None:
+    def tie(self, given: Tensor, *, alone: bool = False) -> None:
         """Tie ``given``, a module's input, to the running forward; in a backward pass, go back to the forward it is of.
+
+        ``alone``: only if it is given in no other forward.
 
         Compiled code needs neither: there the gate's weights go to the blocks as values of one graph.
         """
@@ -69,7 +71,7 @@ class Link:
             if known is not None and known is not self.here.forward:
                 self.enter(known)
         elif self.here.forward is not None:
-            self.in_flight.remember(given, self.here.forward)
+            self.in_flight.remember(given, self.here.forward, alone=alone)
 
     def __getstate__(self) -> dict[str, Any]:
         # A thread's state and the forwards in flight are this object's own; neither can be copied or pickled.

@@ -19,6 +19,7 @@ from dmp_cli.backbones import as_backbone
 from dmp_cli.patching.attachment import attach
 from dmp_cli.patching.patched import PatchedBackbone
 from dmp_cli.patching.versions import PatchVersions
+from dmp_cli.training.memory import recomputed
 from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet, tiny_unet
 from tests.builders import call_of, filled_patch, tiny_dit
 
@@ -174,6 +175,23 @@ def test_two_forwards_before_one_backward(family: str, variant: dict[str, Any]) 
     expected = gradients(patched, lambda: two_forwards(call))
     recompute_blocks(model)
     found = gradients(patched, lambda: two_forwards(call))
+    assert len(found) == len(expected) > 0
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("family", "variant"), VARIANTS)
+def test_a_backward_pass_in_another_thread(family: str, variant: dict[str, Any]) -> None:
+    """Autograd computes the gradients of a GPU in threads of its own: what a forward adds is found there as well."""
+    _, patched, call = FAMILIES[family](**variant)
+    expected = gradients(patched, lambda: two_forwards(call))
+    patched.patch.zero_grad()
+    with recomputed(patched.backbone):
+        loss = two_forwards(call)
+        thread = threading.Thread(target=loss.backward)
+        thread.start()
+        thread.join()
+    found = [parameter.grad for parameter in patched.patch.parameters() if parameter.grad is not None]
     assert len(found) == len(expected) > 0
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-8)
