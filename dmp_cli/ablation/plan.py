@@ -148,7 +148,7 @@ class Plan:
 
     def _learnt(self, arm: Arm, seed: int) -> list[str]:
         run, average = self.run(arm, seed), "-ema" if arm.averages else ""
-        if arm.method == "lora":
+        if arm.method in ("lora", "dora"):
             return [*self.backbone, "--adapter", str(run / f"adapter{average}")]
         if arm.method in ("full", "scratch"):
             return ["--backbone", str(run / f"backbone{average}.safetensors")]

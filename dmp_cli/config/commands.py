@@ -73,7 +73,7 @@ class SampleOptions(Options):
     """``dmp sample``."""
 
     output: Path | None = option("The folder of the images.", "--output", "-o", shown="samples/NAME")
-    adapter: Path | None = option("The adapter folder of dmp train --method lora, to use with --backbone.")
+    adapter: Path | None = option("The adapter folder of dmp train --method lora or dora, to use with --backbone.")
     no_patch: bool = option(
         "Draw from the bare backbone of the patch, from the same noise, to compare.", "--no-patch", default=False
     )

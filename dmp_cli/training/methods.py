@@ -1,4 +1,4 @@
-"""The training methods dmp, prompt-tuning, lora, full and scratch: what each learns, at which rate, and its file."""
+"""The training methods: what each learns, at which rate, and its file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trainee:
     backbone: Backbone
     codec: Codec
     load_noise: LoadNoise | None  # helps to train a gate; not part of the file
-    adapter: Adapter | None = None  # inside the backbone; only for LoRA
+    adapter: Adapter | None = None  # inside the backbone; only for LoRA and DoRA
 
     @property
     def is_frozen(self) -> bool:
@@ -55,6 +55,13 @@ class Trainee:
     def file_suffix(self) -> str:
         """``.safetensors``, or nothing for an adapter, which is a folder."""
         return "" if self.adapter is not None else ".safetensors"
+
+    @property
+    def exact_layers(self) -> list[nn.Module]:
+        """Frozen layers whose weights keep their precision: DoRA takes the lengths of the rows of what it adapts."""
+        if self.adapter is None or not self.adapter.is_dora:
+            return []
+        return [self.backbone.core.get_submodule(f"{name}.base_layer") for name in self.adapter.layers]
 
     def move(self, device: torch.device) -> None:
         """Move the denoiser, the codec and ``load_noise`` to ``device``."""
@@ -108,13 +115,13 @@ def prepare(
     """Make ``backbone`` ready to be trained by ``config.method``.
 
     Raises:
-        ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA, no
-            layer has one of the target names, or peft is not installed.
+        ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA and
+            DoRA, no layer has one of the target names, or peft is not installed.
     """
-    if config.method in ("lora", "full", "scratch"):
+    if config.method not in ("dmp", "prompt-tuning"):
         if patch_config is not None and patch_config != PatchConfig():
             raise ConfigError(f"--method {config.method} has no patch, so options such as --gate do not apply to it")
-        return (_prepare_adapter if config.method == "lora" else _prepare_backbone)(config, backbone, codec)
+        return _WITHOUT_PATCH.get(config.method, _prepare_backbone)(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
         given = patch_config.model_dump(exclude_defaults=True, exclude=_PROMPT_OPTIONS)
@@ -152,7 +159,8 @@ def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_
 
 
 def _prepare_adapter(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
-    adapter = create_adapter(backbone, rank=config.lora_rank, targets=config.lora_targets, seed=config.seed)
+    how: dict[str, Any] = {"rank": config.lora_rank, "targets": config.lora_targets, "is_dora": config.method == "dora"}
+    adapter = create_adapter(backbone, seed=config.seed, **how)
     groups = [{"params": list(adapter.parameters.values()), "rate": config.lr}]
     return Trainee(backbone, adapter.parameters, groups, backbone, codec, None, adapter)
 
@@ -165,3 +173,6 @@ def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> 
     backbone.eval()  # no layer of it behaves differently in training; class dropout is done by the training loop
     groups = [{"params": list(learnt.values()), "rate": config.lr}]
     return Trainee(backbone, learnt, groups, backbone, codec, None)
+
+
+_WITHOUT_PATCH = {"lora": _prepare_adapter, "dora": _prepare_adapter}

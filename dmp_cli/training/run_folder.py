@@ -195,7 +195,7 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dic
     left_out = _CHANGEABLE - {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
     if not config.val_split:
         left_out |= {"val_split"}
-    if config.method != "lora":
+    if config.method not in ("lora", "dora"):
         left_out |= {"lora_rank", "lora_targets"}
     fields = config.model_dump(mode="json", exclude=left_out)
     return {
