@@ -11,7 +11,7 @@ from .base import Dtype, Frozen, option
 from .train_rules import find_problems
 from .typed import Words
 
-Method = Literal["dmp", "prompt-tuning", "lora", "dora", "full", "scratch"]
+Method = Literal["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full", "scratch"]
 TunedMethod = Literal["bitfit", "difffit"]  # of those: what learns some weights of the backbone itself
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
@@ -32,7 +32,8 @@ class TrainConfig(Frozen):
 
     method: Method = option(
         "What is trained: dmp, a patch; prompt-tuning, prompts without a gate; lora or dora, low-rank adapters; "
-        "full, all weights; scratch, all weights from a fresh start. The last five are baselines to compare with.",
+        "bitfit, biases; difffit, biases, norms, the class table and scales of each block; full, all weights; scratch, "
+        "all weights from a fresh start. All but the first are baselines to compare with.",
         default="dmp",
         panel="",
     )

@@ -17,7 +17,6 @@ from ..storage import (
     check_finite,
     check_floating,
     check_types,
-    digest_tensors,
     holds,
     parse_json,
     read_header,
@@ -27,6 +26,7 @@ from ..storage import (
     staged_folder,
     write_bytes,
 )
+from .identity import check_digest
 from .lora import Adapter, adapter_shapes, inject, peft_fields
 
 ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for its two files
@@ -71,7 +71,7 @@ def load_adapter(path: Path, backbone: Backbone) -> Adapter:
         ConfigError: peft is not installed.
     """
     path = Path(path)
-    _check_backbone(backbone, _read_record(path / _RECORD))
+    check_digest(backbone, _read_record(path / _RECORD).backbone, what="this adapter was")
     rank, is_dora, layers = _read_config(path / _CONFIG, backbone)
     file, expected = path / ADAPTER_TENSORS, adapter_shapes(layers, rank=rank, is_dora=is_dora)
     _check_shapes(read_header(file).shapes, expected, file)  # before memory is taken for them
@@ -105,7 +105,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return read_object(path, kind=CheckpointError, paths=True)
     except CheckpointError as error:
-        hint = "Give --adapter a folder that dmp train --method lora wrote."
+        hint = "Give --adapter what dmp train --method lora, dora, bitfit or difffit wrote."
         raise CheckpointError(error.message, hint=hint) from error
 
 
@@ -138,21 +138,6 @@ def _read_config(path: Path, backbone: Backbone) -> tuple[int, bool, dict[str, n
 def _is_ours(fields: dict[str, Any], names: list[str], rank: int, is_dora: bool) -> bool:
     """Whether these are the fields that dmp writes."""
     return fields.get("use_dora", True) is True and fields == peft_fields(names, rank=rank, is_dora=is_dora)
-
-
-def _check_backbone(backbone: Backbone, record: AdapterRecord) -> None:
-    """Raise CheckpointError if the weights of ``backbone`` are not those that ``record`` describes."""
-    if backbone.record is not None and backbone.stamp() == backbone.recorded_stamp:
-        digest = backbone.record.digest
-    else:
-        digest = digest_tensors(backbone.state_dict(), without=backbone.derived_tensors())
-    theirs = record.backbone
-    if digest != theirs.digest:
-        raise CheckpointError(
-            f"this adapter was trained on another backbone: {theirs.source} with digest {theirs.digest[:12]}…, "
-            f"not {digest[:12]}…",
-            hint="Give that backbone with --backbone.",
-        )
 
 
 def _check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: Path) -> None:

@@ -17,11 +17,14 @@ from ..patching import (
     Adapter,
     LoadNoise,
     PatchedBackbone,
+    Tuned,
     attach,
     create_adapter,
     create_patch,
+    create_tuned,
     save_adapter,
     save_patch,
+    save_tuned,
 )
 
 _PROMPT_OPTIONS = {"depth", "position", "num_prompts", "init"}  # options of the prompts, which need no gate
@@ -38,17 +41,20 @@ class Trainee:
     codec: Codec
     load_noise: LoadNoise | None  # helps to train a gate; not part of the file
     adapter: Adapter | None = None  # inside the backbone; only for LoRA and DoRA
+    tuned: Tuned | None = None  # in place of the backbone's own weights; only for BitFit and DiffFit
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the backbone's own weights must not change, as for a patch or an adapter."""
-        return self.adapter is not None or isinstance(self.denoiser, PatchedBackbone)
+        """Whether the backbone's own weights must not change: all but those that are learnt in their places."""
+        return bool(self.adapter or self.tuned) or isinstance(self.denoiser, PatchedBackbone)
 
     @property
     def file_stem(self) -> str:
         """The name of the learnt file in a run folder, without ``file_suffix``."""
         if self.adapter is not None:
             return "adapter"
+        if self.tuned is not None:
+            return "tuned"
         return "patch" if isinstance(self.denoiser, PatchedBackbone) else "backbone"
 
     @property
@@ -79,6 +85,9 @@ class Trainee:
         with self.holding(values):
             if self.adapter is not None:
                 save_adapter(path, self.adapter, training=training)
+            elif self.tuned is not None:
+                size = image_size(self.codec, self.backbone)
+                save_tuned(path, self.tuned, codec=self.codec.record, image_size=size, training=training)
             elif isinstance(self.denoiser, PatchedBackbone):
                 patch = self.denoiser.patch
                 assert patch.record is not None
@@ -165,6 +174,13 @@ def _prepare_adapter(config: TrainConfig, backbone: Backbone, codec: Codec) -> T
     return Trainee(backbone, adapter.parameters, groups, backbone, codec, None, adapter)
 
 
+def _prepare_tuned(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
+    assert config.method in ("bitfit", "difffit")
+    tuned = create_tuned(backbone, config.method)
+    groups = [{"params": list(tuned.parameters.values()), "rate": config.lr}]
+    return Trainee(backbone, tuned.parameters, groups, backbone, codec, None, tuned=tuned)
+
+
 def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
     fixed = backbone.derived_tensors()
     for name, parameter in backbone.named_parameters():
@@ -175,4 +191,7 @@ def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> 
     return Trainee(backbone, learnt, groups, backbone, codec, None)
 
 
-_WITHOUT_PATCH = {"lora": _prepare_adapter, "dora": _prepare_adapter}
+_WITHOUT_PATCH = {
+    **dict.fromkeys(("lora", "dora"), _prepare_adapter),
+    **dict.fromkeys(("bitfit", "difffit"), _prepare_tuned),
+}

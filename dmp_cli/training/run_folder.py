@@ -130,7 +130,7 @@ class RunFolder:
         kinds = ("", "-ema", "-best")
         for folder in (self.checkpoints, self.samples, *(self.path / f"adapter{kind}" for kind in kinds)):
             shutil.rmtree(folder, ignore_errors=True)
-        learnt = (f"{stem}{kind}.safetensors" for stem in ("patch", "backbone") for kind in kinds)
+        learnt = (f"{stem}{kind}.safetensors" for stem in ("patch", "backbone", "tuned") for kind in kinds)
         for name in ("log.jsonl", PAGE, *learnt):
             (self.path / name).unlink(missing_ok=True)
 
