@@ -76,8 +76,13 @@ def read_tuned(path: Path) -> tuple[TunedRecord, int]:
 
 
 def is_tuned(path: Path) -> bool:
-    """Whether ``path`` is a file of tuned weights, damaged or not. Raises CheckpointError for a damaged header."""
-    return path.suffix == ".safetensors" and path.is_file() and TUNED in read_header(path).metadata
+    """Whether ``path`` is a file of tuned weights by what its header says; False where it cannot be read."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        return TUNED in read_header(path).metadata
+    except CheckpointError:
+        return False
 
 
 def _read_sealed(path: Path) -> tuple[Header, TunedRecord]:
