@@ -49,6 +49,11 @@ class Trainee:
         return bool(self.adapter or self.tuned) or isinstance(self.denoiser, PatchedBackbone)
 
     @property
+    def num_learnt(self) -> int:
+        """Number of all learnt parameters."""
+        return sum(parameter.numel() for parameter in self.learnt.values())
+
+    @property
     def file_stem(self) -> str:
         """The name of the learnt file in a run folder, without ``file_suffix``."""
         if self.adapter is not None:

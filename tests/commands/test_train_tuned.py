@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,13 @@ def test_arms_of_an_ablation(run: Run, backbone: list[str], images: Path) -> Non
     assert [arm["name"] for arm in result["arms"]] == ["base", "b", "d"]
     assert (Path("out") / "runs" / "b-seed0" / "tuned-ema.safetensors").exists()
     assert (Path("out") / "runs" / "d-seed0" / "adapter").is_dir()
+    # by hand, for 3 blocks of width 16: rank 2 of qkv, proj, fc1 and fc2, and their 112 lengths
+    counts = [None, 728, 3 * (2 * (64 + 32 + 48 + 48) + 112)]
+    assert [arm.get("parameters") for arm in result["arms"]] == counts
+    assert "| arm | learns |" in (Path("out") / "report.md").read_text()
+    shutil.rmtree("out/runs/b-seed0/checkpoints")
+    again = parse(run("ablate", "arms.toml", *how, "--json"))
+    assert [arm.get("parameters") for arm in again["arms"]] == [None, None, counts[2]]
 
 
 @pytest.mark.parametrize("method", ["dora", "difffit"])
