@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ImproveOptions, default_of
-from ..improvement import Negative, against, in_arguments, read_choice
+from ..improvement import EMA, Negative, against, in_arguments, read_choice
 from .arms import OWN, Arm
 
 BASE = "base"
@@ -110,7 +110,7 @@ class Plan:
         """
         own, base = self.samples("own", seed) / str(count), self.samples("choosing", seed)
         options = {key: value for key, value in {**self.training, **arm.options}.items() if key not in _NOT_OWN}
-        negative, run = Negative(arm.method, options), self.run(arm, seed)
+        negative, run = Negative(arm.method, options, ema=arm.options.get("ema", EMA)), self.run(arm, seed)
         train = negative.train(self.backbone, own=own, run=run, seed=seed, steps=self.steps)
         version, choosing = negative.learnt(run), seed + _CHOOSING
         found = [

@@ -16,8 +16,11 @@ from ..evaluation import HIGHER_IS_BETTER, direction_of, plus_minus, title_of
 from ..report import markdown_table
 from ..storage import read_header, read_json
 from .plan import BASE, Plan
+from .seeds import KINDS, interval_of_seeds
 
-Scores = dict[tuple[str, int], dict[str, list[float]]]  # (name of base or arm, step) -> metric -> a value per seed
+Place = tuple[str, int]  # name of base or arm, and step
+Scores = dict[Place, dict[str, list[float]]]  # metric -> a value per seed
+Within = dict[Place, dict[str, list[tuple[float, float] | None]]]  # the interval of each seed's difference over images
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,17 @@ def summarise(values: list[float]) -> Summary:
     return Summary(values, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def read_scores(plan: Plan) -> Scores:
-    """Read the scores that ``dmp eval`` wrote, by set of samples."""
+def read_scores(plan: Plan) -> tuple[Scores, Within]:
+    """Read the scores that ``dmp eval`` wrote, by set of samples, with the intervals of their differences."""
     found: Scores = {}
+    within: Within = {}
     for seed in plan.seeds:
         report = read_json(plan.scores(seed) / "report.json")
         for row, place in zip(report["rows"], plan.sets(seed).values(), strict=True):
             for metric, score in row["scores"].items():
                 found.setdefault(place, {}).setdefault(metric, []).append(score["value"])
-    return found
+                within.setdefault(place, {}).setdefault(metric, []).append(score.get("interval"))
+    return found, within
 
 
 def read_features(plan: Plan) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def read_features(plan: Plan) -> dict[str, Any]:
 
 def report_of(plan: Plan) -> dict[str, Any]:
     """The content of ``report.json``. It holds no times and no paths, so equal scores make equal bytes."""
-    scores, features = read_scores(plan), read_features(plan)
+    (scores, within), features = read_scores(plan), read_features(plan)
     base = scores[BASE, 0]
     rows: list[dict[str, Any]] = [{"name": BASE, "title": BASE, "options": {}, "scores": _row(base, None)}]
     for arm in plan.arms:
@@ -74,8 +79,11 @@ def report_of(plan: Plan) -> dict[str, Any]:
                 "parameters": count_learnt(plan.run(arm, plan.seeds[0])),
                 "starts_as_base": arm.starts_as_base,
                 **({"scales": [plan.scale(arm, seed) for seed in plan.seeds]} if guided else {}),
-                "scores": _row(scores[arm.name, steps[-1]], base),
-                "curve": [{"step": step, "scores": _row(scores[arm.name, step], base)} for step in steps],
+                "scores": _row(scores[arm.name, steps[-1]], base, within[arm.name, steps[-1]]),
+                "curve": [
+                    {"step": step, "scores": _row(scores[arm.name, step], base, within[arm.name, step])}
+                    for step in steps
+                ],
             }
         )
     return {
@@ -103,16 +111,27 @@ DEFINITIONS = {
     "std": "standard deviation over the seeds (K - 1); null for one seed. A seed fixes training and sampling noise",
     "difference": "score minus the base's of the same seed, from the same noise",
     "error": "std / sqrt(K)",
+    "interval": "95 % interval of the mean difference; null where nothing says how wide it is",
+    "interval_kind": KINDS,
 }
 
 
-def _row(scores: dict[str, list[float]], base: dict[str, list[float]] | None) -> dict[str, Any]:
+def _row(
+    scores: dict[str, list[float]],
+    base: dict[str, list[float]] | None,
+    within: dict[str, list[tuple[float, float] | None]] | None = None,
+) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for metric, values in scores.items():
         row[metric] = _json(summarise(values))
         if base is not None:
             paired = [value - other for value, other in zip(values, base[metric], strict=True)]
             row[metric]["difference"] = _json(summarise(paired))
+            covered = interval_of_seeds(paired, within[metric] if within else [])
+            row[metric]["difference"] |= {
+                "interval": None if covered is None else [covered.low, covered.high],
+                "interval_kind": None if covered is None else covered.kind,
+            }
     return row
 
 
@@ -143,9 +162,18 @@ def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             score = arm["scores"][metric]
             paired = score.get("difference")
             cells.append(plus_minus(score["mean"], score["std"]))
-            cells.append("–" if paired is None else plus_minus(paired["mean"], paired["error"], signed=True))
+            cells.append("–" if paired is None else _with_interval(paired))
         rows.append(cells)
     return ["arm", *(["learns"] if counts else []), *titles], rows
+
+
+def _with_interval(paired: dict[str, Any]) -> str:
+    """A mean difference and its 95 % interval: ``-0.41 (-0.62 to -0.20)``."""
+    if paired["interval"] is None:
+        return plus_minus(paired["mean"], None, signed=True)
+    low, high = paired["interval"]
+    digits = max(0, min(4, 2 - math.floor(math.log10(max(high - low, 1e-9)))))
+    return f"{paired['mean']:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
 def notes_of(report: dict[str, Any]) -> list[str]:
@@ -163,12 +191,14 @@ def notes_of(report: dict[str, Any]) -> list[str]:
         )
     scales = [_about_scales(arm) for arm in report["arms"] if "scales" in arm]
     if count == 1:
-        return [budget, *scales, "One seed gives no spread, and a difference may be chance. Give --seeds 3 or more."]
+        alone = "Δ is the difference from the base, and the interval beside it is over the images of this seed alone"
+        return [budget, *scales, f"One seed: {alone}. Another one may give another difference: give --seeds 3 or more."]
     return [
         budget,
         *scales,
         f"± beside a score is the standard deviation over {count} seeds; each seed fixes the noise of training and of "
-        "sampling. Δ is the mean difference from the base with the same seed, and ± beside it is its standard error.",
+        "sampling. Δ is the mean difference from the base with the same seed, with its 95 % interval over the seeds "
+        f"(Student's t with {count - 1} degrees of freedom), not narrower than over the images alone.",
     ]
 
 

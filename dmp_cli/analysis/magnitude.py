@@ -111,7 +111,7 @@ def measure_added(
     Raises:
         PatchError: the patch adds nothing to a hidden state: its prompts are prepended, or no block has prompts.
     """
-    if patched.patch.config.position == "prepend" or not patched.patch.hidden_shapes:
+    if patched.patch.config.position == "prepend" or not patched.patch.num_prompts:
         raise PatchError("this patch adds nothing to a hidden state: its prompts are prepended, or it has none")
     schedule = Schedule(patched.backbone.schedule, device=x0.device)
     shape = tuple(x0.shape[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from ..analysis import Added
+    from ..analysis import Added, GateStudy
     from ..latents import Codec
     from ..patching import PatchedBackbone
 
@@ -74,7 +74,7 @@ class _Inspection:
         from ..analysis import split_variance, study
 
         patched, codec = self._load()
-        weights, timesteps = weights_over_time(patched)
+        weights, timesteps, *of_experts = weights_over_time(patched)
         found, gap = study(weights, timesteps=timesteps), self._gap(weights)
         added = self._measure_added(patched, codec) if codec is not None else None
         found.save(self.folder)
@@ -83,10 +83,11 @@ class _Inspection:
         if added is not None:
             self._write_added(added)
         # Only prompts that are added lie on the image.
-        grid = square_grid(weights.shape[2]) if patched.patch.config.position == "add" else None
-        use = {"entropy, nats": found.entropy, "effective prompts": found.effective_prompts}
-        self._draw(weights, timesteps, use, grid, printer)
+        on_image = patched.patch.num_prompts and patched.patch.config.position == "add"
+        self._draw(found, square_grid(weights.shape[2]) if on_image else None, printer)
         printer.table(f"Gates of {self.path.name}", list(found.COLUMNS), found.rows())
+        for own in of_experts:
+            self._study_experts(study(own, timesteps=timesteps), printer)
         if apart is not None:
             _say_apart(apart, printer)
         if variance is not None:
@@ -143,8 +144,15 @@ class _Inspection:
 
         other = load_patch(self.asked.compare)
         backbone = load_backbone_of(other, self.network, self.device)
-        theirs, _ = weights_over_time(attach(backbone, other, force=self.force_backbone))
+        theirs = weights_over_time(attach(backbone, other, force=self.force_backbone))[0]
         return divergence(weights, theirs)
+
+    def _study_experts(self, found: GateStudy, printer: Printer) -> None:
+        """The weights of the experts of a patch that has prompts too: the same files, in a folder of their own."""
+        inside = replace(self, folder=self.folder / "experts")
+        found.save(inside.folder)
+        inside._draw(found, None, printer)
+        printer.table(f"Gates of {self.path.name}, low-rank experts", list(found.COLUMNS), found.rows())
 
     def _write_comparison(self, gap: np.ndarray, timesteps: np.ndarray) -> dict[str, Any]:
         from ..analysis import draw_depth_maps, write_comparison
@@ -166,19 +174,13 @@ class _Inspection:
         picture = draw_depth_maps(panels, added.timesteps, title=f"Added by {self.path.name}")
         write_bytes(self.folder / "added.png", picture)
 
-    def _draw(
-        self,
-        weights: np.ndarray,
-        timesteps: np.ndarray,
-        use: dict[str, np.ndarray],
-        grid: tuple[int, int] | None,
-        printer: Printer,
-    ) -> None:
+    def _draw(self, found: GateStudy, grid: tuple[int, int] | None, printer: Printer) -> None:
         """The gate as heatmaps, of all blocks and of each, and how it spreads its weight."""
         from ..analysis import draw_block, draw_depth_maps, draw_gates
         from ..storage import write_bytes
 
-        name = self.path.name
+        name, weights, timesteps = self.path.name, found.weights, found.timesteps
+        use = {"entropy, nats": found.entropy, "effective prompts": found.effective_prompts}
         gates = draw_gates(weights, timesteps, title=f"Gate weights of {name}", grid=grid)
         write_bytes(self.folder / "gates.png", gates)
         spread = draw_depth_maps(use, timesteps, title=f"How {name} spreads its weight")
@@ -199,14 +201,16 @@ def _say_apart(content: dict[str, Any], printer: Printer) -> None:
     printer.table(f"Divergence of {names}, nats", ["block", "mean", "largest", "at timestep"], rows)
 
 
-def weights_over_time(patched: PatchedBackbone) -> tuple[np.ndarray, np.ndarray]:
-    """Gate weights (T, L, N) at all timesteps, and the timesteps (T,)."""
+def weights_over_time(patched: PatchedBackbone) -> list[np.ndarray]:
+    """Gate weights (T, L, N) at all timesteps, these (T,), and the weights (T, L, E) of experts beside prompts."""
     import torch
 
     timesteps = torch.arange(patched.backbone.schedule.num_timesteps, device=patched.backbone.device)
     with torch.inference_mode():
         weights = patched.gating(timesteps).weights
-    return weights.expand(len(timesteps), -1, -1).float().cpu().numpy(), timesteps.cpu().numpy()
+    known = weights.expand(len(timesteps), -1, -1).float().cpu().numpy()
+    first, *further = [known[..., part] for part in patched.patch.parts] or [known]
+    return [first, timesteps.cpu().numpy(), *further]
 
 
 def square_grid(num_prompts: int) -> tuple[int, int] | None:

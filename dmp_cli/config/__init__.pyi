@@ -46,6 +46,7 @@ from .records import (
     BackboneHints as BackboneHints,
     BackboneRecord as BackboneRecord,
     CodecRecord as CodecRecord,
+    ExpertLayer as ExpertLayer,
     PatchRecord as PatchRecord,
     Prediction as Prediction,
     SamplingRule as SamplingRule,

@@ -110,12 +110,23 @@ def _check_training(training: dict[str, Any]) -> dict[str, Any]:
     return training
 
 
-class PatchRecord(Frozen):
+class ExpertLayer(Frozen):
+    """A linear layer that low-rank experts update."""
+
+    name: str  # inside its block, such as attn.qkv
+    inputs: _Count
+    outputs: _Count
+
+
+class PatchRecord(Growing):
     """The header of a patch file, as written and read by ``patchfile``."""
+
+    later: ClassVar[frozenset[str] | None] = frozenset({"expert_layers"})
 
     format_version: int = 1
     config: PatchConfig
     hidden_shapes: list[Annotated[list[_Count], Field(min_length=2, max_length=3)]]  # (N, D) of each prompted block
+    expert_layers: list[list[ExpertLayer]] | None = None  # of each block in the patch; None: no low-rank experts
     gate_width: _Count  # D of the vector the gate reads
     backbone: BackboneRecord
     schedule: ScheduleConfig

@@ -24,6 +24,7 @@ _TITLES = {  # of FID and KID
     "clip": ("CLIP-FID", "CLIP-KID"),
     "dinov2": ("FD-DINOv2", "KD-DINOv2"),
 }
+_INCEPTION_FILE = "inception-2015-12-05.pt"  # the network of FID, given as a file
 _SPLITS = 10  # parts that the Inception score averages over
 _NEIGHBOURS = 3  # k of precision and recall
 _ROWS = 2000  # images whose distances to all others are in memory at a time
@@ -58,9 +59,14 @@ def needs_features(metric: str) -> bool:
 
 
 def title_of(score: str, features: str) -> str:
-    """The name that papers use for a score in these features: FID, CLIP-FID, FD-DINOv2, IS, Precision."""
+    """The name that papers use for a score in these features: FID, CLIP-FID, FD-DINOv2, IS, Precision.
+
+    The distances in the features of a TorchScript file are no FID: they are called by the file, such as FD-resnet.
+    """
     if score in ("fid", "kid"):
-        return _TITLES.get(features, ("FID", "KID"))[score == "kid"]
+        stem = features.rpartition(".")[0] if features != _INCEPTION_FILE else ""
+        own = (f"FD-{stem}", f"KD-{stem}") if stem else ("FID", "KID")
+        return _TITLES.get(features, own)[score == "kid"]
     return "IS" if score == "is" else score.capitalize()
 
 

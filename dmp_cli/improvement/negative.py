@@ -13,9 +13,9 @@ from typing import Any
 
 EMA = 0.999  # the average of the last thousand steps is sampled against, as it depends less on the last batches
 _LEARNT = {
-    **dict.fromkeys(("lora", "dora"), "adapter-ema"),
-    **dict.fromkeys(("bitfit", "difffit"), "tuned-ema.safetensors"),
-    "full": "backbone-ema.safetensors",
+    **dict.fromkeys(("lora", "dora"), "adapter{}"),
+    **dict.fromkeys(("bitfit", "difffit"), "tuned{}.safetensors"),
+    "full": "backbone{}.safetensors",
 }
 
 
@@ -25,6 +25,7 @@ class Negative:
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)  # of ``dmp train``, by name
+    ema: float = EMA  # decay of the running average, which is what is sampled against; 0: of the last weights
 
     def train(self, backbone: Sequence[str], *, own: Path, run: Path, seed: int, steps: int) -> list[str]:
         """The command that trains it in ``run`` on the samples in ``own``.
@@ -32,13 +33,13 @@ class Negative:
         Images are not mirrored: the negative has to learn samples as the backbone makes them.
         """
         settings = ["--method", self.method, "--steps", str(steps), *in_arguments(self.options)]
-        how = ["--no-flip", "--ema", str(EMA), "--seed", str(seed), "--sample-every", "0", "--keep", "1"]
+        how = ["--no-flip", "--ema", str(self.ema), "--seed", str(seed), "--sample-every", "0", "--keep", "1"]
         often = ["--log-every", str(max(1, steps // 20)), "--save-every", str(max(1, steps // 4))]
         return ["train", *backbone, "--data", str(own), *settings, *how, *often, "-o", str(run), "--resume"]
 
     def learnt(self, run: Path) -> Path:
         """What ``--against`` takes, once the training in ``run`` is done."""
-        return run / _LEARNT.get(self.method, "patch-ema.safetensors")
+        return run / _LEARNT.get(self.method, "patch{}.safetensors").format("-ema" if self.ema else "")
 
 
 def against(version: Path, scale: float | None) -> list[str]:

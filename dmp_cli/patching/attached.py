@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from ..backbones import Backbone
-from .gates import Gating
-from .hooks import AddMap, AddMixture, DropPrompts, Link, PrependPrompts, ReadGate
+from .expert_hooks import hook_experts
+from .gates import BlockWeights, Gating
+from .hooks import AddMap, AddMixture, AddNothing, DropPrompts, Link, PrependPrompts, ReadGate
 from .prompts import Patch
 
 
@@ -21,7 +22,7 @@ class AttachedPatch:
     def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
         self.backbone, self.patch = backbone, patch
         self.link = Link(patch, strength)
-        self._weights_at: dict[int, list[Tensor]] = {}  # each block's gate weights by timestep; see at()
+        self._weights_at: dict[int, BlockWeights] = {}  # by timestep; see at()
         self._weights_stamp: tuple[tuple[int, int], ...] = ()
         self.handles = self._hook()
 
@@ -35,6 +36,10 @@ class AttachedPatch:
         handles = [*([first] if first else []), source.register_forward_hook(ReadGate(self.link))]
         for block, mixture in zip(blocks, mixtures, strict=True):
             handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
+        for block, layers, experts in zip(blocks, self.patch.expert_layers, self.patch.experts, strict=False):
+            hooks, own = hook_experts(self.link, block.module, layers, experts)  # type: ignore[arg-type]
+            self.link.experts.append(hooks)
+            handles += own
         if blocks and self.patch.config.position == "prepend":
             handles.append(blocks[-1].module.register_forward_hook(DropPrompts(self.link)))
         return handles
@@ -42,6 +47,8 @@ class AttachedPatch:
     def _mixtures(self, count: int) -> list[AddMixture]:
         """The pre-hooks of the first ``count`` blocks."""
         kind = type(self.backbone)
+        if not self.patch.config.has_prompts:
+            return [AddNothing(self.link, kind) for _ in range(count)]
         if self.patch.config.position == "add":
             adds = AddMixture if self.patch.grid is None else AddMap
             return [adds(self.link, kind) for _ in range(count)]
@@ -62,8 +69,8 @@ class AttachedPatch:
             condition = self.backbone.null_condition(count) if self.backbone.has_null else torch.zeros_like(timesteps)
         return self.patch(self.backbone.gate_vector(timesteps, condition))
 
-    def weights_at(self, timestep: int) -> list[Tensor] | None:
-        """Each block's gate weights at ``timestep``, kept until the patch changes; None if the gate reads the class."""
+    def weights_at(self, timestep: int) -> BlockWeights | None:
+        """The gate's weights at ``timestep``, kept until the patch changes; None if the gate reads the class."""
         if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
             return None
         stamp = tuple((id(parameter), parameter._version) for parameter in self.patch.parameters())
@@ -73,5 +80,5 @@ class AttachedPatch:
         if timestep not in known:
             with torch.inference_mode(False), torch.no_grad():  # ordinary tensors, which any later forward may use
                 vector = torch.tensor([timestep], device=self.backbone.device)
-                known[timestep] = self.patch.spread(self.gating(vector, None).weights)
+                known[timestep] = self.patch.for_blocks(self.gating(vector, None).weights)
         return known[timestep]

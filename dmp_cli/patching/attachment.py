@@ -11,6 +11,7 @@ from ..backbones import Backbone, as_backbone
 from ..config import CodecRecord, PatchConfig, PatchRecord
 from ..errors import CheckpointError, PatchError
 from .compatibility import check_fit, check_variant, prompt_shape, prompted_blocks
+from .expert_layers import find_expert_layers
 from .hooks import ReadGate
 from .identity import check_weights, rounded_digests
 from .patched import DEFAULT_NAME, PatchedBackbone
@@ -92,7 +93,7 @@ def _behind_the_seam(model: Backbone | nn.Module) -> Backbone:
 def create_patch(
     backbone: Backbone, config: PatchConfig, *, codec: CodecRecord, image_size: int, seed: int = 0
 ) -> Patch:
-    """Create a new patch for ``backbone``. By default its prompts are zero, so that it changes nothing yet.
+    """Create a new patch for ``backbone``. By default its prompts, or its experts' B, are zero: it changes nothing yet.
 
     Args:
         codec: codec of the training images.
@@ -105,11 +106,13 @@ def create_patch(
     check_variant(backbone, config)
     blocks = prompted_blocks(backbone.list_blocks(), config)
     shapes = [prompt_shape(block, config) for block in blocks]
-    patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, seed=seed)
+    layers = find_expert_layers(backbone, blocks, config)
+    patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, expert_layers=layers, seed=seed)
     if backbone.record is not None:
         patch.record = PatchRecord(
             config=config,
             hidden_shapes=[list(shape) for shape in shapes],
+            expert_layers=layers or None,
             gate_width=backbone.gate_width,
             backbone=backbone.record,
             rounded=rounded_digests(backbone),

@@ -7,6 +7,7 @@ Letters: B global batch, L prompted blocks, N prompts of a block, D width of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -108,7 +109,12 @@ class LoadNoise(nn.Module):
 
 
 def measure_balance(
-    gating: Gating, *, load_noise: LoadNoise | None, noise: Tensor | None, top_k: int | None = None
+    gating: Gating,
+    *,
+    load_noise: LoadNoise | None,
+    noise: Tensor | None,
+    top_k: int | None = None,
+    parts: Sequence[slice] = (slice(None),),
 ) -> Balance:
     """Compute both balance losses of one global batch.
 
@@ -116,14 +122,22 @@ def measure_balance(
         load_noise: W_noise; None leaves the load loss out.
         noise: standard normal numbers (B, N); None leaves the load loss out.
         top_k: how many prompts count as chosen; None takes 75 % of N.
+        parts: the weights that share a softmax, as :attr:`Patch.parts`; the losses of the parts are added up.
     """
     zero = gating.weights.new_zeros(())
     if gating.logits is None:
         return Balance(zero, zero)
-    importance = importance_loss(gating.weights)
-    num_prompts = gating.logits.shape[-1]
-    if load_noise is None or noise is None or num_prompts < 2:
-        return Balance(importance, zero)
-    std = load_noise(gating.vector)
-    load = load_loss(gating.logits, std=std, noise=noise[:, None], top_k=load_top_k(num_prompts, top_k=top_k))
-    return Balance(importance, load)
+    std = None if load_noise is None or noise is None else load_noise(gating.vector)
+    importance, load = [], []
+    for part in parts:
+        logits = gating.logits[..., part]
+        importance.append(importance_loss(gating.weights[..., part]))
+        if std is None or noise is None or logits.shape[-1] < 2:
+            continue
+        chosen = load_top_k(logits.shape[-1], top_k=top_k)
+        load.append(load_loss(logits, std=std[..., part], noise=noise[:, None, part], top_k=chosen))
+    return Balance(_total(importance, zero), _total(load, zero))
+
+
+def _total(losses: list[Tensor], zero: Tensor) -> Tensor:
+    return sum(losses[1:], start=losses[0]) if losses else zero

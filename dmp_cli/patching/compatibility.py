@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..backbones import Backbone, Block
 from ..config import PatchConfig
 from ..errors import ConfigError, PatchError
+from .expert_layers import find_expert_layers, layer_of
 from .prompts import Patch
 
 _PREPENDED = 50  # prompts per block in the paper's prepend variant (Table 4d)
@@ -12,17 +13,18 @@ _PREPENDED = 50  # prompts per block in the paper's prepend variant (Table 4d)
 
 def check_variant(backbone: Backbone, config: PatchConfig) -> None:
     """Raise ConfigError if ``backbone``, which may be on ``meta``, cannot have the variant ``config``."""
-    prompted_blocks(backbone.list_blocks(), config)
+    find_expert_layers(backbone, prompted_blocks(backbone.list_blocks(), config), config)
     if config.gate_input not in backbone.gate_sources:
         raise ConfigError(
             f"--gate-input {config.gate_input}: this backbone takes no class; its gate can read the timestep only"
         )
     block = backbone.list_blocks()[0]
-    if len(block.hidden_shape) != 2:
+    if len(block.hidden_shape) != 2 and config.has_prompts:
         _check_on_maps(config)
-    num_prompts = prompt_shape(block, config)[0]
-    if config.top_k is not None and config.top_k > num_prompts:
-        raise ConfigError(f"--top-k {config.top_k}: a block of this backbone has {num_prompts} prompts")
+    count = prompt_shape(block, config)[0] if config.has_prompts else config.experts_per_block
+    if config.top_k is not None and config.top_k > count:
+        what = "a block of this backbone has" if config.has_prompts else "a block has"
+        raise ConfigError(f"--top-k {config.top_k}: {what} {count} {'prompts' if config.has_prompts else 'experts'}")
 
 
 def _check_on_maps(config: PatchConfig) -> None:
@@ -82,6 +84,12 @@ def _differences(backbone: Backbone, patch: Patch) -> list[str]:
         wrong.append(f"{len(patch.hidden_shapes)} prompted blocks, not at most {len(blocks)}")
     elif patch.hidden_shapes != expected:
         wrong.append(f"prompts of shape {patch.hidden_shapes[:1]}, not {expected[:1]}")
+    for block, layers in zip(blocks, patch.expert_layers, strict=False):
+        for layer in layers:
+            if layer_of(block.module, layer) is None:
+                wrong.append(
+                    f"experts of {layer.name}, {layer.inputs} -> {layer.outputs}, which is not in {block.name}"
+                )
     if patch.config.gate_input not in backbone.gate_sources:
         wrong.append(f"a gate that reads the {patch.config.gate_input}, which this backbone does not have")
     if patch.gate_width != backbone.gate_width:

@@ -28,11 +28,14 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: boo
     it has their products instead: ``mixtures.i`` (S, N, D) or (S, H, W, C).
 
     Raises:
-        ConfigError: the gate reads the class too, so its weights do not follow from the timestep alone.
+        ConfigError: the gate reads the class too, so its weights do not follow from the timestep alone; or the patch
+            has low-rank experts, which are no vectors.
     """
     patch = patched.patch
     if patch.config.gate_input != "timestep":
         raise ConfigError("this patch's gate reads the conditioning; a table over timesteps cannot hold its weights")
+    if patch.num_experts:
+        raise ConfigError("a table holds what is added to blocks, and this patch has low-rank experts inside them")
     with torch.inference_mode():
         at = torch.tensor(list(timesteps), device=patched.backbone.device)
         weights = [own * patched.strength for own in patch.spread(patched.gating(at).weights)]

@@ -59,7 +59,12 @@ def load_patch(path: Path) -> Patch:
     _, record = _read_sealed(path)
     tensors, _ = read_safetensors(path, kind=PatchError)
     check_finite(tensors, source=path, kind=PatchError)
-    patch = Patch(record.config, hidden_shapes=record.hidden_shapes, gate_width=record.gate_width)
+    patch = Patch(
+        record.config,
+        hidden_shapes=record.hidden_shapes,
+        gate_width=record.gate_width,
+        expert_layers=record.expert_layers or (),
+    )
     patch.load_state_dict(tensors, strict=True)
     patch.record = record
     return patch
@@ -102,9 +107,10 @@ def _parse_record(text: str, path: Path) -> PatchRecord:
 
 def _check_claims(header: Header, record: PatchRecord, path: Path) -> None:
     """Raise PatchError if the tensors are not those that the record describes."""
-    wrong = find_contradiction(record.config, hidden_shapes=record.hidden_shapes)
+    config, shapes, layers = record.config, record.hidden_shapes, record.expert_layers or ()
+    wrong = find_contradiction(config, hidden_shapes=shapes, expert_layers=layers)
     if wrong is None:
-        expected = patch_shapes(record.config, hidden_shapes=record.hidden_shapes, gate_width=record.gate_width)
+        expected = patch_shapes(config, hidden_shapes=shapes, gate_width=record.gate_width, expert_layers=layers)
         wrong = find_differences(header.shapes, expected)
     odd = next((name for name, entry in header.tensors.items() if entry.dtype not in _TYPES), None)
     if wrong is None and odd is not None:

@@ -4,7 +4,7 @@ Threads that call one patched backbone at the same time each have their own stat
 backward pass, as under gradient checkpointing, adds what its own forward added, whatever ran since: forwards are known
 by the hidden states that they gave to the blocks.
 
-Letters: B batch, N prompts of a block.
+Letters: B batch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .gates import BlockWeights
+
 
 class Settings(NamedTuple):
     """How a forward began: what its thread had set by then."""
@@ -24,15 +26,15 @@ class Settings(NamedTuple):
     enabled: bool
     strength: float
     offset: Callable[[Tensor], Tensor] | None  # noise on the gate's logits, as the authors train
-    fixed: list[Tensor] | None  # each block's weights, if all rows have one known timestep
+    fixed: BlockWeights | None  # if all rows have one known timestep
     rows: Tensor | None = None  # a factor for each row of the batch, (B,): 0 where the patch adds nothing
 
 
 class Forward(NamedTuple):
-    """One forward: its settings, and each block's gate weights, (B, N, 1) or (B, 1, H, W); None with the patch off."""
+    """One forward: its settings, and each block's gate weights; None with the patch off."""
 
     settings: Settings
-    weights: list[Tensor] | None
+    weights: BlockWeights | None
 
 
 class ThreadState(threading.local):
@@ -42,7 +44,7 @@ class ThreadState(threading.local):
         # Set here and not on the class: torch.compile guards the attributes of the object alone.
         self.enabled = True
         self.offset: Callable[[Tensor], Tensor] | None = None
-        self.fixed: list[Tensor] | None = None
+        self.fixed: BlockWeights | None = None
         self.rows: Tensor | None = None
         self.adds = False  # whether the running forward adds anything
         self.strength = 1.0  # of the running forward

@@ -19,11 +19,27 @@ _TOP_SHARE = 0.75  # of the prompts, chosen by default
 
 
 class Gating(NamedTuple):
-    """The gate's result for a batch: the weights, and what the balance losses need beside them."""
+    """The gate's result for a batch: the weights, and what the balance losses need beside them.
+
+    For low-rank experts N is their number. A gate of both gives the weights of the prompts, then those of the experts.
+    """
 
     weights: Tensor  # (B, L, N): sigma(G([t; i])) in Eq. 3; (1, L, N) without a gate
     logits: Tensor | None  # (B, L, N): G([t; i]); None without a gate
     vector: Tensor  # (B, D): t, in float32 or float64
+
+
+class BlockWeights(NamedTuple):
+    """Gate weights as the hooks take them: for each block, of its prompts and of its low-rank experts."""
+
+    prompts: list[Tensor]  # (B, N, 1), or (B, 1, H, W) on feature maps; empty without prompts
+    experts: list[Tensor]  # (B, E) for E experts; empty without low-rank experts
+
+    def of_rows(self, rows: Tensor | None) -> BlockWeights:
+        """The weights times the factor of each row, (B,)."""
+        if rows is None:
+            return self
+        return BlockWeights(*([own * rows.view(-1, *[1] * (own.dim() - 1)) for own in part] for part in self))
 
 
 class LinearGate(nn.Module):

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from .expert_hooks import AddExperts
 from .forwards import Forward, ForwardsInFlight, Settings, ThreadState, is_in_backward
+from .gates import BlockWeights
 from .interpolate import resize_maps, resize_tokens
 from .prompts import Patch, add_mixture
 
@@ -28,7 +30,8 @@ class Link:
     def __init__(self, patch: Patch, strength: float) -> None:
         self.patch = patch
         self.strength = strength
-        self.mixtures: list[AddMixture] = []  # one for each prompted block, in order
+        self.mixtures: list[AddMixture] = []  # one for each block that is patched, in order
+        self.experts: list[list[AddExperts]] = []  # of the layers of each of these blocks; empty without experts
         self.here = ThreadState()
         self.in_flight = ForwardsInFlight()
         self.owner: PatchedBackbone | None = None  # None in a copy of the model alone
@@ -46,8 +49,13 @@ class Link:
             here.forward = forward
         if forward.weights is None:
             return
-        for mixture, weights, prompts in zip(self.mixtures, forward.weights, self.patch.prompts, strict=True):
-            mixture.here.weights, mixture.here.prompts = weights, prompts
+        added, updated = forward.weights
+        if added:
+            for mixture, weights, prompts in zip(self.mixtures, added, self.patch.prompts, strict=True):
+                mixture.here.weights, mixture.here.prompts = weights, prompts
+        for hooks, weights in zip(self.experts, updated, strict=True):
+            for hook in hooks:
+                hook.here.weights = weights
 
     def tie(self, given: Tensor) -> None:
         """Tie ``given``, a module's input, to the running forward; in a backward pass, go back to the forward it is of.
@@ -65,7 +73,7 @@ class Link:
 
     def __getstate__(self) -> dict[str, Any]:
         # A thread's state and the forwards in flight are this object's own; neither can be copied or pickled.
-        return {"patch": self.patch, "strength": self.strength, "mixtures": self.mixtures}
+        return {name: getattr(self, name) for name in ("patch", "strength", "mixtures", "experts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, here=ThreadState(), in_flight=ForwardsInFlight(), owner=None)
@@ -127,6 +135,13 @@ class AddMixture:
         vars(self).update(state, here=_Added())
 
 
+class AddNothing(AddMixture):
+    """Pre-hook on one block of a patch that has no prompts: ties the block's input to the running forward."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.link.tie(self.backbone_type.take_hidden(args, kwargs))
+
+
 class AddMap(AddMixture):
     """Pre-hook on one block of feature maps: weights (B, 1, H, W), prompts (H, W, C), hidden state (B, C, H', W')."""
 
@@ -183,21 +198,14 @@ class ReadGate:
         known = self.link.in_flight.recall(args[0])
         return self.link.settings() if known is None else known.settings
 
-    def _weights(self, settings: Settings, vector: Tensor) -> list[Tensor] | None:
-        """Each block's factor for its prompts; None with the patch off, or without a prompted block."""
+    def _weights(self, settings: Settings, vector: Tensor) -> BlockWeights | None:
+        """The gate's weights for each block; None with the patch off, or without a patched block."""
         if not (settings.enabled and self.link.mixtures):
             return None
         if settings.fixed is not None:
-            return _of_rows(settings.fixed, settings.rows)
+            return settings.fixed.of_rows(settings.rows)
         patch = self.link.patch
         if patch.device != vector.device:  # the backbone was moved, or is offloaded and computes elsewhere
             patch.to(vector.device)
         offset = None if settings.offset is None else settings.offset(vector)
-        return _of_rows(patch.spread(patch(vector, offset=offset).weights), settings.rows)
-
-
-def _of_rows(weights: list[Tensor], rows: Tensor | None) -> list[Tensor]:
-    """Each block's weights (B or 1, ...) times the factor of each row, (B,)."""
-    if rows is None:
-        return weights
-    return [own * rows.view(-1, *[1] * (own.dim() - 1)) for own in weights]
+        return patch.for_blocks(patch(vector, offset=offset).weights).of_rows(settings.rows)

@@ -5,7 +5,8 @@
     x_{i+1} = Block_i(sigma(G([t; i])) * p_i + x_i)            (Eq. 3: the mixture of prompts)
 
 x_i is the hidden state in front of block i, t the timestep embedding, G the gate (module ``gates``), sigma the softmax
-over the N prompts. The paper writes i as a superscript.
+over the N prompts. The paper writes i as a superscript. The same gate can weigh low-rank experts, beside the
+prompts or instead of them (module ``experts``).
 
 Letters: B batch, L prompted blocks, N prompts of a block (one for each token), D width. On feature maps a block has
 H x W prompts of C channels, and N is H * W of the largest block.
@@ -19,9 +20,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..config import PatchConfig, PatchRecord
+from ..config import ExpertLayer, PatchConfig, PatchRecord
 from ..runtime import randomness
-from .gates import AttentionGate, Gating, LinearGate, default_top_k, select_hard
+from .experts import grow_experts
+from .gates import AttentionGate, BlockWeights, Gating, LinearGate, default_top_k, select_hard
 from .interpolate import pool_weights
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -40,26 +42,36 @@ def add_mixture(hidden: Tensor, *, weights: Tensor, prompts: Tensor, strength: f
 
 
 class Patch(nn.Module):
-    """The prompts p_i and the gate G: what DMP learns. Its parameters are exactly those that training changes.
+    """The prompts p_i, or low-rank experts, and the gate G: what is learnt, which are all of its parameters.
 
     Args:
         config: the variant of the method (Table 4).
         hidden_shapes: shape of each prompted block's prompts, in order: (N, D), or (H, W, C) on feature maps.
+        expert_layers: the layers of each of these blocks that low-rank experts update; none for prompts alone.
         gate_width: length D of the vector t that the gate reads.
         seed: seed of the gate's first weights, and of the prompts under ``init="random"``. By default the prompts start
             at zero (paper, "Zero-initialization"), so that a new patch changes nothing.
     """
 
     def __init__(
-        self, config: PatchConfig, *, hidden_shapes: Sequence[Sequence[int]], gate_width: int, seed: int = 0
+        self,
+        config: PatchConfig,
+        *,
+        hidden_shapes: Sequence[Sequence[int]],
+        gate_width: int,
+        expert_layers: Sequence[Sequence[ExpertLayer]] = (),
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.hidden_shapes = [tuple(shape) for shape in hidden_shapes]
         self.gate_width = gate_width
         self.record: PatchRecord | None = None  # set when the patch is read from a file or made for a recorded backbone
-        starts = [_initial_prompts(config, shape, seed=seed, block=i) for i, shape in enumerate(self.hidden_shapes)]
+        prompted = self.hidden_shapes if config.has_prompts else []
+        starts = [_initial_prompts(config, shape, seed=seed, block=i) for i, shape in enumerate(prompted)]
         self.prompts = nn.ParameterList([nn.Parameter(start) for start in starts])  # P of Eq. 1
+        self.expert_layers = [list(layers) for layers in expert_layers]
+        self.experts = grow_experts(config, self.expert_layers, seed=seed)
         self.gate = self._build_gate(seed)
 
     def _build_gate(self, seed: int) -> LinearGate | AttentionGate | None:
@@ -76,14 +88,17 @@ class Patch(nn.Module):
         if self.config.gate == "linear" and num_blocks:
             return LinearGate(
                 gate_width=self.gate_width,
-                num_prompts=self.num_prompts,
+                num_prompts=self.gate_outputs,
                 num_blocks=num_blocks,
                 reads_depth=reads_depth,
                 seed=seed,
             )
         # Without a gate every weight is 1 (Eq. 2), or 1/N, which is the mean weight under a softmax (a control, ours).
-        weight = self.config.gate_scale / max(1, self.num_prompts) if self.config.gate == "constant" else 1.0
-        self.register_buffer("constant", torch.full((1, num_blocks, self.num_prompts), weight), persistent=False)
+        weights = torch.ones(1, num_blocks, self.gate_outputs)
+        if self.config.gate == "constant":
+            for part in self.parts:
+                weights[..., part] = self.config.gate_scale / max(1, part.stop - part.start)
+        self.register_buffer("constant", weights, persistent=False)
         self.constant: Tensor
         return None
 
@@ -94,24 +109,46 @@ class Patch(nn.Module):
 
     @property
     def num_prompts(self) -> int:
-        """N: the number of prompts of a block, on feature maps of the largest one; 0 if no block is prompted."""
+        """N: the number of prompts of a block, on feature maps of the largest one; 0 if no block has prompts."""
+        if not self.config.has_prompts:
+            return 0
         if self.grid is not None:
             return self.grid[0] * self.grid[1]
         return self.hidden_shapes[0][0] if self.hidden_shapes else 0
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """On feature maps, (H, W) of the map of weights that the gate gives for all blocks; None on tokens."""
+        """On feature maps, (H, W) of the prompts' map of weights that the gate gives for all blocks; None on tokens."""
+        if not self.config.has_prompts:
+            return None
         sides = [(shape[0], shape[1]) for shape in self.hidden_shapes if len(shape) == 3]
         return max(sides) if sides else None
 
     @property
-    def top_k(self) -> int:
-        """How many prompts count as chosen: those that hard selection keeps, by default 75 % of N (192 of 256)."""
-        return self.config.top_k or default_top_k(self.num_prompts)
+    def num_experts(self) -> int:
+        """E: how many low-rank experts a block has; 0 if no block has any."""
+        return self.config.experts_per_block if self.hidden_shapes else 0
+
+    @property
+    def gate_outputs(self) -> int:
+        """How many weights the gate gives a block: N, E, or N + E."""
+        return self.num_prompts + self.num_experts
+
+    @property
+    def parts(self) -> list[slice]:
+        """The gate's outputs that share a softmax: those of the prompts, then those of the low-rank experts."""
+        own = [slice(0, self.num_prompts), slice(self.num_prompts, self.gate_outputs)]
+        return [part for part in own if part.stop > part.start]
+
+    def top_k(self, part: slice) -> int:
+        """How many of a part count as chosen: those that hard selection keeps, by default 75 % (192 of 256)."""
+        return self.config.top_k or default_top_k(part.stop - part.start)
 
     def num_parameters(self) -> int:
-        """Number of parameters: L*N*D of the prompts plus (D+1)*N + N of the linear gate (paper, Table 1)."""
+        """Number of parameters: L*N*D of the prompts plus (D+1)*N + N of the linear gate (paper, Table 1).
+
+        Low-rank experts have E*r*(in + out) for each layer, and E outputs of the gate.
+        """
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, vector: Tensor, *, offset: Tensor | None = None) -> Gating:
@@ -130,12 +167,22 @@ class Patch(nn.Module):
                 logits = self.gate(vector)  # (B, L, N) or (B, 1, N)
             logits = logits if offset is None else logits + offset
             size = (-1, len(self.hidden_shapes), -1)
-            weights = logits.softmax(-1)  # sigma(G([t; i])), over the N prompts
-            if self.config.selection == "hard":
-                weights = select_hard(weights, top_k=self.top_k)
-            elif self.config.gate_scale != 1:
-                weights = weights * self.config.gate_scale
+            parts = [self._weigh(logits[..., part], part) for part in self.parts]
+            weights = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
             return Gating(weights.expand(size), logits.expand(size), vector)
+
+    def _weigh(self, logits: Tensor, part: slice) -> Tensor:
+        """The weights of the prompts, or of the experts, from their logits (..., N)."""
+        weights = logits.softmax(-1)  # sigma(G([t; i])), over the N prompts
+        if self.config.selection == "hard":
+            return select_hard(weights, top_k=self.top_k(part))
+        return weights * self.config.gate_scale if self.config.gate_scale != 1 else weights
+
+    def for_blocks(self, weights: Tensor) -> BlockWeights:
+        """Gate weights (B, L, N + E) as the blocks take them."""
+        prompts = self.spread(weights[..., : self.num_prompts]) if self.num_prompts else []
+        experts = list(weights[..., self.num_prompts :].unbind(1)) if self.num_experts else []
+        return BlockWeights(prompts, experts)
 
     def spread(self, weights: Tensor) -> list[Tensor]:
         """Turn gate weights (B, L, N) into each block's factor for its prompts: (B, N, 1), or (B, 1, H, W) on maps.

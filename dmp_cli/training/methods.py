@@ -138,6 +138,10 @@ def prepare(
         return _WITHOUT_PATCH.get(config.method, _prepare_backbone)(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
+        if patch_config.experts is not None:
+            raise ConfigError(
+                f"--method prompt-tuning has prompts alone, so --experts {patch_config.experts} is no part of it"
+            )
         given = patch_config.model_dump(exclude_defaults=True, exclude=_PROMPT_OPTIONS)
         if given not in ({}, {"gate": "none"}):
             raise ConfigError(
@@ -160,12 +164,12 @@ def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_
         raise ConfigError("--depth 0 leaves nothing to train", hint="Give the number of blocks that get prompts.")
     check_noise(config, patch_config)
     patched = attach(backbone, patch)
-    groups: list[dict[str, Any]] = [{"params": list(patch.prompts), "rate": config.lr}]
+    groups: list[dict[str, Any]] = [{"params": [*patch.prompts, *patch.experts.parameters()], "rate": config.lr}]
     load_noise = None
     if patch.gate is not None:
         gate = list(patch.gate.parameters())
         if config.gate_noise or (config.balance_load and config.balance_losses == "paper"):
-            load_noise = LoadNoise(gate_width=patch.gate_width, num_prompts=patch.num_prompts).to(backbone.device)
+            load_noise = LoadNoise(gate_width=patch.gate_width, num_prompts=patch.gate_outputs).to(backbone.device)
             gate += list(load_noise.parameters())
         groups.append({"params": gate, "rate": config.gate_lr})
     learnt = dict(patch.named_parameters())

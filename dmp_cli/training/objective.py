@@ -109,14 +109,16 @@ class Objective:
         condition = None
         if denoiser.patch.config.gate_input == "conditioning":
             condition = self._condition(self.world.gather(labels), draws.dropped)
-        gating, top_k = denoiser.gating(draws.timesteps, condition), denoiser.patch.top_k
+        gating, parts = denoiser.gating(draws.timesteps, condition), denoiser.patch.parts
         if config.balance_losses == "authors":
-            balance = Balance(authors_importance(gating.weights), gating.weights.new_zeros(()))
+            own = [authors_importance(gating.weights[..., part]) for part in parts]
+            balance = Balance(sum(own[1:], start=own[0]), gating.weights.new_zeros(()))
         else:
             noise = draws.gate_noise
-            balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k)
+            top_k = denoiser.patch.config.top_k
+            balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k, parts=parts)
         loss = config.balance_importance * balance.importance + config.balance_load * balance.load
         has_effect = loss.requires_grad and (config.balance_importance or config.balance_load)
-        use = measure_use(gating.weights.detach())
+        use = measure_use(gating.weights.detach()[..., parts[0]])  # of prompts and experts, the prompts
         terms = {"importance": balance.importance.detach(), "load": balance.load.detach(), **use._asdict()}
         return (loss if has_effect else None), terms

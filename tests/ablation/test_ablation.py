@@ -104,7 +104,8 @@ def test_precision_is_of_training_and_sampling_alone() -> None:
 def row(name: str, *values: float) -> dict[str, Any]:
     def score(value: float) -> dict[str, Any]:
         plain = {"seeds": [value], "mean": value, "std": None, "error": None}
-        return {"fid": {**plain, "difference": {**plain, "mean": value - 8}}}
+        unknown = {"interval": None, "interval_kind": None}
+        return {"fid": {**plain, "difference": {**plain, "mean": value - 8, **unknown}}}
 
     curve = [{"step": step, "scores": score(value)} for step, value in enumerate(values, start=1)]
     found: dict[str, Any] = {
@@ -129,7 +130,10 @@ def test_the_table_in_text_and_its_warnings() -> None:
     assert rows == [["base", "8", "–"], ["a", "7.5", "-0.5"]]
     notes = " ".join(notes_of(report(row("base", 8.0))))
     assert "50 images for 64 features: the covariance is singular" in notes
-    assert "One seed gives no spread" in notes
+    assert "One seed: Δ is the difference from the base" in notes
+    known = row("a", 7.5)
+    known["scores"]["fid"]["difference"] |= {"interval": [-0.9, -0.1], "interval_kind": "images"}
+    assert table_of(report(row("base", 8.0), known))[1][1][2] == "-0.500 (-0.900 to -0.100)"
 
 
 def test_an_arm_that_changes_outputs_at_once_does_not_start_at_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,3 +157,14 @@ def test_far_curves_get_a_diagram_of_their_own(monkeypatch: pytest.MonkeyPatch) 
     }  # fmt: skip
     for arms in ([near], [far]):
         assert set(draw_pictures(PLAN, report(row("base", 8.0), *arms))) == {"curves.png", "side-by-side.png"}
+
+
+@pytest.mark.parametrize(("method", "last"), [("lora", "adapter"), ("dmp", "patch"), ("full", "backbone")])
+def test_an_arm_on_own_samples_says_whether_its_average_is_sampled_against(method: str, last: str) -> None:
+    for options, ending in (({}, "-ema"), ({"ema": 0.99}, "-ema"), ({"ema": 0}, "")):
+        arm = Arm("own", "own", {"own_samples": 20, "method": method, **options})
+        train, *samples = (c for c in replace(PLAN, arms=[arm]).commands() if "--data" in c or "--against" in c)
+        decay = train[train.index("--ema") + 1]
+        assert (decay == "0") == (not ending)
+        for command in samples:
+            assert Path(command[command.index("--against") + 1]).stem == f"{last}{ending}"

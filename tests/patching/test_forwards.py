@@ -19,7 +19,7 @@ from dmp_cli.backbones import as_backbone
 from dmp_cli.patching.attachment import attach
 from dmp_cli.patching.patched import PatchedBackbone
 from dmp_cli.patching.versions import PatchVersions
-from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet
+from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet, tiny_unet
 from tests.builders import call_of, filled_patch, tiny_dit
 
 Call = Callable[[int], Tensor]
@@ -63,6 +63,19 @@ def unet(**variant: Any) -> tuple[Any, PatchedBackbone, Call]:
     return model, patched, call
 
 
+def text_unet(**variant: Any) -> tuple[Any, PatchedBackbone, Call]:
+    """A stock U-Net that reads text: of a prompted block, only what is inside its transformers runs again."""
+    model = tiny_unet()
+    patched = attach(model, filled_patch(as_backbone(model), **variant))
+    text = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))
+
+    def call(timestep: int) -> Tensor:
+        x = torch.randn(2, *patched.backbone.sample_shape, generator=torch.Generator().manual_seed(timestep))
+        return model(x, torch.full((2,), timestep), encoder_hidden_states=text).sample
+
+    return model, patched, call
+
+
 def versions(**variant: Any) -> tuple[Any, PatchedBackbone, Call]:
     """A DiT with and without its patch in one batch; which row is whose depends on the timestep."""
     backbone = tiny_dit()
@@ -76,13 +89,18 @@ def versions(**variant: Any) -> tuple[Any, PatchedBackbone, Call]:
     return backbone, patched, call
 
 
-FAMILIES = {"dit": dit, "pixart": pixart, "unet": unet, "versions": versions}
+FAMILIES = {"dit": dit, "pixart": pixart, "unet": unet, "text-unet": text_unet, "versions": versions}
 VARIANTS = [
     ("dit", {}),
     ("dit", {"position": "prepend", "num_prompts": 3}),
     ("pixart", {}),
     ("unet", {}),
     ("versions", {}),
+    ("dit", {"experts": "lora"}),
+    ("dit", {"experts": "both", "position": "prepend", "num_prompts": 3}),
+    ("pixart", {"experts": "lora"}),
+    ("text-unet", {"experts": "both"}),
+    ("versions", {"experts": "both"}),
 ]
 
 

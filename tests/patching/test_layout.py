@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dmp_cli.config import PatchConfig
+from dmp_cli.config import ExpertLayer, PatchConfig
 from dmp_cli.patching.layout import find_contradiction, find_differences, num_prompts, patch_shapes
 from dmp_cli.patching.prompts import Patch
 
@@ -48,6 +48,35 @@ CONTRADICTIONS = [
 @pytest.mark.parametrize(("config", "shapes", "reason"), CONTRADICTIONS)
 def test_what_no_patch_is(config, shapes, reason):
     assert reason in str(find_contradiction(config, hidden_shapes=shapes))
+
+
+LAYERS = [[ExpertLayer(name="qkv", inputs=8, outputs=24)], [], [ExpertLayer(name="a.b", inputs=3, outputs=5)]]
+
+
+@pytest.mark.parametrize("gate", ["linear", "none"])
+@pytest.mark.parametrize(("experts", "shapes"), [("lora", TOKENS), ("both", TOKENS), ("lora", MAPS), ("both", MAPS)])
+def test_experts(experts, shapes, gate):
+    config = PatchConfig(experts=experts, num_experts=3, expert_rank=2, gate=gate)
+    patch = Patch(config, hidden_shapes=shapes, gate_width=12, expert_layers=LAYERS)
+    described = patch_shapes(config, hidden_shapes=shapes, gate_width=12, expert_layers=LAYERS)
+    assert described == {name: tuple(tensor.shape) for name, tensor in patch.state_dict().items()}
+    assert find_contradiction(config, hidden_shapes=shapes, expert_layers=LAYERS) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "layers", "reason"),
+    [
+        ({}, LAYERS, "against its own variant"),
+        ({"experts": "lora"}, [], "against its own variant"),
+        ({"experts": "both"}, [], "against its own variant"),
+        ({"experts": "lora"}, LAYERS[:1], "experts in 1 blocks of 3"),
+        ({"experts": "lora"}, [[], [], []], "or in no layer"),
+        ({"experts": "lora", "selection": "hard", "top_k": 5}, LAYERS, "top 5 of 4"),
+    ],
+)
+def test_experts_that_no_patch_has(options, layers, reason):
+    found = find_contradiction(PatchConfig(**options), hidden_shapes=TOKENS, expert_layers=layers)
+    assert reason in str(found)
 
 
 def test_differences_are_named():

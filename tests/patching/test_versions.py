@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant": {"gate": "constant"},
     "hard": {"selection": "hard"},
     "conditioning": {"gate_input": "conditioning"},
+    "experts": {"experts": "lora", "num_experts": 2},
+    "both": {"experts": "both"},
     "prepend": {"position": "prepend", "num_prompts": 3},
 }
 

@@ -24,14 +24,10 @@ def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str,
     )
     gate = 0 if made.gate is None else sum(p.numel() for p in made.gate.parameters())
     blocks = backbone.list_blocks()[: len(made.hidden_shapes)]
-    rows = [
-        [block.name, " x ".join(map(str, block.hidden_shape)), f"{p.numel():,}"]
-        for block, p in zip(blocks, made.prompts, strict=True)
-    ]
-    rows.append(
-        ["gate, shared" if gate else "no gate", f"{made.gate_width} -> {made.num_prompts}" if gate else "", f"{gate:,}"]
-    )
-    printer.table("", ["block", "prompts", "parameters"], rows)
+    rows = [_row(made, index, block.name, block.hidden_shape) for index, block in enumerate(blocks)]
+    outputs = f"{made.gate_width} -> {made.gate_outputs}" if gate else ""
+    rows.append(["gate, shared" if gate else "no gate", outputs, f"{gate:,}"])
+    printer.table("", ["block", made.config.experts or "prompts", "parameters"], rows)
     if path is not None:
         printer.say(f"wrote {path}")
     printer.result(
@@ -45,6 +41,19 @@ def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str,
             "output": path and str(path),
         }
     )
+
+
+def _row(made: Patch, index: int, name: str, shape: tuple[int, ...]) -> list[str]:
+    """The prompts and the experts of one block, and how many parameters they have."""
+    parts, learnt = [], 0
+    if made.num_prompts:
+        parts.append(" x ".join(map(str, shape)))
+        learnt += made.prompts[index].numel()
+    if made.num_experts:
+        layers = len(made.expert_layers[index])
+        parts.append(f"{made.num_experts} experts of rank {made.config.rank} in {layers} layers")
+        learnt += sum(p.numel() for p in made.experts[index].parameters())
+    return [name, ", ".join(parts), f"{learnt:,}"]
 
 
 def print_info(path: Path, printer: Printer) -> None:
@@ -90,10 +99,9 @@ def _describe_place(record: PatchRecord | TunedRecord) -> list[str]:
 
 def describe(record: PatchRecord) -> list[str]:
     """A patch's header in words."""
-    shapes = record.hidden_shapes
-    size = " x ".join(map(str, shapes[0])) if shapes else "0"
+    count = len(record.hidden_shapes)
     return [
-        f"patch      {_describe_variant(record.config)}; {len(shapes)} blocks, prompts of {size}",
+        f"patch      {_describe_variant(record.config)}; {count} blocks, {_describe_learnt(record)}",
         *_describe_place(record),
         f"schedule   {record.schedule.kind}, {record.schedule.num_timesteps} timesteps",
         f"training   {_describe_training(record.training)}",
@@ -101,12 +109,23 @@ def describe(record: PatchRecord) -> list[str]:
     ]
 
 
+def _describe_learnt(record: PatchRecord) -> str:
+    config, parts = record.config, []
+    if config.has_prompts:
+        size = " x ".join(map(str, record.hidden_shapes[0])) if record.hidden_shapes else "0"
+        parts.append(f"prompts of {size}")
+    if record.expert_layers:
+        names = ", ".join(dict.fromkeys(layer.name for block in record.expert_layers for layer in block))
+        parts.append(f"{config.experts_per_block} experts of rank {config.rank} in {names}")
+    return " and ".join(parts)
+
+
 def _describe_variant(config: PatchConfig) -> str:
     gates = {
         "linear": "linear gate",
         "attention": "attention gate",
         "constant": "constant gate 1/N",
-        "none": "no gate (prompt tuning)",
+        "none": "no gate" if config.experts else "no gate (prompt tuning)",
     }
     parts = [gates[config.gate]]
     if config.gate in ("linear", "attention"):

@@ -25,7 +25,7 @@ def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
-        "patch": request.patch_config and request.patch_config.model_dump(),
+        "patch": request.patch_config and request.patch_config.model_dump(mode="json"),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
     }
