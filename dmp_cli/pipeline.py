@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .backbones import Backbone
     from .latents import Codec
-    from .patching import Patch
+    from .patching import Adapter, Patch, Tuned
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Loaded:
     codec: Codec
     denoiser: nn.Module  # the patched backbone, or the bare one
     record: PatchRecord | None  # the patch's own; None without a patch
+    adapter: Adapter | Tuned | None = None  # inside the backbone
 
 
 def load_bare(network: NetworkOptions, device: torch.device | str) -> Loaded:
@@ -90,12 +91,32 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
 
 
 def load_adapted(path: Path, network: NetworkOptions, device: torch.device | str) -> Loaded:
-    """The backbone that ``network`` names, with the LoRA adapter in the folder ``path`` inside it."""
-    from .patching import load_adapter
+    """The backbone that ``network`` names, with what ``path`` holds inside it: a LoRA or DoRA, or tuned weights.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another backbone; or as :func:`load_bare`.
+        ConfigError: tuned weights that were trained with another codec; or as :func:`load_bare`.
+    """
+    from .patching import load_any_adapter
 
     loaded = load_bare(network, device)
-    load_adapter(path, loaded.backbone)
+    check_codec_of(path, loaded)
+    loaded.adapter = load_any_adapter(path, loaded.backbone)
     return loaded
+
+
+def check_codec_of(path: Path, loaded: Loaded) -> None:
+    """Raise ConfigError when ``path`` holds tuned weights that were trained in the space of another codec."""
+    from .patching import is_tuned, read_tuned
+
+    if not is_tuned(path):
+        return
+    ours, theirs = loaded.codec.record, read_tuned(path)[0].codec
+    if not theirs.is_same(ours):
+        raise ConfigError(
+            f"{path} was trained with another codec: {theirs.source or theirs.kind}, not {ours.source or ours.kind}",
+            hint="Give that codec with --vae.",
+        )
 
 
 def load_patched(

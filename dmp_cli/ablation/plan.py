@@ -148,8 +148,10 @@ class Plan:
 
     def _learnt(self, arm: Arm, seed: int) -> list[str]:
         run, average = self.run(arm, seed), "-ema" if arm.averages else ""
-        if arm.method == "lora":
+        if arm.method in ("lora", "dora"):
             return [*self.backbone, "--adapter", str(run / f"adapter{average}")]
+        if arm.method in ("bitfit", "difffit"):
+            return [*self.backbone, "--adapter", str(run / f"tuned{average}.safetensors")]
         if arm.method in ("full", "scratch"):
             return ["--backbone", str(run / f"backbone{average}.safetensors")]
         return ["--patch", str(run / f"patch{average}.safetensors")]

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ..errors import one_line
+from ..errors import CheckpointError, one_line
 from ..evaluation import HIGHER_IS_BETTER, direction_of, plus_minus, title_of
 from ..report import markdown_table
-from ..storage import read_json
+from ..storage import read_header, read_json
 from .plan import BASE, Plan
 from .seeds import KINDS, interval_of_seeds
 
@@ -75,6 +76,7 @@ def report_of(plan: Plan) -> dict[str, Any]:
                 "name": arm.name,
                 "title": arm.title,
                 "options": dict(arm.options),
+                "parameters": count_learnt(plan.run(arm, plan.seeds[0])),
                 "starts_as_base": arm.starts_as_base,
                 **({"scales": [plan.scale(arm, seed) for seed in plan.seeds]} if guided else {}),
                 "scores": _row(scores[arm.name, steps[-1]], base, within[arm.name, steps[-1]]),
@@ -95,7 +97,17 @@ def report_of(plan: Plan) -> dict[str, Any]:
     }
 
 
+def count_learnt(run: Path) -> int | None:
+    """How many numbers a run learns, by the header of its newest checkpoint; None where that cannot be read."""
+    found = sorted(run.glob("checkpoints/step-*/learnt.safetensors"))
+    try:
+        return sum(math.prod(shape) for shape in read_header(found[-1]).shapes.values()) if found else None
+    except CheckpointError:
+        return None
+
+
 DEFINITIONS = {
+    "parameters": "how many numbers the arm learns; null where its checkpoints are gone",
     "std": "standard deviation over the seeds (K - 1); null for one seed. A seed fixes training and sampling noise",
     "difference": "score minus the base's of the same seed, from the same noise",
     "error": "std / sqrt(K)",
@@ -142,16 +154,17 @@ def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Column titles, and one row of text for each arm, base first."""
     metrics = list(report["arms"][0]["scores"])
     titles = [title for metric in metrics for title in (name_of(report, metric), f"Δ {name_of(report, metric)}")]
-    rows = []
+    rows, counts = [], any("parameters" in arm for arm in report["arms"])
     for arm in report["arms"]:
-        cells = [arm["title"]]
+        learnt = arm.get("parameters")
+        cells = [arm["title"], *(["–" if learnt is None else f"{learnt:,}"] if counts else [])]
         for metric in metrics:
             score = arm["scores"][metric]
             paired = score.get("difference")
             cells.append(plus_minus(score["mean"], score["std"]))
             cells.append("–" if paired is None else _with_interval(paired))
         rows.append(cells)
-    return ["arm", *titles], rows
+    return ["arm", *(["learns"] if counts else []), *titles], rows
 
 
 def _with_interval(paired: dict[str, Any]) -> str:

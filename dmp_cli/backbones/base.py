@@ -33,6 +33,8 @@ class Backbone(nn.Module, ABC):
 
     family: ClassVar[str]
     lora_targets: ClassVar[tuple[str, ...]] = ()  # names, inside a block, of the layers that LoRA adapts by default
+    scaled_layers: ClassVar[tuple[str, ...]] = ()  # likewise: the last of attention and MLP, which DiffFit scales
+    class_table: ClassVar[str | None] = None  # name of the weights that embed classes, where there are any
     record: BackboneRecord | None = None  # where the weights came from; None for a backbone made in code
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # the stamp() of the weights that ``record`` describes
     codec: CodecRecord | None = None  # the codec that its weight file names, or None

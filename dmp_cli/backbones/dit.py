@@ -23,6 +23,8 @@ class DiT(Backbone):
 
     family = "dit"
     lora_targets = ("qkv", "proj", "fc1", "fc2")
+    scaled_layers = ("attn.proj", "mlp.fc2")
+    class_table = "y_embedder.embedding_table.weight"
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

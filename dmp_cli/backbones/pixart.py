@@ -25,6 +25,7 @@ class PixArt(Wrapped):
     family = "pixart"
     classes = (_CLASS,)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+    scaled_layers = ("to_out.0", "ff.net.2")
     takes_text = True
     has_null = True
     num_classes = 0

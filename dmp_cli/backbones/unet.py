@@ -38,6 +38,8 @@ class UNet(Wrapped):
     channels_last = True
     classes = (_CONDITIONAL, _PLAIN)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    scaled_layers = ("to_out.0", "ff.net.2")
+    class_table = "class_embedding.weight"
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)

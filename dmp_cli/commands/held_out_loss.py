@@ -1,4 +1,4 @@
-"""``dmp eval --loss``: the loss of patches on held-out images, in pairs with the bare backbone's."""
+"""``dmp eval --loss``: the loss of patches and adapters on held-out images, in pairs with the bare backbone's."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ _NAMES = ("loss.json", "loss.html")
 
 
 def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
-    """Measure every patch of ``--patch`` on the same draws of ``--val-data``; write loss.json and loss.html."""
+    """Measure all of ``--patch`` and ``--adapter`` on the same draws; write loss.json and loss.html."""
     options = given.make(LossOptions)
     for name in given.of(EvalConfig):
         if name not in _READING:
             raise ConfigError(f"--{name.replace('_', '-')} does not go with --loss")
-    if not options.patch or options.val_data is None:
+    if not (options.patch or options.adapter) or options.val_data is None:
         raise ConfigError(
-            "nothing to measure", hint="Give --patch FILE (once or more) and the held-out images with --val-data."
+            "nothing to measure",
+            hint="Give --patch FILE or --adapter PATH (once or more) and the held-out images with --val-data.",
         )
+    if not options.patch and given.make(NetworkOptions).name is None:
+        raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
     if common.dry_run:
         printer.plan({"loss": options.model_dump(mode="json"), "output": str(asked.output)})
         return
@@ -43,7 +46,6 @@ def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printe
 
 
 def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
-    from ..pipeline import load_patched
     from ..report import render
     from ..runtime import pick_device
     from ..storage import refuse_existing, write_json, write_text
@@ -52,19 +54,32 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     options, folder = given.make(LossOptions), asked.output
     refuse_existing(folder / _NAMES[0], force=asked.force)
     device = str(pick_device(common.device or "auto"))
-    loaded = load_patched(options.patch[0], given.make(NetworkOptions), device, force=options.force_backbone)
-    loaded.denoiser.detach()  # type: ignore[operator]
+    loaded = _load(given, device)
     images, draws = _draws(given, loaded, common)
     base = draws.losses(loaded.backbone.eval())
     found = {str(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
+    found |= {str(path): _loss_of_adapter(path, loaded, draws, base, images, printer) for path in options.adapter}
     entries = {name: one.line() for name, one in found.items()}
     about = {"val_data": images.fingerprint, "images": len(images), "val_draws": options.val_draws}
-    write_text(folder / _NAMES[1], render(build_loss_page(entries, about)))
+    write_text(folder / _NAMES[1], render(build_loss_page(entries, about, adapters=len(options.adapter))))
     write_json(folder / _NAMES[0], {**about, "patches": entries})  # written last: where it is, the page is too
-    columns = ["patch", "held-out loss", "bare", "difference", "95 % interval"]
+    kind = "patch or adapter" if options.adapter else "patch"
+    columns = [kind, "held-out loss", "bare", "difference", "95 % interval"]
     printer.table(f"Loss on {options.val_data}", columns, [[name, *_cells(one)] for name, one in found.items()])
     printer.say(f"wrote {folder / _NAMES[1]} and {_NAMES[0]}")
     printer.result({"output": str(folder), **about, "patches": entries})
+
+
+def _load(given: Given, device: str) -> Loaded:
+    """The bare backbone: that of the first patch, or the one that is named."""
+    from ..pipeline import load_bare, load_patched
+
+    options, network = given.make(LossOptions), given.make(NetworkOptions)
+    if not options.patch:
+        return load_bare(network, device)
+    loaded = load_patched(options.patch[0], network, device, force=options.force_backbone)
+    loaded.denoiser.detach()  # type: ignore[operator]
+    return loaded
 
 
 def _draws(given: Given, loaded: Loaded, common: CommonOptions) -> tuple[ImageSource, HeldOut]:
@@ -93,14 +108,32 @@ def _loss_of(
     assert patch.record is not None
     if not force and not patch.record.codec.is_same(loaded.codec.record):
         raise PatchError(f"{path} was trained with another codec than {given.make(LossOptions).patch[0]}")
-    training = patch.record.training or {}
-    if training.get("data_fingerprint") == images.fingerprint:
-        printer.warn(f"{path} was trained on these images: its loss on them says nothing about new ones")
+    _warn_of_known((patch.record.training or {}).get("data_fingerprint"), path, images, printer)
     patched = attach(loaded.backbone, patch, force=force).to(loaded.backbone.device).eval()
     try:
         return draws.compare(draws.losses(patched), base=base)
     finally:
         patched.detach()
+
+
+def _loss_of_adapter(
+    path: Path, loaded: Loaded, draws: HeldOut, base: np.ndarray, images: ImageSource, printer: Printer
+) -> HeldOutLoss:
+    """The loss of one adapter, which is put into a backbone of its own that shares what is not learnt."""
+    from ..patching import load_any_adapter, share_weights, training_of
+    from ..pipeline import check_codec_of
+
+    check_codec_of(path, loaded)
+    adapted = share_weights(loaded.backbone)
+    load_any_adapter(path, adapted)
+    _warn_of_known((training_of(path).model_extra or {}).get("data_fingerprint"), path, images, printer)
+    return draws.compare(draws.losses(adapted), base=base)
+
+
+def _warn_of_known(fingerprint: object, path: Path, images: ImageSource, printer: Printer) -> None:
+    """Warn where the images of ``fingerprint``, which were trained on, are those that are measured."""
+    if fingerprint == images.fingerprint:
+        printer.warn(f"{path} was trained on these images: its loss on them says nothing about new ones")
 
 
 def _cells(found: HeldOutLoss) -> list[str]:

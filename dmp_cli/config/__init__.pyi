@@ -54,6 +54,8 @@ from .records import (
     TableRecord as TableRecord,
     TextRecord as TextRecord,
     TrainingRecord as TrainingRecord,
+    TunedMethod as TunedMethod,
+    TunedRecord as TunedRecord,
 )
 from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
 from .train import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig

@@ -73,13 +73,15 @@ class SampleOptions(Options):
     """``dmp sample``."""
 
     output: Path | None = option("The folder of the images.", "--output", "-o", shown="samples/NAME")
-    adapter: Path | None = option("The adapter folder of dmp train --method lora, to use with --backbone.")
+    adapter: Path | None = option(
+        "What dmp train --method lora, dora, bitfit or difffit learnt, such as RUN/adapter, to use with --backbone."
+    )
     no_patch: bool = option(
         "Draw from the bare backbone of the patch, from the same noise, to compare.", "--no-patch", default=False
     )
     against: str | None = option(
         "Guide away from another version of the network, such as a patch that has learnt from its own samples: base "
-        "(the bare backbone), a patch file, an adapter folder, or a backbone file of the same family.",
+        "(the bare backbone), a patch file, what --adapter takes, or a backbone file of the same family.",
         metavar="VERSION",
     )
     prompt: str | None = option("What to draw, for a backbone that reads text.")

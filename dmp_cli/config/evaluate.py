@@ -98,12 +98,16 @@ class LossOptions(Options):
     panel: ClassVar[str | None] = "Held-out loss"
 
     loss: bool = option(
-        "Measure the loss of patches on held-out images instead, beside the bare backbone's on the same draws.",
+        "Measure the loss of patches and adapters on held-out images instead, beside the bare backbone's on the same "
+        "draws.",
         "--loss",
         default=False,
     )
     patch: tuple[Path, ...] = option(
         "A patch to measure. Give the option again for each further one.", default=(), shown=False
+    )
+    adapter: tuple[Path, ...] = option(
+        "What dmp train --method lora, dora, bitfit or difffit learnt, to measure likewise.", default=(), shown=False
     )
     val_data: Path | None = option("The held-out images, of the same classes as the backbone's.")
     val_draws: int = option(

@@ -12,7 +12,7 @@ from .sample import MAX_IMAGES
 from .train import MAX_BATCH
 from .typed import SCALES, Crop, Scales
 
-NegativeMethod = Literal["lora", "dmp", "prompt-tuning", "full"]
+NegativeMethod = Literal["lora", "dora", "bitfit", "difffit", "dmp", "prompt-tuning", "full"]
 
 
 class ImproveOptions(Options):
@@ -47,11 +47,13 @@ class NegativeOptions(Options):
         le=MAX_IMAGES,
     )
     method: NegativeMethod = option(
-        "What the negative is: lora, an adapter; dmp or prompt-tuning, a patch; full, all weights.", default="lora"
+        "What the negative is: lora or dora, an adapter; bitfit or difffit, tuned weights; dmp or prompt-tuning, a "
+        "patch; full, all weights.",
+        default="lora",
     )
     steps: int = option("Optimizer steps of its training.", default=2000, ge=1)
     lr: float = option("Its learning rate. Large models want less than the default.", default=1e-3, gt=0)
-    lora_rank: int = option("Its rank, for lora.", default=4, ge=1)
+    lora_rank: int = option("Its rank, for lora and dora.", default=4, ge=1)
     batch_size: int = option("Images of one optimizer step.", default=128, ge=1, le=MAX_BATCH)
     micro_batch_size: int | None = same_option(
         ArmTraining, "micro_batch_size", help="Images on the device at once.", shown="the whole batch"

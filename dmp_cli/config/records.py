@@ -13,6 +13,7 @@ from .patch import PatchConfig, Position
 ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
 Prediction = Literal["epsilon", "v_prediction"]
 Trainer = Literal["meta", "diffusers"]
+TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
 _Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
 
 
@@ -149,6 +150,17 @@ class TableRecord(Frozen):
     dense: bool  # mixtures.i, or weights.i and prompts.i
     backbone: BackboneRecord
     patch: str  # SHA-256 of the patch file
+
+
+class TunedRecord(Frozen):
+    """The header of a file of tuned weights, as written and read by ``tuned_file``."""
+
+    format_version: int = 1
+    method: TunedMethod  # which fixes the names of its tensors
+    backbone: BackboneRecord
+    codec: CodecRecord
+    image_size: _Count  # pixels
+    training: Annotated[dict[str, Any], AfterValidator(_check_training)] | None = None  # None: never trained
 
 
 class AdapterRecord(Frozen):

@@ -11,7 +11,8 @@ from .base import Dtype, Frozen, option
 from .train_rules import find_problems
 from .typed import Words
 
-Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
+Method = Literal["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full", "scratch"]
+TunedMethod = Literal["bitfit", "difffit"]  # of those: what learns some weights of the backbone itself
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
@@ -30,8 +31,9 @@ class TrainConfig(Frozen):
     panel: ClassVar[str | None] = "Recipe"
 
     method: Method = option(
-        "What is trained: dmp, a patch; prompt-tuning, prompts without a gate; lora, low-rank adapters; full, all "
-        "weights; scratch, all weights from a fresh start. The last four are the baselines to compare with.",
+        "What is trained: dmp, a patch; prompt-tuning, prompts without a gate; lora or dora, low-rank adapters; "
+        "bitfit, biases; difffit, biases, norms, the class table and scales of each block; full, all weights; scratch, "
+        "all weights from a fresh start. All but the first are baselines to compare with.",
         default="dmp",
         panel="",
     )
@@ -57,20 +59,20 @@ class TrainConfig(Frozen):
         ge=1,
     )
     lr: float = option(
-        "Learning rate of the prompts; for lora of the adapter, for full and scratch of all weights.",
+        "Learning rate of the prompts; for other methods of all that is learnt.",
         default=1e-4,
         gt=0,
     )
     gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0, panel=_BALANCE)
     lora_rank: int = option(
-        "Rank of the low-rank matrices of --method lora, which is also their alpha. A higher rank means more "
+        "Rank of the low-rank matrices of --method lora and dora, which is also their alpha. A higher rank means more "
         "parameters.",
         default=16,
         ge=1,
         panel=_LORA,
     )
     lora_targets: Words | None = option(
-        "Linear layers of every block that --method lora adapts, by name, such as qkv,proj.",
+        "Linear layers of every block that --method lora or dora adapts, by name, such as qkv,proj.",
         shown="attention and MLP layers",
         panel=_LORA,
     )

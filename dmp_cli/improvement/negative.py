@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 EMA = 0.999  # the average of the last thousand steps is sampled against, as it depends less on the last batches
-_LEARNT = {"lora": "adapter{}", "full": "backbone{}.safetensors"}
+_LEARNT = {
+    **dict.fromkeys(("lora", "dora"), "adapter{}"),
+    **dict.fromkeys(("bitfit", "difffit"), "tuned{}.safetensors"),
+    "full": "backbone{}.safetensors",
+}
 
 
 @dataclass(frozen=True)

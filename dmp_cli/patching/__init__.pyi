@@ -1,3 +1,4 @@
+from .adapters import load_any_adapter as load_any_adapter, tensors_of as tensors_of, training_of as training_of
 from .attachment import attach as attach, create_patch as create_patch
 from .balance import (
     Balance as Balance,
@@ -13,14 +14,16 @@ from .guided import guide as guide
 from .guided_calls import Guidance as Guidance
 from .import_authors import import_patch as import_patch, read_authors as read_authors
 from .lora import Adapter as Adapter, create_adapter as create_adapter
-from .lora_file import (
-    ADAPTER_TENSORS as ADAPTER_TENSORS,
-    load_adapter as load_adapter,
-    read_training as read_training,
-    save_adapter as save_adapter,
-)
+from .lora_file import ADAPTER_TENSORS as ADAPTER_TENSORS, load_adapter as load_adapter, save_adapter as save_adapter
 from .patched import PatchedBackbone as PatchedBackbone
 from .prompts import Patch as Patch
+from .tuned import Tuned as Tuned, create_tuned as create_tuned, share_weights as share_weights
+from .tuned_file import (
+    is_tuned as is_tuned,
+    load_tuned as load_tuned,
+    read_tuned as read_tuned,
+    save_tuned as save_tuned,
+)
 from .versions import (
     AdapterVersions as AdapterVersions,
     BackboneVersions as BackboneVersions,

@@ -1,14 +1,7 @@
-"""Read and write a patch as one safetensors file: its tensors, a JSON header, and a SHA-256 over both.
-
-A safetensors file with a flipped bit loads without an error. A patch file therefore carries a seal: the SHA-256 of the
-whole file, computed with the seal's 64 characters set to zero. A file with any changed bit is refused.
-
-The seal is no signature: whoever changes a file can seal it anew.
-"""
+"""Read and write a patch as one safetensors file: its tensors, a JSON header, and a seal over both."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +9,13 @@ from ..config import PatchRecord
 from ..errors import PatchError
 from ..storage import Header, check_types, parse_json, read_header, safetensors_bytes, write_bytes
 from .layout import find_contradiction, find_differences, patch_shapes
+from .seal import BLANK, SEAL, check_seal, seal
+from .tuned_file import TUNED
 
 if TYPE_CHECKING:  # reading a header must not import torch, which takes seconds
     from .prompts import Patch
 
-_HEADER, _SEAL = "dmp.header", "dmp.sha256"
-_BLANK = "0" * 64
+_HEADER = "dmp.header"
 _VERSION = 1
 _TYPES = ("F32", "F16", "BF16", "F64")
 
@@ -42,10 +36,10 @@ def save_patch(path: Path, patch: Patch) -> None:
         "modelspec.implementation": "dmp-cli",
         "modelspec.title": f"DMP patch for {patch.record.backbone.name or patch.record.backbone.family}",
         _HEADER: patch.record.model_dump_json(),
-        _SEAL: _BLANK,
+        SEAL: BLANK,
     }
     data = safetensors_bytes(patch.state_dict(), metadata)
-    write_bytes(Path(path), _set_seal(data, _BLANK, hashlib.sha256(data).hexdigest(), path=Path(path)))
+    write_bytes(Path(path), seal(data, path=Path(path), kind=PatchError))
 
 
 def load_patch(path: Path) -> Patch:
@@ -86,33 +80,18 @@ def _read_sealed(path: Path) -> tuple[Header, PatchRecord]:
     hint = "Check the path of --patch, or copy the file again."
     header = read_header(path, kind=PatchError, hint=hint, what="patch file")
     metadata = header.metadata
-    if _HEADER not in metadata or _SEAL not in metadata:
+    if TUNED in metadata:
+        raise PatchError(
+            f"{path} holds tuned weights of a backbone, and is not a patch", hint="Give it with --adapter."
+        )
+    if _HEADER not in metadata or SEAL not in metadata:
         raise PatchError(
             f"{path} is a safetensors file, but not a patch", hint="dmp patch and dmp train write patches."
         )
-    if _sum_without_seal(path, header.begin, metadata[_SEAL]) != metadata[_SEAL]:
-        raise PatchError(f"{path} was changed after it was written: its SHA-256 does not match", hint="Copy it again.")
+    check_seal(path, header, kind=PatchError)
     record = _parse_record(metadata[_HEADER], path)
     _check_claims(header, record, path)
     return header, record
-
-
-def _sum_without_seal(path: Path, begin: int, seal: str) -> str:
-    """SHA-256 of the file with its seal, which stands in its first ``begin`` bytes, set to zero."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        digest.update(_set_seal(file.read(begin), seal, _BLANK, path=path))
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _set_seal(data: bytes, old: str, new: str, *, path: Path) -> bytes:
-    """``data`` with the seal ``old`` replaced by ``new``. Raises PatchError if ``old`` does not stand there once."""
-    before, after = f'"{_SEAL}":"{old}"'.encode(), f'"{_SEAL}":"{new}"'.encode()
-    if len(old) != len(_BLANK) or data.count(before) != 1:
-        raise PatchError(f"{path} was changed after it was written: its seal is not in its place")
-    return data.replace(before, after)
 
 
 def _parse_record(text: str, path: Path) -> PatchRecord:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone, reload_backbone
-from ..config import PatchRecord
+from ..config import BackboneRecord, PatchRecord
 from ..errors import CheckpointError, PatchError
 from ..storage import digest_tensors
 
@@ -58,6 +58,20 @@ def rounded_digests(backbone: Backbone) -> dict[str, str]:
     """SHA-256 of the backbone's weights after rounding to each half precision, by its short name."""
     weights, derived = base_weights(backbone), backbone.derived_tensors()
     return {name: digest_tensors(_Cast(weights, rounded=dtype), without=derived) for name, dtype in _ROUNDED.items()}
+
+
+def check_digest(backbone: Backbone, record: BackboneRecord, *, what: str) -> None:
+    """Raise CheckpointError if ``what`` trained on other weights than those of ``backbone``, to the last bit."""
+    if backbone.record is not None and backbone.stamp() == backbone.recorded_stamp:
+        digest = backbone.record.digest
+    else:
+        digest = digest_tensors(backbone.state_dict(), without=backbone.derived_tensors())
+    if digest != record.digest:
+        raise CheckpointError(
+            f"{what} trained on another backbone: {record.source} with digest {record.digest[:12]}…, "
+            f"not {digest[:12]}…",
+            hint="Give that backbone with --backbone.",
+        )
 
 
 def check_weights(backbone: Backbone, record: PatchRecord) -> None:

@@ -2,6 +2,10 @@
 
 A chosen linear layer with weights W (out, in) computes ``W x + B A x``, with A (rank, in) and B (out, rank). Alpha
 equals the rank, so that the usual factor alpha / rank is 1.
+
+DoRA (Liu et al. 2024) gives each row of the updated weights a length m (out,) that is learnt too:
+``m / |W + B A| * (W x + B A x)``, with the length |.| of each row. As in the paper and in peft, no gradient passes
+through |W + B A|.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from ..errors import ConfigError
 from ..runtime import randomness
 
 _PREFIX = "base_model.model."  # peft puts it in front of every name in a file
+_LENGTHS = "lora_magnitude_vector"  # its name for m
 
 
 @dataclass(frozen=True)
@@ -27,35 +32,53 @@ class Adapter:
     """The low-rank updates in a backbone's layers."""
 
     rank: int
+    is_dora: bool  # whether the rows of the updated weights have lengths of their own
     layers: tuple[str, ...]  # names of the adapted linear layers in the backbone
     parameters: dict[str, nn.Parameter]  # by their names in peft's file
     backbone: BackboneRecord | None  # None for a backbone made in code
 
 
-def create_adapter(backbone: Backbone, *, rank: int, targets: tuple[str, ...] | None, seed: int) -> Adapter:
+def create_adapter(
+    backbone: Backbone, *, rank: int, targets: tuple[str, ...] | None, seed: int, is_dora: bool = False
+) -> Adapter:
     """Put a new adapter into ``backbone`` and freeze everything else.
 
-    B starts at zero, so that the adapter changes no output bit before it is trained.
+    B starts at zero, and m at the lengths of W, so that the adapter changes no output bit before it is trained.
 
     Args:
         targets: names of linear layers in every block, such as ``qkv`` or ``attn.qkv``; None: the family's default.
         seed: together with a layer's place in the list it fixes the layer's first A.
+        is_dora: whether the rows of the updated weights have lengths of their own.
 
     Raises:
-        ConfigError: no layer of a block has one of the names, or peft is not installed.
+        ConfigError: no layer of a block has one of the names, a layer has no length for DoRA, or peft is not installed.
     """
     layers = find_layers(backbone, targets)
-    adapter = inject(backbone, layers, rank=rank, wanted_by="--method lora")
+    if is_dora:
+        _check_lengths(layers)
+    adapter = inject(
+        backbone, layers, rank=rank, is_dora=is_dora, wanted_by=f"--method {'dora' if is_dora else 'lora'}"
+    )
     for place, layer in enumerate(layers):
-        down, up = (adapter.parameters[name] for name in _names(layer))
+        down, up, *_ = (adapter.parameters[name] for name in _names(layer, is_dora=is_dora))
         fresh = torch.empty(down.shape)  # drawn on the CPU: every device starts from the same weights
         source = randomness.torch_generator("lora", seed=seed, index=place)
         nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=source)  # uniform in +-1/sqrt(in), as in peft
         down.data.copy_(fresh)
         up.data.zero_()
-        down.requires_grad_(True)
-        up.requires_grad_(True)
+    for parameter in adapter.parameters.values():
+        parameter.requires_grad_(True)
     return adapter
+
+
+def _check_lengths(layers: Mapping[str, nn.Linear]) -> None:
+    """Raise ConfigError where a row of weights is zero: DoRA divides by its length."""
+    for name, layer in layers.items():
+        if not layer.weight.any(dim=1).all():
+            raise ConfigError(
+                f"--method dora: a row of the weights of {name} is all zero, and has no length to divide by",
+                hint="Leave the layer out with --lora-targets, or use --method lora.",
+            )
 
 
 def find_layers(backbone: Backbone, targets: tuple[str, ...] | None) -> dict[str, nn.Linear]:
@@ -86,8 +109,10 @@ def _ends_with(name: str, target: str) -> bool:
     return bool(target) and f".{name}".endswith(f".{target}")
 
 
-def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wanted_by: str) -> Adapter:
+def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, is_dora: bool, wanted_by: str) -> Adapter:
     """Wrap ``layers`` in peft's LoRA layers and freeze everything. A and B are float32; the caller fills them.
+
+    For DoRA m has the lengths of W, in float32 too.
 
     Raises:
         ConfigError: peft is not installed; ``wanted_by`` is the option that needs it.
@@ -96,17 +121,23 @@ def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, wa
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ConfigError(f"{wanted_by} needs peft", hint="pip install 'peft>=0.13'") from error
-    expected = adapter_shapes(layers, rank=rank)
-    inject_adapter_in_model(LoraConfig(**peft_fields(layers, rank=rank)), backbone.core, adapter_name="default")
+    expected = adapter_shapes(layers, rank=rank, is_dora=is_dora)
+    fields = peft_fields(layers, rank=rank, is_dora=is_dora)
+    inject_adapter_in_model(LoraConfig(**fields), backbone.core, adapter_name="default")
     backbone.requires_grad_(False)
     backbone.eval()
-    found = {_PREFIX + name.replace(".default.", "."): p for name, p in backbone.core.named_parameters()}
+    found = {_PREFIX + _in_file(name): parameter for name, parameter in backbone.core.named_parameters()}
     parameters = {name: found[name] for name in expected}
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
     assert {name: tuple(parameter.shape) for name, parameter in parameters.items()} == expected
     assert sum(".lora_" in name for name in found) == len(expected), "peft adapted other layers than asked for"
-    return Adapter(rank, tuple(layers), parameters, backbone.record)
+    return Adapter(rank, is_dora, tuple(layers), parameters, backbone.record)
+
+
+def _in_file(name: str) -> str:
+    """The name in peft's file of a parameter inside the backbone."""
+    return name.replace(f".{_LENGTHS}.default.weight", f".{_LENGTHS}").replace(".default.", ".")
 
 
 def adapted_layers(backbone: nn.Module) -> list[nn.Module]:
@@ -122,18 +153,18 @@ def switch_off(backbone: nn.Module) -> None:
         layer.enable_adapters(enabled=False)  # type: ignore[operator]
 
 
-def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of A (rank, in) and B (out, rank) of each layer, by their names in peft's file."""
+def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int, is_dora: bool) -> dict[str, tuple[int, ...]]:
+    """The shapes of A (rank, in), B (out, rank) and for DoRA m (out,) of each layer, by their names in peft's file."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, layer in layers.items():
-        down, up = _names(name)
-        shapes |= {down: (rank, layer.in_features), up: (layer.out_features, rank)}
+        own = ((rank, layer.in_features), (layer.out_features, rank), (layer.out_features,))
+        shapes |= dict(zip(_names(name, is_dora=is_dora), own, strict=False))
     return shapes
 
 
-def peft_fields(layers: Iterable[str], *, rank: int) -> dict[str, Any]:
+def peft_fields(layers: Iterable[str], *, rank: int, is_dora: bool) -> dict[str, Any]:
     """The fields of peft's config that build the same layers. Other fields keep the defaults of any peft version."""
-    return {
+    fields = {
         "base_model_name_or_path": None,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -145,8 +176,10 @@ def peft_fields(layers: Iterable[str], *, rank: int) -> dict[str, Any]:
         "target_modules": list(layers),
         "task_type": None,
     }
+    return fields | ({"use_dora": True} if is_dora else {})
 
 
-def _names(layer: str) -> tuple[str, str]:
-    """The names of A and B of a layer in peft's file."""
-    return f"{_PREFIX}{layer}.lora_A.weight", f"{_PREFIX}{layer}.lora_B.weight"
+def _names(layer: str, *, is_dora: bool) -> tuple[str, ...]:
+    """The names of A and B of a layer in peft's file, and for DoRA that of m."""
+    parts = ("lora_A.weight", "lora_B.weight", *([_LENGTHS] if is_dora else []))
+    return tuple(f"{_PREFIX}{layer}.{part}" for part in parts)

@@ -17,7 +17,6 @@ from ..storage import (
     check_finite,
     check_floating,
     check_types,
-    digest_tensors,
     holds,
     parse_json,
     read_header,
@@ -27,6 +26,7 @@ from ..storage import (
     staged_folder,
     write_bytes,
 )
+from .identity import check_digest
 from .lora import Adapter, adapter_shapes, inject, peft_fields
 
 ADAPTER_TENSORS = "adapter_model.safetensors"  # peft's names for its two files
@@ -51,7 +51,7 @@ def save_adapter(path: Path, adapter: Adapter, *, training: Mapping[str, Any]) -
     metadata = {"format": "pt", "dmp.training": json.dumps(dict(training))}
     tensors = safetensors_bytes(adapter.parameters, metadata)
     fixed = {
-        _CONFIG: _as_json(peft_fields(adapter.layers, rank=adapter.rank)),
+        _CONFIG: _as_json(peft_fields(adapter.layers, rank=adapter.rank, is_dora=adapter.is_dora)),
         _RECORD: _as_json(record.model_dump(mode="json")),
     }
     if all(holds(path / name, data) for name, data in fixed.items()):
@@ -71,14 +71,14 @@ def load_adapter(path: Path, backbone: Backbone) -> Adapter:
         ConfigError: peft is not installed.
     """
     path = Path(path)
-    _check_backbone(backbone, _read_record(path / _RECORD))
-    rank, layers = _read_config(path / _CONFIG, backbone)
-    file = path / ADAPTER_TENSORS
-    _check_shapes(read_header(file).shapes, adapter_shapes(layers, rank=rank), file)  # before memory is taken for them
+    check_digest(backbone, _read_record(path / _RECORD).backbone, what="this adapter was")
+    rank, is_dora, layers = _read_config(path / _CONFIG, backbone)
+    file, expected = path / ADAPTER_TENSORS, adapter_shapes(layers, rank=rank, is_dora=is_dora)
+    _check_shapes(read_header(file).shapes, expected, file)  # before memory is taken for them
     tensors, _ = read_safetensors(file)
     check_floating(tensors, file)
     check_finite(tensors, source=file)
-    adapter = inject(backbone, layers, rank=rank, wanted_by="--adapter")
+    adapter = inject(backbone, layers, rank=rank, is_dora=is_dora, wanted_by="--adapter")
     for name, parameter in adapter.parameters.items():
         parameter.data.copy_(tensors[name])
     return adapter
@@ -105,7 +105,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return read_object(path, kind=CheckpointError, paths=True)
     except CheckpointError as error:
-        hint = "Give --adapter a folder that dmp train --method lora wrote."
+        hint = "Give --adapter what dmp train --method lora, dora, bitfit or difffit wrote."
         raise CheckpointError(error.message, hint=hint) from error
 
 
@@ -117,14 +117,14 @@ def _read_record(path: Path) -> AdapterRecord:
     return check_types(AdapterRecord, fields, name=str(path), kind=CheckpointError)
 
 
-def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Linear]]:
-    """The rank and the layers in peft's config. It is refused if it has any field that dmp would not write."""
+def _read_config(path: Path, backbone: Backbone) -> tuple[int, bool, dict[str, nn.Linear]]:
+    """Rank, whether it is DoRA, and layers in peft's config. It is refused with any field dmp would not write."""
     fields = _read_json(path)
-    rank, names = fields.get("r"), fields.get("target_modules")
+    rank, names, is_dora = fields.get("r"), fields.get("target_modules"), "use_dora" in fields
     changed = CheckpointError(f"{path} is not as dmp train wrote it", hint="Copy the adapter again.")
     if type(rank) is not int or not 1 <= rank < 1 << 31 or not isinstance(names, list) or not names:
         raise changed
-    if not all(isinstance(name, str) for name in names) or fields != peft_fields(names, rank=rank):
+    if not all(isinstance(name, str) for name in names) or not _is_ours(fields, names, rank, is_dora):
         raise changed
     layers, modules = {}, dict(backbone.core.named_modules())
     for name in names:
@@ -132,22 +132,12 @@ def _read_config(path: Path, backbone: Backbone) -> tuple[int, dict[str, nn.Line
         if not isinstance(layer, nn.Linear):
             raise CheckpointError(f"{path} names a layer that this backbone does not have: {name}")
         layers[name] = layer
-    return rank, layers
+    return rank, is_dora, layers
 
 
-def _check_backbone(backbone: Backbone, record: AdapterRecord) -> None:
-    """Raise CheckpointError if the weights of ``backbone`` are not those that ``record`` describes."""
-    if backbone.record is not None and backbone.stamp() == backbone.recorded_stamp:
-        digest = backbone.record.digest
-    else:
-        digest = digest_tensors(backbone.state_dict(), without=backbone.derived_tensors())
-    theirs = record.backbone
-    if digest != theirs.digest:
-        raise CheckpointError(
-            f"this adapter was trained on another backbone: {theirs.source} with digest {theirs.digest[:12]}…, "
-            f"not {digest[:12]}…",
-            hint="Give that backbone with --backbone.",
-        )
+def _is_ours(fields: dict[str, Any], names: list[str], rank: int, is_dora: bool) -> bool:
+    """Whether these are the fields that dmp writes."""
+    return fields.get("use_dora", True) is True and fields == peft_fields(names, rank=rank, is_dora=is_dora)
 
 
 def _check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: Path) -> None:

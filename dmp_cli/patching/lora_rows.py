@@ -1,7 +1,7 @@
 """A LoRA adapter that acts on some rows of a batch alone. Each thread says for itself which rows these are.
 
 Peft adds B A x to the outputs of a layer for all rows, and passes over them three times. Here the adapted rows are
-changed in place, in one pass, and the others cost nothing.
+changed in place, in one pass, and the others cost nothing. DoRA takes two passes more.
 
 Letters: B batch.
 """
@@ -42,28 +42,58 @@ class _Acting(threading.local):
 class _AddUpdate:
     """Forward hook on an adapted layer, in which peft's own addition is switched off: adds B A x where it acts."""
 
-    def __init__(self, here: _Acting) -> None:
-        self.here = here
+    def __init__(self, here: _Acting, *, is_dora: bool) -> None:
+        self.here, self.is_dora = here, is_dora
 
     def __call__(self, layer: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        down, up, scaling = layer.lora_A["default"], layer.lora_B["default"], layer.scaling["default"]
         x, rows = args[0], self.here.rows
         if rows is not None:
-            _add_to(output, x, rows, down=down, up=up, scaling=scaling)
+            _add_to(output, x, rows, layer, is_dora=self.is_dora)
             return output
         if self.here.everywhere:  # operation by operation as peft does it, so that no bit differs
-            return (output + up(down(x.to(down.weight.dtype))) * scaling).to(output.dtype)
+            down, up, scaling = _parts(layer)
+            update = up(down(x.to(down.weight.dtype)))
+            if not self.is_dora:
+                return (output + update * scaling).to(output.dtype)
+            scale, bias = _scale(layer), layer.base_layer.bias
+            plain = output if bias is None else output - bias
+            return (output + ((scale - 1) * plain + scale * update * scaling)).to(output.dtype)
         return None
 
 
-def _add_to(output: Tensor, x: Tensor, rows: _Rows, *, down: nn.Linear, up: nn.Linear, scaling: float) -> None:
-    """Add B A x to ``rows`` of ``output`` (B, ..., out), in place."""
+def _parts(layer: Any) -> tuple[nn.Linear, nn.Linear, float]:
+    """A, B and the factor of an adapted layer."""
+    return layer.lora_A["default"], layer.lora_B["default"], layer.scaling["default"]
+
+
+def _scale(layer: Any) -> Tensor:
+    """What DoRA multiplies the outputs of an adapted layer by, m / |W + B A|, (1, out)."""
+    down, up, scaling = _parts(layer)
+    kind = down.weight.dtype
+    unit = torch.eye(down.in_features, device=down.weight.device, dtype=kind)
+    update = up(down(unit)).T.to(kind)  # B A as peft computes it, also under autocast
+    lengths = torch.linalg.norm(layer.base_layer.weight.to(kind) + scaling * update, dim=1)
+    return (layer.lora_magnitude_vector["default"].weight / lengths.to(kind)).view(1, -1)
+
+
+def _add_to(output: Tensor, x: Tensor, rows: _Rows, layer: Any, *, is_dora: bool) -> None:
+    """Let the adapter of ``layer`` act on ``rows`` of ``output`` (B, ..., out), in place."""
+    down, up, scaling = _parts(layer)
     low = down(x[rows.start : rows.stop].to(down.weight.dtype))  # (B', ..., rank)
-    if rows.factors is not None:
-        low = low * rows.factors.to(low.dtype).view(-1, *[1] * (low.dim() - 1))
-    own = output[rows.start : rows.stop].view(-1, output.shape[-1])
-    weight = up.weight.to(own.dtype)
-    own.addmm_(low.reshape(-1, low.shape[-1]).to(own.dtype), weight.t(), alpha=scaling)
+    factors = None if rows.factors is None else rows.factors.to(low.dtype).view(-1, *[1] * (low.dim() - 1))
+    if factors is not None:
+        low = low * factors
+    whole = output[rows.start : rows.stop]
+    own, weight = whole.view(-1, output.shape[-1]), up.weight
+    if is_dora:
+        scale = _scale(layer)
+        weight = scale.view(-1, 1) * weight
+        if factors is not None:
+            scale = 1 + factors * (scale - 1)  # (B', 1, ..., out)
+        whole.mul_(scale)
+        if layer.base_layer.bias is not None:
+            whole.sub_((scale - 1) * layer.base_layer.bias)  # a bias has no length
+    own.addmm_(low.reshape(-1, low.shape[-1]).to(own.dtype), weight.to(own.dtype).t(), alpha=scaling)
 
 
 class AdapterRows:
@@ -77,7 +107,8 @@ class AdapterRows:
             return
         switch_off(backbone)
         for layer in layers:
-            layer.register_forward_hook(_AddUpdate(self._here))
+            is_dora = "default" in getattr(layer, "lora_magnitude_vector", {})
+            layer.register_forward_hook(_AddUpdate(self._here, is_dora=is_dora))
 
     @contextlib.contextmanager
     def acting(self, *, everywhere: bool) -> Iterator[None]:

@@ -22,10 +22,16 @@ def build_held_out_page(lines: Sequence[tuple[int, Entry]], *, method: str) -> P
     )
 
 
-def build_loss_page(entries: Mapping[str, Entry], about: Mapping[str, Any]) -> Page:
-    """Build the content of ``loss.html``: one entry for each patch, by its name, all of the same draws."""
-    several = "1 patch" if len(entries) == 1 else f"{len(entries)} patches"
-    columns = ["patch", "loss", "bare", "difference", "95 % interval"]
+def build_loss_page(entries: Mapping[str, Entry], about: Mapping[str, Any], *, adapters: int = 0) -> Page:
+    """Build the content of ``loss.html``: one entry for each patch, by its name, all of the same draws.
+
+    The last ``adapters`` of them are of adapters.
+    """
+    patches = len(entries) - adapters
+    counts = ["1 patch" if patches == 1 else f"{patches} patches"] if patches else []
+    counts += ["1 adapter" if adapters == 1 else f"{adapters} adapters"] if adapters else []
+    several, kind = ", ".join(counts), "patch or adapter" if adapters else "patch"
+    columns = [kind, "loss", "bare", "difference", "95 % interval"]
     rows = [[name, *_row({"from": 0, "to": 0, **entry})[1:]] for name, entry in entries.items()]
     table = Table(columns=columns, rows=rows, caption="Over all timesteps; the difference is paired, draw by draw.")
     whole = Section(heading="Over all timesteps", table=table)
@@ -36,7 +42,7 @@ def build_loss_page(entries: Mapping[str, Entry], about: Mapping[str, Any]) -> P
     return Page(
         title="Held-out loss",
         lead=f"{several} and the bare backbone, measured on the same {about['val_draws']:,} draws of images, timesteps "
-        "and noise. An interval below zero means that the patch predicts the noise of held-out images better.",
+        f"and noise. An interval below zero means that the {kind} predicts the noise of held-out images better.",
         sections=[whole, *bands],
         provenance={"Held-out images": f"{about['images']:,}, fingerprint {about['val_data']}", "dmp": __version__},
     )

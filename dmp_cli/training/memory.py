@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
     with contextlib.ExitStack() as undo:
         undo.enter_context(fast_matmul(device))
         if config.half_frozen and config.dtype != "fp32":
-            undo.enter_context(half_weights(backbone, HALF[config.dtype]))
+            undo.enter_context(half_weights(backbone, HALF[config.dtype], without=trainee.exact_layers))
         if backbone.channels_last and device.type == "cuda":
             undo.enter_context(channels_last(backbone))
         if config.gradient_checkpointing:
@@ -45,18 +45,19 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
 
 
 @contextlib.contextmanager
-def half_weights(backbone: Backbone, dtype: torch.dtype) -> Iterator[None]:
+def half_weights(backbone: Backbone, dtype: torch.dtype, *, without: Collection[nn.Module] = ()) -> Iterator[None]:
     """Context that keeps the frozen weights of the blocks' matrix products in ``dtype``, the originals in main memory.
 
     Under autocast this changes no number, because autocast rounds the same weights to ``dtype`` in every forward.
     Modules outside the blocks keep their dtype: some of them compute in float32 even under autocast, such as those that
-    embed a timestep.
+    embed a timestep. So do the layers in ``without``.
     """
+    kept = {id(module) for module in without}
     frozen = [
         parameter
         for block in backbone.list_blocks()
         for module in block.module.modules()
-        if isinstance(module, _HALF_LAYERS)
+        if isinstance(module, _HALF_LAYERS) and id(module) not in kept
         for parameter in module.parameters(recurse=False)
         if not parameter.requires_grad and parameter.dtype == torch.float32
     ]

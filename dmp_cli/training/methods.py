@@ -1,4 +1,4 @@
-"""The training methods dmp, prompt-tuning, lora, full and scratch: what each learns, at which rate, and its file."""
+"""The training methods: what each learns, at which rate, and its file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from ..patching import (
     Adapter,
     LoadNoise,
     PatchedBackbone,
+    Tuned,
     attach,
     create_adapter,
     create_patch,
+    create_tuned,
     save_adapter,
     save_patch,
+    save_tuned,
 )
 
 _PROMPT_OPTIONS = {"depth", "position", "num_prompts", "init"}  # options of the prompts, which need no gate
@@ -37,24 +40,39 @@ class Trainee:
     backbone: Backbone
     codec: Codec
     load_noise: LoadNoise | None  # helps to train a gate; not part of the file
-    adapter: Adapter | None = None  # inside the backbone; only for LoRA
+    adapter: Adapter | None = None  # inside the backbone; only for LoRA and DoRA
+    tuned: Tuned | None = None  # in place of the backbone's own weights; only for BitFit and DiffFit
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the backbone's own weights must not change, as for a patch or an adapter."""
-        return self.adapter is not None or isinstance(self.denoiser, PatchedBackbone)
+        """Whether the backbone's own weights must not change: all but those that are learnt in their places."""
+        return bool(self.adapter or self.tuned) or isinstance(self.denoiser, PatchedBackbone)
+
+    @property
+    def num_learnt(self) -> int:
+        """Number of all learnt parameters."""
+        return sum(parameter.numel() for parameter in self.learnt.values())
 
     @property
     def file_stem(self) -> str:
         """The name of the learnt file in a run folder, without ``file_suffix``."""
         if self.adapter is not None:
             return "adapter"
+        if self.tuned is not None:
+            return "tuned"
         return "patch" if isinstance(self.denoiser, PatchedBackbone) else "backbone"
 
     @property
     def file_suffix(self) -> str:
         """``.safetensors``, or nothing for an adapter, which is a folder."""
         return "" if self.adapter is not None else ".safetensors"
+
+    @property
+    def exact_layers(self) -> list[nn.Module]:
+        """Frozen layers whose weights keep their precision: DoRA takes the lengths of the rows of what it adapts."""
+        if self.adapter is None or not self.adapter.is_dora:
+            return []
+        return [self.backbone.core.get_submodule(f"{name}.base_layer") for name in self.adapter.layers]
 
     def move(self, device: torch.device) -> None:
         """Move the denoiser, the codec and ``load_noise`` to ``device``."""
@@ -72,6 +90,9 @@ class Trainee:
         with self.holding(values):
             if self.adapter is not None:
                 save_adapter(path, self.adapter, training=training)
+            elif self.tuned is not None:
+                size = image_size(self.codec, self.backbone)
+                save_tuned(path, self.tuned, codec=self.codec.record, image_size=size, training=training)
             elif isinstance(self.denoiser, PatchedBackbone):
                 patch = self.denoiser.patch
                 assert patch.record is not None
@@ -108,13 +129,13 @@ def prepare(
     """Make ``backbone`` ready to be trained by ``config.method``.
 
     Raises:
-        ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA, no
-            layer has one of the target names, or peft is not installed.
+        ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA and
+            DoRA, no layer has one of the target names, or peft is not installed.
     """
-    if config.method in ("lora", "full", "scratch"):
+    if config.method not in ("dmp", "prompt-tuning"):
         if patch_config is not None and patch_config != PatchConfig():
             raise ConfigError(f"--method {config.method} has no patch, so options such as --gate do not apply to it")
-        return (_prepare_adapter if config.method == "lora" else _prepare_backbone)(config, backbone, codec)
+        return _WITHOUT_PATCH.get(config.method, _prepare_backbone)(config, backbone, codec)
     patch_config = patch_config or PatchConfig()
     if config.method == "prompt-tuning":
         if patch_config.experts is not None:
@@ -156,9 +177,17 @@ def _prepare_patch(config: TrainConfig, backbone: Backbone, codec: Codec, patch_
 
 
 def _prepare_adapter(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
-    adapter = create_adapter(backbone, rank=config.lora_rank, targets=config.lora_targets, seed=config.seed)
+    how: dict[str, Any] = {"rank": config.lora_rank, "targets": config.lora_targets, "is_dora": config.method == "dora"}
+    adapter = create_adapter(backbone, seed=config.seed, **how)
     groups = [{"params": list(adapter.parameters.values()), "rate": config.lr}]
     return Trainee(backbone, adapter.parameters, groups, backbone, codec, None, adapter)
+
+
+def _prepare_tuned(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
+    assert config.method in ("bitfit", "difffit")
+    tuned = create_tuned(backbone, config.method)
+    groups = [{"params": list(tuned.parameters.values()), "rate": config.lr}]
+    return Trainee(backbone, tuned.parameters, groups, backbone, codec, None, tuned=tuned)
 
 
 def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> Trainee:
@@ -169,3 +198,9 @@ def _prepare_backbone(config: TrainConfig, backbone: Backbone, codec: Codec) -> 
     backbone.eval()  # no layer of it behaves differently in training; class dropout is done by the training loop
     groups = [{"params": list(learnt.values()), "rate": config.lr}]
     return Trainee(backbone, learnt, groups, backbone, codec, None)
+
+
+_WITHOUT_PATCH = {
+    **dict.fromkeys(("lora", "dora"), _prepare_adapter),
+    **dict.fromkeys(("bitfit", "difffit"), _prepare_tuned),
+}

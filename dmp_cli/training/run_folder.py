@@ -130,7 +130,7 @@ class RunFolder:
         kinds = ("", "-ema", "-best")
         for folder in (self.checkpoints, self.samples, *(self.path / f"adapter{kind}" for kind in kinds)):
             shutil.rmtree(folder, ignore_errors=True)
-        learnt = (f"{stem}{kind}.safetensors" for stem in ("patch", "backbone") for kind in kinds)
+        learnt = (f"{stem}{kind}.safetensors" for stem in ("patch", "backbone", "tuned") for kind in kinds)
         for name in ("log.jsonl", PAGE, *learnt):
             (self.path / name).unlink(missing_ok=True)
 
@@ -195,7 +195,7 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dic
     left_out = _CHANGEABLE - {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
     if not config.val_split:
         left_out |= {"val_split"}
-    if config.method != "lora":
+    if config.method not in ("lora", "dora"):
         left_out |= {"lora_rank", "lora_targets"}
     fields = config.model_dump(mode="json", exclude=left_out)
     return {

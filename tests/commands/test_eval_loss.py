@@ -43,6 +43,32 @@ def test_it_gives_the_numbers_of_the_run(run: Run, trained: Path, patch: Path, o
     assert f"By timestep: {trained}" in page
 
 
+def test_what_other_methods_learnt(run: Run, backbone: list[str], images: Path, other: Path, patch: Path) -> None:
+    """On the draws of the run itself, beside a patch or alone, each in a backbone of its own."""
+    measured = ["--val-data", other, "--val-draws", 40]
+    files = {"lora": "adapter", "dora": "adapter", "bitfit": "tuned.safetensors", "difffit": "tuned.safetensors"}
+    for method in files:
+        how = ["--steps", 2, "--batch-size", 4, "--lr", 0.05, "--sample-every", 0, *measured, "-q"]
+        run("train", *backbone, "--data", images, "--method", method, *how, "-o", method)
+    paths = {method: f"{method}/{file}" for method, file in files.items()}
+    words = [word for path in paths.values() for word in ("--adapter", path)]
+    found = parse(run("eval", "--loss", *backbone, *words, *measured, "--json"))["patches"]
+    for method, path in paths.items():
+        lines = [json.loads(line) for line in (Path(method) / "log.jsonl").read_text().splitlines()]
+        assert found[path] == [line["held_out"] for line in lines if "held_out" in line][-1]
+        assert found[path]["difference"] != 0
+    assert "4 adapters and the bare backbone" in Path("scores/loss.html").read_text()
+    mixed = ["--patch", patch, "--adapter", paths["difffit"], "-o", "mixed"]
+    again = parse(run("eval", "--loss", *mixed, *measured, "--json"))["patches"]
+    assert again[paths["difffit"]] == found[paths["difffit"]]
+    assert again.keys() == {str(patch), paths["difffit"]}
+    assert "1 patch, 1 adapter and the bare backbone" in Path("mixed/loss.html").read_text()
+    shown = run("eval", "--loss", "--adapter", paths["lora"], *measured, "-o", "x", code=1).stderr
+    assert "no backbone given for --adapter" in shown
+    known = ["--adapter", paths["bitfit"], "--val-data", images, "--val-draws", 20, "-o", "known"]
+    assert "was trained on these images" in run("eval", "--loss", *backbone, *known).stderr
+
+
 def test_bad_input(run: Run, patch: Path, other: Path, images: Path) -> None:
     def message(*words: Any, code: int = 1) -> str:
         return " ".join(run("eval", *words, "-o", "out", code=code).stderr.split())

@@ -181,7 +181,7 @@ def test_bad_input(run: Run, backbone: list[str], images: Path, tmp_path: Path) 
     same = "the samples that are learnt from, that choose and that are scored must be different"
     assert same in message("--backbone", "digits", "--choose-seed", 5, "--score-seed", 5)
     assert same in message("--backbone", "digits", "--seed", 3, "--score-seed", 3)
-    assert "--lora-rank is for --method lora, not for dmp" in message(
+    assert "--lora-rank is for --method lora or dora, not for dmp" in message(
         "--backbone", "digits", "--method", "dmp", "--lora-rank", 2
     )
     np.savez(tmp_path / "stats.npz", mu=np.zeros(3), sigma=np.eye(3))

@@ -74,6 +74,7 @@ def check(run: Run, common: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         ["--dtype", "fp16", "--gradient-checkpointing"],
         ["--method", "full", "--ema", 0.9],
         ["--method", "lora", "--dtype", "bf16"],
+        ["--method", "difffit", "--dtype", "bf16", "--gradient-checkpointing", "--ema", 0.9],
         ["--method", "prompt-tuning", "--no-half-frozen", "--micro-batch-size", 2],
     ],
 )

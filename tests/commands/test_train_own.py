@@ -64,9 +64,9 @@ def test_the_preview_is_no_image_of_a_reference(run: Run, backbone: list[str]) -
     assert report["reference_provenance"]["count"] == 8
 
 
-@pytest.mark.parametrize("method", ["lora", "dmp"])
+@pytest.mark.parametrize("method", ["lora", "dmp", "bitfit"])
 def test_a_negative_of_other_classes_is_refused(run: Run, backbone: list[str], tmp_path: Path, method: str) -> None:
-    learnt = {"lora": "adapter", "dmp": "patch.safetensors"}[method]
+    learnt = {"lora": "adapter", "dmp": "patch.safetensors", "bitfit": "tuned.safetensors"}[method]
     images = write_images(tmp_path / "numbers")
     for folder, names in (("animals", ("cat", "dog", "fox", "owl")), ("people", ("ann", "bob", "cid", "dee"))):
         for index, name in enumerate(names):

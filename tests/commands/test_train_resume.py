@@ -18,10 +18,11 @@ from .conftest import Run, files_in
 from .train_runs import recipe
 
 LEARNT = {"dmp": "patch{}.safetensors", "full": "backbone{}.safetensors", "lora": "adapter{}/adapter_model.safetensors"}
+LEARNT |= {"dora": LEARNT["lora"], "bitfit": "tuned{}.safetensors", "difffit": "tuned{}.safetensors"}
+STOPS = [(method, first) for method in LEARNT for first in ((1, 4, 7) if method in ("dmp", "full", "lora") else (4,))]
 
 
-@pytest.mark.parametrize("method", LEARNT)
-@pytest.mark.parametrize("first", [1, 4, 7])
+@pytest.mark.parametrize(("method", "first"), STOPS)
 def test_resume_is_bit_for_bit(
     method: str, first: int, run: Run, backbone: list[str], images: Path, tmp_path: Path
 ) -> None:
@@ -45,6 +46,15 @@ def test_half_precision_trains_and_resumes(
     run(*common, "--steps", 4, "-o", "parts", "--resume")
     straight = (tmp_path / "straight" / "patch.safetensors").read_bytes()
     assert (tmp_path / "parts" / "patch.safetensors").read_bytes() == straight
+
+
+def test_a_folder_that_is_called_like_a_method_is_not_taken_for_it(run: Run, images: Path, backbone: list[str]) -> None:
+    Path("constant").mkdir()
+    how = ["--data", images, "--batch-size", 4, "--lr-schedule", "constant", "-q"]
+    run("train", *backbone, *how, "--method", "bitfit", "--steps", 1, "-o", "bitfit")
+    run("train", "--resume", "--steps", 2, "-o", "bitfit", "-q")
+    options = json.loads(Path("bitfit/config.json").read_text())["options"]
+    assert (options["method"], options["lr_schedule"], options["data"]) == ("bitfit", "constant", str(images))
 
 
 def test_the_attention_gate_with_noise_resumes_bit_for_bit(run: Run, images: Path, backbone: list[str]) -> None:

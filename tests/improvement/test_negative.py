@@ -13,6 +13,9 @@ from dmp_cli.improvement import Negative, against
     ("method", "file"),
     [
         ("lora", "adapter-ema"),
+        ("dora", "adapter-ema"),
+        ("bitfit", "tuned-ema.safetensors"),
+        ("difffit", "tuned-ema.safetensors"),
         ("dmp", "patch-ema.safetensors"),
         ("prompt-tuning", "patch-ema.safetensors"),
         ("full", "backbone-ema.safetensors"),

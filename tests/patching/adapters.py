@@ -16,13 +16,16 @@ def known(**changes):
     return backbone
 
 
-def create(backbone, *, rank=4, targets=None, seed=0):
+def create(backbone, *, rank=4, targets=None, seed=0, is_dora=False):
     """A new adapter in ``backbone``."""
-    return create_adapter(backbone, rank=rank, targets=targets, seed=seed)
+    return create_adapter(backbone, rank=rank, targets=targets, seed=seed, is_dora=is_dora)
 
 
 def fill(adapter, seed=1):
-    """Fill both matrices of every layer with random numbers, none of them zero."""
+    """Fill both matrices of every layer with random numbers, none of them zero; lengths become up to twice as large."""
     source = torch.Generator().manual_seed(seed)
     for parameter in adapter.parameters.values():
-        parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=source))
+        if parameter.dim() == 1:
+            parameter.data.mul_(1 + torch.rand(parameter.shape, generator=source))
+        else:
+            parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=source))

@@ -112,7 +112,7 @@ def test_tensors_that_do_not_fit_are_refused(saved, change, message):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("adapter_config.json", {"use_dora": True}),
+        ("adapter_config.json", {"use_rslora": True}),
         ("adapter_config.json", {"r": "4"}),
         ("adapter_config.json", {"r": 0}),
         ("adapter_config.json", {"lora_alpha": 8}),

@@ -102,20 +102,21 @@ def test_gate_weights_that_are_kept_for_a_step() -> None:
             assert torch.allclose(versions(*call, against=against), expected, atol=1e-6)
 
 
-def adapted(make: Callable[[], Backbone]) -> tuple[Backbone, tuple[Any, ...], Tensor, Tensor]:
+def adapted(make: Callable[[], Backbone], *, is_dora: bool = False) -> tuple[Backbone, tuple[Any, ...], Tensor, Tensor]:
     """A backbone with an adapter inside, a call, and what it gives without and with the adapter."""
     backbone = make().eval()
     call = call_of(backbone)
     with torch.no_grad():
         bare = backbone(*call)
-        fill(create(backbone))
+        fill(create(backbone, is_dora=is_dora))
         backbone.requires_grad_(False)  # as in one that is loaded; torch picks matrix products by it, to the last bit
         return backbone, call, bare, backbone(*call)
 
 
+@pytest.mark.parametrize("is_dora", [False, True])
 @pytest.mark.parametrize("make", [tiny_dit, plain_unet])
-def test_an_adapter_and_the_backbone(make: Callable[[], Backbone]) -> None:
-    backbone, call, bare, with_adapter = adapted(make)
+def test_an_adapter_and_the_backbone(make: Callable[[], Backbone], is_dora: bool) -> None:
+    backbone, call, bare, with_adapter = adapted(make, is_dora=is_dora)
     check(AdapterVersions(backbone, is_ours=True), call, with_adapter, bare)
     check(AdapterVersions(backbone, is_ours=False), call, bare, with_adapter)
     assert not any(parameter.requires_grad for parameter in backbone.parameters())

@@ -94,7 +94,7 @@ def test_a_backbone_that_overflows_is_told_from_a_patch(dtype: str, factor: floa
     assert error.hint == f"It is not the patch that diverged. Start anew with {hint}."
 
 
-@pytest.mark.parametrize("method", ["dmp", "lora"])
+@pytest.mark.parametrize("method", ["dmp", "lora", "difffit"])
 def test_a_weight_that_is_not_finite_is_named(method: str, tmp_path: Path) -> None:
     trainee, how = ready(tmp_path, steps=30, method=method)
     with torch.no_grad():

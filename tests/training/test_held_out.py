@@ -58,7 +58,7 @@ def disturb(trainee: Trainee) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
-@pytest.mark.parametrize("method", ["dmp", "prompt-tuning", "lora", "full"])
+@pytest.mark.parametrize("method", ["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full"])
 def test_before_the_first_step_there_is_no_difference(tmp_path: Path, method: str) -> None:
     trainee, measured = held_out(tmp_path, method)
     first = measured.measure()

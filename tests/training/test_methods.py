@@ -1,17 +1,22 @@
 """The training methods: what each learns and at which rate, and that its values are exchanged and written exactly."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from dmp_cli.backbones import load_backbone
-from dmp_cli.config import BackboneRecord, PatchConfig, TrainConfig
+from dmp_cli.backbones import build_backbone, load_backbone
+from dmp_cli.config import BackboneRecord, CodecRecord, PatchConfig, TrainConfig
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
+from dmp_cli.patching.attachment import create_patch
 from dmp_cli.patching.file import load_patch
 from dmp_cli.patching.identity import backbone_digest
+from dmp_cli.patching.lora import adapter_shapes, find_layers
 from dmp_cli.patching.patched import PatchedBackbone
+from dmp_cli.patching.tuned import tuned_shapes
 from dmp_cli.training.methods import prepare
 from tests.builders import call_of, tiny_dit
 
@@ -177,3 +182,37 @@ def test_writing_a_backbone(tmp_path):
     assert torch.equal(again.pos_embed, trainee.backbone.pos_embed)
     assert all((parameter == 0.1).all() for name, parameter in again.named_parameters() if name != "pos_embed")
     assert not any((parameter == 0.1).all() for parameter in trainee.learnt.values())
+
+
+def counts_of(backbone):
+    """How many numbers each method learns of a backbone without weights."""
+    layers = find_layers(backbone, None)
+    rank = TrainConfig(data=Path("images")).lora_rank
+    shapes = {name: adapter_shapes(layers, rank=rank, is_dora=name == "dora") for name in ("lora", "dora")}
+    shapes |= {name: tuned_shapes(backbone, name) for name in ("bitfit", "difffit")}
+    counts = {name: sum(map(math.prod, own.values())) for name, own in shapes.items()}
+    for name, variant in (("dmp", {}), ("prompt-tuning", {"gate": "none"})):
+        patch = create_patch(backbone, PatchConfig(**variant), codec=CodecRecord(), image_size=256)
+        counts[name] = patch.num_parameters()
+    return counts | {"full": backbone.num_parameters() - backbone.pos_embed.numel()}
+
+
+def test_the_page_on_training_counts_what_every_method_learns():
+    rows = [
+        line.split("|")[1:-1]
+        for line in (Path(__file__).parents[2] / "docs" / "training.md").read_text().splitlines()
+        if re.match(r"\| `[a-z-]+`.*[0-9,]{7,} \|$", line)
+    ]
+    counted = [counts_of(build_backbone(name)) for name in ("dit-l2", "dit-xl2")]
+    told = {re.findall(r"`(.*?)`", row[0])[0]: [int(cell.replace(",", "")) for cell in row[-2:]] for row in rows}
+    assert told == {name: [each[name] for each in counted] for name in counted[0]}
+
+
+@pytest.mark.parametrize(("method", "count"), [("lora", 9_216), ("dora", 9_552), ("bitfit", 728), ("difffit", 904)])
+def test_the_counts_are_those_of_what_is_trained(method, count):
+    """By hand for the tiny DiT: 3 blocks of width 16, an MLP of 32, 5 rows of classes."""
+    trainee = make(method)
+    assert sum(parameter.numel() for parameter in trainee.learnt.values()) == count
+    assert trainee.is_frozen
+    assert trainee.file_stem == {"lora": "adapter", "dora": "adapter"}.get(method, "tuned")
+    assert ids(trainee.groups[0]["params"]) == ids(trainee.learnt.values())

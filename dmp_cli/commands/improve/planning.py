@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ...pipeline import Loaded
 
 _TEXT_GUIDANCE = 7.5  # where text is read, samples without guidance are not what anybody draws
-_ONLY_FOR = {"lora_rank": "lora"}  # options of the negative -> the method they belong to
+_ONLY_FOR = {"lora_rank": ("lora", "dora")}  # options of the negative -> the methods they belong to
 _TRAINING = ("batch_size", "lr", "micro_batch_size")
 
 
@@ -141,10 +141,12 @@ def _seeds_of(request: Request) -> dict[str, int]:
 
 def _negative_of(request: Request, kind: Any) -> Any:
     given = request.negative
-    for name, method in _ONLY_FOR.items():
-        if name in given.model_fields_set and given.method != method:
-            raise ConfigError(f"--{name.replace('_', '-')} is for --method {method}, not for {given.method}")
-    names = (*_TRAINING, *(name for name, method in _ONLY_FOR.items() if method == given.method))
+    for name, methods in _ONLY_FOR.items():
+        if name in given.model_fields_set and given.method not in methods:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for --method {' or '.join(methods)}, not for {given.method}"
+            )
+    names = (*_TRAINING, *(name for name, methods in _ONLY_FOR.items() if given.method in methods))
     options = given_of(given, names)
     if given.method == "dmp":
         options["gate_lr"] = given.lr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import PatchConfig, PatchRecord
+from ...config import PatchConfig, PatchRecord, TunedRecord
 from ..console import Printer
 
 if TYPE_CHECKING:
@@ -57,23 +57,52 @@ def _row(made: Patch, index: int, name: str, shape: tuple[int, ...]) -> list[str
 
 
 def print_info(path: Path, printer: Printer) -> None:
-    """The header of a patch file in words, or as JSON. Raises PatchError for a damaged file."""
-    from ...patching import read_record
+    """The header of a file of a patch or of tuned weights in words, or as JSON.
 
+    Raises:
+        PatchError, CheckpointError: a damaged file.
+    """
+    from ...patching import is_tuned, read_record, read_tuned
+
+    if is_tuned(path):
+        tuned, count = read_tuned(path)
+        for line in describe_tuned(tuned, count):
+            printer.say(line)
+        printer.result({**tuned.model_dump(mode="json"), "parameters": count})
+        return
     record = read_record(path)
     for line in describe(record):
         printer.say(line)
     printer.result(record.model_dump(mode="json"))
 
 
-def describe(record: PatchRecord) -> list[str]:
-    """A patch's header in words."""
-    backbone, shapes = record.backbone, record.hidden_shapes
+def describe_tuned(record: TunedRecord, count: int) -> list[str]:
+    """The header of a file of tuned weights in words; ``count`` is how many numbers it holds."""
+    training = "none yet: it changes nothing" if record.training is None else _describe_run(_Told(record.training))
     return [
-        f"patch      {_describe_variant(record.config)}; {len(shapes)} blocks, {_describe_learnt(record)}",
+        f"tuned      {record.method}, {count:,} weights in place of the backbone's own",
+        *_describe_place(record),
+        f"training   {training}",
+        f"format     version {record.format_version}",
+    ]
+
+
+def _describe_place(record: PatchRecord | TunedRecord) -> list[str]:
+    """The backbone it belongs to, and its images."""
+    backbone = record.backbone
+    return [
         f"backbone   {backbone.name or backbone.family} from {backbone.source}",
         f"           digest {backbone.digest}",
         f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}",
+    ]
+
+
+def describe(record: PatchRecord) -> list[str]:
+    """A patch's header in words."""
+    count = len(record.hidden_shapes)
+    return [
+        f"patch      {_describe_variant(record.config)}; {count} blocks, {_describe_learnt(record)}",
+        *_describe_place(record),
         f"schedule   {record.schedule.kind}, {record.schedule.num_timesteps} timesteps",
         f"training   {_describe_training(record.training)}",
         f"format     version {record.format_version}",
@@ -121,9 +150,10 @@ def _describe_training(training: dict[str, Any] | None) -> str:
     told = _Told(training)
     if "imported_from" in training:  # what was not recorded there is not known here
         return "{method}, imported from {imported_from}; w_noise {w_noise}".format_map(told)
-    averaged = f", averaged with decay {training['average']}" if "average" in training else ""
-    return (
-        "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), lr {lr}, "
-        "gate lr {gate_lr}, seed {seed}".format_map(told)
-        + averaged
-    )
+    return _describe_run(told, rates="lr {lr}, gate lr {gate_lr}")
+
+
+def _describe_run(told: _Told, *, rates: str = "lr {lr}") -> str:
+    averaged = f", averaged with decay {told['average']}" if "average" in told else ""
+    run = "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), "
+    return f"{run}{rates}, seed {{seed}}".format_map(told) + averaged

@@ -48,25 +48,24 @@ def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Ver
     named = request.options.against
     if named is None:
         return None
-    from ...patching import AdapterVersions, BackboneVersions, PatchVersions, load_adapter, read_training
+    from ...patching import AdapterVersions, BackboneVersions, PatchVersions, Tuned, is_tuned
 
     path, adapted = Path(named), request.options.adapter is not None
     if named == BASE:
+        if isinstance(loaded.adapter, Tuned):
+            return BackboneVersions(loaded.denoiser, loaded.adapter.bare(loaded.backbone))
         if adapted:
             return AdapterVersions(loaded.backbone, is_ours=True)
         if request.bare:
             raise ConfigError("--against base: the backbone itself is drawn from", hint="Give a patch to draw with.")
         return PatchVersions(loaded.denoiser, theirs=())  # type: ignore[arg-type]
-    if path.is_dir() and (path / "adapter_config.json").exists():
+    if is_tuned(path) or (path.is_dir() and (path / "adapter_config.json").exists()):
         if adapted or not request.bare:
             raise ConfigError(
                 f"--against {named}: an adapter works against the bare backbone only",
                 hint="Leave out --patch and --adapter, or give --against a patch.",
             )
-        if not request.force_backbone:
-            check_classes(path, read_training(path).classes, loaded)
-        load_adapter(path, loaded.backbone)
-        return AdapterVersions(loaded.backbone, is_ours=False)
+        return _against_adapter(path, request, loaded)
     if _is_patch(path):
         if adapted:
             raise ConfigError("--adapter goes without a patch, also behind --against")
@@ -75,6 +74,30 @@ def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Ver
     if request.bare and not adapted and _digest(other) == _digest(loaded.backbone):
         raise ConfigError(f"--against {named}: it has the weights of the backbone that is drawn from")
     return BackboneVersions(loaded.denoiser, other)
+
+
+def _against_adapter(path: Path, request: Request, loaded: Loaded) -> Versions:
+    """The bare backbone, and the same one with an adapter."""
+    from ...patching import (
+        AdapterVersions,
+        BackboneVersions,
+        is_tuned,
+        load_adapter,
+        load_tuned,
+        share_weights,
+        training_of,
+    )
+    from ...pipeline import check_codec_of
+
+    if not request.force_backbone:
+        check_codec_of(path, loaded)
+        check_classes(path, training_of(path).classes, loaded)
+    if is_tuned(path):
+        other = share_weights(loaded.backbone)
+        load_tuned(path, other)
+        return BackboneVersions(loaded.denoiser, other)
+    load_adapter(path, loaded.backbone)
+    return AdapterVersions(loaded.backbone, is_ours=False)
 
 
 def _digest(backbone: Backbone) -> str:
@@ -108,12 +131,12 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
     if ours.takes_text:
         raise ConfigError(
             f"--against {path}: another backbone that reads text would need a text encoder of its own",
-            hint="Give a patch or an adapter's folder of this backbone.",
+            hint="Give a patch or an adapter of this backbone.",
         )
     if not path.exists():
         raise ConfigError(
             f"--against {path}: there is no such file or folder",
-            hint="Give a patch file, the folder of an adapter, a backbone file, or base.",
+            hint="Give a patch file, an adapter, a backbone file, or base.",
         )
     heads = ours.sizes.get("num_heads") if ours.family == "dit" else None
     try:
@@ -141,10 +164,7 @@ def _check_codec(path: Path, theirs: CodecRecord, loaded: Loaded) -> None:
 
 def identity_of(named: str) -> str:
     """What fixes the other version: ``base``, or the SHA-256 of its patch, adapter or backbone."""
-    from ...patching import ADAPTER_TENSORS
+    from ...patching import tensors_of
     from ...storage import sha256_of
 
-    path = Path(named)
-    if named == BASE:
-        return BASE
-    return sha256_of(path / ADAPTER_TENSORS if path.is_dir() else path)
+    return BASE if named == BASE else sha256_of(tensors_of(Path(named)))

@@ -26,7 +26,7 @@ _NOT_THE_TRAINING = {"steps", "steps_done", "data", "dmp"}  # in its record: how
 def made_as(config: SampleConfig, loaded: Loaded, request: Request) -> dict[str, Any]:
     """All that fixes the images; another value of anything here makes other images."""
     from ...latents import image_size
-    from ...patching import ADAPTER_TENSORS
+    from ...patching import tensors_of
     from ...storage import sha256_of
 
     backbone, adapter = loaded.backbone, request.options.adapter
@@ -36,7 +36,7 @@ def made_as(config: SampleConfig, loaded: Loaded, request: Request) -> dict[str,
         **({} if against is None else {"against": identity_of(against)}),
         "sample": config.model_dump(mode="json", exclude={"num_images"}),
         "patch": None if request.bare else _patches(request),
-        "adapter": None if adapter is None else sha256_of(adapter / ADAPTER_TENSORS),
+        "adapter": None if adapter is None else sha256_of(tensors_of(adapter)),
         "backbone": backbone.record.model_dump(mode="json", include={"family", "sizes", "digest"}),
         "schedule": backbone.schedule.model_dump(),
         "codec": loaded.codec.record.model_dump(include={"kind", "digest", "settings"}),

@@ -67,7 +67,7 @@ def _check_method(whole: Given, config: TrainConfig) -> None:
         raise ConfigError(
             f"--method {config.method} trains no patch, so options of a patch such as --gate do not apply to it"
         )
-    if config.method != "lora" and any(name in whole.values for name in _OF_LORA):
+    if config.method not in ("lora", "dora") and any(name in whole.values for name in _OF_LORA):
         raise ConfigError(f"--method {config.method} trains no adapter, so --lora-… does not apply to it")
 
 

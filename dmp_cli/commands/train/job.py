@@ -146,9 +146,9 @@ class _Job:
         if self.images.passed_over:
             kinds = self.images.passed_over
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
-        count = sum(parameter.numel() for parameter in self.trainee.learnt.values())
+        count, images = self.trainee.num_learnt, len(self.parts.training)
         self.printer.note(
-            f"{self.config.method}: {count:,} parameters learnt, {len(self.parts.training):,} images, {self.device}, "
+            f"{self.config.method}: {count:,} parameters learnt, {images:,} images, {self.device}, "
             + self.config.dtype
             + (f", {world.size} processes" if world.size > 1 else "")
         )
@@ -218,6 +218,7 @@ def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Wat
             "output": str(written),
             "run": str(run.path),
             "steps": watchers.step or config.steps,
+            "parameters": trainee.num_learnt,
             "skipped_images": watchers.bad,
             "last": watchers.last_line,
         }

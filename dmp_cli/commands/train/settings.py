@@ -15,6 +15,8 @@ _PASSING = {
     *("resume", "force", "grey", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
     "tensorboard",
 }
+# Options that may name a file. A method or a layer is no file, even where one is called the same.
+_PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_data", "store_dir"}
 
 
 def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
@@ -31,8 +33,6 @@ def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
 
 def _absolute(key: str, value: Any) -> Any:
     """A path as it can be found from any folder; everything else as it is."""
-    if key in ("lora_targets", "expert_targets"):  # a layer's name, even where a file is called the same
-        return value
-    if isinstance(value, Path) or (isinstance(value, str) and Path(value).exists()):
+    if isinstance(value, Path) or (key in _PLACES and isinstance(value, str) and Path(value).exists()):
         return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
     return value
