@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from .base import Dtype, Frozen, option
 from .train_rules import find_problems
-from .typed import Words
+from .typed import ValPart, Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "full", "scratch"]
 BalanceLosses = Literal["paper", "authors"]
@@ -172,6 +172,13 @@ class TrainConfig(Frozen):
         lt=1,
         panel=_HELD,
     )
+    val_part: ValPart | None = option(
+        "Measure on the K-th of N parts of these images only: on one part one can choose, on another one score.",
+        metavar="K/N",
+        shown="all of them",
+        panel=_HELD,
+    )
+    val_seed: int = option("Number that fixes the draws of all measurements.", default=0, ge=0, panel=_HELD)
     val_every: int = option("Steps between two measurements.", default=1000, ge=1, panel=_HELD)
     val_draws: int = option(
         "Images, timesteps and noise of a measurement, always the same; timesteps are spread over the whole range.",
@@ -179,6 +186,9 @@ class TrainConfig(Frozen):
         ge=1,
         le=1_000_000,
         panel=_HELD,
+    )
+    val_losses: bool = option(
+        "Keep the loss of each draw, in held-out.csv.", "--val-losses/--no-val-losses", default=False, panel=_HELD
     )
     keep_best: bool = option(
         "Keep what was learnt at the lowest held-out loss too, as patch-best.safetensors.",

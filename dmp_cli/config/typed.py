@@ -90,6 +90,7 @@ Scales = Annotated[tuple[float, ...], BeforeValidator(_split_scales)]  # distinc
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
 # The part's number from 0, and how many there are.
 Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="shard"))]
+ValPart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="val-part"))]
 ReferencePart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="reference-part"))]
 Split = BeforeValidator(_split_words)
 Crop = BeforeValidator(_read_crop)
