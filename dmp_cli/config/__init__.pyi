@@ -56,3 +56,9 @@ from .records import (
 )
 from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
 from .train import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig
+from .tune import (
+    TuneImages as TuneImages,
+    TuneOptions as TuneOptions,
+    TuneScoring as TuneScoring,
+    TuneTraining as TuneTraining,
+)
