@@ -67,7 +67,7 @@ class TuneImages(Options):
     val_draws: int = option(
         "Images, timesteps and noise of a measurement, as in dmp train.",
         default=default_of(TrainConfig, "val_draws"),
-        ge=20,
+        ge=30,  # whatever the seed of the draws, two in each band
         le=1_000_000,
     )
     num_images: int = option(

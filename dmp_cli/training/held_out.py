@@ -90,7 +90,7 @@ class HeldOut:
         if min(band.sum() for band in self._bands) < _FEWEST:
             raise DataError(
                 f"--val-draws {draws} are too few for {BANDS} bands of {self._schedule.num_timesteps} timesteps",
-                hint=f"Give {BANDS * _FEWEST} or more.",
+                hint=f"Give {BANDS * (_FEWEST + 1)} or more.",
             )
         self._values = self._encode({i: reader.read(i, mirrored=False) for i in sorted(set(self.images.tolist()))})
         self._labels = _conditions(images, self.images, backbone)

@@ -86,12 +86,18 @@ class Journal:
             sampler = self._optuna.samplers.RandomSampler(seed=0)  # proposals have samplers of their own
             pruner = self._optuna.pruners.MedianPruner(n_startup_trials=_FEWEST, n_warmup_steps=self._warmup)
             how: dict[str, Any] = {"storage": storage, "sampler": sampler, "pruner": pruner}
-            self._study = self._optuna.create_study(study_name=_NAME, load_if_exists=True, **how)
-            attributes = self._study.user_attrs
-            if not self._study.trials and _ABOUT not in attributes:
+            names = self._optuna.get_all_study_names(storage)
+            if not names:
+                self._study = self._optuna.create_study(study_name=_NAME, **how)
                 self._study.set_user_attr(_ABOUT, about)
                 return
-        earlier = attributes.get(_ABOUT)
+            if _NAME in names:
+                self._study = self._optuna.load_study(study_name=_NAME, **how)
+            attributes = {} if self._study is None else self._study.user_attrs
+            if self._study is not None and not attributes and not self._study.trials:  # killed before it said so
+                self._study.set_user_attr(_ABOUT, about)
+                return
+            earlier = attributes.get(_ABOUT)
         if not isinstance(earlier, dict):
             raise ConfigError(f"{self.path} is a journal, but not of dmp tune", hint="Give another folder with -o.")
         changed = describe_changes(earlier, about)

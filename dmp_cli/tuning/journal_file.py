@@ -45,8 +45,6 @@ class JournalFile:
             with open(self.path, "ab+") as file:
                 self._cut(file)
                 file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
             raise cannot_write(self.path, error) from error
 

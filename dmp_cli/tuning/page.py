@@ -65,7 +65,7 @@ def title(plan: Tuning) -> str:
 def sentences(plan: Tuning, outcome: Outcome) -> list[str]:
     """What came out, in sentences."""
     ended = sum(trial.state != COMPLETE for trial in outcome.trials)
-    told = f", {ended} of which did not run to their end" if ended else ""
+    told = f", {ended} of them ended early" if ended else ""
     begun = f"{len(outcome.trials)} trials{told}, by {title(plan)}."
     final = outcome.final
     if final is None:

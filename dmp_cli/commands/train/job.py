@@ -186,7 +186,8 @@ class _Job:
             if self.store is not None:
                 fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
-            watchers = Watchers(self.run, self.trainee, config, printer, writer=events, world=self.world)
+            how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
+            watchers = Watchers(self.run, self.trainee, config, printer, **how)
             watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(
                 self.trainee,

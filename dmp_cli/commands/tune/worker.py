@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ class Watch(Onlooker):
         self.pruned = ""  # why the trial was ended
 
     def judge(self, step: int, loss: float) -> str:
+        if not math.isfinite(loss):
+            self.diverged = f"the held-out loss of step {step} is not finite"
+            return self.diverged
         is_worse = self.journal.report(self.number, step, loss)
         self.pruned = f"the held-out loss {loss:.6f} of step {step} is worse than that of most trials"
         self.pruned = self.pruned if is_worse and self.prunes else ""
@@ -124,6 +128,7 @@ class Worker:
             except typer.Exit:
                 if watch.diverged is None:
                     raise
+            if watch.diverged is not None:
                 self._give_up(trial, FAILED, watch.diverged)
                 return
             if watch.pruned:
