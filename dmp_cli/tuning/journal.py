@@ -30,6 +30,7 @@ _NAME, _ABOUT, _DONE, _REASON = "dmp tune", "search", "done: ", "reason"
 _STARTUP = 5  # trials at random before the sampler has something to learn from
 _FEWEST = 3  # finished trials that a median is taken of
 _PATIENCE = 60.0  # seconds to wait for the journal's lock, which is held for milliseconds
+_FAULTS = (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError, RecursionError)
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
 
 
@@ -199,11 +200,9 @@ class Journal:
         """Context in which what Optuna finds wrong with a record is the journal's damage."""
         try:
             yield
-        except (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
-            told = str(error).split("\n")[0] or type(error).__name__
+        except (*_FAULTS, self._optuna.exceptions.OptunaError) as error:
+            told = str(error).split("\n")[0][:200] or type(error).__name__
             raise _damaged(self.path, told) from error
-        except self._optuna.exceptions.OptunaError as error:
-            raise _damaged(self.path, str(error)) from error
 
 
 def _damaged(path: Path, told: str) -> ConfigError:

@@ -180,6 +180,32 @@ def test_a_trial_of_another_process_is_left_alone_and_taken_over_when_that_is_go
     assert "1 of them ended early" in Path("out/report.md").read_text()
 
 
+def test_a_part_of_the_final_that_another_process_finishes_last_is_not_forgotten(
+    run: Run, how: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*how, "--trials", 2, "--final-seeds", 5, "-o", "out", "--json"]
+    report = parse(run(*command))
+    assert report["best"] == 1
+    path = Path("out/journal.jsonl")
+    records = path.read_text().splitlines(keepends=True)
+    marks = {key: record for record in records for key in ("defaults", "trial-0001") if f"done: {key}" in record}
+    path.write_text("".join(record for record in records if record not in marks.values()))
+    Path("out/report.json").unlink()
+    with own(Path("out"), command="dmp tune", part="-final-defaults-seed5"):  # another one works on this part
+        shown = parse(run(*command))
+        assert "holds it" in shown["elsewhere"][0]
+        assert marks["trial-0001"].split('"user_attr"')[1] in path.read_text()  # the other part is done meanwhile
+    path.write_text("".join(record for record in records if record not in marks.values()))
+
+    def finishes_meanwhile(command: list[str], *arguments: Any, **options: Any) -> None:
+        with open(path, "a") as journal:
+            journal.write(marks["defaults"])
+
+    monkeypatch.setattr(worker, "run_inside", finishes_meanwhile)
+    with own(Path("out"), command="dmp tune", part="-final-defaults-seed5"):
+        assert parse(run(*command)) == report
+
+
 def test_a_trial_that_diverges_is_a_failed_one(run: Run, how: list[Any]) -> None:
     Path("ranges.toml").write_text("max_bad_steps = 0\nbatch_size = 4\nlr = [1e-4, 1e30]\n")
     report = parse(run(*how, "--trials", 3, "--final-seeds", 5, "-o", "out", "--json"))

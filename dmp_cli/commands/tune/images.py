@@ -35,7 +35,9 @@ def about_of(plan: Tuning, request: Request, loaded: Loaded) -> dict[str, Any]:
 
 
 def check_parts(plan: Tuning, request: Request, loaded: Loaded) -> dict[str, Any]:
-    """Fingerprints of the images, once it is certain that no image is in two parts. Files of the same size are read.
+    """Fingerprints of the images, once it is certain that no image is in two parts.
+
+    Files of the same size are read for that, unless the search has begun: its journal holds the fingerprints.
 
     Raises:
         DataError: there are no images, or an image of the final chooses too, or is trained on.
@@ -59,10 +61,11 @@ def check_parts(plan: Tuning, request: Request, loaded: Loaded) -> dict[str, Any
     choosing, final = (
         _halves(other) if plan.final_held_out is None else (other, _find(request, request.images.final_data))
     )
-    refuse_shared(final, choosing, which=range(len(final)), used="in the search")
-    if images is not None:
+    if not plan.journal.exists():
+        refuse_shared(final, choosing, which=range(len(final)), used="in the search")
         for part in (choosing, final):
-            refuse_shared(part, images, which=range(len(part)))
+            if images is not None:
+                refuse_shared(part, images, which=range(len(part)))
     return {
         "data": "embedded digits" if images is None else images.fingerprint,
         "val-data": share or other.fingerprint,

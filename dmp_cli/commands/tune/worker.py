@@ -68,16 +68,32 @@ class Worker:
         return self._work_on([part for part in scores if part[1]])
 
     def _work_on(self, parts: list[tuple[str, list[list[str]]]]) -> bool:
-        self.elsewhere = []
+        """Work on the parts that are left, until all are done or others work on the rest; whether all are done.
+
+        Whoever finishes the last one looks once more afterwards, so that somebody always finds all of them done.
+        """
         with self.printer.progress("final", len(parts)) as advance:
-            for number, (key, commands) in enumerate(parts, start=1):
-                with self._owning(f"-final-{key}") as is_ours:
-                    if is_ours and key not in self.journal.done():
-                        for command in commands:
-                            self._type(command)
-                        self.journal.mark(key)
-                advance(number, "")
-        return not self.elsewhere
+            while True:
+                self.elsewhere, worked = [], False
+                for key, commands in parts:
+                    worked = self._work_on_one(key, commands) or worked
+                    advance(len(self.journal.done() & {key for key, _ in parts}), "")
+                if self.journal.done() >= {key for key, _ in parts}:
+                    return True
+                if not worked:
+                    return False
+
+    def _work_on_one(self, key: str, commands: list[list[str]]) -> bool:
+        """Do a part of the final; whether there was something to do, and nobody else did it."""
+        if key in self.journal.done():
+            return False
+        with self._owning(f"-final-{key}") as is_ours:
+            if not is_ours or key in self.journal.done():
+                return False
+            for command in commands:
+                self._type(command)
+            self.journal.mark(key)
+        return True
 
     @contextlib.contextmanager
     def _claim(self) -> Iterator[Trial | None]:
