@@ -1,4 +1,11 @@
-from .journal import FAILED as FAILED, PRUNED as PRUNED, RUNNING as RUNNING, Journal as Journal, Trial as Trial
+from .journal import (
+    COMPLETE as COMPLETE,
+    FAILED as FAILED,
+    PRUNED as PRUNED,
+    RUNNING as RUNNING,
+    Journal as Journal,
+    Trial as Trial,
+)
 from .outcome import (
     Outcome as Outcome,
     best_of as best_of,

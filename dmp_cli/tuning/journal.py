@@ -30,7 +30,7 @@ _NAME, _ABOUT, _DONE, _REASON = "dmp tune", "search", "done: ", "reason"
 _STARTUP = 5  # trials at random before the sampler has something to learn from
 _FEWEST = 3  # finished trials that a median is taken of
 _PATIENCE = 60.0  # seconds to wait for the journal's lock, which is held for milliseconds
-_FAULTS = (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError, RecursionError)
+_FAULTS = (KeyError, IndexError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError)
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
 
 

@@ -113,7 +113,7 @@ def read_outcome(plan: Tuning, trials: Sequence[Trial]) -> Outcome:
 
 
 def _read_losses(plan: Tuning, winner: int) -> Gain:
-    tables = {trial: [_read_draws(plan.run(trial, seed)) for seed in plan.final_seeds] for trial in (0, winner)}
+    tables = {trial: [read_draws(plan.run(trial, seed)) for seed in plan.final_seeds] for trial in (0, winner)}
     images = tables[0][0][0]
     if any(not np.array_equal(found[0], images) for rows in tables.values() for found in rows):
         raise ConfigError(
@@ -150,7 +150,7 @@ def gain_of(defaults: np.ndarray, winner: np.ndarray, images: np.ndarray) -> Gai
     return Gain(mean, by_seed, before, after, (mean - reach, mean + reach), over)
 
 
-def _read_draws(run: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_draws(run: Path) -> tuple[np.ndarray, np.ndarray]:
     """Image and loss of each draw (N,) of the last measurement of a run."""
     path = run / "held-out.csv"
     try:
