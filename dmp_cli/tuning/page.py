@@ -74,16 +74,15 @@ def sentences(plan: Tuning, outcome: Outcome) -> list[str]:
     found = (
         f"In the search, trial {outcome.best.number} was better than the defaults by {outcome.searched:.3g}. On "
         f"{_seeds(plan)} and images that no trial saw, its gain is {final.mean:+.3g}{_interval(final.interval)}. "
-        f"So choosing had added {outcome.added:.3g}."
+        + (f"So choosing had added {outcome.added:.3g}." if outcome.added > 0 else "So choosing had added nothing.")
     )
     if final.interval is None:
         return [begun, found]
-    verdict = {
-        None: "",
-        False: "The interval contains zero: no gain is shown.",
-        True: "The interval excludes zero: "
-        + ("the gain is there." if final.mean > 0 else "what was found is worse than the defaults."),
-    }[final.excludes_zero]
+    if not final.excludes_zero:
+        verdict = "The interval contains zero: no gain is shown."
+    else:
+        what = "the gain is there" if final.mean > 0 else "what was found is worse than the defaults"
+        verdict = f"The interval excludes zero: {what}."
     return [begun, found, verdict]
 
 

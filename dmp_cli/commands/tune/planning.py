@@ -60,6 +60,8 @@ class Request(NamedTuple):
         """The files and folders of the user that are read."""
         named = [self.options.data, self.options.ranges, self.images.val_data, self.images.final_data]
         named += [self.scoring.reference, self.network.checkpoint, self.sampling.prompts]
+        network = [None if self.network.is_digits else self.network.backbone, self.network.vae, self.network.text]
+        named += [Path(name) for name in network if name is not None]
         return [path for path in named if path is not None and path.exists()]
 
 
