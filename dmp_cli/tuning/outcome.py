@@ -12,7 +12,7 @@ import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Gain:
     winner: tuple[float, ...]  # that of the winner
     interval: tuple[float, float] | None  # 95 %; None: nothing to take it from
     over: str  # what the interval is over
+    bare: float | None = None  # the held-out loss of the bare network on the same draws; None: no such loss
 
     @property
     def excludes_zero(self) -> bool | None:
@@ -120,7 +121,8 @@ def _read_losses(plan: Tuning, winner: int) -> Gain:
             f"{plan.folder / 'final'}: runs were measured on different draws", hint="Run it with --force."
         )
     losses = {trial: np.stack([found[1] for found in rows]) for trial, rows in tables.items()}
-    return gain_of(losses[0], losses[winner], images)
+    bare = tables[0][0][2]
+    return replace(gain_of(losses[0], losses[winner], images), bare=None if bare is None else float(bare.mean()))
 
 
 def gain_of(defaults: np.ndarray, winner: np.ndarray, images: np.ndarray) -> Gain:
@@ -150,18 +152,23 @@ def gain_of(defaults: np.ndarray, winner: np.ndarray, images: np.ndarray) -> Gai
     return Gain(mean, by_seed, before, after, (mean - reach, mean + reach), over)
 
 
-def read_draws(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Image and loss of each draw (N,) of the last measurement of a run."""
+def read_draws(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Image, loss, and loss of the bare network of each draw (N,) of the last measurement of a run; None: no such one.
+
+    Raises:
+        ConfigError: the table is missing or damaged.
+    """
     path = run / "held-out.csv"
     try:
         rows = list(csv.DictReader(read_text(path).splitlines()))
         images = np.array([int(row["image"]) for row in rows])
         losses = np.array([float(row["loss"]) for row in rows])
+        bare = np.array([float(row["bare"]) for row in rows]) if any(row["bare"] for row in rows) else None
     except (KeyError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise ConfigError(f"{path} is damaged: {error}", hint="Begin again with --force.") from error
-    if not len(losses) or not np.isfinite(losses).all():
+    if not len(losses) or not all(np.isfinite(found).all() for found in (losses, bare) if found is not None):
         raise ConfigError(f"{path} holds no finite losses", hint="Begin again with --force.")
-    return images, losses
+    return images, losses, bare
 
 
 def _read_scores(plan: Tuning, winner: int) -> Gain:

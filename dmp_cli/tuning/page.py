@@ -76,6 +76,8 @@ def sentences(plan: Tuning, outcome: Outcome) -> list[str]:
         f"{_seeds(plan)} and images that no trial saw, its gain is {final.mean:+.3g}{_interval(final.interval)}. "
         + (f"So choosing had added {outcome.added:.3g}." if outcome.added > 0 else "So choosing had added nothing.")
     )
+    if final.bare is not None and sum(final.winner) / len(final.winner) >= final.bare:
+        found += f" The bare network's loss there is {final.bare:.6g}: no training at all is as good."
     if final.interval is None:
         return [begun, found]
     if not final.excludes_zero:
@@ -104,16 +106,26 @@ def gain_table(plan: Tuning, outcome: Outcome) -> tuple[list[str], list[list[str
     assert best.value is not None
     assert first.value is not None
     searched = [first.value * plan.sign, best.value * plan.sign]
-    rows = [[f"search, seed {plan.seed}", *(f"{value:.6g}" for value in searched), f"{outcome.searched:+.3g}", "–"]]
+    bare = None if final is None else final.bare
+    blank, shown = ([], []) if bare is None else (["–"], [f"{bare:.6g}"])
+    values = [f"{value:.6g}" for value in searched]
+    rows = [[f"search, seed {plan.seed}", *blank, *values, f"{outcome.searched:+.3g}", "–"]]
     if final is not None:
         per_seed = zip(plan.final_seeds, final.defaults, final.winner, final.seeds, strict=True)
         for seed, before, after, gain in per_seed:
-            rows.append([f"final, seed {seed}", f"{before:.6g}", f"{after:.6g}", f"{gain:+.3g}", "–"])
+            rows.append([f"final, seed {seed}", *shown, f"{before:.6g}", f"{after:.6g}", f"{gain:+.3g}", "–"])
         means = [f"{sum(values) / len(values):.6g}" for values in (final.defaults, final.winner)]
         span = "–" if final.interval is None else "{:+.2g} to {:+.2g}".format(*final.interval)
-        rows.append(["final, mean", *means, f"{final.mean:+.3g}", span])
-        rows.append(["added by choosing", "–", "–", f"{outcome.added:+.3g}", "–"])
-    return ["measured", "defaults", f"trial {best.number}", "gain", "95 % interval"], rows
+        rows.append(["final, mean", *shown, *means, f"{final.mean:+.3g}", span])
+        rows.append(["added by choosing", *blank, "–", "–", f"{outcome.added:+.3g}", "–"])
+    return [
+        "measured",
+        *(["bare network"] if shown else []),
+        "defaults",
+        f"trial {best.number}",
+        "gain",
+        "95 % interval",
+    ], rows
 
 
 def winner_toml(outcome: Outcome, plan: Tuning) -> str:

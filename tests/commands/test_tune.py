@@ -95,6 +95,8 @@ def test_the_gain_by_hand_and_the_files(run: Run, how: list[Any]) -> None:
     assert report["gain"] == pytest.approx(mean)
     assert report["final"]["interval"] == pytest.approx([mean - reach, mean + reach])
     assert report["final"]["over"] == "seeds and images"
+    bare = sum(float(row["bare"]) for row in tables[name, 7]) / 40
+    assert report["final"]["bare"] == pytest.approx(bare)
     assert report["added_by_choosing"] == pytest.approx(trials[0]["value"] - best["value"] - mean)
     # the page and the report have the gain after correction, and the options found
     for file in ("report.html", "report.md"):
@@ -103,6 +105,7 @@ def test_the_gain_by_hand_and_the_files(run: Run, how: list[Any]) -> None:
         added = report["added_by_choosing"]
         assert f"So choosing had added {added:.3g}." in text or (added <= 0 and "had added nothing" in text)
         assert f"lr = {best['options']['lr']}" in text
+        assert ("no training at all is as good" in text) == (sum(report["final"]["winner"]) / 2 >= bare)
     assert report["use"] in (folder / "report.html").read_text().replace("&#34;", '"')
     # the final measures on other images, by other draws, and no seed of it is that of the trials
     first, last = (

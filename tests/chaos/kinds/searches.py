@@ -91,7 +91,7 @@ class Searches(Kind):
             typed("tune", "--backbone", "digits", "--ranges", place / "ranges.toml", "--dry-run", "--json")
             return None
         if way.startswith("draws"):
-            images, losses = read_draws(place)
+            images, losses, _ = read_draws(place)
             return None if len(images) == len(losses) > 0 and np.isfinite(losses).all() else "losses that are none"
         found = journal(place)
         found.open(_ABOUT)
