@@ -20,7 +20,18 @@ PICTURE = Path(__file__).resolve().parent / "images" / "wings.svg"
 # The wings and the modules beside them, lowest first: a line of code may import from those before its own.
 WINGS = (
     *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones", "latents"),
-    *("patching", "analysis", "sampling", "training", "evaluation", "pipeline", "improvement", "ablation", "demo"),
+    *(
+        "patching",
+        "analysis",
+        "sampling",
+        "training",
+        "evaluation",
+        "pipeline",
+        "improvement",
+        "ablation",
+        "tuning",
+        "demo",
+    ),
     *("commands", "cli", "__main__"),
 )
 PURPOSES = {
@@ -42,6 +53,7 @@ PURPOSES = {
     "pipeline": "options to network",
     "improvement": "against own samples",
     "ablation": "arms in one table",
+    "tuning": "an honest search",
     "demo": "the whole story",
     "commands": "the doors",
     "cli": "dmp",

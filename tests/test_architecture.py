@@ -38,6 +38,7 @@ HOMES = {
     "sklearn": {"demo.make_data"},
     "pickle": {"storage.pickles"},
     "peft": {"patching.lora"},
+    "optuna": {"tuning.journal"},
     "transformers": {"storage.hf_transformers"},
     "torch_fidelity": {"evaluation.metrics"},
     "lazy_loader": {"", *FACES},
@@ -47,7 +48,7 @@ HOMES = {
 }
 SLOW = {
     *("cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub"),
-    *("peft", "transformers"),
+    *("peft", "transformers", "optuna"),
 }
 HEAVY = SLOW | {"torch", "numpy", "PIL", "safetensors"}
 QUICK = {"", "cli", "version", "errors", "config", "commands", "pipeline", "storage.atomic", "runtime.signals"}

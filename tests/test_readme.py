@@ -29,6 +29,7 @@ SCORES = (ROOT / "docs" / "scores.md").read_text()
 GATES = (ROOT / "docs" / "gates.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 GUIDANCE = (ROOT / "docs" / "guidance.md").read_text()
+TUNING = (ROOT / "docs" / "tuning.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -53,7 +54,7 @@ def rows_of_the_paper() -> list[str]:
     [
         *commands(),
         *rows_of_the_paper(),
-        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE) for c in commands(page)),
+        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE, TUNING) for c in commands(page)),
     ],
 )
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,18 @@ def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: 
 
 def test_every_command_is_shown() -> None:
     shown = {command.split()[1] for command in commands()} | {"demo"}
-    assert shown == {"patch", "train", "sample", "eval", "improve", "inspect-gates", "convert", "ablate", "demo"}
+    assert shown == {
+        "patch",
+        "train",
+        "sample",
+        "eval",
+        "improve",
+        "inspect-gates",
+        "convert",
+        "ablate",
+        "tune",
+        "demo",
+    }
 
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from .inspect_gates import inspect_gates
 from .patch import patch
 from .sample import sample
 from .train import train
+from .tune import tune
 
 COMMANDS = {
     "patch": patch,
@@ -23,6 +24,7 @@ COMMANDS = {
     "inspect-gates": inspect_gates,
     "convert": convert,
     "ablate": ablate,
+    "tune": tune,
     "demo": demo,
 }
 

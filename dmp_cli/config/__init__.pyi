@@ -8,6 +8,7 @@ from .base import (
     in_words as in_words,
     options_of as options_of,
 )
+from .bounds import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS
 from .changes import describe_changes as describe_changes
 from .commands import (
     AblateOptions as AblateOptions,
@@ -58,4 +59,10 @@ from .records import (
     TunedRecord as TunedRecord,
 )
 from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
-from .train import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS, TrainConfig as TrainConfig
+from .train import TrainConfig as TrainConfig
+from .tune import (
+    TuneImages as TuneImages,
+    TuneOptions as TuneOptions,
+    TuneScoring as TuneScoring,
+    TuneTraining as TuneTraining,
+)

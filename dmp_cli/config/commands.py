@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from .base import Dtype, Options, option, same_option
+from .bounds import MAX_FILE_SIZE, MAX_PIXELS
 from .evaluate import EvalConfig
 from .sample import MAX_IMAGES, GuidedChannels, SampleConfig, Sampler
-from .train import MAX_FILE_SIZE, MAX_PIXELS, TrainConfig
+from .train import TrainConfig
 from .typed import SCALES, Grid, Scales, Shard
 
 _FORCE = "Overwrite what is there."

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .base import Frozen, Options, default_of, option
-from .train import MAX_FILE_SIZE, MAX_PIXELS, TrainConfig
+from .bounds import MAX_FILE_SIZE, MAX_PIXELS
+from .train import TrainConfig
 from .typed import Crop, ReferencePart, Split
 
 Metric = Literal["fid", "kid", "is", "prc"]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from .base import Options, option, same_option
+from .bounds import MAX_BATCH
 from .commands import ArmSampling, ArmTraining
 from .evaluate import EvalConfig
 from .sample import MAX_IMAGES
-from .train import MAX_BATCH
 from .typed import SCALES, Crop, Scales
 
 NegativeMethod = Literal["lora", "dora", "bitfit", "difffit", "dmp", "prompt-tuning", "full"]

@@ -8,17 +8,14 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from .base import Dtype, Frozen, option
+from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .train_rules import find_problems
-from .typed import Words
+from .typed import ValPart, Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full", "scratch"]
 TunedMethod = Literal["bitfit", "difffit"]  # of those: what learns some weights of the backbone itself
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
-
-MAX_PIXELS = 89_478_485  # of one image where nothing else is said: what Pillow warns above
-MAX_FILE_SIZE = 512  # MB of one image where nothing else is said: about so many pixels of 24 bits, not compressed
-MAX_BATCH = 1_000_000  # images of a step or a chunk
 
 # Headings of --help, beside that of the recipe.
 _BALANCE, _LORA, _RECORD, _SPEED = "Gate and balance", "LoRA", "Reading and saving", "Speed and memory"
@@ -174,6 +171,13 @@ class TrainConfig(Frozen):
         lt=1,
         panel=_HELD,
     )
+    val_part: ValPart | None = option(
+        "Measure on the K-th of N parts of these images only: on one part one can choose, on another one score.",
+        metavar="K/N",
+        shown="all of them",
+        panel=_HELD,
+    )
+    val_seed: int = option("Number that fixes the draws of all measurements.", default=0, ge=0, panel=_HELD)
     val_every: int = option("Steps between two measurements.", default=1000, ge=1, panel=_HELD)
     val_draws: int = option(
         "Images, timesteps and noise of a measurement, always the same; timesteps are spread over the whole range.",
@@ -181,6 +185,9 @@ class TrainConfig(Frozen):
         ge=1,
         le=1_000_000,
         panel=_HELD,
+    )
+    val_losses: bool = option(
+        "Keep the loss of each draw, in held-out.csv.", "--val-losses/--no-val-losses", default=False, panel=_HELD
     )
     keep_best: bool = option(
         "Keep what was learnt at the lowest held-out loss too, as patch-best.safetensors.",

@@ -20,7 +20,7 @@ def find_problems(config: TrainConfig) -> Iterator[str]:
         yield "--val-data and --val-split: give one of both"
     if config.val_draws < _FEWEST_DRAWS:
         yield f"--val-draws {config.val_draws} are too few for 10 bands of timesteps: give {_FEWEST_DRAWS} or more"
-    for name in ("keep_best", "patience"):
+    for name in ("keep_best", "patience", "val_part", "val_losses"):
         if getattr(config, name) and not config.holds_out:
             yield f"--{name.replace('_', '-')} needs held-out images: give --val-data or --val-split"
     if config.shard_backbone and config.method not in ("dmp", "prompt-tuning"):

@@ -83,13 +83,24 @@ def _split_scales(value: Any) -> Any:
     return tuple(sorted(scales))
 
 
+def _split_seeds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    if not all(_DIGITS.fullmatch(part) for part in parts):
+        raise refuse(f"--final-seeds {value}: give whole numbers such as 1,2,3")
+    return tuple(map(int, parts))
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_split_seeds)]
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
 Scales = Annotated[tuple[float, ...], BeforeValidator(_split_scales)]  # distinct, above 0, rising
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
 # The part's number from 0, and how many there are.
 Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="shard"))]
+ValPart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="val-part"))]
 ReferencePart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="reference-part"))]
 Split = BeforeValidator(_split_words)
 Crop = BeforeValidator(_read_crop)

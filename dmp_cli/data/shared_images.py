@@ -11,10 +11,12 @@ from .source import ImageSource
 _SHOWN = 3
 
 
-def refuse_shared(held_out: ImageSource, training: ImageSource, *, which: Sequence[int]) -> None:
+def refuse_shared(
+    held_out: ImageSource, training: ImageSource, *, which: Sequence[int], used: str = "trained on"
+) -> None:
     """Raise DataError if an image ``which`` of ``held_out`` has the same bytes as one of ``training``; it names both.
 
-    Only files of the same size are read.
+    ``used`` says what ``training`` is used for. Only files of the same size are read.
     """
     wanted: dict[int, list[int]] = {}
     for index in which:
@@ -31,8 +33,8 @@ def refuse_shared(held_out: ImageSource, training: ImageSource, *, which: Sequen
     if found:
         more = "; ..." if len(found) > _SHOWN else ""
         raise DataError(
-            f"{len(found)} held-out images are trained on too: {'; '.join(found[:_SHOWN])}{more}",
-            hint="Remove them from one of both: what was trained on shows no gain on new images.",
+            f"{len(found)} held-out images are {used} too: {'; '.join(found[:_SHOWN])}{more}",
+            hint=f"Remove them from one of both: what was {used} shows no gain on new images.",
         )
 
 

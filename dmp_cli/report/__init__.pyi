@@ -24,3 +24,4 @@ from .html import (
 )
 from .image_grid import draw_image_grid as draw_image_grid
 from .markdown import markdown_table as markdown_table
+from .parallel import Column as Column, draw_parallel as draw_parallel

@@ -66,11 +66,12 @@ class HeldOut:
         *,
         source: tuple[ImageSource, Reader],
         draws: int,
+        seed: int = 0,
         dtype: Dtype = "fp32",
         world: World | None = None,
         is_spread: bool = False,
     ) -> None:
-        """``source`` are the held-out images, and what reads their values; ``draws`` is N.
+        """``source`` are the held-out images, and what reads their values; ``draws`` is N, and ``seed`` fixes them.
 
         ``is_spread``: whether the weights are spread over the processes of ``world``, so that all compute every chunk.
 
@@ -78,18 +79,18 @@ class HeldOut:
             DataError: an image cannot be read, or there are too few draws for a band.
         """
         images, reader = source
-        self.backbone, self.codec, self._dtype = backbone, codec, dtype
+        self.backbone, self.codec, self._dtype, self._seed = backbone, codec, dtype, seed
         self._world, self._is_spread = world or World(), is_spread
         self._schedule = Schedule(backbone.schedule, device=backbone.device)
-        self.timesteps = _stratify(draws, self._schedule.num_timesteps)  # (N,), rising
-        self.images = chosen_images(len(images), draws)  # (N,)
+        self.timesteps = _stratify(draws, self._schedule.num_timesteps, seed=seed)  # (N,), rising
+        self.images = chosen_images(len(images), draws, seed=seed)  # (N,)
         self.edges = tuple(math.ceil(band * self._schedule.num_timesteps / BANDS) for band in range(BANDS + 1))
         steps, ranges = self.timesteps.numpy(), zip(self.edges, self.edges[1:], strict=False)
         self._bands = [(steps >= low) & (steps < high) for low, high in ranges]  # BANDS times (N,) bool
         if min(band.sum() for band in self._bands) < _FEWEST:
             raise DataError(
                 f"--val-draws {draws} are too few for {BANDS} bands of {self._schedule.num_timesteps} timesteps",
-                hint=f"Give {BANDS * _FEWEST} or more.",
+                hint=f"Give {BANDS * (_FEWEST + 1)} or more.",
             )
         self._values = self._encode({i: reader.read(i, mirrored=False) for i in sorted(set(self.images.tolist()))})
         self._labels = _conditions(images, self.images, backbone)
@@ -116,6 +117,13 @@ class HeldOut:
         bands = tuple(_pair(losses[band], None if base is None else base[band], None) for band in self._bands)
         return HeldOutLoss(_pair(losses, base, self._bands), bands, self.edges)
 
+    def table(self, losses: np.ndarray, *, base: np.ndarray | None) -> str:
+        """A row for each draw: its image by its number in the source, its timestep, its loss, the bare network's."""
+        bare = [""] * len(losses) if base is None else base
+        rows = zip(self.images.tolist(), self.timesteps.tolist(), losses, bare, strict=True)
+        lines = [f"{image},{timestep},{loss},{other}" for image, timestep, loss, other in rows]
+        return "\n".join(["image,timestep,loss,bare", *lines]) + "\n"
+
     def losses(self, denoiser: nn.Module) -> np.ndarray:
         """The mean squared error of each draw, (N,) float64. All processes call this together, and get the same."""
         count = len(self.images)
@@ -135,7 +143,7 @@ class HeldOut:
         values = torch.from_numpy(np.stack([self._values[int(self.images[draw])] for draw in chunk])).to(device)
 
         def draw(what: str) -> Tensor:
-            return randomness.normal(f"held-out-{what}", shape, seed=0, step=0, indices=chunk).to(device)
+            return randomness.normal(f"held-out-{what}", shape, seed=self._seed, step=0, indices=chunk).to(device)
 
         noise = draw("noise")
         measured = self.codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
@@ -148,18 +156,18 @@ class HeldOut:
         return found.mse
 
 
-def chosen_images(count: int, draws: int) -> Tensor:
+def chosen_images(count: int, draws: int, *, seed: int = 0) -> Tensor:
     """Which of ``count`` images each of ``draws`` draws shows, (N,): each equally often, in no order of timesteps."""
     rounds = [
-        torch.from_numpy(randomness.permutation("held-out-images", count, seed=0, step=turn))
+        torch.from_numpy(randomness.permutation("held-out-images", count, seed=seed, step=turn))
         for turn in range(math.ceil(draws / count))
     ]
     return torch.cat(rounds)[:draws]
 
 
-def _stratify(count: int, num_timesteps: int) -> Tensor:
+def _stratify(count: int, num_timesteps: int, *, seed: int) -> Tensor:
     """A timestep from each of ``count`` equal parts of the range, (N,) int64, rising."""
-    within = randomness.uniform("held-out-timesteps", seed=0, step=0, indices=range(count))
+    within = randomness.uniform("held-out-timesteps", seed=seed, step=0, indices=range(count))
     return ((torch.arange(count) + within.double()) * num_timesteps / count).long().clamp(max=num_timesteps - 1)
 
 

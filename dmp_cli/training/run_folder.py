@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import TrainConfig, describe_changes
 from ..errors import ConfigError, DMPError
-from ..storage import identity_of, refuse_existing, remove_partials, write_json
+from ..storage import identity_of, refuse_existing, remove_partials, write_json, write_text
 from ..version import __version__
 from .image_record import training_record
 from .log import RunLog
@@ -25,11 +25,12 @@ _CHANGEABLE = {
     *("max_pixels", "max_file_size", "follow_links", "class_names"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
     *("micro_batch_size", "auto_micro_batch"),
-    *("val_data", "val_every", "val_draws", "keep_best", "patience"),
+    *("val_data", "val_every", "val_draws", "val_losses", "keep_best", "patience"),
 }
 
 
 PAGE = "held-out.html"  # the page of the held-out loss
+DRAWS = "held-out.csv"  # the loss of each draw of the newest measurement
 
 
 class RunFolder:
@@ -131,7 +132,7 @@ class RunFolder:
         for folder in (self.checkpoints, self.samples, *(self.path / f"adapter{kind}" for kind in kinds)):
             shutil.rmtree(folder, ignore_errors=True)
         learnt = (f"{stem}{kind}.safetensors" for stem in ("patch", "backbone", "tuned") for kind in kinds)
-        for name in ("log.jsonl", PAGE, *learnt):
+        for name in ("log.jsonl", PAGE, DRAWS, *learnt):
             (self.path / name).unlink(missing_ok=True)
 
     def load_state(self, *, warn: Callable[[str], None]) -> RunState | None:
@@ -168,6 +169,11 @@ class RunFolder:
         """The measurements of the held-out loss in the log: step and entry of each."""
         return self._log.held_out()
 
+    def write_draws(self, table: str) -> None:
+        """Keep the loss of each draw of a measurement, in place of that of an earlier one."""
+        self._check_there()
+        write_text(self.path / DRAWS, table)
+
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to ``log.jsonl``. Raises DMPError when it cannot be written."""
         self._check_there()
@@ -192,7 +198,8 @@ class RunFolder:
 
 
 def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
-    left_out = _CHANGEABLE - {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
+    left_out = _CHANGEABLE | {"val_part", "val_seed"}
+    left_out -= {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
     if not config.val_split:
         left_out |= {"val_split"}
     if config.method not in ("lora", "dora"):

@@ -31,7 +31,7 @@ from .meter import Meter
 from .methods import Trainee
 from .objective import Inputs
 from .run_folder import RunFolder
-from .validation import Validation
+from .validation import Judge, Validation
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def train(
     begun: Callable[[int], None] = lambda step: None,
     store: Reader | None = None,
     held_out: tuple[ImageSource, Reader] | None = None,
+    judge: Judge | None = None,
     world: World | None = None,
     device: torch.device | None = None,
 ) -> Iterator[Progress]:
@@ -70,12 +71,12 @@ def train(
     and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
     before the first step, with the number of steps done, when everything is as it was after them. ``store`` reads
     the latents of ``images``: a complete latent store, or those that were kept; without it images are encoded during
-    training. ``held_out`` are images that are not trained on, and what reads them; see :mod:`validation`. In a
-    ``world`` of several processes each process calls this function alike, and the first one writes the files.
+    training. ``held_out`` are images that are not trained on, and what reads them; ``judge`` may end the run by
+    their loss; see :mod:`validation`. In a ``world`` of several processes each calls this function alike, and the first
+    one writes the files.
 
     Raises:
-        DataError: the classes do not match, captions are missing, too many images are unreadable, or the store is
-            damaged.
+        DataError: the classes do not match, captions or readable images are missing, or the store is damaged.
         DivergedError: too many steps had a loss or gradient that is not finite; the state before them is saved.
         StoppedError: ``stop`` returned a signal number; everything is saved.
         DMPError: no gradient reaches the trainable parameters, or the frozen backbone was changed.
@@ -85,7 +86,7 @@ def train(
     with arranged(trainee, config, world, device):
         loop = TrainingLoop(trainee, config, world=world, device=device)
         # Before the state is restored: it has to see the bare network.
-        validation = None if held_out is None else Validation(loop, run=run, held_out=_draws_of(loop, held_out))
+        validation = None if held_out is None else Validation(loop, run, _draws_of(loop, held_out), judge=judge)
         if state is not None:
             loop.restore(state)
         ending = Ending(loop, saved=None if state is None else state.step)
@@ -102,8 +103,9 @@ def train(
 def _draws_of(loop: TrainingLoop, source: tuple[ImageSource, Reader]) -> HeldOut:
     """The draws of the held-out loss of a run."""
     trainee, config = loop.trainee, loop.config
-    how: dict[str, Any] = {"draws": config.val_draws, "dtype": config.dtype, "is_spread": config.shard_backbone}
-    return HeldOut(trainee.backbone, trainee.codec, source=source, world=loop.world, **how)
+    how: dict[str, Any] = {"draws": config.val_draws, "seed": config.val_seed, "dtype": config.dtype}
+    how |= {"world": loop.world, "is_spread": config.shard_backbone}
+    return HeldOut(trainee.backbone, trainee.codec, source=source, **how)
 
 
 def _steps(
@@ -142,6 +144,8 @@ def _steps(
         if loop.step % config.log_every == 0 or last:
             line = meter.read(step=loop.step, lr=learning_rate(config, loop.step - 1))
             recorder.log(line)
+        if ended:
+            recorder.log({"step": loop.step, "ended": ended})
         if found is not None and validation is not None and validation.improved and config.keep_best:
             recorder.save_best()
         if saved:

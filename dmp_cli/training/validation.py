@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,28 +17,39 @@ if TYPE_CHECKING:
     from .run_folder import RunFolder
 
 
+Judge = Callable[[int, float], str]  # of a step and its held-out loss: why the run is to end now; empty: it goes on
+
+
 class Validation:
     """The measurements of one run. What came before is read from its log, so that a continued run goes on alike."""
 
-    def __init__(self, loop: TrainingLoop, *, run: RunFolder, held_out: HeldOut) -> None:
-        """``loop`` is as it was before the first step: its network without patches is the bare one."""
-        self.loop, self.run, self.held_out = loop, run, held_out
+    def __init__(self, loop: TrainingLoop, run: RunFolder, held_out: HeldOut, *, judge: Judge | None = None) -> None:
+        """``loop`` is as it was before the first step: its network without patches is the bare one.
+
+        ``judge`` is told of every measurement, of those of a continued run again; its last word counts.
+        """
+        self.loop, self.run, self.held_out, self._judge = loop, run, held_out, judge
         self.base = self._measure_bare()
         self.config: TrainConfig = loop.config
         self.improved = False  # whether the last measurement is the best one of something that was learnt
         self.best: tuple[float, int] | None = None  # the lowest loss so far, and its step
         self._stale = 0  # measurements since then
+        self._verdict = ""  # what the judge said of the last one
 
     @property
     def is_over(self) -> bool:
-        """Whether so many measurements in a row were no better that the run ends."""
+        """Whether so many measurements in a row were no better that the run ends, or the judge says so."""
+        return self._is_stale or bool(self._verdict)
+
+    @property
+    def _is_stale(self) -> bool:
         return self.config.patience is not None and self._stale >= self.config.patience
 
     @property
     def reason(self) -> str:
         """Why the run ends now, in a sentence; empty: it goes on."""
-        if not self.is_over or self.best is None:
-            return ""
+        if not self._is_stale or self.best is None:
+            return self._verdict
         loss, step = self.best
         return f"{self._stale} measurements in a row did not lower the held-out loss of step {step}, {loss:.6f}"
 
@@ -74,10 +86,14 @@ class Validation:
         if self.loop.world.is_first:
             line: dict[str, Any] = {"step": step, "held_out": found.line()}
             self.run.log(line)
+            if self.config.val_losses:
+                self.run.write_draws(self.held_out.table(losses, base=self.base))
         return found
 
     def _count(self, step: int, loss: float) -> bool:
         """Take note of a loss; whether it is the lowest so far."""
+        if (judge := self._judge) is not None:
+            self._verdict = self.loop.world.tell(lambda: judge(step, loss))
         if self.best is None or loss < self.best[0]:
             self.best, self._stale = (loss, step), 0
             return True

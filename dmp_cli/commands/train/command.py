@@ -58,7 +58,7 @@ def train(ctx: typer.Context, given: Given) -> None:
     from .job import Request, run_train
 
     network, said = whole.make(NetworkOptions), whole.values
-    run_train(Request(run, config, patch_config, network, asked, common.device, said), printer)
+    run_train(Request(run, config, patch_config, network, asked, common.device, said, ctx.obj), printer)
 
 
 def _check_method(whole: Given, config: TrainConfig) -> None:

@@ -44,13 +44,34 @@ def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config:
         if trainee.backbone.num_classes > 1 and other.classes != images.classes:
             raise DataError(f"--val-data {config.val_data} has other classes than {images.path}")
         found = Parts(images, reader, (other, _live(other, trainee, config)))
+    found = _one_part(found, trainee, config)
     assert found.held_out is not None
-    chosen = sorted(set(chosen_images(len(found.held_out[0]), config.val_draws).tolist()))
+    seed = config.val_seed
+    chosen = sorted(set(chosen_images(len(found.held_out[0]), config.val_draws, seed=seed).tolist()))
     refuse_shared(found.held_out[0], found.training, which=chosen)
     if isinstance(found.held_out[1], LiveReader):  # a store may not be filled yet; it names what it cannot read
         for index in chosen:
             found.held_out[1].read(index, mirrored=False)
     return found
+
+
+def _one_part(whole: Parts, trainee: Trainee, config: TrainConfig) -> Parts:
+    """The same with the asked part of the held-out images: part K has image K and every N-th after it."""
+    if config.val_part is None:
+        return whole
+    import numpy as np
+
+    from ...data import LiveReader, Subset, SubsetReader
+
+    assert whole.held_out is not None
+    (images, reader), (part, parts) = whole.held_out, config.val_part
+    if part >= len(images):
+        raise DataError(f"--val-part {part + 1}/{parts}: there are {len(images)} held-out images only")
+    indices = np.arange(part, len(images), parts)
+    subset = Subset(images, indices)
+    if isinstance(reader, LiveReader):
+        return whole._replace(held_out=(subset, _live(subset, trainee, config)))
+    return whole._replace(held_out=(subset, SubsetReader(reader, indices)))
 
 
 def _live(images: ImageSource, trainee: Trainee, config: TrainConfig) -> Reader:

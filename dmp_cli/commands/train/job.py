@@ -7,7 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import NetworkOptions, PatchConfig, Prompt, TrainConfig, TrainOptions
+from ...errors import DivergedError
 from ..console import Printer
+from ..in_process import Onlooker
 from ..processes import owning, together
 from .settings import settings_of
 
@@ -33,13 +35,19 @@ class Request(NamedTuple):
     options: TrainOptions
     device: str | None  # as named; None: auto
     said: Mapping[str, Any]  # all options by name, as given now, before, or by the preset
+    onlooker: Onlooker | None = None  # the command inside whose process this one runs
 
 
 def run_train(request: Request, printer: Printer) -> None:
     """Train as ``request`` says, as one of the processes that were started together."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
         job = _Job(request, world, device, printer)
-        job.train(job.begin())
+        try:
+            job.train(job.begin())
+        except DivergedError as error:
+            if request.onlooker is not None:
+                request.onlooker.diverged = error.message
+            raise
 
 
 class _Job:
@@ -173,12 +181,13 @@ class _Job:
         from .latent_store import fill_store
         from .watchers import Watchers
 
-        config, printer = self.config, self.printer
+        config, printer, onlooker = self.config, self.printer, self.request.onlooker
         with StopRequest(speaks=self.world.is_first) as request, naming_checkpoint(self.run):
             if self.store is not None:
                 fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
-            watchers = Watchers(self.run, self.trainee, config, printer, writer=events, world=self.world)
+            how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
+            watchers = Watchers(self.run, self.trainee, config, printer, **how)
             watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(
                 self.trainee,
@@ -191,6 +200,7 @@ class _Job:
                 begun=watchers.catch_up,
                 store=self.parts.reader,
                 held_out=self.parts.held_out,
+                judge=None if onlooker is None else onlooker.judge,
                 world=self.world,
                 device=self.device,
             )

@@ -29,9 +29,11 @@ class Watchers:
         *,
         writer: Any | None,
         world: World,
+        is_watched: bool = True,
     ) -> None:
+        """``is_watched``: whether somebody may look at the page of the held-out loss before the run has ended."""
         self.run, self.trainee, self.config, self.printer = run, trainee, config, printer
-        self.world, self.bad = world, 0
+        self.world, self.bad, self.is_watched = world, 0, is_watched
         self.prompts: tuple[Prompt, ...] | None = None  # what sample grids show, for a backbone that reads text
         self.remark = ""
         self.last_line: dict[str, Any] = {}
@@ -77,7 +79,8 @@ class Watchers:
             for name, value in vars(whole).items():
                 if isinstance(value, float):
                     self.writer.add_scalar(f"held_out/{name}", value, step)
-        self._write_page()
+        if self.is_watched or self.ended or step == self.config.steps:
+            self._write_page()
 
     def _write_page(self) -> None:
         if not self.world.is_first or not self.config.holds_out:
@@ -91,7 +94,7 @@ class Watchers:
 
     def catch_up(self, step: int) -> None:
         """Write what a kill may have prevented: the page so far, and the grid of the step that the run goes on from."""
-        if self.config.holds_out:
+        if self.config.holds_out and (self.is_watched or step == self.config.steps):
             self._write_page()
         if step > 0:
             self._show(step)
