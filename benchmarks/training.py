@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dmp_cli.config import CodecRecord
 from dmp_cli.latents.codec import VAECodec
 from dmp_cli.patching.prompts import add_mixture
+from dmp_cli.training.held_out import HeldOut
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.memory import recomputed
 
@@ -196,6 +197,37 @@ def optimizer(setting: Setting) -> Row:
     return "optimizer and EMA of the patch, fused / plain loop", summary(found["fused"]), setting.limit("0.25", "-")
 
 
+class _Latents:
+    """Latents in place of images: as many as are drawn, each of a class of its own."""
+
+    def __init__(self, count: int) -> None:
+        source = torch.Generator().manual_seed(0)
+        self.values = torch.randn(count, 4, 32, 32, generator=source).numpy()
+        self.labels = torch.arange(count).numpy() % 1000
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int, *, mirrored: bool) -> Any:
+        """One latent."""
+        return self.values[index]
+
+
+def held_out(setting: Setting) -> Row:
+    """A measurement of the held-out loss with the defaults, 1,024 draws every 1,000 steps of 128 images, against these.
+
+    The bare network is measured once in a run, so it is left out.
+    """
+    loop, draws = loop_of(setting), 1024 if setting.device.type == "cuda" else 64
+    latents: Any = _Latents(draws)
+    trainee = loop.trainee
+    measured = HeldOut(trainee.backbone, trainee.codec, source=(latents, latents), draws=draws, dtype=setting.dtype)
+    works = {"step": step_of(loop), "measure": lambda: measured.losses(trainee.denoiser)}
+    found = ratios(works, base="step", rounds=setting.rounds, clock=setting.clock)
+    share = (1024 / draws) / (1000 * 128 / setting.batch)
+    return "held-out loss at its defaults / the steps", summary([r * share for r in found["measure"]]), "0.02"
+
+
 def table(setting: Setting) -> Iterator[Row]:
     """Yield the rows of the table, each as soon as it is measured."""
     for measure in (
@@ -206,6 +238,7 @@ def table(setting: Setting) -> Iterator[Row]:
         patch_share,
         utilisation,
         optimizer,
+        held_out,
         two_processes,
     ):
         with LAYOUTS:

@@ -86,7 +86,7 @@ def test_the_table_says_mean_and_interval(tmp_path: Path) -> None:
 
     for place in range(3):
         (tmp_path / f"seed{place}.json").write_text(json.dumps(seed(place)))
-    shared = {"features": {"features": "net.pt"}, "num_images": 2000, "floor": 1.5}
+    shared = {"features": {"features": "net.pt"}, "floor": 1.5}
     (tmp_path / "shared.json").write_text(json.dumps(shared))
     lines = render(tmp_path).splitlines()
     assert lines[0] == "| arm | W | FD-net | difference from the base (95 % interval) |"

@@ -13,35 +13,34 @@ dmp() { "$python" -m dmp_cli "$@"; }
 study() { "$python" -m benchmarks.studies."$@"; }
 
 case $size in
-cpu) side=16 jobs=2 dtype=fp32 workers=0 compiled=--no-compile
-     base_batch=128 base_steps=8000 more_steps=2000 most_steps=30000 ;;
-gpu) side=32 jobs=12 dtype=bf16 workers=1 compiled=--compile
-     base_batch=256 base_steps=20000 more_steps=2500 most_steps=40000 ;;
+cpu) side=16 jobs=2 dtype=fp32 workers=0 compiled=--no-compile seen=112 base_batch=128 base_steps="12000 24000" ;;
+gpu) side=32 jobs=12 dtype=bf16 workers=1 compiled=--compile seen=224 base_batch=256 base_steps="24000 48000" ;;
 *) echo "the third argument is cpu or gpu, not $size" >&2; exit 2 ;;
 esac
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 jobs=${JOBS:-$jobs}
-base_steps=${BASE_STEPS:-$base_steps} more_steps=${MORE_STEPS:-$more_steps} most_steps=${MOST_STEPS:-$most_steps}
+base_steps=${BASE_STEPS:-$base_steps}
 steps=${STEPS:-1000} own=${OWN:-5000} images=${IMAGES:-2000} seeds=${SEEDS:-0 1 2}
 mkdir -p "$out"
-pictures=$out/pictures features=$out/efficientnet-lite0.pt base=$out/base/backbone-ema.safetensors
+pictures=$out/pictures features=$out/efficientnet-lite0-$seen.pt
 
 # 1. The pictures: 49,000 to train on, 1,000 held out, 10,000 as the reference; and the features.
 study pictures "$zip" "$pictures" --side "$side"
-[ -e "$features" ] || study efficientnet "$features"
+[ -e "$features" ] || study efficientnet "$features" --pixels "$seen"
 
-# 2. The base: trained from scratch until its held-out loss is flat.
+# 2. The base: trained from scratch by a cosine schedule, and anew with twice the steps if its held-out loss is not flat.
 study sizes "$out/sizes.json" --size "$size"
-total=$base_steps
-while ! study flat "$out/base" --steps "$total" --fall "${FALL:-0.005}"; do
-    dmp train --method scratch --backbone "$out/sizes.json" --vae none --data "$pictures/train" \
+base=
+for total in $base_steps; do
+    run=$out/base-$total
+    [ -e "$run/done" ] || { dmp train --method scratch --backbone "$out/sizes.json" --vae none --data "$pictures/train" \
         --val-data "$pictures/held-out" --val-every "${VAL_EVERY:-500}" --steps "$total" --batch-size "$base_batch" \
-        --lr 1e-3 --warmup 500 --ema 0.9995 "$compiled" --dtype "$dtype" --workers "$((workers * 6))" \
-        --save-every 1000 --keep 1 --sample-every 0 --log-every 500 --resume -o "$out/base" --quiet
-    if study flat "$out/base" --steps "$total" --fall "${FALL:-0.005}"; then break; fi
-    total=$((total + more_steps))
-    if [ "$total" -gt "$most_steps" ]; then echo "the held-out loss is not flat after $most_steps steps" >&2; exit 1; fi
+        --lr 1e-3 --warmup 500 --lr-schedule cosine --ema 0.999 "$compiled" --dtype "$dtype" \
+        --workers "$((workers * 6))" --save-every 1000 --keep 1 --sample-every 0 --log-every 500 --resume --quiet \
+        -o "$run" && touch "$run/done"; }
+    if study flat "$run" --steps "$total" --fall "${FALL:-0.005}"; then base=$run/backbone-ema.safetensors; break; fi
 done
+[ -n "$base" ] || { echo "the held-out loss is not flat: give more steps as BASE_STEPS" >&2; exit 1; }
 
 # 3. The reference's statistics, and how far as many real pictures are from it.
 [ -e "$out/floor/report.json" ] || dmp eval --samples "$pictures/floor" --reference "$pictures/test" \
@@ -68,4 +67,4 @@ done | xargs -P "$jobs" -L 1 bash -c '
         --sample-batch-size 500 --workers "'"$workers"'" --dtype "'"$dtype"'" -o "$out/$group-$seed" --quiet' "$out"
 
 # 6. One JSON file a seed, and the table of docs/study.md.
-study cifar10_table "$out" --collect "$out/results" --size "$size"
+study cifar10_table "$out" --collect "$out/results" --size "$size" --base "${base%/*}"

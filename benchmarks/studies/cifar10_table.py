@@ -26,7 +26,7 @@ _HEADINGS = {
 }
 
 
-def collect(runs: Path, folder: Path, *, size: str) -> None:
+def collect(runs: Path, folder: Path, *, base: Path, size: str) -> None:
     """Gather the scores of every seed's ablations into ``folder/seedK.json``, what they share into ``shared.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     seeds = sorted({int(path.parent.name.rsplit("-", 1)[1]) for path in runs.glob("*-constant-*/report.json")})
@@ -38,7 +38,7 @@ def collect(runs: Path, folder: Path, *, size: str) -> None:
             found["base"] = base["scores"]["fid"]["mean"]
             found[group] = {arm["name"]: _scores_of(arm) for arm in arms}
         (folder / f"seed{seed}.json").write_text(json.dumps(found, indent=1) + "\n")
-    losses = held_out_losses(runs / "base" / "log.jsonl")
+    losses = held_out_losses(base / "log.jsonl")
     floor = json.loads((runs / "floor" / "report.json").read_text())
     shared = {
         "size": size,
@@ -73,7 +73,7 @@ def render(folder: Path) -> str:
     name = f"FD-{Path(shared['features']['features']).stem}"
     base = statistics.fmean(seed["base"] for seed in seeds)
     lines = [f"| arm | W | {name} | difference from the base (95 % interval) |", "|---|---|---|---|"]
-    lines.append(f"| {shared['num_images']:,} real training pictures | | {_number(shared['floor'])} | |")
+    lines.append(f"| 2,000 real training pictures | | {_number(shared['floor'])} | |")
     lines.append(f"| base | | {_number(base)} | |")
     for group in GROUPS:
         lines.append(f"| **{_HEADINGS[group]}** | | | |")
@@ -86,7 +86,7 @@ def _row(title: str, seeds: list[dict[str, Any]]) -> str:
     differences = [seed["difference"] for seed in seeds]
     covered = interval_of_seeds(differences, [seed["interval"] and tuple(seed["interval"]) for seed in seeds])
     assert covered is not None
-    digits = max(0, 2 - math.floor(math.log10(max(covered.high - covered.low, 1e-9))))
+    digits = max(0, min(3, 2 - math.floor(math.log10(max(covered.high - covered.low, 1e-9)))))
     told = f"{statistics.fmean(differences):+.{digits}f} ({covered.low:+.{digits}f} to {covered.high:+.{digits}f})"
     scales = ", ".join(f"{seed['scale']:g}" for seed in seeds) if "scale" in seeds[0] else ""
     mark = "**" if covered.high < 0 else ""
@@ -104,10 +104,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--collect", type=Path, default=None)
+    parser.add_argument("--base", type=Path, default=None, help="the run of the base")
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu")
     given = parser.parse_args()
     if given.collect is not None:
-        collect(given.folder, given.collect, size=given.size)
+        collect(given.folder, given.collect, base=given.base, size=given.size)
     print(render(given.collect or given.folder))
 
 

@@ -27,6 +27,8 @@ def fall_of(losses: dict[int, float], *, steps: int) -> float | None:
     ends = []
     for place in (_FIFTH, 1.0):
         near = [loss for step, loss in losses.items() if abs(step - place * steps) <= _NEAR * steps and step <= steps]
+        if not near:
+            return None
         ends.append(sum(near) / len(near))
     return 1 - ends[1] / ends[0]
 
