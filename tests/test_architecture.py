@@ -214,5 +214,6 @@ def test_tests_mirror_the_wings() -> None:
             "test_errors.py",
             "test_pipeline.py",
             "test_readme.py",
+            "test_studies.py",
         ),
     }

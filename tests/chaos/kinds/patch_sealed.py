@@ -50,6 +50,7 @@ class PatchSealed(Kind):
         self.file = parse((base / "patch.safetensors").read_bytes())
         self.record = json.loads(self.file.metadata[_HEADER])
         variants = {"selection": "hard", "top_k": 4}, {"position": "prepend", "num_prompts": 3}, {"gate": "attention"}
+        variants += {"experts": "lora", "num_experts": 3, "expert_rank": 2}, {"experts": "both", "gate": "constant"}
         self.records = [self.record]
         self.files = [self.file]
         for number, variant in enumerate(variants):
@@ -64,6 +65,8 @@ class PatchSealed(Kind):
             **{f"config: {name}": self._config(way) for name, way in FORGERIES.items()},
             **{name: self._sizes(name) for name in ("hidden_shapes", "gate_width", "image_size", "format_version")},
             **{name: self._variant(name) for name in ("top_k", "num_prompts", "depth", "gate_scale")},
+            **{name: self._variant(name) for name in ("experts", "num_experts", "expert_rank")},
+            "expert layers": self._layers,
             "lies of length": lambda rng, place: self._put(place, lie_about_length(self._sealed(self.file), rng)),
         }
 
@@ -127,10 +130,27 @@ class PatchSealed(Kind):
 
         return write
 
+    def _layers(self, rng: random.Random, place: Path) -> None:
+        """Layers of experts that are others, of other sizes, missing, or claimed by a patch without experts."""
+        number = rng.choice((0, 4, 5))
+        record = self.records[number]
+        layers = json.loads(json.dumps(record.get("expert_layers") or self.records[4]["expert_layers"]))
+        block = rng.choice(layers)
+        rng.choice(block)[rng.choice(("inputs", "outputs", "name"))] = rng.choice(
+            (*_HUGE, 16, 48, "attn.proj", "", "a.." * 99)
+        )
+        forged = rng.choice(
+            (layers, layers[:1], [], [[] for _ in layers], [*layers, block], [block] * 10_000, hostile(rng))
+        )
+        self._put(place, self._sealed(self._with({**record, "expert_layers": forged}, self.files[number])).data())
+
     def _variant(self, field: str) -> Callable[[random.Random, Path], None]:
         def write(rng: random.Random, place: Path) -> None:
-            number = {"top_k": 1, "num_prompts": 2}.get(field, 0)
-            record, value = self.records[number], rng.choice((*_HUGE, 1, 2, 17, 1e308, 1e-320))
+            number = {"top_k": 1, "num_prompts": 2}.get(field, rng.choice((4, 5)) if "expert" in field else 0)
+            record, value = (
+                self.records[number],
+                rng.choice((*_HUGE, 1, 2, 17, 1e308, 1e-320, "lora", "both", "prompts")),
+            )
             forged = {**record, "config": {**record["config"], field: value}}
             self._put(place, self._sealed(self._with(forged, self.files[number])).data())
 
