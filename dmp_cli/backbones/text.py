@@ -9,30 +9,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
-from ..storage import (
-    check_finite,
-    digest_tensors,
-    read_json,
-    read_object,
-    reason_of,
-    transformers_for,
-    unpickled,
-    variant_of,
-)
+from ..storage import read_json, read_object, reason_of
 from .claims import building
 from .original_text import load_original_text
+from .text_parts import TWO_CLASSES, digest_of, load_part
+
+if TYPE_CHECKING:
+    from .text_sdxl import TwoEncoders
 
 _KEPT_BYTES = 1 << 30  # memory for encoded captions
-_STEMS = ("model", "pytorch_model")  # what the names of an encoder's weight files begin with
 _T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
-_KINDS: dict[str, Literal["clip", "t5"]] = {"CLIPTextModel": "clip", "T5EncoderModel": "t5"}
+_CLASSES: dict[Literal["clip", "t5"], str] = {"clip": "CLIPTextModel", "t5": "T5EncoderModel"}
+_KINDS = {name: kind for kind, name in _CLASSES.items()}
 
 
 class TextEncoder:
@@ -44,6 +39,12 @@ class TextEncoder:
         # A tokenizer that was saved without a length reports a huge one; the encoder's is the bound then.
         room = getattr(model.config, "max_position_embeddings", _T5_LENGTH)
         self.length = _T5_LENGTH if record.kind == "t5" else min(int(tokenizer.model_max_length), int(room))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder's weights are."""
+        device: torch.device = self.model.device
+        return device
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -88,11 +89,11 @@ class TextEncoder:
 class CaptionTable:
     """A table of captions. Encodings are kept while there is room. Index 0 is the empty caption, the null condition."""
 
-    def __init__(self, encoder: TextEncoder, *, kept_bytes: int = _KEPT_BYTES) -> None:
+    def __init__(self, encoder: TextEncoder | TwoEncoders, *, kept_bytes: int = _KEPT_BYTES) -> None:
         self.encoder, self._kept_bytes = encoder, kept_bytes
         self._texts: list[str] = [""]
         self._index = {"": 0}
-        self._kept: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()  # least recently used first
+        self._kept: OrderedDict[int, tuple[Tensor, ...]] = OrderedDict()  # least recently used first
 
     def indices(self, captions: Sequence[str]) -> Tensor:
         """The indices (B,) of captions. New captions are added to the table."""
@@ -101,24 +102,26 @@ class CaptionTable:
                 self._index[caption] = len(self._texts)
                 self._texts.append(caption)
         found = [self._index[caption] for caption in captions]
-        return torch.tensor(found, dtype=torch.int64, device=self.encoder.model.device)
+        return torch.tensor(found, dtype=torch.int64, device=self.encoder.device)
 
     def caption(self, index: int) -> str:
         """The caption with this index."""
         return self._texts[index]
 
-    def look_up(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """States (B, S, E) and masks (B, S) of the captions with the indices ``condition`` (B,)."""
+    def look_up(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """States (B, S, E) and masks (B, S) of the captions with the indices ``condition`` (B,).
+
+        Two encoders give their pooled states (B, P) beside these.
+        """
         wanted = condition.tolist()
         rows = {index: self._kept[index] for index in wanted if index in self._kept}
         new = [index for index in dict.fromkeys(wanted) if index not in rows]
         for index in new:  # one at a time, because the last digits of an encoding depend on the batch size
-            states, masks = self.encoder.encode([self._texts[index]])
-            rows[index] = states[0], masks[0]
+            rows[index] = tuple(part[0] for part in self.encoder.encode([self._texts[index]]))
         self._keep(rows)
-        return torch.stack([rows[i][0] for i in wanted]), torch.stack([rows[i][1] for i in wanted])
+        return tuple(torch.stack(parts) for parts in zip(*(rows[index] for index in wanted), strict=True))
 
-    def _keep(self, rows: dict[int, tuple[Tensor, Tensor]]) -> None:
+    def _keep(self, rows: dict[int, tuple[Tensor, ...]]) -> None:
         """Keep these encodings, and drop the least recently used ones that exceed the room."""
         for index, row in rows.items():
             self._kept[index] = row
@@ -145,30 +148,12 @@ def load_text(folder: str | Path, *, tokenizer: Path | None = None, device: str 
         own, model = load_original_text(folder, tokenizer)
         return _table(own, model, kind="clip", source=tokenizer or folder, device=device)
     kind = _kind_of(folder)
-    with transformers_for("a backbone that reads text needs") as transformers:
-        encoder = getattr(transformers, "CLIPTextModel" if kind == "clip" else "T5EncoderModel")
-        try:
-            own = transformers.AutoTokenizer.from_pretrained(
-                folder / "tokenizer", local_files_only=True, trust_remote_code=False
-            )
-            with unpickled(folder / "text_encoder", *_STEMS, to=_STEMS[0]) as place:
-                model, report = encoder.from_pretrained(
-                    place,
-                    local_files_only=True,
-                    output_loading_info=True,
-                    dtype=torch.float32,
-                    use_safetensors=True,  # a pickle would be opened by a reader that is not ours
-                    variant=variant_of(place, *_STEMS),
-                )
-        except CheckpointError:
-            raise
-        except Exception as error:
-            raise CheckpointError(
-                f"cannot read the tokenizer and text encoder of {folder}: {reason_of(error)}",
-                hint="Give the whole pipeline folder, as save_pretrained wrote it.",
-            ) from error
-    _check_loaded(report, folder)
-    check_finite(model.state_dict(), source=folder / "text_encoder")
+    if kind == "sdxl":
+        from .text_sdxl import load_two
+
+        with building(folder):
+            return CaptionTable(load_two(folder, device=device))
+    own, model = load_part(folder, _CLASSES[kind])
     return _table(own, model, kind=kind, source=folder, device=device)
 
 
@@ -178,28 +163,32 @@ def _table(
     model = model.to(device).eval().requires_grad_(False)
     with building(source):
         return CaptionTable(
-            TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(source), digest=_digest(model)))
+            TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(source), digest=digest_of({"": model})))
         )
 
 
-def _digest(model: Any) -> str:
-    # before version 5, transformers put this prefix before CLIP's names
-    return digest_tensors({name.removeprefix("text_model."): t for name, t in model.state_dict().items()})
-
-
-def _kind_of(folder: Path) -> Literal["clip", "t5"]:
-    """The kind of a folder's text encoder, by the encoder's own config."""
-    if len(_encoders(folder)) > 1:
-        raise CheckpointError(f"{folder} has two text encoders, as Stable Diffusion XL and 3 do; only one is supported")
-    file = folder / "text_encoder" / "config.json"
-    try:
-        names = read_object(file, kind=CheckpointError).get("architectures")
-    except CheckpointError as error:
-        raise CheckpointError(error.message, hint="Give the whole pipeline folder.") from error
-    name = str(names[0])[:80] if isinstance(names, list) and names else "none"
+def _kind_of(folder: Path) -> Literal["clip", "t5", "sdxl"]:
+    """The kind of a folder's text encoders, by their own configs."""
+    encoders = _encoders(folder)
+    if len(encoders) > 1:
+        found = {part: _class_in(folder / part) for part in sorted(encoders)}
+        if found == TWO_CLASSES:
+            return "sdxl"
+        told = ", ".join(f"{part} {name}" for part, name in found.items())
+        raise CheckpointError(f"{folder}: its text encoders, {told}, are not those of Stable Diffusion XL")
+    name = _class_in(folder / "text_encoder")
     if name not in _KINDS:
         raise CheckpointError(f"{folder}: its text encoder {name} is not supported; supported are {', '.join(_KINDS)}")
     return _KINDS[name]
+
+
+def _class_in(folder: Path) -> str:
+    """The class of the text encoder in ``folder``, by its config."""
+    try:
+        names = read_object(folder / "config.json", kind=CheckpointError).get("architectures")
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint="Give the whole pipeline folder.") from error
+    return str(names[0])[:80] if isinstance(names, list) and names else "none"
 
 
 def _encoders(folder: Path) -> set[str]:
@@ -210,14 +199,3 @@ def _encoders(folder: Path) -> set[str]:
         named = {}
     told = {key for key, value in dict(named).items() if "text_encoder" in key and any(value or ())}
     return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}
-
-
-def _check_loaded(report: dict[str, Any], folder: Path) -> None:
-    # Older files hold position_ids as a buffer, which newer versions of transformers compute.
-    problems = [
-        f"{key.replace('_', ' ')} {', '.join(sorted(map(str, names))[:3])}"
-        for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if (names := [name for name in report.get(key, ()) if "position_ids" not in str(name)])
-    ]
-    if problems:
-        raise CheckpointError(f"{folder}: the text encoder's tensors do not fit: {'; '.join(problems)}")

@@ -1,8 +1,8 @@
-"""U-Nets of diffusers: Stable Diffusion 1.5 and 2.x (``UNet2DConditionModel``) and ``UNet2DModel``.
+"""U-Nets of diffusers: Stable Diffusion 1.5, 2.x and XL (``UNet2DConditionModel``), and ``UNet2DModel``.
 
 The blocks are the down, mid and up blocks. A block's prompts are (H, W, C), the shape of its input for a 32x32 latent:
 256 pixels through a codec of factor 8. For a backbone of smaller samples they are smaller.
-Letters: B batch, S tokens of a caption, E width of a token's state.
+Letters: B batch, S tokens of a caption, E width of a token's state, P of a pooled one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,30 @@ from .base import Backbone, Block
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
 
 _CONDITIONAL, _PLAIN = "UNet2DConditionModel", "UNet2DModel"
+_FACTOR = 8  # image pixels per latent pixel; the size conditions of XL count image pixels
 _PROMPTED_SIDE = 32  # side of the latent that sets the prompts' shapes: 256 pixels
 # Further conditions that such a U-Net may take; none of them is supported.
 _UNSUPPORTED = {
-    "addition_embed_type": "further conditions, as in Stable Diffusion XL",
     "encoder_hid_dim_type": "the projection of another text encoder",
     "class_embed_type": "class embeddings besides the text",
     "time_cond_proj_dim": "a guidance embedding, as in distilled models",
 }
 
 SD15_SIZES = {"class": _CONDITIONAL, "sample_size": 64, "cross_attention_dim": 768}
+SDXL_SIZES: dict[str, Any] = {  # Podell et al. 2023, the base model
+    "class": _CONDITIONAL,
+    "sample_size": 128,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "use_linear_projection": True,
+    "cross_attention_dim": 2048,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 
 
 class UNet(Wrapped):
@@ -79,8 +93,31 @@ class UNet(Wrapped):
             return self.model(x, timesteps, class_labels=labels, return_dict=False)[0]
         if condition is None:
             raise ValueError("this U-Net takes a caption for every image")
-        states, _ = self.captions.look_up(condition)  # (B, S, E)
-        return self.model(x, timesteps, encoder_hidden_states=states, return_dict=False)[0]
+        states, _, *pooled = self.captions.look_up(condition)  # (B, S, E), and for XL (B, P)
+        more = {"added_cond_kwargs": self._added(x, *pooled)} if self.is_xl else {}
+        return self.model(x, timesteps, encoder_hidden_states=states, return_dict=False, **more)[0]
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether it reads pooled states of the caption and the sizes of the image, as Stable Diffusion XL does."""
+        return self.takes_text and self.model.config.get("addition_embed_type") == "text_time"
+
+    def _added(self, x: Tensor, pooled: Tensor | None = None) -> dict[str, Tensor]:
+        """The further conditions of XL: pooled states, and height, width, crop and target size in pixels.
+
+        The image counts as never cropped and of the size it has, as in the stock pipeline's defaults.
+
+        Raises:
+            CheckpointError: the text encoder gives no pooled states.
+        """
+        if pooled is None:
+            raise CheckpointError(
+                "this U-Net of Stable Diffusion XL needs two text encoders, and its pipeline has one",
+                hint="Give the whole pipeline folder of the XL model.",
+            )
+        height, width = (_FACTOR * side for side in x.shape[2:])
+        sizes = x.new_tensor([[height, width, 0, 0, height, width]])
+        return {"text_embeds": pooled, "time_ids": sizes.expand(len(x), -1)}
 
 
 def recognises(weights: Weights) -> bool:
@@ -105,6 +142,8 @@ def build_empty(sizes: dict[str, Any], *, source: object = "these sizes") -> UNe
 def check_known(model: Any, *, source: object) -> None:
     """Raise CheckpointError for a U-Net that takes more than an image, a timestep and a caption or class."""
     unsupported = [f"{key} ({why})" for key, why in _UNSUPPORTED.items() if model.config.get(key)]
+    if model.config.get("addition_embed_type") not in (None, "text_time"):
+        unsupported.append(f"addition_embed_type {model.config['addition_embed_type']} (further conditions)")
     channels, out = model.config["in_channels"], model.config["out_channels"]
     if out not in (channels, 2 * channels):
         unsupported.append(f"{channels} channels in and {out} out (inpainting, depth or image variations)")

@@ -17,7 +17,7 @@ class BackboneOptions(Options):
     panel: ClassVar[str | None] = "Backbone"
 
     backbone: str | None = option(
-        "The backbone, which is the pretrained denoiser: a name (dit-s2 … dit-xl8, sd-v1.5, digits), a weight file, a "
+        "The backbone, which is the pretrained denoiser: a name (dit-s2 … dit-xl8, sd-v1.5, sdxl, digits), a weight file, a "
         "folder of diffusers, or a hub id."
     )
     checkpoint: Path | None = option("Its weight file or folder, where a name alone does not find one.")

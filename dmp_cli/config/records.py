@@ -77,7 +77,7 @@ class CodecRecord(Growing):
 class TextRecord(Frozen):
     """What turns captions into what a text backbone reads."""
 
-    kind: Literal["clip", "t5"]
+    kind: Literal["clip", "t5", "sdxl"]  # sdxl: the two of Stable Diffusion XL
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
 

@@ -127,6 +127,68 @@ def write_stock_pipeline(folder: Path) -> Any:
     return pipe
 
 
+def tiny_xl_unet(*, seed: int = 0, **changes: Any) -> Any:
+    """A U-Net of Stable Diffusion XL's kind for 8x8 latents: two text encoders of widths 32 and 48, pooled to 24."""
+    from diffusers import UNet2DConditionModel
+
+    sizes: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2),
+        "attention_head_dim": (2, 4),
+        "use_linear_projection": True,
+        "cross_attention_dim": 32 + 48,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 24,
+        "norm_num_groups": 8,
+    }
+    return randomise(UNet2DConditionModel(**{**sizes, **changes}), seed=seed)
+
+
+def write_xl_pipeline(folder: Path, **changes: Any) -> Any:
+    """A whole StableDiffusionXLPipeline with tiny random parts, saved in ``folder``; ``changes`` are its options."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from tests.backbones.text_encoders import write_clip, write_projected_clip
+
+    write_projected_clip(write_clip(folder))
+    stages = 4  # factor 8
+    vae = AutoencoderKL(
+        block_out_channels=(8,) * stages,
+        down_block_types=("DownEncoderBlock2D",) * stages,
+        up_block_types=("UpDecoderBlock2D",) * stages,
+        norm_num_groups=4,
+        latent_channels=4,
+        scaling_factor=0.13025,
+        force_upcast=True,
+    )
+    pipe = StableDiffusionXLPipeline(
+        vae=randomise(vae, seed=1),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
+        unet=tiny_xl_unet(),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+        add_watermarker=False,
+        **changes,
+    )
+    pipe.save_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def write_captioned(folder: Path, *, count: int = 6, size: int = 32, seed: int = 0) -> Path:
     """``count`` flat RGB images with a caption each, in metadata.jsonl."""
     from tests.builders import write_images

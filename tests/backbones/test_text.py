@@ -88,7 +88,7 @@ def test_damaged_and_unsupported_folders_are_refused(tmp_path: Path) -> None:
         load_text(tmp_path / "none")
     folder = write_clip(tmp_path / "clip")
     (folder / "text_encoder_2").mkdir()
-    with pytest.raises(CheckpointError, match="two text encoders"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*text_encoder_2"):
         load_text(folder)
     (folder / "text_encoder_2").rmdir()
     index = folder / "model_index.json"
@@ -97,7 +97,7 @@ def test_damaged_and_unsupported_folders_are_refused(tmp_path: Path) -> None:
         if third == [None, None]:
             load_text(folder)
         else:
-            with pytest.raises(CheckpointError, match="two text encoders"):
+            with pytest.raises(CheckpointError, match=r"cannot read .*text_encoder_3"):
                 load_text(folder)
     index.unlink()
     config = folder / "text_encoder" / "config.json"

@@ -37,6 +37,20 @@ def write_clip(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_projected_clip(folder: Path, *, seed: int = 1) -> Path:
+    """``folder/tokenizer_2`` and ``folder/text_encoder_2`` of width 48 and pooled states of 24, as XL's second one."""
+    import shutil
+
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    shutil.copytree(folder / "tokenizer", folder / "tokenizer_2")
+    first = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+    sizes = {"hidden_size": 48, "intermediate_size": 48, "projection_dim": 24}
+    config = CLIPTextConfig(**{**first.to_dict(), **sizes})
+    _filled(CLIPTextModelWithProjection(config), seed).save_pretrained(folder / "text_encoder_2")
+    return folder
+
+
 def write_t5(folder: Path, *, seed: int = 0) -> Path:
     """``folder/tokenizer`` and ``folder/text_encoder`` of a T5 encoder of width 32."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
