@@ -236,6 +236,9 @@ def _check_text(record: PatchRecord, backbone: Backbone, *, force: bool) -> None
     if record.text is None or force:
         return
     found = backbone.captions.encoder.record
+    if found.length != record.text.length:
+        theirs, ours = record.text.length or 120, found.length or 120  # None: as PixArt-alpha
+        raise ConfigError(f"the patch was trained on captions of {theirs} tokens, and this pipeline has {ours}")
     if found.digest != record.text.digest:
         raise ConfigError(
             f"the patch was trained with another text encoder: {record.text.source}, not {found.source}",

@@ -40,7 +40,7 @@ def peek_backbone(name: str, checkpoint: Path | None = None) -> Backbone | None:
 
 
 def is_size_name(name: str) -> bool:
-    """Whether ``name`` alone tells a backbone's sizes: dit-s2 … dit-xl8, sd-v1.5, sdxl, or a ``.json`` file of sizes."""
+    """Whether ``name`` tells a backbone's sizes: dit-s2 … dit-xl8, sd-v1.5, sdxl, or a ``.json`` file of sizes."""
     return named_sizes(name) is not None or name.endswith(".json")
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 1 << 30  # memory for encoded captions
 _T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
+_OTHER_LENGTHS = {"PixArtSigmaPipeline": 300}  # likewise, by the pipeline's class
 _CLASSES: dict[Literal["clip", "t5"], str] = {"clip": "CLIPTextModel", "t5": "T5EncoderModel"}
 _KINDS = {name: kind for kind, name in _CLASSES.items()}
 
@@ -38,7 +39,8 @@ class TextEncoder:
         self._is_checked = False  # whether it was seen to give numbers
         # A tokenizer that was saved without a length reports a huge one; the encoder's is the bound then.
         room = getattr(model.config, "max_position_embeddings", _T5_LENGTH)
-        self.length = _T5_LENGTH if record.kind == "t5" else min(int(tokenizer.model_max_length), int(room))
+        own = _T5_LENGTH if record.kind == "t5" else min(int(tokenizer.model_max_length), int(room))
+        self.length = record.length or own
 
     @property
     def device(self) -> torch.device:
@@ -154,17 +156,23 @@ def load_text(folder: str | Path, *, tokenizer: Path | None = None, device: str 
         with building(folder):
             return CaptionTable(load_two(folder, device=device))
     own, model = load_part(folder, _CLASSES[kind])
-    return _table(own, model, kind=kind, source=folder, device=device)
+    length = _OTHER_LENGTHS.get(str(_index_of(folder).get("_class_name"))) if kind == "t5" else None
+    return _table(own, model, kind=kind, source=folder, device=device, length=length)
 
 
 def _table(
-    tokenizer: Any, model: Any, *, kind: Literal["clip", "t5"], source: Path, device: str | torch.device
+    tokenizer: Any,
+    model: Any,
+    *,
+    kind: Literal["clip", "t5"],
+    source: Path,
+    device: str | torch.device,
+    length: int | None = None,
 ) -> CaptionTable:
     model = model.to(device).eval().requires_grad_(False)
     with building(source):
-        return CaptionTable(
-            TextEncoder(tokenizer, model, TextRecord(kind=kind, source=str(source), digest=digest_of({"": model})))
-        )
+        record = TextRecord(kind=kind, source=str(source), digest=digest_of({"": model}), length=length)
+        return CaptionTable(TextEncoder(tokenizer, model, record))
 
 
 def _kind_of(folder: Path) -> Literal["clip", "t5", "sdxl"]:
@@ -193,9 +201,14 @@ def _class_in(folder: Path) -> str:
 
 def _encoders(folder: Path) -> set[str]:
     """The text encoders that a pipeline folder holds or that its model_index.json names."""
-    try:
-        named = read_json(folder / "model_index.json")
-    except ConfigError:
-        named = {}
-    told = {key for key, value in dict(named).items() if "text_encoder" in key and any(value or ())}
+    named = _index_of(folder).items()
+    told = {key for key, value in named if "text_encoder" in key and any(value or ())}
     return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}
+
+
+def _index_of(folder: Path) -> dict[str, Any]:
+    """What a pipeline's folder says of itself; nothing where it does not."""
+    try:
+        return dict(read_json(folder / "model_index.json"))
+    except ConfigError:
+        return {}

@@ -17,8 +17,8 @@ class BackboneOptions(Options):
     panel: ClassVar[str | None] = "Backbone"
 
     backbone: str | None = option(
-        "The backbone, which is the pretrained denoiser: a name (dit-s2 … dit-xl8, sd-v1.5, sdxl, digits), a weight file, a "
-        "folder of diffusers, or a hub id."
+        "The backbone, which is the pretrained denoiser: a name (dit-s2 … dit-xl8, sd-v1.5, sdxl, digits), a weight "
+        "file, a folder of diffusers, or a hub id."
     )
     checkpoint: Path | None = option("Its weight file or folder, where a name alone does not find one.")
     text: Path | None = option(

@@ -74,12 +74,15 @@ class CodecRecord(Growing):
         return same and (not known or self.settings == other.settings)
 
 
-class TextRecord(Frozen):
+class TextRecord(Growing):
     """What turns captions into what a text backbone reads."""
+
+    later: ClassVar[frozenset[str] | None] = frozenset({"length"})
 
     kind: Literal["clip", "t5", "sdxl"]  # sdxl: the two of Stable Diffusion XL
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
+    length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma
 
 
 class BackboneRecord(Frozen):

@@ -91,7 +91,9 @@ def write_scheduler(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def write_pipeline(folder: Path, denoiser: Any, *, text: str | None = "clip", **schedule: Any) -> Path:
+def write_pipeline(
+    folder: Path, denoiser: Any, *, text: str | None = "clip", name: str = "StableDiffusionPipeline", **schedule: Any
+) -> Path:
     """A pipeline folder around ``denoiser``: its VAE, scheduler, and the text encoder of a kind (None: none)."""
     from tests.backbones.text_encoders import write_clip, write_t5
 
@@ -101,7 +103,7 @@ def write_pipeline(folder: Path, denoiser: Any, *, text: str | None = "clip", **
     write_scheduler(folder / "scheduler", **schedule)
     if text is not None:
         (write_clip if text == "clip" else write_t5)(folder)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": name}))
     return folder
 
 
