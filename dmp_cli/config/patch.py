@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from .base import Growing, option
-from .typed import Words
+from .typed import PromptGrid, Words
 
 GateKind = Literal["linear", "attention", "constant", "none"]
 Selection = Literal["soft", "hard"]
@@ -19,7 +19,7 @@ Experts = Literal["prompts", "lora", "both"]
 
 _NUM_EXPERTS, _EXPERT_RANK = 4, 4  # 16 in all: as many parameters as 256 prompts where the MLP is 4 times as wide
 _OF_EXPERTS = ("num_experts", "expert_rank", "expert_targets")
-_OF_PROMPTS = {"position": "add", "num_prompts": None, "init": "zero"}  # and their defaults
+_OF_PROMPTS = {"position": "add", "num_prompts": None, "prompt_grid": None, "init": "zero"}  # and their defaults
 
 DEAD_SHARE = 0.1  # a prompt is dead if its weight never exceeds this share of the uniform weight 1/N
 
@@ -28,7 +28,7 @@ class PatchConfig(Growing):
     """Which mixture a patch is (paper, Section 3 and Table 4). Low-rank experts under the gate are ours."""
 
     panel: ClassVar[str | None] = "Variant"
-    later: ClassVar[frozenset[str] | None] = frozenset({"experts", *_OF_EXPERTS})
+    later: ClassVar[frozenset[str] | None] = frozenset({"experts", "prompt_grid", *_OF_EXPERTS})
 
     gate: GateKind = option(
         "The gate, the network that weighs the prompts of a block by the timestep. constant gives each the weight 1/N, "
@@ -49,6 +49,12 @@ class PatchConfig(Growing):
         default="add",
     )
     num_prompts: int | None = option("How many prompts --position prepend gives a block.", shown="50", ge=1)
+    prompt_grid: PromptGrid | None = option(
+        "Give each block so many rows and columns of prompts, which are resized to its tokens, instead of one for each "
+        "token. Large images have thousands of tokens.",
+        metavar="16x16",
+        shown="one for each token",
+    )
     depth: int | None = option(
         "Give prompts to the first K blocks only (Table 4e).", metavar="K", shown="all blocks", ge=0
     )
@@ -123,6 +129,10 @@ class PatchConfig(Growing):
                     )
         if self.num_prompts is not None and self.position == "add":
             raise ValueError("--num-prompts is for --position prepend; added prompts are as many as the tokens")
+        if self.prompt_grid is not None and self.position == "prepend":
+            raise ValueError("--prompt-grid lays prompts on the image; prepended ones have no place on it")
+        if self.prompt_grid is not None and len(set(self.prompt_grid)) > 1:
+            raise ValueError("--prompt-grid must have as many rows as columns, as images have")
         if self.top_k is not None and self.selection == "soft":
             raise ValueError("--top-k is for --selection hard; soft selection uses all prompts")
         if self.gate_scale != 1 and (self.selection == "hard" or self.gate == "none"):

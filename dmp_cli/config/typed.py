@@ -41,14 +41,14 @@ def _split_interval(value: Any) -> Any:
     return low, high
 
 
-def _split_grid(value: Any) -> Any:
+def _split_grid(value: Any, *, option: str = "grid", of: str = "images") -> Any:
     if not isinstance(value, str):
         return value
     rows, _, columns = value.lower().partition("x")
     if not (_DIGITS.fullmatch(rows) and _DIGITS.fullmatch(columns) and int(rows) and int(columns)):
-        raise refuse(f"--grid {value}: give rows and columns such as 4x4")
+        raise refuse(f"--{option} {value}: give rows and columns such as 4x4")
     if int(rows) * int(columns) > _MOST_TILES:
-        raise refuse(f"--grid {value}: a grid has {_MOST_TILES:,} images at most")
+        raise refuse(f"--{option} {value}: a grid has {_MOST_TILES:,} {of} at most")
     return int(rows), int(columns)
 
 
@@ -98,6 +98,7 @@ Seeds = Annotated[tuple[int, ...], BeforeValidator(_split_seeds)]
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
 Scales = Annotated[tuple[float, ...], BeforeValidator(_split_scales)]  # distinct, above 0, rising
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
+PromptGrid = Annotated[tuple[int, int], BeforeValidator(partial(_split_grid, option="prompt-grid", of="prompts"))]
 # The part's number from 0, and how many there are.
 Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="shard"))]
 ValPart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="val-part"))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..backbones import Backbone, Block
 from ..config import PatchConfig
 from ..errors import ConfigError, PatchError
@@ -29,6 +31,8 @@ def check_variant(backbone: Backbone, config: PatchConfig) -> None:
 
 def _check_on_maps(config: PatchConfig) -> None:
     """Raise ConfigError for a variant that is impossible on feature maps."""
+    if config.prompt_grid is not None:
+        raise ConfigError("--prompt-grid is for token backbones; prompts on feature maps have a grid of their own")
     if config.position == "prepend":
         raise ConfigError("--position prepend is for token backbones; this one works on feature maps")
     if config.gate == "attention":
@@ -44,7 +48,12 @@ def _check_on_maps(config: PatchConfig) -> None:
 
 
 def prompt_shape(block: Block, config: PatchConfig) -> tuple[int, ...]:
-    """Shape of a block's prompts: that of its input if they are added, (num_prompts, D) if they are prepended."""
+    """Shape of a block's prompts: that of its input if they are added, (num_prompts, D) if they are prepended.
+
+    With a grid of their own, they have its number of places.
+    """
+    if config.prompt_grid is not None and len(block.hidden_shape) == 2:
+        return (math.prod(config.prompt_grid), block.hidden_shape[-1])
     if config.position == "add":
         return block.hidden_shape
     return (config.num_prompts or _PREPENDED, block.hidden_shape[-1])

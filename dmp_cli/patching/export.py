@@ -16,6 +16,7 @@ from torch import Tensor
 from ..config import PatchRecord, TableRecord
 from ..errors import ConfigError
 from ..storage import safetensors_bytes, sha256_of, write_bytes
+from .interpolate import resize_tokens
 from .patched import PatchedBackbone
 
 _HEADER = "dmp.table"
@@ -43,6 +44,10 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: boo
             weights = [own.permute(0, 2, 3, 1) for own in weights]  # (S, 1, H, W) -> (S, H, W, 1)
         weights = [own.expand(len(at), *own.shape[1:]).float().cpu() for own in weights]
         prompts = [prompt.detach().float().cpu() for prompt in patch.prompts]
+        if patch.config.prompt_grid is not None:  # what is added to the tokens, as the hooks resize it
+            counts = [block.hidden_shape[0] for block in patched.backbone.list_blocks()]
+            weights = [resize_tokens(own, count=count) for own, count in zip(weights, counts, strict=False)]
+            prompts = [resize_tokens(p[None], count=count)[0] for p, count in zip(prompts, counts, strict=False)]
         if dense:
             return {f"mixtures.{i}": own * p for i, (own, p) in enumerate(zip(weights, prompts, strict=True))}
         named = {f"prompts.{i}": prompt for i, prompt in enumerate(prompts)}
