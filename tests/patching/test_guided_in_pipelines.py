@@ -99,7 +99,7 @@ def class_pipeline(folder: Path) -> tuple[Any, str, Callable[..., Tensor]]:
     def draw(**options: Any) -> Tensor:
         source = torch.Generator().manual_seed(0)
         how = {"num_inference_steps": 3, "guidance_scale": G, "output_type": "pt", **options}
-        return pipe(class_labels=[7, 2], generator=source, **how).images
+        return torch.as_tensor(pipe(class_labels=[7, 2], generator=source, **how).images)  # diffusers 0.36 gives arrays
 
     return pipe, "transformer", draw
 
