@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -93,5 +94,6 @@ def _read(given: Mapping[str, Any], *, pipeline: str) -> OwnSampling:
     try:
         return OwnSampling(kind, build(PipelineSampler, kind=kind, **fields), "", steps, guidance)
     except ConfigError as error:
-        problem = error.message.replace("--", "").replace("-", "_")  # a field of the file, not an option
+        # a field of the file, not an option
+        problem = re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), error.message)
         return OwnSampling(kind, None, f"the config of its {kind} is not valid: {problem}", steps, guidance)
