@@ -186,8 +186,7 @@ def denoise(
     negative = _negatives(items, backbone)
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
     x = torch.cat(starts).to(device) * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps):
-        level = as_number(timestep)
+    for step, (timestep, level) in enumerate(zip(scheduler.timesteps, timesteps_of(scheduler), strict=True)):
         guidance = scales if _is_within(config.guidance_interval, level, backbone) else torch.ones_like(scales)
         apart = config.against_scale if _is_within(config.against_interval, level, backbone) else 0
         with _gates_at(versions or denoiser, level), autocast(device, config.dtype):
@@ -215,10 +214,10 @@ def denoise(
     return x
 
 
-def as_number(timestep: Tensor) -> float:
-    """A scheduler's timestep as the network is given it: an int where it is whole, else what float32 holds."""
-    number = float(timestep)
-    return int(number) if number.is_integer() else number
+def timesteps_of(scheduler: Any) -> list[float]:
+    """A scheduler's timesteps as the network is given them: ints where all are whole, else what float32 holds."""
+    numbers = [float(timestep) for timestep in scheduler.timesteps]
+    return [int(number) for number in numbers] if all(number.is_integer() for number in numbers) else numbers
 
 
 def _gates_at(denoiser: nn.Module | Versions, timestep: float) -> contextlib.AbstractContextManager[None]:

@@ -69,6 +69,8 @@ def check_stock(schedule: ScheduleConfig, config: SampleConfig, *, name: str) ->
     parts = steps + 1 if kind.startswith(_ONE_MORE) else steps
     if parts > count:
         raise ConfigError(f"--steps {steps}: {name} takes at most {count - parts + steps} over {count} timesteps")
+    if kind == "PNDMScheduler" and steps < 4 and not _fields_of(schedule, config).get("skip_prk_steps"):
+        raise ConfigError(f"--steps {steps}: {name} takes at least 4: it begins with steps of Runge and Kutta")
     try:
         scheduler = build_stock(schedule, config)
         first, stride = float(scheduler.timesteps[0]), count // parts

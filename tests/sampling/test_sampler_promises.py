@@ -76,7 +76,7 @@ def test_noise_is_added_for_each_image(sampler: Any, monkeypatch: pytest.MonkeyP
             600,
             "--steps 600: the pipeline's PNDMScheduler in strides of 1 would start at timestep 600 of 1000",
         ),
-        ("pipeline", 3, "--steps 3: diffusers cannot run the pipeline's PNDMScheduler so: "),
+        ("pipeline", 3, "--steps 3: the pipeline's PNDMScheduler takes at least 4"),
     ],
 )
 def test_steps_that_cannot_be_taken(sampler: Any, steps: int, message: str) -> None:

@@ -130,7 +130,7 @@ def _export(
     from ...patching import bake_table, describe_table, save_table
     from ...pipeline import load_patched
     from ...runtime import pick_device
-    from ...sampling import as_number, build_scheduler, check_steps, with_own_scheduler
+    from ...sampling import build_scheduler, check_steps, timesteps_of, with_own_scheduler
     from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
@@ -140,7 +140,7 @@ def _export(
     wanted = with_own_scheduler(wanted, backbone.own_sampling)
     check_steps(wanted, backbone.schedule)
     scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
-    timesteps = [as_number(timestep) for timestep in scheduler.timesteps]
+    timesteps = timesteps_of(scheduler)
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
     record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=asked.dense)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)

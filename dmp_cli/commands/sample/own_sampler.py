@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ...config import NetworkOptions, SampleConfig, ScheduleConfig
+from ...config import NetworkOptions, SampleConfig, Sampler, ScheduleConfig
 
 if TYPE_CHECKING:
     from ...backbones import OwnSampling, Peeked
@@ -20,17 +20,19 @@ def default_sampler(wanted: SampleConfig, own: OwnSampling | None, recorded: dic
     if "sampler" in wanted.model_fields_set:
         return {}
     earlier = (recorded or {}).get("made", {}).get("sample", {}).get("sampler")
-    follows = own is not None and own.sampler is not None
-    return {"sampler": earlier or ("pipeline" if follows else wanted.sampler)}
+    if earlier in get_args(Sampler):
+        return {"sampler": earlier}
+    return {"sampler": "pipeline" if own is not None and own.sampler is not None else wanted.sampler}
 
 
 def compare(own: OwnSampling, config: SampleConfig) -> str:
     """One line: what the stock pipeline does by default, and what is done here."""
     here = "its scheduler" if config.sampler == "pipeline" else config.sampler
     refused = f" ({own.problem})" if own.problem else ""
+    channels = " on 3 channels" if config.guidance_channels == "3" and config.guidance != 1 else ""
     return (
         f"the pipeline's own: {own.in_words()}{refused}; here: {here}, {config.steps} steps, "
-        f"guidance {config.guidance:g}"
+        f"guidance {config.guidance:g}{channels}"
     )
 
 
@@ -39,7 +41,10 @@ def peek(network: NetworkOptions, patch: Path | None) -> Peeked | None:
     from ...backbones import peek_own_sampling
 
     name = network.name or (None if patch is None else _backbone_of(patch))
-    return None if name is None else peek_own_sampling(name, network.checkpoint)
+    try:
+        return None if name is None else peek_own_sampling(name, network.checkpoint)
+    except OSError:  # a name that can be none of a file; the load says so
+        return None
 
 
 def check_early(config: SampleConfig, peeked: Peeked | None) -> None:
