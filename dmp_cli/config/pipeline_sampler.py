@@ -30,7 +30,7 @@ SchedulerKind = Literal[
 _Flag = Annotated[bool, Field(strict=True)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 31, strict=True)]
 _Order = Annotated[int, Field(ge=1, le=8, strict=True)]
-_Positive = Annotated[float, Field(gt=0)]
+_Positive = Annotated[float, Field(gt=0, strict=True)]
 
 
 class PipelineSampler(Growing):
@@ -43,7 +43,7 @@ class PipelineSampler(Growing):
     clip_sample: _Flag | None = None
     clip_sample_range: _Positive | None = None
     thresholding: _Flag | None = None
-    dynamic_thresholding_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    dynamic_thresholding_ratio: Annotated[float, Field(ge=0, le=1, strict=True)] | None = None
     sample_max_value: _Positive | None = None
     timestep_spacing: Literal["leading", "trailing", "linspace"] | None = None
     steps_offset: _Count | None = None
@@ -62,6 +62,6 @@ class PipelineSampler(Growing):
     algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"] | None = None
     lower_order_final: _Flag | None = None
     euler_at_final: _Flag | None = None
-    lambda_min_clipped: float | None = None
+    lambda_min_clipped: Annotated[float, Field(strict=True)] | None = None
     predict_x0: _Flag | None = None
     disable_corrector: tuple[_Count, ...] | None = None

@@ -57,7 +57,7 @@ def peek_config(path: Path) -> dict[str, Any] | None:
 
 
 def peek_pipeline(path: Path) -> tuple[dict[str, Any], str] | None:
-    """The config of the scheduler of the pipeline at ``path`` or around it, and the pipeline's class.
+    """The config of the scheduler of the pipeline at ``path`` or around it, and the pipeline's class where it says one.
 
     None: there is no pipeline, or it has no scheduler.
     """
@@ -67,7 +67,10 @@ def peek_pipeline(path: Path) -> tuple[dict[str, Any], str] | None:
     scheduler = _scheduler_of(folder, pipeline)
     if pipeline is None or scheduler is None:
         return None
-    return scheduler, str(_read_config(pipeline / _PIPELINE).get("_class_name"))
+    try:
+        return scheduler, str(_read_config(pipeline / _PIPELINE).get("_class_name"))
+    except CheckpointError:  # nothing else of this file is read
+        return scheduler, ""
 
 
 def _scheduler_of(folder: Path, pipeline: Path | None) -> dict[str, Any] | None:

@@ -55,6 +55,9 @@ def test_a_folder_goes_on_with_its_sampler(run: Run, pipeline: Path) -> None:
         name = f"{index:06d}.png"
         assert Path("begun", name).read_bytes() == Path("straight", name).read_bytes()
     assert "other settings" in run(*how, "-n", 3, "--sampler", "heun", "-o", "begun", code=1).stderr
+    record = Path("begun/samples.json")
+    record.write_text(record.read_text().replace('"euler-a"', '"forged"'))
+    assert "other settings" in run(*how, "-n", 3, "-o", "begun", code=1).stderr
 
 
 def test_another_scheduler_in_the_pipeline_makes_other_samples(run: Run, pipeline: Path) -> None:
@@ -110,6 +113,14 @@ def test_a_table_over_fractions(run: Run, pipeline: Path) -> None:
     assert parse(run("patch", "--export", "patch.safetensors", "--steps", 4, "--json", "-o", "own"))["timesteps"] == [
         *(751, 501, 501, 251, 1),
     ]
+
+
+def test_what_makes_sets_refuses_early(run: Run, tmp_path: Path) -> None:
+    refused = run("improve", "--backbone", "digits", "--sampler", "pipeline", "-o", "i", code=1).stderr
+    assert refused.startswith("error: --sampler pipeline: the weights come from no pipeline folder")
+    how = ["tune", "--backbone", "digits", "--by", "kid", "--sampler", "euler", "--sampling-steps", 1001, "-o", "t"]
+    assert "euler takes at most 1000" in run(*how, code=1).stderr
+    assert not [path for path in (Path("i"), Path("t")) if path.exists()]
 
 
 def test_comparisons_keep_one_sampler(run: Run, pipeline: Path, tmp_path: Path) -> None:
