@@ -11,17 +11,22 @@ import pytest
 import torch
 
 from dmp_cli.backbones import load_backbone
+from dmp_cli.config import PlanLine, SampleConfig
 from dmp_cli.patching import attach
-from tests.backbones.pipelines import write_stock_pipeline
+from dmp_cli.sampling.plan import Plan
+from dmp_cli.sampling.sampler import denoise, resolve
+from tests.backbones.pipelines import tiny_plain_unet, write_stock_pipeline
 from tests.builders import filled_patch
 
 from .stock import (
     NOISE,
+    SOURCES,
     check_same,
     draw_dit,
     draw_ours,
     draw_pixart,
     draw_stable,
+    reseed,
     starts,
     state_scheduler,
     stock_dit,
@@ -59,7 +64,7 @@ NAMED = {
 }
 LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}  # of PixArt and DiT
 ORIGINAL = {"clip_sample": False}  # in latents, as ddpm and ddim follow the original samplers
-STEPS = 5
+STEPS = 4
 
 
 def _taken(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -172,3 +177,28 @@ def test_a_patch_at_fractions(
         patched.detach()
     check_same(found, expected)
     assert float((found - bare).abs().max()) > 1e-3 * float(bare.abs().max())
+
+
+def test_pixels_by_the_pipelines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DDPMPipeline clips its guess of x_0 in pixels, and draws the noise of each step from the image's generator."""
+    from diffusers.pipelines.ddpm import pipeline_ddpm
+
+    pipe = diffusers.DDPMPipeline(unet=tiny_plain_unet(), scheduler=diffusers.DDPMScheduler())
+    pipe.save_pretrained(tmp_path)
+    pipe.set_progress_bar_config(disable=True)
+    backbone, step, done = load_backbone(str(tmp_path)), pipe.scheduler.step, []
+
+    def reseeded(*args: Any, **given: Any) -> Any:
+        sources = [torch.Generator(), torch.Generator()]
+        reseed(len(done), sources)
+        done.append(None)
+        return step(*args, **{**given, "generator": sources})
+
+    monkeypatch.setattr(pipe.scheduler, "step", reseeded)
+    monkeypatch.setattr(pipeline_ddpm, "randn_tensor", lambda *args, **given: starts((3, 8, 8)))
+    images = pipe(batch_size=2, num_inference_steps=STEPS, output_type="np").images
+    lines = tuple(PlanLine(seed=seed, place=place) for seed, place in SOURCES)
+    config = resolve(SampleConfig(num_images=2, batch_size=2, sampler="pipeline", steps=STEPS), backbone)
+    plan = Plan(config, lines)
+    ours = denoise(backbone, range(2), backbone=backbone, config=config, clips=True, plan=plan)
+    check_same((ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), torch.from_numpy(images))
