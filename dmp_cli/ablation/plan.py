@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import ImproveOptions, default_of
+from ..config import ImproveOptions, default_of, name_sampler
 from ..improvement import EMA, Negative, against, in_arguments, read_choice
 from .arms import OWN, Arm
 
@@ -157,7 +157,15 @@ class Plan:
         return ["--patch", str(run / f"patch{average}.safetensors")]
 
     def _sample(self, source: list[str], folder: Path, seed: int, *, count: int | None = None) -> list[str]:
-        how = ["-n", str(count or self.num_images), *self.sampling, "--seed", str(seed), "-o", str(folder)]
+        how = [
+            "-n",
+            str(count or self.num_images),
+            *name_sampler(self.sampling),
+            "--seed",
+            str(seed),
+            "-o",
+            str(folder),
+        ]
         return ["sample", *source, *how, *self.precision, *self.everywhere]
 
     def _score(self, folders: Sequence[Path], place: Path, *, known: Sequence[list[str]]) -> list[str]:

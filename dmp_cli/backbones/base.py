@@ -17,6 +17,7 @@ from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from .own_sampling import OwnSampling
     from .text import CaptionTable
 
 
@@ -39,6 +40,7 @@ class Backbone(nn.Module, ABC):
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # the stamp() of the weights that ``record`` describes
     codec: CodecRecord | None = None  # the codec that its weight file names, or None
     schedule: ScheduleConfig = ScheduleConfig()  # noise schedule that the backbone was trained with
+    own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 
     sample_shape: tuple[int, int, int]  # (C, H, W) of one sample in the space it denoises

@@ -18,6 +18,7 @@ from .dit_weights import DIFFUSERS_CLASS
 from .families import FAMILIES, recognise
 from .names import named_sizes, plain_name
 from .native_file import companions, read_header
+from .own_sampling import own_sampling_of
 from .sources import EMBEDDED, Found, find_weights, is_name
 
 
@@ -130,6 +131,7 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
             backbone.remarks += schedules.assumed_of(weights, hints)
     else:
         backbone.schedule = own.schedule
+    backbone.own_sampling = own_sampling_of(weights)
     backbone.codec, backbone.text_folder = companions(weights, own)
     if hints.text is not None:
         _take_text(backbone, hints.text)

@@ -33,14 +33,14 @@ FOLLOWED = (
     *("variance_type", "clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio"),
     *("sample_max_value", "timestep_spacing", "steps_offset", "set_alpha_to_one"),
 )
-# Of no effect here, each with its reason.
+# Read by ``--sampler pipeline`` alone; of no effect on the noise and on other samplers, each with its reason.
 WITHOUT_EFFECT = {
-    "they choose the algorithm of the pipeline's own sampler, which --sampler replaces": (
+    "they choose the algorithm of the pipeline's own sampler, which a named --sampler replaces": (
         *("solver_order", "solver_type", "solver_p", "algorithm_type", "lower_order_final", "euler_at_final"),
         *("predict_x0", "disable_corrector", "predictor_order", "corrector_order", "tau_func", "skip_prk_steps"),
         *("interpolation_type", "eta", "noise_sampler_seed"),
     ),
-    "they choose the few noise levels of the pipeline's own sampler, which --sampler and --steps replace": (
+    "they choose the few noise levels of the pipeline's own sampler, which a named --sampler and --steps replace": (
         *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "final_sigmas_type"),
         *("sigma_min", "sigma_max", "lambda_min_clipped"),
     ),

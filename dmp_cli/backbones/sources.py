@@ -75,6 +75,25 @@ def _read_hub(hub_id: str, *, download: bool) -> Found:
     return Found(read_weights(_hub_folder(hub_id, download=download)), hub_id, hub_id in PUBLIC_HOMES.values())
 
 
+def place_of(name: str, checkpoint: Path | None) -> Path | None:
+    """Where :func:`find_weights` would find weights on this machine, without reading them; None: only it can tell."""
+    if checkpoint is not None:
+        return Path(checkpoint)
+    if name in EMBEDDED or Path(name).exists():
+        return EMBEDDED.get(name, Path(name))
+    stem, hub_id = plain_name(name), name if _looks_like_hub_id(name) else None
+    if named_sizes(name) is not None:
+        paths = [checkpoint_folder() / f"{stem}{suffix}" for suffix in (".safetensors", ".pt", "")]
+        found = next((path for path in paths if path.exists()), None)
+        if found is not None:
+            return found
+        hub_id = PUBLIC_HOMES.get(stem)
+    try:
+        return None if hub_id is None else _hub_folder(hub_id, download=False)
+    except CheckpointError:
+        return None
+
+
 def is_name(name: str) -> bool:
     """Whether ``name`` is a registry name, not a path or a hub id."""
     return name in EMBEDDED or named_sizes(name) is not None

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import ArmSampling, CommonOptions, Frozen, NetworkOptions
+from ..config import ArmSampling, CommonOptions, Frozen, NetworkOptions, SampleConfig, build
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..pipeline import Loaded
@@ -36,6 +37,26 @@ def sampling_options(sampling: ArmSampling) -> list[str]:
     if sampling.prompts is not None:
         given["prompts"] = sampling.prompts.resolve()
     return _typed({_RENAMED.get(name, name): value for name, value in given.items()})
+
+
+def check_sampler(sampling: ArmSampling, loaded: Loaded | None, *, methods: Iterable[str | None] = ()) -> None:
+    """Raise ConfigError now for a sampler or a number of steps that drawing would refuse after a training.
+
+    ``methods`` are those whose trained network is drawn from alone.
+    """
+    from ..sampling import check_steps, with_own_scheduler
+
+    alone = [method for method in methods if method in ("full", "scratch")]
+    if sampling.sampler == "pipeline" and alone:
+        raise ConfigError(
+            f"--sampler pipeline: the weights that --method {alone[0]} trains are part of no pipeline",
+            hint="Name a sampler, such as --sampler ddim.",
+        )
+    if loaded is None:
+        return
+    told = {"sampler": sampling.sampler, "steps": sampling.sampling_steps}
+    config = build(SampleConfig, **{key: value for key, value in told.items() if value is not None})
+    check_steps(with_own_scheduler(config, loaded.backbone.own_sampling), loaded.backbone.schedule)
 
 
 def everywhere(common: CommonOptions) -> list[str]:

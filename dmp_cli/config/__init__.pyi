@@ -41,6 +41,7 @@ from .network import (
     SummedPatches as SummedPatches,
 )
 from .patch import DEAD_SHARE as DEAD_SHARE, GateInput as GateInput, PatchConfig as PatchConfig, Position as Position
+from .pipeline_sampler import PipelineSampler as PipelineSampler, SchedulerKind as SchedulerKind
 from .presets import nearest as nearest, preset_options as preset_options
 from .records import (
     AdapterRecord as AdapterRecord,
@@ -58,7 +59,14 @@ from .records import (
     TunedMethod as TunedMethod,
     TunedRecord as TunedRecord,
 )
-from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
+from .sample import (
+    DEFAULT_CHUNK as DEFAULT_CHUNK,
+    PlanLine as PlanLine,
+    Prompt as Prompt,
+    SampleConfig as SampleConfig,
+    Sampler as Sampler,
+    name_sampler as name_sampler,
+)
 from .train import TrainConfig as TrainConfig
 from .tune import (
     TuneImages as TuneImages,

@@ -146,7 +146,7 @@ class TableRecord(Frozen):
     """The header of a baked table of mixtures, as written by ``table``."""
 
     format_version: int = 1
-    timesteps: tuple[int, ...]  # of row s of every tensor
+    timesteps: tuple[int | float, ...]  # of row s of every tensor; some samplers take fractions
     blocks: tuple[str, ...]  # block i's module, by its public name
     position: Position
     strength: float

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Growing, option
+from .base import Dtype, Growing, default_of, option
+from .pipeline_sampler import PipelineSampler
 from .typed import Classes, Interval
 
-Sampler = Literal["ddpm", "ddim", "dpm++"]
+Sampler = Literal["ddpm", "ddim", "dpm++", "euler", "euler-a", "heun", "unipc", "pipeline"]
 GuidedChannels = Literal["3", "all"]
 
 MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory
@@ -43,7 +45,7 @@ class PlanLine(Growing):
 class SampleConfig(Growing):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
-    later = frozenset({"against_scale", "against_interval"})
+    later = frozenset({"against_scale", "against_interval", "scheduler"})
 
     num_images: int = option(
         "How many images. A larger number than before adds images to those that are there.",
@@ -55,8 +57,12 @@ class SampleConfig(Growing):
     )
     seed: int = Field(0, ge=0)
     sampler: Sampler = option(
-        "The algorithm that removes the noise. ddim and dpm++ need fewer steps, such as 50.", default="ddpm"
+        "The algorithm that removes the noise. All but ddpm and euler-a need fewer steps, such as 50. pipeline is the "
+        "scheduler of the pipeline that the weights come from, with its own settings.",
+        default="ddpm",
+        shown="pipeline where the weights come from one, else ddpm",
     )
+    scheduler: PipelineSampler | None = None  # of --sampler pipeline, as the pipeline's folder states it
     steps: int = option("Denoising steps. Fewer are faster; DiT's own sampler takes 250.", default=250, ge=1)
     guidance: float = option(
         "Scale of classifier-free guidance: higher follows the class or text more closely. 1 switches it off.",
@@ -121,3 +127,12 @@ class SampleConfig(Growing):
             if not 0 <= low < high <= 1:
                 raise ValueError(f"--{name}-interval {low:g},{high:g}: give two shares of the schedule, as 0.1,0.9")
         return self
+
+
+def name_sampler(words: Sequence[str]) -> list[str]:
+    """Options of ``dmp sample`` in ``words``, which name the sampler even where nobody did.
+
+    Sets that are compared need one sampler, and its default depends on where the weights come from.
+    """
+    named = any(word == "--sampler" or word.startswith("--sampler=") for word in words)
+    return [*words] if named else [*words, "--sampler", default_of(SampleConfig, "sampler")]

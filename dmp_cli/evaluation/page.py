@@ -109,7 +109,7 @@ def _comparisons(evaluation: Evaluation, images: Images) -> Section | None:
 def _noise_of(made: dict[str, Any]) -> Any:
     """The entries of a samples.json that fix the noise and how it is denoised."""
     sample = read_record(made).sample
-    return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "steps")]
+    return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "scheduler", "steps")]
 
 
 def _comparison(base: Row, other: Row, images: Images) -> Comparison:

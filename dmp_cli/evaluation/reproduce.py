@@ -42,8 +42,8 @@ def _sample_words(record: SampleRecord, *, count: int, folder: Path) -> Iterator
         yield "--no-patch"
     yield from ("-n", str(count))
     for name in _SETTINGS:
-        # the defaults of these three depend on the backbone and on -n, so they are always written out
-        always = name in ("guidance", "guidance_channels", "batch_size")
+        # the defaults of these depend on the backbone and on -n, so they are always written out
+        always = name in ("sampler", "guidance", "guidance_channels", "batch_size")
         if name in sample and (always or sample[name] != SampleConfig.model_fields[name].default):
             yield from (f"--{name.replace('_', '-')}", f"{sample[name]:g}" if name == "guidance" else str(sample[name]))
     if sample.get("prompts") or sample.get("plan"):

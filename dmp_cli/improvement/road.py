@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config import name_sampler
 from .negative import Negative, against
 
 _CHOOSING, _SCORING = "1/2", "2/2"  # parts of the reference
@@ -74,7 +75,7 @@ class Road:
 
     def use(self, scale: float) -> list[str]:
         """How the user samples from now on."""
-        return ["sample", *self.backbone, *against(self.version, scale), *self.sampling]
+        return ["sample", *self.backbone, *against(self.version, scale), *name_sampler(self.sampling)]
 
     def _train(self) -> list[str]:
         where = {"own": self.own_folder, "run": self.folder / "negative"}
@@ -93,7 +94,7 @@ class Road:
         return [*commands, self._score(folders, chosen=chosen)]
 
     def _sample(self, folder: Path, options: Sequence[str], *, seed: int) -> list[str]:
-        how = [*self.sampling, "--seed", str(seed), "-o", str(folder)]
+        how = [*name_sampler(self.sampling), "--seed", str(seed), "-o", str(folder)]
         return ["sample", *self.backbone, *options, *how, *self.precision, *self.everywhere]
 
     def _score(self, folders: Sequence[Path], *, chosen: bool) -> list[str]:

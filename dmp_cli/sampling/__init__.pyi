@@ -4,5 +4,11 @@ from .part import Part as Part
 from .plan import Plan as Plan, read_plan as read_plan
 from .prompt_file import read_prompts as read_prompts
 from .record import SampleRecord as SampleRecord, read_record as read_record, versions as versions
-from .sampler import chunks as chunks, resolve as resolve, sample as sample
+from .sampler import (
+    chunks as chunks,
+    resolve as resolve,
+    sample as sample,
+    timesteps_of as timesteps_of,
+    with_own_scheduler as with_own_scheduler,
+)
 from .scheduler import build_scheduler as build_scheduler, check_steps as check_steps

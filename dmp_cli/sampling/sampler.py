@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone
+from ..backbones import Backbone, OwnSampling
 from ..config import SampleConfig
 from ..data import to_uint8
 from ..errors import ConfigError, DivergedError
@@ -28,6 +28,7 @@ from ..runtime import autocast, randomness
 from .guidance import predict
 from .plan import Item, Plan
 from .scheduler import build_scheduler, check_steps
+from .stock_schedulers import draws_noise, takes_variance
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,25 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has only {backbone.sample_shape[0]}")
+    config = with_own_scheduler(config, backbone.own_sampling)
     check_steps(config, backbone.schedule)
     return config.model_copy(update={"classes": classes})
+
+
+def with_own_scheduler(config: SampleConfig, own: OwnSampling | None) -> SampleConfig:
+    """``config`` with the scheduler of the pipeline filled in, where ``--sampler pipeline`` asks for it.
+
+    Raises:
+        ConfigError: there is no pipeline, or its scheduler cannot be followed.
+    """
+    if config.sampler != "pipeline":
+        return config.model_copy(update={"scheduler": None})
+    if own is not None and own.sampler is None:
+        raise ConfigError(
+            f"--sampler pipeline: {own.problem}",
+            hint="Name a sampler instead, such as --sampler euler-a or --sampler dpm++, with --steps 50.",
+        )
+    return config.model_copy(update={"scheduler": config.scheduler if own is None else own.sampler})
 
 
 def chunks(config: SampleConfig) -> list[range]:
@@ -167,15 +185,15 @@ def denoise(
     condition, scales = _conditions(items, backbone), torch.tensor([item.guidance for item in items])
     negative = _negatives(items, backbone)
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
-    x = torch.cat(starts).to(device)
-    for step, timestep in enumerate(scheduler.timesteps):
-        guidance = scales if _is_within(config.guidance_interval, int(timestep), backbone) else torch.ones_like(scales)
-        apart = config.against_scale if _is_within(config.against_interval, int(timestep), backbone) else 0
-        with _gates_at(versions or denoiser, int(timestep)), autocast(device, config.dtype):
+    x = torch.cat(starts).to(device) * scheduler.init_noise_sigma
+    for step, (timestep, level) in enumerate(zip(scheduler.timesteps, timesteps_of(scheduler), strict=True)):
+        guidance = scales if _is_within(config.guidance_interval, level, backbone) else torch.ones_like(scales)
+        apart = config.against_scale if _is_within(config.against_interval, level, backbone) else 0
+        with _gates_at(versions or denoiser, level), autocast(device, config.dtype):
             output = predict(
                 versions or (denoiser if call is None else call),
-                x,
-                int(timestep),
+                scheduler.scale_model_input(x, timestep),
+                level,
                 condition,
                 backbone=backbone,
                 config=config,
@@ -184,11 +202,11 @@ def denoise(
                 apart=apart or 0,
             )
         extra: dict[str, Any] = {}
-        if config.sampler == "ddpm":  # the only sampler that adds noise, and that uses a learned variance
+        if draws_noise(scheduler):
             extra["generator"] = [
                 randomness.torch_generator("sample", seed=item.seed, step=step, index=item.place) for item in items
             ]
-        if config.sampler != "ddpm" or scheduler.config.variance_type != "learned_range":
+        if not takes_variance(scheduler):
             output = output[:, : x.shape[1]]
         if config.sampler == "ddim":  # as in the original sampler, eps is computed again from the clipped x_0
             extra["use_clipped_model_output"] = scheduler.config.clip_sample
@@ -196,13 +214,19 @@ def denoise(
     return x
 
 
-def _gates_at(denoiser: nn.Module | Versions, timestep: int) -> contextlib.AbstractContextManager[None]:
+def timesteps_of(scheduler: Any) -> list[float]:
+    """A scheduler's timesteps as the network is given them: ints where all are whole, else what float32 holds."""
+    numbers = [float(timestep) for timestep in scheduler.timesteps]
+    return [int(number) for number in numbers] if all(number.is_integer() for number in numbers) else numbers
+
+
+def _gates_at(denoiser: nn.Module | Versions, timestep: float) -> contextlib.AbstractContextManager[None]:
     """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
     patched = denoiser.patched if isinstance(denoiser, Versions) else denoiser
     return patched.at(timestep) if isinstance(patched, PatchedBackbone) else contextlib.nullcontext()
 
 
-def _is_within(interval: tuple[float, float] | None, timestep: int, backbone: Backbone) -> bool:
+def _is_within(interval: tuple[float, float] | None, timestep: float, backbone: Backbone) -> bool:
     """Whether ``timestep`` lies in a guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
     low, high = interval or (0, 1)
     return low <= timestep / (backbone.schedule.num_timesteps - 1) <= high

@@ -1,4 +1,7 @@
-"""Schedulers of diffusers, set up like the original samplers, and the numbers of steps that each can take."""
+"""Schedulers of diffusers by the names of ``--sampler``, and the numbers of steps that each can take.
+
+ddpm, ddim and dpm++ are set up like the original samplers, here; all others as in diffusers' own pipelines.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 from ..config import SampleConfig, SamplingRule, ScheduleConfig
 from ..diffusion import noise_betas
 from ..errors import ConfigError
+from .stock_schedulers import build_stock, check_stock, is_stock
 
 _SPACING = {"ddpm": "linspace", "ddim": "leading", "dpm++": "linspace"}  # of the original samplers
 # Fields of a SamplingRule as diffusers' schedulers take them.
@@ -15,7 +19,14 @@ _OF_CLIPPING = ("clip_sample", "clip_sample_range")
 
 
 def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
-    """Raise ConfigError for a number of steps that the sampler cannot take over the timesteps of ``schedule``."""
+    """Raise ConfigError for a number of steps that the sampler cannot take over the timesteps of ``schedule``.
+
+    So for settings of the pipeline's scheduler that diffusers cannot run.
+    """
+    if is_stock(config):
+        named = f"the pipeline's {config.scheduler.kind}" if config.scheduler is not None else config.sampler
+        check_stock(schedule, config, name=named)
+        return
     num_timesteps = schedule.num_timesteps
     # DPM++ needs one timestep more than it takes steps: two equal timesteps would make it divide by zero.
     limit = num_timesteps - 1 if config.sampler == "dpm++" else num_timesteps
@@ -42,11 +53,13 @@ def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
 
 
 def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_sigma: bool, clips: bool) -> Any:
-    """A scheduler of diffusers that gives the numbers of the original samplers, with its tables in float64.
+    """The scheduler that ``config`` names, with its timesteps set.
 
-    What ``schedule`` says about sampling comes first. ``clips``: whether the guess of x_0 is clipped to [-1, 1] where
-    it says nothing.
+    ddpm, ddim and dpm++ give the numbers of the original samplers, with tables in float64. What ``schedule`` says about
+    sampling comes first. ``clips``: whether the guess of x_0 is clipped to [-1, 1] where it says nothing.
     """
+    if is_stock(config):
+        return build_stock(schedule, config)
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
     betas, rule = noise_betas(schedule), schedule.sampling or SamplingRule()

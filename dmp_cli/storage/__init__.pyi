@@ -19,7 +19,7 @@ from .atomic import (
     write_text as write_text,
 )
 from .containers import ORIGINAL_UNET as ORIGINAL_UNET
-from .diffusers_folder import peek_config as peek_config
+from .diffusers_folder import peek_config as peek_config, peek_pipeline as peek_pipeline
 from .headers import Header as Header, read_header as read_header
 from .hf_transformers import reason_of as reason_of, transformers_for as transformers_for
 from .home import cache_folder as cache_folder, can_write as can_write, home_folder as home_folder

@@ -46,9 +46,7 @@ def open_diffusers(folder: Path) -> DiffusersFolder:
             else "Give the folder that save_pretrained wrote, or the pipeline folder around it.",
         )
     config = modern_config(_read_config(folder / _CONFIG), source=folder)
-    schedulers = [(pipeline or folder) / "scheduler" / _SCHEDULER, folder / _SCHEDULER]
-    scheduler = next((_read_config(file) for file in schedulers if file.exists()), None)
-    return DiffusersFolder(folder, config, found.files, scheduler, pipeline)
+    return DiffusersFolder(folder, config, found.files, _scheduler_of(folder, pipeline), pipeline)
 
 
 def peek_config(path: Path) -> dict[str, Any] | None:
@@ -56,6 +54,28 @@ def peek_config(path: Path) -> dict[str, Any] | None:
     path = Path(path)
     file = _find_denoiser(path)[0] / _CONFIG
     return modern_config(_read_config(file), source=path) if path.is_dir() and file.exists() else None
+
+
+def peek_pipeline(path: Path) -> tuple[dict[str, Any], str] | None:
+    """The config of the scheduler of the pipeline at ``path`` or around it, and the pipeline's class where it says one.
+
+    None: there is no pipeline, or it has no scheduler.
+    """
+    if not path.is_dir():
+        return None
+    folder, pipeline = _find_denoiser(path)
+    scheduler = _scheduler_of(folder, pipeline)
+    if pipeline is None or scheduler is None:
+        return None
+    try:
+        return scheduler, str(_read_config(pipeline / _PIPELINE).get("_class_name"))
+    except CheckpointError:  # nothing else of this file is read
+        return scheduler, ""
+
+
+def _scheduler_of(folder: Path, pipeline: Path | None) -> dict[str, Any] | None:
+    schedulers = [(pipeline or folder) / "scheduler" / _SCHEDULER, folder / _SCHEDULER]
+    return next((_read_config(file) for file in schedulers if file.exists()), None)
 
 
 def _find_denoiser(folder: Path) -> tuple[Path, Path | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config import name_sampler
 from ..evaluation import HIGHER_IS_BETTER
 from ..improvement import in_arguments
 from .ranges import Ranges
@@ -135,7 +136,7 @@ class Tuning:
         return [*self.held_out, "--val-part", _FINAL if final else _CHOOSING]
 
     def _sample(self, run: Path, options: Mapping[str, Any], folder: Path, *, seed: int) -> list[str]:
-        how = ["-n", str(self.num_images), *self.sampling, "--seed", str(seed), "-o", str(folder)]
+        how = ["-n", str(self.num_images), *name_sampler(self.sampling), "--seed", str(seed), "-o", str(folder)]
         return ["sample", *self._learnt(run, options), *how, *self._always()]
 
     def _learnt(self, run: Path, options: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ PLAN = Plan(
 def test_commands_in_order() -> None:
     commands = [" ".join(command) for command in PLAN.commands()]
     often = "--keep 1 --sample-every 0 --log-every 1 --save-every 5"
-    how = "-n 7 --steps 5 --seed 3"
+    how = "-n 7 --steps 5 --sampler ddpm --seed 3"
     assert commands == [
         f"sample --backbone b {how} -o out/samples/base-seed3 --device cpu",
         *(

@@ -219,7 +219,7 @@ def test_another_text_encoder_is_refused(run: Run, captioned: Path, tmp_path: Pa
     pipeline = write_pipeline(tmp_path / "pipeline", tiny_unet())
     patch = train(run, pipeline, captioned, "run") / "patch.safetensors"
     write_clip(pipeline, seed=1)
-    how = ["--patch", patch, "--prompt", "a fox", "--steps", 2, "-q"]
+    how = ["--patch", patch, "--prompt", "a fox", "--steps", 4, "-q"]
     assert "another text encoder" in run("sample", *how, "-o", "never", code=1).stderr
     run("sample", *how, "--force-backbone", "-o", "forced")
 

@@ -21,6 +21,7 @@ from ...config import (
 )
 from ...errors import ConfigError
 from ..inner_options import (
+    check_sampler,
     everywhere,
     given_of,
     identify_images,
@@ -63,7 +64,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     Raises:
         ConfigError: an arm that makes no run, or none of this backbone.
     """
-    from ...ablation import DIGITS, Plan
+    from ...ablation import DIGITS, OWN, Plan
     from ...data import Bounds, find_images
     from ...improvement import in_arguments
 
@@ -98,9 +99,12 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     )
     for arm in plan.arms:
         _check_arm(arm, backbone)
+    alone = [arm.method for arm in plan.arms if OWN not in arm.options]
+    check_sampler(request.sampling, loaded, methods=alone)
     if common.dry_run:
         return replace(plan, grey=options.grey), {}
     loaded = loaded or _load(request)
+    check_sampler(request.sampling, loaded)
     return replace(plan, grey=_may_be_grey(request, loaded, images)), _inputs(plan, loaded, request, images)
 
 

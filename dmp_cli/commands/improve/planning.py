@@ -18,6 +18,7 @@ from ...config import (
 )
 from ...errors import ConfigError
 from ..inner_options import (
+    check_sampler,
     everywhere,
     given_of,
     identify_images,
@@ -79,6 +80,7 @@ def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
         raise ConfigError(
             "--method full: a second backbone that reads text cannot be sampled against", hint="Use --method lora."
         )
+    check_sampler(request.sampling, loaded)
     _check_scoring(request, reference, loaded)
     road = Road(
         folder=options.output,

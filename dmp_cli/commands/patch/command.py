@@ -20,6 +20,7 @@ from ...config import (
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
+from ..sample.own_sampler import default_sampler
 from .info import print_info, print_sizes
 
 if TYPE_CHECKING:
@@ -129,15 +130,17 @@ def _export(
     from ...patching import bake_table, describe_table, save_table
     from ...pipeline import load_patched
     from ...runtime import pick_device
-    from ...sampling import build_scheduler, check_steps
+    from ...sampling import build_scheduler, check_steps, timesteps_of, with_own_scheduler
     from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
+    wanted = wanted.model_copy(update=default_sampler(wanted, backbone.own_sampling, None))
+    wanted = with_own_scheduler(wanted, backbone.own_sampling)
     check_steps(wanted, backbone.schedule)
     scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
-    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    timesteps = timesteps_of(scheduler)
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
     record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=asked.dense)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)

@@ -23,6 +23,7 @@ from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
 from .job import Request, run_sample
+from .own_sampler import check_early, default_sampler, peek
 from .patches import read_patches
 from .verification import run_verify
 
@@ -54,11 +55,16 @@ def sample(ctx: typer.Context, given: Given) -> None:
         if asked.adapter is not None:
             raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
         raise ConfigError("nothing to sample", hint="Give a patch with --patch, or a bare backbone with --backbone.")
+    peeked = peek(network, source)
+    check_early(config, peeked)
     if common.dry_run:
         shown = {"patch": source, "adapter": asked.adapter, "output": folder}
         plan: dict[str, Any] = {key: value and str(value) for key, value in shown.items()}
         if len(patches) > 1:
             plan["patch"] = {str(share.path): share.strength for share in patches}
+        if peeked is not None and peeked.own is not None:
+            config = config.model_copy(update=default_sampler(config, peeked.own, None))
+            plan["pipeline"] = peeked.own.to_json()
         printer.plan({"sample": config.model_dump(mode="json"), **plan})
         return
     run_sample(

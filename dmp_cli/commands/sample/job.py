@@ -11,6 +11,7 @@ from ..console import Printer
 from ..options import Given
 from ..processes import together
 from .network import load, load_versions
+from .own_sampler import compare, default_sampler
 from .patches import PatchShare
 from .provenance import keep_old_rules, made_as, origin_of
 from .verification import check
@@ -73,6 +74,7 @@ class _Drawing:
 
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
         self.loaded = load(request, device)
+        self.own = self.loaded.backbone.own_sampling
         self.versions = load_versions(request, self.loaded, device)
         recorded = None if request.options.force else folder.recorded()
         keep_old_rules(self.loaded, recorded)
@@ -87,6 +89,8 @@ class _Drawing:
         self.plan: Plan = Plan(self.config, request.lines)
         self.plan.check(self.loaded.backbone)
         _check_grid(request.options.grid, self.loaded)
+        if self.own is not None and not self.part.number:
+            printer.note(compare(self.own, self.config))
         self._warn_of_long_prompts()
         self.chunks = chunks(self.config)
         self.origin = origin_of(self.loaded, request, device)
@@ -162,6 +166,8 @@ class _Drawing:
         path, count, options = self.folder.path, self.config.num_images, self.request.options
         left = self.folder.missing(self.chunks, num_images=count)
         result: dict[str, Any] = {"output": str(path), "num_images": count, "drawn_chunks": drawn}
+        if self.own is not None:
+            result["pipeline"] = self.own.to_json()
         if left:
             self.printer.say(
                 f"this part of {path} is drawn; {len(left)} of {len(self.chunks)} chunks are left to other parts"
@@ -220,7 +226,7 @@ def _smaller_chunks(size: int) -> tuple[str, str]:
 
 def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:
     """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = default_sampler(wanted, backbone.own_sampling, recorded)
     if "guidance" not in wanted.model_fields_set:
         guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
         changes["guidance"] = guided if backbone.has_null else 1.0

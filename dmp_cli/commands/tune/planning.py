@@ -21,6 +21,7 @@ from ...config import (
 )
 from ...errors import ConfigError
 from ..inner_options import (
+    check_sampler,
     everywhere,
     given_of,
     network_options,
@@ -113,7 +114,16 @@ def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any]]:
         precision=precision(common),
         grey=options.grey,
     )
+    _check_drawing(request, plan, loaded)
     return plan, about_of(plan, request, loaded)
+
+
+def _check_drawing(request: Request, plan: Tuning, loaded: Loaded) -> None:
+    """Raise ConfigError for a sampler that cannot draw what the trials train, where they are scored."""
+    varied = [value for one in plan.ranges.free if one.name == "method" for value in one.choices or ()]
+    methods = varied or [plan.ranges.fixed.get("method", plan.training.get("method"))]
+    if plan.objective != "loss":
+        check_sampler(request.sampling, loaded, methods=methods)
 
 
 def defaults_of(ranges: Ranges) -> dict[str, Any]:
