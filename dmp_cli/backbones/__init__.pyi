@@ -6,5 +6,6 @@ from .families import build_from as build_from
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of
 from .registry import as_backbone as as_backbone, load_backbone as load_backbone, reload_backbone as reload_backbone
+from .schedules import named_schedule as named_schedule
 from .sources import checkpoint_folder as checkpoint_folder
 from .wrapped import sizes_of as sizes_of

@@ -48,17 +48,26 @@ from .records import (
     BackboneRecord as BackboneRecord,
     CodecRecord as CodecRecord,
     ExpertLayer as ExpertLayer,
+    Flow as Flow,
+    Objective as Objective,
     PatchRecord as PatchRecord,
     Prediction as Prediction,
     SamplingRule as SamplingRule,
     ScheduleConfig as ScheduleConfig,
+    ScheduleKind as ScheduleKind,
     TableRecord as TableRecord,
     TextRecord as TextRecord,
     TrainingRecord as TrainingRecord,
     TunedMethod as TunedMethod,
     TunedRecord as TunedRecord,
 )
-from .sample import DEFAULT_CHUNK as DEFAULT_CHUNK, PlanLine as PlanLine, Prompt as Prompt, SampleConfig as SampleConfig
+from .sample import (
+    DEFAULT_CHUNK as DEFAULT_CHUNK,
+    FLOW_SAMPLERS as FLOW_SAMPLERS,
+    PlanLine as PlanLine,
+    Prompt as Prompt,
+    SampleConfig as SampleConfig,
+)
 from .train import TrainConfig as TrainConfig
 from .tune import (
     TuneImages as TuneImages,

@@ -22,7 +22,7 @@ class AttachedPatch:
     def __init__(self, backbone: Backbone, patch: Patch, *, strength: float) -> None:
         self.backbone, self.patch = backbone, patch
         self.link = Link(patch, strength)
-        self._weights_at: dict[int, BlockWeights] = {}  # by timestep; see at()
+        self._weights_at: dict[float, BlockWeights] = {}  # by timestep; see at()
         self._weights_stamp: tuple[tuple[int, int], ...] = ()
         self.handles = self._hook()
 
@@ -66,10 +66,14 @@ class AttachedPatch:
             condition = None
         elif condition is None:
             count = len(timesteps)
-            condition = self.backbone.null_condition(count) if self.backbone.has_null else torch.zeros_like(timesteps)
+            condition = (
+                self.backbone.null_condition(count)
+                if self.backbone.has_null
+                else timesteps.new_zeros(count, dtype=torch.int64)
+            )
         return self.patch(self.backbone.gate_vector(timesteps, condition))
 
-    def weights_at(self, timestep: int) -> BlockWeights | None:
+    def weights_at(self, timestep: float) -> BlockWeights | None:
         """The gate's weights at ``timestep``, kept until the patch changes; None if the gate reads the class."""
         if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
             return None

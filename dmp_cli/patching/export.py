@@ -21,7 +21,7 @@ from .patched import PatchedBackbone
 _HEADER = "dmp.table"
 
 
-def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: bool = False) -> dict[str, Tensor]:
+def bake_table(patched: PatchedBackbone, timesteps: Sequence[int | float], *, dense: bool = False) -> dict[str, Tensor]:
     """Compute the table for S ``timesteps`` as named tensors; the patch's strength is included.
 
     It has ``prompts.i`` (N, D) and ``weights.i`` (S, N, 1), on feature maps (H, W, C) and (S, H, W, 1). With ``dense``
@@ -49,12 +49,14 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[int], *, dense: boo
         return named | {f"weights.{i}": own for i, own in enumerate(weights)}
 
 
-def describe_table(patched: PatchedBackbone, timesteps: Sequence[int], *, patch_file: Path, dense: bool) -> TableRecord:
+def describe_table(
+    patched: PatchedBackbone, timesteps: Sequence[int | float], *, patch_file: Path, dense: bool
+) -> TableRecord:
     """The record of a table: its patch, backbone, timesteps, and the names of the prompted blocks."""
     record, blocks = patched.patch.record, patched.backbone.list_blocks()
     assert isinstance(record, PatchRecord)
     return TableRecord(
-        timesteps=tuple(int(timestep) for timestep in timesteps),
+        timesteps=tuple(timesteps),
         blocks=tuple(block.name for block in blocks[: len(patched.patch.hidden_shapes)]),
         position=patched.patch.config.position,
         strength=patched.strength,

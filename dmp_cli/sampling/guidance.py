@@ -18,7 +18,7 @@ from ..patching import Versions
 def predict(
     denoiser: Callable[..., Tensor],
     x: Tensor,
-    timestep: int,
+    timestep: float,
     condition: Tensor | None,
     *,
     backbone: Backbone,
@@ -63,7 +63,7 @@ def _spoil(prediction: Tensor) -> Tensor:
 
 
 def _predict_all(
-    denoiser: Callable[..., Tensor], x: Tensor, timestep: int, conditions: list[Tensor | None], *, against: bool
+    denoiser: Callable[..., Tensor], x: Tensor, timestep: float, conditions: list[Tensor | None], *, against: bool
 ) -> list[Tensor]:
     """A prediction (B, C', H, W) in float32 for each of ``conditions``, in one batch.
 

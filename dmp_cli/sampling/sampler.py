@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..config import SampleConfig
 from ..data import to_uint8
+from ..diffusion import noise_share
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
 from ..patching import PatchedBackbone, Versions
 from ..runtime import autocast, randomness
+from .flow import integrate
 from .guidance import predict
 from .plan import Item, Plan
 from .scheduler import build_scheduler, check_steps
@@ -161,28 +163,22 @@ def denoise(
     ``clips``: whether the guess of x_0 is clipped to [-1, 1] at every step. ``call`` is the compiled denoiser; None
     calls ``denoiser`` itself.
     """
-    device, plan = backbone.device, plan or Plan(config)
+    plan = plan or Plan(config)
     items = [plan.item(index) for index in indices]
-    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
-    condition, scales = _conditions(items, backbone), torch.tensor([item.guidance for item in items])
-    negative = _negatives(items, backbone)
+    network = versions or (denoiser if call is None else call)
+    forward = _Forward(denoiser, network, items, backbone=backbone, config=config)
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
-    x = torch.cat(starts).to(device)
+    x = torch.cat(starts).to(backbone.device)
+    if backbone.schedule.flow is not None:
+
+        def draw(step: int) -> Tensor:
+            each: list[dict[str, Any]] = [{"seed": item.seed, "step": step, "indices": [item.place]} for item in items]
+            return torch.cat([randomness.normal("sample", x.shape[1:], **one) for one in each]).to(x.device)
+
+        return integrate(x, predict=forward.predict, draw=draw, config=config, schedule=backbone.schedule)
+    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
     for step, timestep in enumerate(scheduler.timesteps):
-        guidance = scales if _is_within(config.guidance_interval, int(timestep), backbone) else torch.ones_like(scales)
-        apart = config.against_scale if _is_within(config.against_interval, int(timestep), backbone) else 0
-        with _gates_at(versions or denoiser, int(timestep)), autocast(device, config.dtype):
-            output = predict(
-                versions or (denoiser if call is None else call),
-                x,
-                int(timestep),
-                condition,
-                backbone=backbone,
-                config=config,
-                guidance=guidance,
-                negative=negative,
-                apart=apart or 0,
-            )
+        output = forward.predict(x, int(timestep))
         extra: dict[str, Any] = {}
         if config.sampler == "ddpm":  # the only sampler that adds noise, and that uses a learned variance
             extra["generator"] = [
@@ -196,16 +192,53 @@ def denoise(
     return x
 
 
-def _gates_at(denoiser: nn.Module | Versions, timestep: int) -> contextlib.AbstractContextManager[None]:
+class _Forward:
+    """The guided prediction of one chunk, at any timestep or level."""
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        network: Callable[..., Tensor],
+        items: list[Item],
+        *,
+        backbone: Backbone,
+        config: SampleConfig,
+    ) -> None:
+        """``network`` is what is called: ``denoiser`` itself, its compiled form, or Versions of it."""
+        self.denoiser, self.network, self.backbone, self.config = denoiser, network, backbone, config
+        self.condition, self.negative = _conditions(items, backbone), _negatives(items, backbone)
+        self.scales = torch.tensor([item.guidance for item in items])
+
+    def predict(self, x: Tensor, timestep: float) -> Tensor:
+        """The prediction (B, C', H, W) for samples ``x`` (B, C, H, W) at ``timestep``."""
+        config, backbone = self.config, self.backbone
+        is_guided = _is_within(config.guidance_interval, timestep, backbone)
+        apart = config.against_scale if _is_within(config.against_interval, timestep, backbone) else 0
+        gated = self.network if isinstance(self.network, Versions) else self.denoiser
+        with _gates_at(gated, timestep), autocast(backbone.device, config.dtype):
+            return predict(
+                self.network,
+                x,
+                timestep,
+                self.condition,
+                backbone=backbone,
+                config=config,
+                guidance=self.scales if is_guided else torch.ones_like(self.scales),
+                negative=self.negative,
+                apart=apart or 0,
+            )
+
+
+def _gates_at(denoiser: nn.Module | Versions, timestep: float) -> contextlib.AbstractContextManager[None]:
     """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
     patched = denoiser.patched if isinstance(denoiser, Versions) else denoiser
     return patched.at(timestep) if isinstance(patched, PatchedBackbone) else contextlib.nullcontext()
 
 
-def _is_within(interval: tuple[float, float] | None, timestep: int, backbone: Backbone) -> bool:
+def _is_within(interval: tuple[float, float] | None, timestep: float, backbone: Backbone) -> bool:
     """Whether ``timestep`` lies in a guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
     low, high = interval or (0, 1)
-    return low <= timestep / (backbone.schedule.num_timesteps - 1) <= high
+    return low <= noise_share(timestep, backbone.schedule) <= high
 
 
 def _check_finite(images: Tensor, indices: range) -> None:

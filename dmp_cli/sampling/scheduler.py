@@ -7,6 +7,7 @@ from typing import Any
 from ..config import SampleConfig, SamplingRule, ScheduleConfig
 from ..diffusion import noise_betas
 from ..errors import ConfigError
+from .flow import check_kind
 
 _SPACING = {"ddpm": "linspace", "ddim": "leading", "dpm++": "linspace"}  # of the original samplers
 # Fields of a SamplingRule as diffusers' schedulers take them.
@@ -15,7 +16,10 @@ _OF_CLIPPING = ("clip_sample", "clip_sample_range")
 
 
 def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
-    """Raise ConfigError for a number of steps that the sampler cannot take over the timesteps of ``schedule``."""
+    """Raise ConfigError for a sampler of the other kind, or a number of steps that it cannot take."""
+    check_kind(config, schedule)
+    if schedule.flow is not None:
+        return
     num_timesteps = schedule.num_timesteps
     # DPM++ needs one timestep more than it takes steps: two equal timesteps would make it divide by zero.
     limit = num_timesteps - 1 if config.sampler == "dpm++" else num_timesteps

@@ -85,12 +85,19 @@ def _bands(step: int, entry: Entry) -> Section:
     return Section(
         heading=f"By timestep, after step {step:,}",
         paragraphs=[
-            "Low timesteps have little noise, high ones much. A mean over all of them hides that a method may win at "
-            "some and lose at others."
+            f"{_about_order(entry['bands'])} A mean over all of them hides that a method may win at some and lose at "
+            "others."
         ],
         table=_band_table(entry["bands"]),
         pictures=_band_pictures(entry),
     )
+
+
+def _about_order(bands: Sequence[Entry]) -> str:
+    """Which end of the range has the noise. The levels of a flow are not whole, and SiT's fall towards the noise."""
+    if isinstance(bands[0]["to"], float):
+        return "The first levels have little noise, the last ones much."
+    return "Low timesteps have little noise, high ones much."
 
 
 def _band_table(bands: Sequence[Entry]) -> Table:

@@ -49,6 +49,14 @@ def training_checkpoint(tensors: Tensors, args: dict[str, Any] | None = None) ->
     return {"model": other, "ema": tensors, "opt": _OPTIMIZER, "args": argparse.Namespace(**(args or DIT_ARGS))}
 
 
+def repa_checkpoint(tensors: Tensors, args: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As REPA's train.py saves: SiT's tensors, and the projectors that its loss compares with an image encoder."""
+    width = len(tensors["x_embedder.proj.weight"])
+    heads = {f"projectors.0.{layer}.{kind}": torch.ones(*shape)
+             for layer in (0, 2) for kind, shape in (("weight", (width, width)), ("bias", (width,)))}  # fmt: skip
+    return training_checkpoint({**tensors, **heads}, args or REPA_ARGS)
+
+
 def _other(tensors: Tensors) -> Tensors:
     return {name: tensor + 100 for name, tensor in tensors.items()}
 
