@@ -1,4 +1,4 @@
-"""What training checkpoints say of themselves: SiT and REPA are known, other flow matching is refused, and a DiT's own options need not be asked."""
+"""What training checkpoints say of themselves: SiT and REPA are known, and a DiT's options need not be asked."""
 
 from __future__ import annotations
 
