@@ -13,7 +13,7 @@ from dmp_cli.config import PatchConfig
 from dmp_cli.errors import CheckpointError, ConfigError
 from dmp_cli.patching.attachment import create_patch
 from tests.builders import PIXELS, TOLD, same_weights, tiny_dit, write_weights
-from tests.zoo.checkpoints import DIT_ARGS, LIGHTNING_DIT_CONFIG, REPA_ARGS, SIT_ARGS, training_checkpoint
+from tests.zoo.checkpoints import DIT_ARGS, FLOWS, LIGHTNING_DIT_CONFIG, REPA_ARGS, SIT_ARGS, training_checkpoint
 
 
 def write(path: Path, args: dict[str, Any], **changes: Any) -> str:
@@ -84,16 +84,16 @@ def test_a_flow_that_only_an_option_names(tmp_path: Path) -> None:
     assert load_backbone(said, num_heads=2, num_classes=4, objective="sit").schedule.kind == "cosine"
 
 
-def test_projectors_and_the_older_names_of_repa(tmp_path: Path) -> None:
-    made = tiny_dit(learn_sigma=False)
-    old = {name.replace("blocks.1.", "decoder_blocks.0.").replace("blocks.2.", "decoder_blocks.1."): tensor
-           for name, tensor in made.state_dict().items()}  # fmt: skip
-    weights = {**old, "projectors.0.0.weight": torch.ones(2, 16), "projectors.0.0.bias": torch.ones(2)}
-    loaded = load_backbone(write_weights(tmp_path / "repa.pt", weights), **TOLD)
-    assert loaded.schedule.flow == "repa"  # no other training has projectors
+@pytest.mark.parametrize("layout", FLOWS)
+def test_layouts_of_flows(tmp_path: Path, layout: str) -> None:
+    flow = "sit" if "SiT" in layout else "repa"
+    made = tiny_dit(learn_sigma=flow == "sit")
+    torch.save(FLOWS[layout](made.state_dict()), tmp_path / "a.pt")
+    loaded = load_backbone(str(tmp_path / "a.pt"), **TOLD)
+    assert loaded.schedule.flow == flow  # no other training than REPA's has projectors
     assert same_weights(loaded, made)
-    said = "left out 2 tensors projectors.*, which REPA's training needs and its predictions do not"
-    assert said in loaded.remarks
+    said = "left out 4 tensors projectors.*, which REPA's training needs and its predictions do not"
+    assert (said in loaded.remarks) == (flow == "repa")
 
 
 def test_sizes_come_from_the_options_of_the_training(tmp_path: Path) -> None:

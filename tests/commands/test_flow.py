@@ -135,8 +135,9 @@ def test_a_patch_of_a_sit_is_not_one_of_the_same_weights_as_a_dit(
 def test_one_image_is_learnt(run: Run, sit: tuple[Any, ...], tmp_path: Path) -> None:
     one = write_images(tmp_path / "one", classes=0, count=1)
     made = write_weights(tmp_path / "one.pt", tiny_dit(num_classes=1, null_row=False).state_dict())
-    run("train", "--backbone", made, "--num-heads", 2, "--objective", "sit", "--data", one, "--steps", 200,
-        "--batch-size", 8, "--lr", 0.05, "--gate-scale", 16, "--workers", 0, "--no-flip", "--device", "cpu", "-q", "-o", "run")  # fmt: skip
+    how = ("--steps", 200, "--batch-size", 8, "--lr", 0.05, "--gate-scale", 16, "--no-flip", "--workers", 0, "-q")
+    named = ("--backbone", made, "--num-heads", 2, "--objective", "sit")
+    run("train", *named, "--data", one, *how, "--device", "cpu", "-o", "run")
     backbone = load_backbone(made, num_heads=2, objective="sit")
     patched, process = attach(backbone, load_patch(tmp_path / "run/patch.safetensors")), make_process(backbone.schedule)
     pixels = np.array(Image.open(next(one.glob("*.png"))))
