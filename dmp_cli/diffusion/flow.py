@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import ScheduleConfig
-from .process import Loss, Process
+from .process import Loss, Process, exact_type
 
 _VP = (0.1, 20.0)  # beta at the data's end and at the noise's end, of the interpolant vp
 _TRAIN_EPS = {"vp": 1e-5}  # how far training stays from the ends where a formula divides by zero there
@@ -38,8 +38,8 @@ class Flow(Process):
         self.is_forward = config.flow == "sit"  # whether time runs from noise to data
 
     def coefficients(self, levels: Tensor) -> Coefficients:
-        """a, s, a' and s' at ``levels``, each of their shape, in float64."""
-        t = levels.double()
+        """a, s, a' and s' at ``levels``, each of their shape, in float64 (on MPS float32)."""
+        t = levels.to(exact_type(levels.device))
         u = t if self.is_forward else 1 - t  # SiT's time: 1 at data
         if self.config.kind == "linear":  # a = u, s = 1 - u
             found = (u, 1 - u, torch.ones_like(u), -torch.ones_like(u))

@@ -52,6 +52,11 @@ class Process(ABC):
         """The ends (bands + 1,) of equal parts of the range of levels, low noise first."""
 
 
+def exact_type(device: torch.device) -> torch.dtype:
+    """The type in which formulas are computed on ``device``: float64, or float32 where there is no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def noise_share(level: L, schedule: ScheduleConfig) -> L:
     """Where ``level`` lies in the noise schedule: 0 is its cleanest end, 1 is pure noise."""
     if schedule.flow is None:

@@ -1,7 +1,7 @@
 """The samplers of SiT and REPA: their ODE by Euler and Heun, and their SDE by Euler-Maruyama.
 
-The state is float64, as REPA's; the backbone reads float32. The SDE adds sqrt(2 w) of noise, where w is s(t) in SiT
-("sigma") and t in REPA, and ends with one step along its mean, of length 0.04. Letters: B images of a chunk.
+The state is float64, as REPA's (on MPS float32); the backbone reads float32. The SDE adds sqrt(2 w) of noise, where w
+is s(t) in SiT ("sigma") and t in REPA. It ends with one step along its mean, of length 0.04. Letters: B images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import FLOW_SAMPLERS, SampleConfig, ScheduleConfig
-from ..diffusion import Flow
+from ..diffusion import Flow, exact_type
 from ..errors import ConfigError
 
 _LAST_STEP = 0.04  # of the SDE, in both
@@ -72,10 +72,10 @@ def integrate(
     ``predict`` gives the prediction of the backbone (B, C', H, W) for float32 samples at a level; ``draw`` gives the
     noise (B, C, H, W) of a step of the SDE.
     """
-    flow, levels, state = Flow(schedule), visited_levels(config, schedule), x.double()
+    flow, levels, state = Flow(schedule), visited_levels(config, schedule), x.to(exact_type(x.device))
 
     def velocity(at: Tensor, level: Tensor) -> Tensor:
-        found = predict(at.float(), float(level.float()))[:, : x.shape[1]].double()
+        found = predict(at.float(), float(level.float()))[:, : x.shape[1]].to(at.dtype)
         return flow.velocity(found, xt=at, level=level)
 
     for step, (level, following) in enumerate(itertools.pairwise(levels)):
@@ -95,4 +95,4 @@ def _sde_step(x: Tensor, velocity: Tensor, *, flow: Flow, level: Tensor, span: T
     """One step of Euler-Maruyama: x + v dt + w score |dt| + sqrt(2 w |dt|) noise; without ``noise`` its mean."""
     diffusion = flow.coefficients(level).noise if flow.is_forward else level
     mean = x + velocity * span + diffusion * span.abs() * flow.score(velocity, xt=x, level=level)
-    return mean if noise is None else mean + (2 * diffusion * span.abs()).sqrt() * noise.double()
+    return mean if noise is None else mean + (2 * diffusion * span.abs()).sqrt() * noise.to(x.dtype)

@@ -14,7 +14,7 @@ from PIL import Image
 from dmp_cli import attach, load_backbone, load_patch
 from dmp_cli.diffusion import make_process
 from dmp_cli.errors import PatchError
-from tests.builders import tiny_dit, write_images, write_weights
+from tests.builders import TINY, tiny_dit, write_images, write_weights
 from tests.zoo.checkpoints import REPA_ARGS, SIT_ARGS, repa_checkpoint, training_checkpoint
 
 from .conftest import Run
@@ -154,6 +154,20 @@ def test_one_image_is_learnt(run: Run, sit: tuple[Any, ...], tmp_path: Path) -> 
     learnt = loss()
     with patched.disabled():
         assert learnt < 0.75 * loss()
+
+
+def test_training_from_scratch_and_guidance_away_from_another_flow(run: Run, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps({**TINY, "learn_sigma": False}))
+    named = ("--backbone", "sizes.json", "--method", "scratch", "--vae", "none", "--objective", "repa")
+    for name, kind in (("a", "linear"), ("b", "linear"), ("c", "cosine")):
+        seed = ("--seed", ord(name))
+        run("train", *named, "--schedule", kind, "--data", data, *TRAIN, *seed, "-o", name)
+    draw = ("sample", "--backbone", "a/backbone.safetensors", "--steps", 2, "-n", 2)
+    run(*draw, "--against", "b/backbone.safetensors", "-o", "out", "-q")
+    made = json.loads((tmp_path / "out/samples.json").read_text())["made"]
+    assert (made["schedule"]["flow"], made["sample"]["guidance_channels"]) == ("repa", "all")
+    said = run(*draw, "--against", "c/backbone.safetensors", "-o", "other", code=1).stderr
+    assert "was trained under another noise schedule" in said
 
 
 @pytest.mark.parametrize("flow", ["sit", "repa"])
