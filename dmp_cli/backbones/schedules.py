@@ -91,9 +91,10 @@ def assumed_of(weights: Weights, hints: BackboneHints) -> tuple[str, ...]:
     said = objective_said(weights, hint=hints.objective)
     if said.flow is None and hints.objective in ("sit", "repa"):
         return () if hints.schedule else ("no file says which interpolant the flow has: assumed linear (--schedule)",)
-    if (
-        weights.scheduler is not None or said.flow is not None or model_said(weights) is not None
-    ):  # the code of DiT knows one objective only
+    if said.flow is not None:
+        words = "here all levels are drawn alike, and no loss is weighted"
+        return (f"its training had {', '.join(said.ignored)}; {words}",) if said.ignored else ()
+    if weights.scheduler is not None or model_said(weights) is not None:  # the code of DiT knows one objective only
         return ()
     parts = [] if hints.schedule else ["a linear noise schedule (--schedule)"]
     parts += [] if hints.objective or said.prediction else ["a prediction of the noise (--objective)"]

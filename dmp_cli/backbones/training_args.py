@@ -27,6 +27,7 @@ _FLOW_FLAGS = ("flow_matching", "rectified_flow", "use_flow", "rf")
 _REPA_KEYS = ("enc_type", "proj_coeff", "encoder_depth")  # options that REPA's script has, and SiT's has not
 _PATHS: dict[str, ScheduleKind] = {"linear": "linear", "gvp": "cosine", "cosine": "cosine", "vp": "vp"}
 _PREDICTED: dict[str, Prediction] = {"velocity": "velocity", "v": "velocity", "noise": "epsilon", "score": "score"}
+_WEIGHTED = {"loss_weight": (None, "None", "none"), "weighting": (None, "uniform")}  # with values of no effect
 PROJECTORS = "projectors."  # of REPA alone: what its loss compares with an image encoder
 
 
@@ -36,6 +37,7 @@ class Said(NamedTuple):
     flow: Flow | None = None
     kind: ScheduleKind | None = None  # of a flow
     prediction: Prediction | None = None
+    ignored: tuple[str, ...] = ()  # of a flow: what its training did and ours does not, as options and values
 
 
 def objective_said(weights: Weights, *, hint: Objective | None = None) -> Said:
@@ -67,7 +69,8 @@ def objective_said(weights: Weights, *, hint: Objective | None = None) -> Said:
             hint="Where a DiT was trained like one of them, give --objective sit (time 0 is noise) or --objective repa "
             "(time 0 is data).",
         )
-    return Said(flow, _PATHS[path or "linear"], _PREDICTED.get(predicted or "velocity", "velocity"))
+    ignored = tuple(f"{key} {value}" for key, value in said if key in _WEIGHTED and value not in _WEIGHTED[key])
+    return Said(flow, _PATHS[path or "linear"], _PREDICTED.get(predicted or "velocity", "velocity"), ignored)
 
 
 def _value_of(said: list[tuple[str, Any]], keys: Sequence[str]) -> str | None:

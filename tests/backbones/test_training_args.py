@@ -68,6 +68,9 @@ def test_sit_and_repa_are_known_by_their_options(
     record = create_patch(loaded, PatchConfig(), codec=PIXELS, image_size=8).record
     assert record is not None
     assert reload_backbone(record).schedule == found
+    path = write(tmp_path / "b.pt", {**args, "num_classes": 4, "weighting": "lognormal"})
+    words = "its training had weighting lognormal; here all levels are drawn alike, and no loss is weighted"
+    assert load_backbone(path, num_heads=2).remarks == (words,)
 
 
 def test_a_flow_that_only_an_option_names(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ LATENT = ("--num-heads", 2, "--vae", "none")
 @pytest.fixture
 def sit(tmp_path: Path) -> tuple[Any, ...]:
     """A bare file of a SiT with 8 output channels, as the public one has for 4, and the options that name it."""
-    path = write_weights(tmp_path / "sit.pt", tiny_dit().state_dict())
+    path = write_weights(tmp_path / "sit.pt", tiny_dit(depth=2).state_dict())
     return "--backbone", path, "--num-classes", 4, "--num-heads", 2, "--objective", "sit"
 
 
