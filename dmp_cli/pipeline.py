@@ -68,8 +68,7 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
     Raises:
         ConfigError: no sizes named, or sizes that the family does not have.
     """
-    from .backbones import build_backbone
-    from .config import ScheduleConfig, build
+    from .backbones import build_backbone, named_schedule
 
     if network.backbone is None:
         raise ConfigError("no backbone given", hint="Name its sizes with --backbone: dit-s2 … dit-xl8 or a .json file.")
@@ -84,9 +83,8 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
         in_channels=3 if pixels and not sizes_file else None,
     )
     backbone.initialise(seed=seed)
-    told = {"kind": network.schedule, "prediction": network.objective}
-    if any(told.values()):
-        backbone.schedule = build(ScheduleConfig, **{key: value for key, value in told.items() if value})
+    if network.schedule or network.objective:
+        backbone.schedule = named_schedule(network.schedule, network.objective)
     return _with_codec(backbone.to(device), network)
 
 
@@ -173,6 +171,12 @@ def load_backbone_of(patch: Patch, network: NetworkOptions, device: torch.device
     from .backbones import reload_backbone
 
     assert patch.record is not None
+    objective = patch.record.schedule.objective
+    if network.objective not in (None, objective):
+        raise ConfigError(
+            f"--objective {network.objective} contradicts the patch, which was made for {objective}",
+            hint="Leave --objective out.",
+        )
     return reload_backbone(
         patch.record,
         name=network.backbone,

@@ -21,10 +21,11 @@ def rows() -> list[tuple[str, Iterable[str], Iterable[str]]]:
     from dmp_cli.data.kinds import _AVIF, _FIRST, _HEIF, _SECOND
     from tests.zoo import captioned, checkpoints, diffusers_folders, original_sd, schedulers, shards, texts
 
-    flows = ("SiT", "REPA", "LightningDiT")  # by their own options: SIT_ARGS, REPA_ARGS, LIGHTNING_DIT_CONFIG
+    flows = ("LightningDiT", "MeanFlow", "other flow matching")  # by their own options: LIGHTNING_DIT_CONFIG
     heif = [f"`{suffix}` (extra `heic`)" for suffix in sorted(_HEIF)]
     return [
         ("training checkpoints of DiTs, as left by", checkpoints.LAYOUTS, flows),
+        ("training checkpoints of flows, as left by", checkpoints.FLOWS, ()),
         ("folders of diffusers", diffusers_folders.LAYOUTS, ()),
         ("schedulers, as of", schedulers.DDPM_LIKE, schedulers.OTHER),
         ("single files of Stable Diffusion", original_sd.LAYOUTS, ()),

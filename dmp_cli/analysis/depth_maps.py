@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..report import FAINT, HEAD, INK, SMALL, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
+from .gate_weights import noisiest_first, timestep_in_words
 
 _MAP = (2.3, 2.6)  # width and height of one map, in inches
 _STEP = 3.7  # inches from one map to the next
@@ -20,7 +21,7 @@ def draw_depth_maps(panels: Mapping[str, np.ndarray], timesteps: np.ndarray, *, 
     Blocks run from left to right, timesteps from bottom to top, the noisiest on top. Each map has its own colour
     bar, from its lowest to its highest value. ``timesteps`` (T,) may be in any order.
     """
-    order = np.argsort(np.asarray(timesteps))
+    order = noisiest_first(np.asarray(timesteps))[::-1]
     steps = np.asarray(timesteps)[order]
     figure = new_figure(max(0.6 + _STEP * len(panels), _MIN_WIDTH), 3.9)
     figure.text(
@@ -34,7 +35,7 @@ def draw_depth_maps(panels: Mapping[str, np.ndarray], timesteps: np.ndarray, *, 
         blocks = np.unique(np.linspace(0, values.shape[1] - 1, min(values.shape[1], 7)).round().astype(int))
         rows = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
         axes.set_xticks(blocks, [str(block) for block in blocks])
-        axes.set_yticks(rows, [str(steps[row]) for row in rows])
+        axes.set_yticks(rows, [timestep_in_words(steps[row]) for row in rows])
         axes.tick_params(labelsize=SMALL, length=2, width=0.5, colors=FAINT)
         axes.set_xlabel("block", fontsize=SMALL, color=FAINT)
         if place == 0:

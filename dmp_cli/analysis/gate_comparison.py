@@ -63,7 +63,7 @@ def write_comparison(folder: Path, gap: np.ndarray, timesteps: np.ndarray, *, na
             "block": block,
             "mean": float(column.mean()),
             "largest": float(column.max()),
-            "largest_at_timestep": int(timesteps[column.argmax()]),
+            "largest_at_timestep": timesteps[column.argmax()].item(),
         }
         for block, column in enumerate(gap.T)
     ]

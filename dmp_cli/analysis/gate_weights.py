@@ -108,12 +108,24 @@ class GateStudy:
             for row, timestep in enumerate(self.timesteps):
                 numbers = (self.entropy[row, block], self.effective_prompts[row, block], top_weight[row, block])
                 entropy, effective, weight = (f"{number:.7g}" for number in numbers)
-                table.writerow([block, int(timestep), entropy, effective, int(top[row, block]), weight])
+                table.writerow([block, timestep_in_words(timestep), entropy, effective, int(top[row, block]), weight])
         return buffer.getvalue()
 
 
+def timestep_in_words(timestep: float) -> str:
+    """A whole timestep as it is; a level of a flow to four digits, as a grid of levels needs."""
+    return str(int(timestep)) if isinstance(timestep, int | np.integer) else f"{timestep:.4g}"
+
+
+def noisiest_first(timesteps: np.ndarray) -> np.ndarray:
+    """The order (T,) of ``timesteps`` (T,) from noise to image. Levels of a flow are given with low noise first."""
+    if timesteps.dtype.kind == "f":
+        return np.arange(len(timesteps))[::-1]
+    return np.argsort(-timesteps, kind="stable")
+
+
 def study(weights: np.ndarray, *, timesteps: np.ndarray) -> GateStudy:
-    """Measure a gate from its non-negative weights (T, L, N) at ``timesteps`` (T,), integers in any order.
+    """Measure a gate from its non-negative weights (T, L, N) at ``timesteps`` (T,), timesteps or levels in any order.
 
     Each row is first divided by its sum, which leaves softmax weights as they are. A constant gate has entropy share 1
     and specialisation 0; a gate with equal rows for all blocks (scope ``uniform``) has block specialisation 0.

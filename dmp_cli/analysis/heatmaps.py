@@ -10,6 +10,7 @@ import numpy as np
 from ..config import DEAD_SHARE
 from ..report import FAINT, HEAD, INK, LINES, SMALL, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
 from . import gate_weights as gates
+from .gate_weights import noisiest_first, timestep_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +25,11 @@ _HIGH_ENDS = (1.25, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
 class _Gate(NamedTuple):
-    """Gate weights that are ready to be drawn, with the highest timestep first."""
+    """Gate weights that are ready to be drawn, with the noisiest timestep first."""
 
     relative: np.ndarray  # (T, L, N) weight * N, so that 1 is uniform
     effective: np.ndarray  # (T, L) effective number of prompts
-    timesteps: np.ndarray  # (T,) descending
+    timesteps: np.ndarray  # (T,) noise first
     picks: list[int]  # rows that are also shown as maps, from noise to image
     limits: tuple[float, float]  # ends of the colour scale, in units of ``relative``
     grid: tuple[int, int] | None  # rows and columns of the prompts in the image; None if they have no place in it
@@ -94,7 +95,7 @@ def draw_block(
 def _prepare(weights: np.ndarray, timesteps: np.ndarray, *, grid: tuple[int, int] | None) -> _Gate:
     num_prompts = weights.shape[2]
     assert grid is None or grid[0] * grid[1] == num_prompts, "the grid has one cell per prompt"
-    order = np.argsort(-np.asarray(timesteps), kind="stable")
+    order = noisiest_first(np.asarray(timesteps))
     shares = gates.shares(weights)[order]  # (T, L, N)
     picks = np.unique(np.linspace(0, len(order) - 1, _NUM_MAPS).round().astype(int))
     return _Gate(
@@ -122,7 +123,7 @@ def _draw_block_panel(figure: Figure, gate: _Gate, *, block: int, box: Box) -> A
     num_rows, num_prompts = gate.relative.shape[0], gate.relative.shape[2]
     edges = (-0.5, num_prompts - 0.5, num_rows - 0.5, -0.5)
     heat.imshow(picture, **gate.colours(), aspect="auto", extent=edges)
-    heat.set_yticks(gate.picks, [str(gate.timesteps[pick]) for pick in gate.picks])
+    heat.set_yticks(gate.picks, [timestep_in_words(gate.timesteps[pick]) for pick in gate.picks])
     heat.set_xticks(sorted({0, num_prompts // 2, num_prompts - 1}))
     heat.tick_params(labelsize=SMALL, length=2, width=0.5, colors=FAINT, pad=1.5)
     hide_spines(heat, ("top", "right", "bottom", "left"))
@@ -158,7 +159,13 @@ def _draw_maps(figure: Figure, gate: _Gate, *, block: int, box: Box, heat: Axes,
         axes.set_yticks([])
         hide_spines(axes, ("top", "right", "bottom", "left"))
         axes.set_anchor("W")
-        label: dict[str, Any] = {"x": 1.08, "y": 0.5, "s": str(gate.timesteps[pick]), "va": "center", "ha": "left"}
+        label: dict[str, Any] = {
+            "x": 1.08,
+            "y": 0.5,
+            "s": timestep_in_words(gate.timesteps[pick]),
+            "va": "center",
+            "ha": "left",
+        }
         axes.text(**label, transform=axes.transAxes, fontsize=SMALL, color=FAINT)
         ends: dict[str, Any] = {"xyA": (1, 1 - (pick + 0.5) / len(gate.timesteps)), "xyB": (0, 0.5)}
         line = ConnectionPatch(**ends, coordsA=heat.transAxes, coordsB=axes.transAxes, color="#b0b0b0", lw=0.5)
@@ -175,7 +182,7 @@ def _draw_profile(figure: Figure, gate: _Gate, *, block: int, box: Box) -> None:
     num_prompts = gate.relative.shape[2]
     axes.set(xlim=(0, num_prompts * 1.02), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks([0, num_prompts])
-    axes.set_yticks(gate.picks, [str(gate.timesteps[pick]) for pick in gate.picks])
+    axes.set_yticks(gate.picks, [timestep_in_words(gate.timesteps[pick]) for pick in gate.picks])
     axes.tick_params(labelsize=TEXT, length=2, width=0.5, colors=FAINT)
     axes.set_xlabel("effective prompts\n(grey: other blocks)", fontsize=TEXT, color=FAINT)
     axes.set_ylabel("image  ←  timestep  →  noise", fontsize=TEXT, color=FAINT)

@@ -20,12 +20,13 @@ from torch import Tensor
 from ..backbones import Backbone
 from ..config import MAX_PIXELS
 from ..data import ImageSource, as_floats, center_crop, decode
-from ..diffusion import Schedule
+from ..diffusion import make_process
 from ..errors import DataError, PatchError
 from ..latents import Codec, image_size
 from ..patching import PatchedBackbone, prompted_blocks
 from ..runtime import randomness
 from ..storage import write_text
+from .gate_weights import timestep_in_words
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Added:
         for block in range(self.ratio.shape[1]):
             for row, timestep in enumerate(self.timesteps):
                 numbers = (self.added[row, block], self.hidden[row, block], self.ratio[row, block])
-                table.writerow([block, int(timestep), *(f"{number:.7g}" for number in numbers)])
+                table.writerow([block, timestep_in_words(timestep), *(f"{number:.7g}" for number in numbers)])
         write_text(folder / "added.csv", buffer.getvalue())
 
 
@@ -102,7 +103,7 @@ def _condition(images: ImageSource, indices: list[int], backbone: Backbone) -> T
 
 @torch.inference_mode()
 def measure_added(
-    patched: PatchedBackbone, x0: Tensor, *, condition: Tensor | None, timesteps: Sequence[int], seed: int
+    patched: PatchedBackbone, x0: Tensor, *, condition: Tensor | None, timesteps: Sequence[int | float], seed: int
 ) -> Added:
     """Measure what a patch adds to the hidden states of latents ``x0`` (B, C, H, W) at each of ``timesteps``.
 
@@ -113,7 +114,7 @@ def measure_added(
     """
     if patched.patch.config.position == "prepend" or not patched.patch.num_prompts:
         raise PatchError("this patch adds nothing to a hidden state: its prompts are prepended, or it has none")
-    schedule = Schedule(patched.backbone.schedule, device=x0.device)
+    process = make_process(patched.backbone.schedule, device=x0.device)
     shape = tuple(x0.shape[1:])
     noise = randomness.normal("added", shape, seed=seed, indices=list(range(len(x0)))).to(x0.device)
     rows = []
@@ -121,7 +122,7 @@ def measure_added(
         for timestep in timesteps:
             pairs.clear()
             at = torch.full((len(x0),), timestep, device=x0.device)
-            patched(schedule.add_noise(x0, noise=noise, timesteps=at), at, condition)
+            patched(process.add_noise(x0, noise=noise, timesteps=at), at, condition)
             rows.append(torch.stack([torch.stack(pair) for pair in pairs]).double().cpu().numpy())  # (L, 2, B)
     norms = np.stack(rows)  # (T, L, 2, B)
     added, hidden = norms[:, :, 0], norms[:, :, 1]

@@ -7,5 +7,6 @@ from .native_file import save_backbone as save_backbone, trained_classes as trai
 from .original_sd import vae_of as vae_of
 from .own_sampling import OwnSampling as OwnSampling, Peeked as Peeked, peek_own_sampling as peek_own_sampling
 from .registry import as_backbone as as_backbone, load_backbone as load_backbone, reload_backbone as reload_backbone
+from .schedules import named_schedule as named_schedule
 from .sources import checkpoint_folder as checkpoint_folder
 from .wrapped import sizes_of as sizes_of

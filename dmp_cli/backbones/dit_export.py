@@ -26,6 +26,11 @@ def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
     """
     if not isinstance(backbone, DiT):
         raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
+    if backbone.schedule.flow is not None:
+        raise ConfigError(
+            f"diffusers' DiTTransformer2DModel is a DDPM, and this backbone is a flow ({backbone.schedule.flow})",
+            hint="Write a .pt file, and name the flow with --objective where it is read.",
+        )
     _check_expressible(backbone)
     config, tensors = _config_of(backbone), to_diffusers(backbone.state_dict(), depth=backbone.config.depth)
     if path.exists():

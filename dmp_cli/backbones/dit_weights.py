@@ -18,6 +18,7 @@ from .dit import DiT, positions
 from .dit_names import from_diffusers
 from .dit_sizes import DiTConfig, named_config, standard_heads
 from .folder_configs import passed_over
+from .repa_names import as_dit, left_out
 from .training_args import model_said, size_said
 
 _TYPICAL = {
@@ -54,6 +55,7 @@ def build(weights: Weights, hints: BackboneHints) -> DiT:
         backbone = DiT(config)
     load_strictly(backbone, tensors, source=weights.path)
     backbone.remarks = passed_over(weights.config or {}, _DIFFUSERS_FIELDS, source=weights.path)
+    backbone.remarks += left_out(weights.tensors)
     backbone.pos_embed.requires_grad_(False)
     return backbone.eval()
 
@@ -72,13 +74,14 @@ def read(weights: Weights, hints: BackboneHints) -> tuple[DiTConfig, dict[str, T
     """The sizes of the DiT that ``weights`` hold and its tensors under Meta's names. Raises as :func:`build` does."""
     if weights.config is not None:
         return _read_folder(weights, hints)
+    tensors = as_dit(weights.tensors)
     if hints.sizes is not None:
         config = _config(hints.sizes, weights.path)
     else:
-        config = infer_config(weights.tensors, _with_said(weights, hints), source=weights.path)
-    if "pos_embed" in weights.tensors:
-        return config, weights.tensors
-    return config, {**weights.tensors, "pos_embed": _positions(config)}
+        config = infer_config(tensors, _with_said(weights, hints), source=weights.path)
+    if "pos_embed" in tensors:
+        return config, tensors
+    return config, {**tensors, "pos_embed": _positions(config)}
 
 
 def _with_said(weights: Weights, hints: BackboneHints) -> BackboneHints:

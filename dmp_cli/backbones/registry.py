@@ -43,10 +43,10 @@ def load_backbone(
         num_classes: needed where the last row of the class table may be a class or the null row.
         num_heads: needed where the width is not that of a public size.
         trained_with: ``meta`` or ``diffusers``. A diffusers DiT folder needs it: the two differ in arithmetic.
-        schedule: ``linear``, ``scaled_linear`` or ``cosine``, for a file that does not name its own. A DiT's default is
-            linear.
-        objective: ``epsilon`` or ``v_prediction``, for a file that does not say what its backbone predicts. The default
-            is epsilon.
+        schedule: ``linear``, ``scaled_linear`` or ``cosine``, or a flow's ``vp``, for a file that does not name its
+            own. A DiT's default is linear.
+        objective: ``epsilon``, ``v_prediction``, or the flow ``sit`` or ``repa``, for a file that does not say what
+            its backbone predicts. The default is epsilon.
         text: a folder with the tokenizer, and with the text encoder where the weights hold none.
         image_size: pixels, for a DiT whose file has no table of positions.
         download: allow a public checkpoint to be fetched from the hub.
@@ -95,7 +95,7 @@ def reload_backbone(
         sizes=about.sizes,
         trained_with="diffusers" if about.sizes.get("freq_shift") else "meta",
         schedule=record.schedule.kind,
-        objective=record.schedule.prediction,
+        objective=record.schedule.objective,
         text=text,
     )
     try:
@@ -221,7 +221,7 @@ def _check_hints(hints: BackboneHints, backbone: Backbone, source: str) -> None:
         "num_heads": backbone.sizes.get("num_heads"),
         "trained_with": "diffusers" if backbone.sizes.get("freq_shift") else "meta",
         "schedule": backbone.schedule.kind,
-        "objective": backbone.schedule.prediction,
+        "objective": backbone.schedule.objective,
     }
     for key, value in known.items():
         hint = getattr(hints, key)

@@ -8,7 +8,7 @@ from ..config import BackboneHints, SamplingRule, ScheduleConfig, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import Weights
 from .scheduler_fields import DDPM_KINDS, NOISE, PLAIN, class_defaults, followed_fields, unknown_fields
-from .training_args import model_said, objective_said
+from .training_args import Said, model_said, objective_said
 
 _KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _PREDICTIONS = ("epsilon", "v_prediction")
@@ -22,7 +22,9 @@ def schedule_of(weights: Weights, hints: BackboneHints, *, family: str, learns_s
         CheckpointError: the schedule is not supported, or the training was flow matching; or nothing names it, for a
             U-Net, which may predict noise or v.
     """
-    said = objective_said(weights)
+    said = objective_said(weights, hint=hints.objective)
+    if said.flow is not None or hints.objective in ("sit", "repa"):
+        return _flow_of(weights, hints, said, family=family)
     if weights.scheduler is not None:
         source = f"the scheduler of {weights.pipeline or weights.path}"
         given = _with_objective(weights, hints) if weights.holds else weights.scheduler
@@ -33,10 +35,42 @@ def schedule_of(weights: Weights, hints: BackboneHints, *, family: str, learns_s
             hint="Give the whole pipeline folder, the one with model_index.json. For a Stable Diffusion that predicts "
             "noise, --schedule scaled_linear is enough.",
         )
-    kind, prediction = hints.schedule or "linear", said or hints.objective or "epsilon"
+    kind, prediction = hints.schedule or "linear", said.prediction or hints.objective or "epsilon"
     return build(
         ScheduleConfig, kind=kind, prediction=prediction, **(_STABLE_DIFFUSION if kind == "scaled_linear" else {})
     )
+
+
+def named_schedule(kind: str | None, objective: str | None) -> ScheduleConfig:
+    """The schedule that --schedule and --objective name; None stands for the default. Raises ConfigError."""
+    told: dict[str, Any] = {} if kind is None else {"kind": kind}
+    if objective in ("sit", "repa"):
+        return build(ScheduleConfig, **told, flow=objective, prediction="velocity")
+    return build(ScheduleConfig, **told, **({} if objective is None else {"prediction": objective}))
+
+
+def _flow_of(weights: Weights, hints: BackboneHints, said: Said, *, family: str) -> ScheduleConfig:
+    """The flow that the file says, and that the options say where it says nothing.
+
+    Raises:
+        ConfigError: the two contradict each other, or the weights are no DiT of Meta's names.
+    """
+    flow = said.flow or hints.objective
+    if family != "dit" or weights.config is not None or weights.scheduler is not None:
+        raise ConfigError(
+            f"--objective {flow} is for weights of SiT or REPA under their own names; {weights.path} holds a {family} "
+            "of diffusers",
+        )
+    asked: list[tuple[str, str | None, str | None]]
+    asked = [("objective", hints.objective, flow), ("schedule", hints.schedule, said.kind)]
+    asked += [("objective", flow, said.prediction)] if said.flow is None else []
+    for option, hint, told in asked:
+        if hint is not None and told is not None and hint != told:
+            raise ConfigError(
+                f"--{option} {hint} contradicts {weights.path}, which says {told}", hint=f"Leave --{option} out."
+            )
+    kind, prediction = hints.schedule or said.kind or "linear", said.prediction or "velocity"
+    return build(ScheduleConfig, kind=kind, prediction=prediction, flow=flow)
 
 
 def _with_objective(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
@@ -54,10 +88,16 @@ def assumed_of(weights: Weights, hints: BackboneHints) -> tuple[str, ...]:
     """What :func:`schedule_of` assumes of the training, in words; nothing where files or options say it all."""
     if weights.holds:  # an original Stable Diffusion: its noise is known, but not what it predicts
         return () if hints.objective else ("no file says what the backbone predicts: assumed the noise (--objective)",)
+    said = objective_said(weights, hint=hints.objective)
+    if said.flow is None and hints.objective in ("sit", "repa"):
+        return () if hints.schedule else ("no file says which interpolant the flow has: assumed linear (--schedule)",)
+    if said.flow is not None:
+        words = "here all levels are drawn alike, and no loss is weighted"
+        return (f"its training had {', '.join(said.ignored)}; {words}",) if said.ignored else ()
     if weights.scheduler is not None or model_said(weights) is not None:  # the code of DiT knows one objective only
         return ()
     parts = [] if hints.schedule else ["a linear noise schedule (--schedule)"]
-    parts += [] if hints.objective or objective_said(weights) else ["a prediction of the noise (--objective)"]
+    parts += [] if hints.objective or said.prediction else ["a prediction of the noise (--objective)"]
     return (f"no file says how the backbone was trained: assumed {' and '.join(parts)}",) if parts else ()
 
 

@@ -119,10 +119,9 @@ class _Inspection:
 
     def _measure_added(self, patched: PatchedBackbone, codec: Codec) -> Added:
         """How large what the patch adds is, on images of --data, at timesteps from the first to the last."""
-        import numpy as np
-
         from ..analysis import encode_some, measure_added
         from ..data import Bounds, find_images
+        from ..diffusion import level_grid
         from ..training import as_trained
 
         assert self.asked.data is not None
@@ -131,7 +130,7 @@ class _Inspection:
         images = find_images(self.asked.data, bounds=bounds, **as_trained(record.training if record else None))
         how = {"count": count, "seed": self.seed, "max_pixels": self.asked.max_pixels}
         x0, condition = encode_some(images, backbone=backbone, codec=codec, **how)
-        steps = np.linspace(0, backbone.schedule.num_timesteps - 1, _TIMESTEPS).round().astype(int).tolist()
+        steps = level_grid(backbone.schedule, _TIMESTEPS).tolist()
         return measure_added(patched, x0, condition=condition, timesteps=steps, seed=self.seed)
 
     def _gap(self, weights: np.ndarray) -> np.ndarray | None:
@@ -193,8 +192,10 @@ class _Inspection:
 
 
 def _say_apart(content: dict[str, Any], printer: Printer) -> None:
+    from ..analysis import timestep_in_words
+
     rows = [
-        [str(b["block"]), f"{b['mean']:.4f}", f"{b['largest']:.4f}", str(b["largest_at_timestep"])]
+        [str(b["block"]), f"{b['mean']:.4f}", f"{b['largest']:.4f}", timestep_in_words(b["largest_at_timestep"])]
         for b in content["blocks"]
     ]
     names = " and ".join(content["patches"])
@@ -205,7 +206,9 @@ def weights_over_time(patched: PatchedBackbone) -> list[np.ndarray]:
     """Gate weights (T, L, N) at all timesteps, these (T,), and the weights (T, L, E) of experts beside prompts."""
     import torch
 
-    timesteps = torch.arange(patched.backbone.schedule.num_timesteps, device=patched.backbone.device)
+    from ..diffusion import level_grid
+
+    timesteps = level_grid(patched.backbone.schedule).to(patched.backbone.device)
     with torch.inference_mode():
         weights = patched.gating(timesteps).weights
     known = weights.expand(len(timesteps), -1, -1).float().cpu().numpy()

@@ -49,10 +49,13 @@ from .records import (
     BackboneRecord as BackboneRecord,
     CodecRecord as CodecRecord,
     ExpertLayer as ExpertLayer,
+    Flow as Flow,
+    Objective as Objective,
     PatchRecord as PatchRecord,
     Prediction as Prediction,
     SamplingRule as SamplingRule,
     ScheduleConfig as ScheduleConfig,
+    ScheduleKind as ScheduleKind,
     TableRecord as TableRecord,
     TextRecord as TextRecord,
     TrainingRecord as TrainingRecord,
@@ -61,6 +64,7 @@ from .records import (
 )
 from .sample import (
     DEFAULT_CHUNK as DEFAULT_CHUNK,
+    FLOW_SAMPLERS as FLOW_SAMPLERS,
     PlanLine as PlanLine,
     Prompt as Prompt,
     SampleConfig as SampleConfig,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .base import Options, option
-from .records import Prediction, ScheduleKind, Trainer
+from .records import Objective, ScheduleKind, Trainer
 
 _FORCE_BACKBONE = "Accept other weights than those the patch was trained on."
 
@@ -54,10 +54,14 @@ class SizeOptions(Options):
         "Whose code trained a DiT that lies in a folder of diffusers: the two compute timesteps differently."
     )
     schedule: ScheduleKind | None = option(
-        "Noise schedule the backbone was trained with, where no file says it.", shown="linear"
+        "Noise schedule the backbone was trained with, where no file says it; vp, linear and cosine (GVP) are those of "
+        "a flow.",
+        shown="linear",
     )
-    objective: Prediction | None = option(
-        "What the backbone predicts, where no file says it: the noise, or v.", shown="epsilon"
+    objective: Objective | None = option(
+        "What the backbone predicts, where no file says it: the noise, v, or the velocity of a flow, with the time of "
+        "SiT or of REPA.",
+        shown="epsilon",
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from .base import Frozen, Growing
+from .base import Frozen, Growing, refuse
 from .patch import PatchConfig, Position
 
-ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
-Prediction = Literal["epsilon", "v_prediction"]
+ScheduleKind = Literal["linear", "scaled_linear", "cosine", "vp"]
+Prediction = Literal["epsilon", "v_prediction", "velocity", "score"]
+Flow = Literal["sit", "repa"]  # whose direction of time: 0 is noise and 1 data, or 0 is data and 1 noise
+Objective = Literal["epsilon", "v_prediction", "sit", "repa"]
 Trainer = Literal["meta", "diffusers"]
 TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
 _Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
@@ -24,7 +26,7 @@ class BackboneHints(Frozen):
     num_heads: int | None = Field(None, ge=1)
     trained_with: Trainer | None = None
     schedule: ScheduleKind | None = None
-    objective: Prediction | None = None
+    objective: Objective | None = None
     image_size: int | None = Field(None, ge=1)  # pixels; for weights without a table of positions
     text: Path | None = None  # with the tokenizer, and the text encoder where the weights hold none
     sizes: dict[str, Any] | None = None  # from the file's own header; None: read from shapes
@@ -44,17 +46,40 @@ class SamplingRule(Growing):
     set_alpha_to_one: bool | None = None  # whether the last step of ddim goes to no noise, or to that of timestep 0
 
 
+_OF_DDPM = (("linear", "scaled_linear", "cosine"), ("epsilon", "v_prediction"))
+_OF_FLOW = (("linear", "cosine", "vp"), ("velocity", "epsilon", "score"))
+
+
 class ScheduleConfig(Growing):
     """The noise schedule of the backbone's own pre-training."""
 
-    later: ClassVar[frozenset[str] | None] = frozenset({"sampling"})
+    later: ClassVar[frozenset[str] | None] = frozenset({"sampling", "flow"})
 
-    kind: ScheduleKind = "linear"
-    num_timesteps: int = Field(1000, ge=2)
+    kind: ScheduleKind = "linear"  # of a flow: its interpolant, linear, cosine (GVP) or vp
+    num_timesteps: int = Field(1000, ge=2)  # of a flow: levels at which gates are looked at
     beta_start: float = Field(1e-4, gt=0, lt=1)  # linear and scaled_linear
     beta_end: float = Field(0.02, gt=0, lt=1)  # linear and scaled_linear
     prediction: Prediction = "epsilon"  # what the backbone predicts: the noise, or v (Salimans and Ho 2022)
     sampling: SamplingRule | None = None  # None: no scheduler says how to sample, or the file is older than this field
+    flow: Flow | None = None  # flow matching, over levels in [0, 1]; None: a DDPM, over whole timesteps
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> ScheduleConfig:
+        kinds, predictions = _OF_FLOW if self.flow else _OF_DDPM
+        what = f"the flow of {self.flow}" if self.flow else "a DDPM"
+        if self.kind not in kinds:
+            raise refuse(f"--schedule {self.kind}: {what} has {', '.join(kinds[:-1])} or {kinds[-1]}")
+        if self.prediction not in predictions:
+            raise refuse(f"a prediction of {self.prediction}: {what} knows {', '.join(predictions)}")
+        return self
+
+    @property
+    def objective(self) -> Objective:
+        """What ``--objective`` calls it: the flow, or what a DDPM predicts."""
+        if self.flow is not None:
+            return self.flow
+        assert self.prediction in ("epsilon", "v_prediction")
+        return self.prediction
 
 
 class CodecRecord(Growing):
@@ -146,7 +171,7 @@ class TableRecord(Frozen):
     """The header of a baked table of mixtures, as written by ``table``."""
 
     format_version: int = 1
-    timesteps: tuple[int | float, ...]  # of row s of every tensor; some samplers take fractions
+    timesteps: tuple[int | float, ...]  # of row s of every tensor: fractions of some samplers, levels of a flow
     blocks: tuple[str, ...]  # block i's module, by its public name
     position: Position
     strength: float

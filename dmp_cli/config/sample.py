@@ -11,7 +11,10 @@ from .base import Dtype, Growing, default_of, option
 from .pipeline_sampler import PipelineSampler
 from .typed import Classes, Interval
 
-Sampler = Literal["ddpm", "ddim", "dpm++", "euler", "euler-a", "heun", "unipc", "pipeline"]
+Sampler = Literal[
+    "ddpm", "ddim", "dpm++", "euler", "euler-a", "heun", "unipc", "pipeline", "sde-euler", "ode-euler", "ode-heun"
+]
+FLOW_SAMPLERS = ("sde-euler", "ode-euler", "ode-heun")  # of SiT and REPA; the others remove the noise of a DDPM
 GuidedChannels = Literal["3", "all"]
 
 MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory
@@ -58,9 +61,10 @@ class SampleConfig(Growing):
     seed: int = Field(0, ge=0)
     sampler: Sampler = option(
         "The algorithm that removes the noise. All but ddpm and euler-a need fewer steps, such as 50. pipeline is the "
-        "scheduler of the pipeline that the weights come from, with its own settings.",
+        "scheduler of the pipeline that the weights come from, with its own settings. sde-euler, ode-euler and "
+        "ode-heun are those of SiT and REPA.",
         default="ddpm",
-        shown="pipeline where the weights come from one, else ddpm",
+        shown="pipeline where the weights come from one, sde-euler for a flow, else ddpm",
     )
     scheduler: PipelineSampler | None = None  # of --sampler pipeline, as the pipeline's folder states it
     steps: int = option("Denoising steps. Fewer are faster; DiT's own sampler takes 250.", default=250, ge=1)
@@ -73,7 +77,7 @@ class SampleConfig(Growing):
     guidance_channels: GuidedChannels = option(  # DiT's own sampler guides 3 of the 4 latent channels
         "Latent channels that are guided; 3 of 4 is what DiT's own sampler does.",
         default="all",
-        shown="3 for a DiT of 4 channels, else all",
+        shown="3 for a DiT or SiT of 4 channels, else all",
     )
     classes: Classes = option(  # None: the backbone has no classes
         "Class indices that the images take in turn, such as 207,360, or all.", shown="all"

@@ -1,7 +1,7 @@
-"""The mathematics of diffusion: noise schedules and the training loss. This wing knows no backbone.
+"""The mathematics of diffusion, DDPM and flow: noise and the training loss. This wing knows no backbone.
 
 In: a ``ScheduleConfig``, clean and noised tensors. Out: noised tensors, targets and per-sample losses.
-Start reading at ``schedule`` (``Schedule``), then ``loss`` (``denoising_loss``).
+Start reading at ``process`` (``Process``), then ``schedule`` and ``loss`` (a DDPM) and ``flow``.
 """
 
 import lazy_loader

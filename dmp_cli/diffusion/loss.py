@@ -6,22 +6,17 @@ Letters: B batch, C channels, T timesteps. x_0 is the clean sample, x_t the nois
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .schedule import Schedule
+from .process import Loss
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
 
 _HALF_BIN = 1 / 255  # half the distance of two of the 256 levels in [-1, 1]
-
-
-class Loss(NamedTuple):
-    """Losses of each sample, (B,): the total that training minimises, and its two parts."""
-
-    total: Tensor
-    mse: Tensor
-    bound: Tensor  # zero without a learned variance
 
 
 def denoising_loss(

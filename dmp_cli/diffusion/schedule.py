@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..config import ScheduleConfig
+from .loss import denoising_loss
+from .process import Loss, Process, equal_parts
 
 _MAX_BETA = 0.999
 
@@ -33,8 +35,8 @@ def noise_betas(config: ScheduleConfig) -> Tensor:
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=_MAX_BETA)
 
 
-class Schedule:
-    """The tables of a noise schedule, on one device."""
+class Schedule(Process):
+    """The DDPM of a noise schedule: its tables over the timesteps, on one device."""
 
     def __init__(self, config: ScheduleConfig, *, device: torch.device | str = "cpu") -> None:
         betas = noise_betas(config)
@@ -58,6 +60,18 @@ class Schedule:
     def at(self, name: str, timesteps: Tensor, like: Tensor) -> Tensor:
         """Values of the table ``name`` at ``timesteps`` (B,), shaped to broadcast over ``like`` (B, ...)."""
         return self._tables[name][timesteps].view(-1, *[1] * (like.dim() - 1)).to(like.dtype)
+
+    def levels(self, shares: Tensor) -> Tensor:
+        return (shares.double() * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
+
+    def training_levels(self, uniform: Tensor) -> Tensor:
+        return (uniform * self.num_timesteps).long()
+
+    def edges(self, bands: int) -> tuple[int, ...]:
+        return equal_parts(bands, self.num_timesteps)
+
+    def loss(self, prediction: Tensor, *, x0: Tensor, xt: Tensor, noise: Tensor, timesteps: Tensor) -> Loss:
+        return denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self)
 
     def add_noise(self, x0: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Noise x_0 (B, ...): x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""

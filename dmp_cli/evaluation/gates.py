@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..analysis import timestep_in_words
 from ..errors import MetricError
 from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid
 from ..storage import read_arrays, read_bounded
@@ -61,8 +62,12 @@ def _over_timesteps(path: Path) -> Section:
         maps = [_shade(_as_map(block, shape)) for block in level]
         heads = [f"block {index}" for index in range(len(maps))]
         png = draw_image_grid(maps, rows=1, columns=len(maps), heads=heads)
-        pictures.append(Picture(png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timesteps[place]}"))
-    frames = Frames(pictures=pictures, names=[str(timesteps[place]) for place in chosen], what="Timestep")
+        pictures.append(
+            Picture(
+                png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timestep_in_words(timesteps[place])}"
+            )
+        )
+    frames = Frames(pictures=pictures, names=[timestep_in_words(timesteps[place]) for place in chosen], what="Timestep")
     words = (
         "There is one map for each block. Each prompt has a place in the map; a light place has a large weight. "
         f"All maps share one scale, from {low:.2g} to {high:.2g}."
@@ -91,7 +96,7 @@ def _read_gates(path: Path) -> tuple[np.ndarray, np.ndarray]:
     weights, timesteps = found.get("weights"), found.get("timesteps")
     if weights is None or timesteps is None or weights.ndim != 3 or timesteps.shape != weights.shape[:1]:
         raise MetricError(f"{path} holds no gate weights (T, L, N) and timesteps (T,)", hint=hint)
-    if 0 in weights.shape or weights.dtype.kind != "f" or timesteps.dtype.kind not in "iu":
+    if 0 in weights.shape or weights.dtype.kind != "f" or timesteps.dtype.kind not in "iuf":
         raise MetricError(f"{path} holds gate weights {weights.shape} of {weights.dtype}", hint=hint)
     if weights.shape[1] > _MOST_BLOCKS or weights.shape[1] * weights.shape[2] > _MOST_WEIGHTS:
         raise MetricError(f"{path} holds gate weights of {weights.shape[1]:,} blocks, {weights.shape[2]:,} prompts")

@@ -66,7 +66,11 @@ class AttachedPatch:
             condition = None
         elif condition is None:
             count = len(timesteps)
-            condition = self.backbone.null_condition(count) if self.backbone.has_null else torch.zeros_like(timesteps)
+            condition = (
+                self.backbone.null_condition(count)
+                if self.backbone.has_null
+                else timesteps.new_zeros(count, dtype=torch.int64)
+            )
         return self.patch(self.backbone.gate_vector(timesteps, condition))
 
     def weights_at(self, timestep: float) -> BlockWeights | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..backbones import Backbone, Block
-from ..config import PatchConfig
+from ..config import PatchConfig, ScheduleConfig
 from ..errors import ConfigError, PatchError
 from .expert_layers import find_expert_layers, layer_of
 from .prompts import Patch
@@ -76,10 +76,22 @@ def check_fit(backbone: Backbone, patch: Patch) -> None:
         )
 
 
+def _other_flow(theirs: ScheduleConfig, ours: ScheduleConfig) -> str | None:
+    """What differs where a flow is on one side at least, in words. The tensors of a SiT and a DiT are the same."""
+    if theirs.flow is None and ours.flow is None:
+        return None
+    told = [(one.objective, one.kind, one.prediction) for one in (theirs, ours)]
+    if told[0] == told[1]:
+        return None
+    return "--objective {} ({}, {}), not {} ({}, {})".format(*told[0], *told[1])
+
+
 def _differences(backbone: Backbone, patch: Patch) -> list[str]:
     if patch.record is not None and patch.record.backbone.family != backbone.family:
         # the sizes of two families have nothing in common
         return [f"family {patch.record.backbone.family}, not {backbone.family}"]
+    if patch.record is not None and (told := _other_flow(patch.record.schedule, backbone.schedule)) is not None:
+        return [told]
     blocks = backbone.list_blocks()
     own = patch.config.model_copy(update={"num_prompts": patch.num_prompts or None})
     expected = [prompt_shape(block, own) for block in blocks[: len(patch.hidden_shapes)]]

@@ -22,7 +22,7 @@ from .patched import PatchedBackbone
 _HEADER = "dmp.table"
 
 
-def bake_table(patched: PatchedBackbone, timesteps: Sequence[float], *, dense: bool = False) -> dict[str, Tensor]:
+def bake_table(patched: PatchedBackbone, timesteps: Sequence[int | float], *, dense: bool = False) -> dict[str, Tensor]:
     """Compute the table for S ``timesteps`` as named tensors; the patch's strength is included.
 
     It has ``prompts.i`` (N, D) and ``weights.i`` (S, N, 1), on feature maps (H, W, C) and (S, H, W, 1). With ``dense``
@@ -55,7 +55,7 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[float], *, dense: b
 
 
 def describe_table(
-    patched: PatchedBackbone, timesteps: Sequence[float], *, patch_file: Path, dense: bool
+    patched: PatchedBackbone, timesteps: Sequence[int | float], *, patch_file: Path, dense: bool
 ) -> TableRecord:
     """The record of a table: its patch, backbone, timesteps, and the names of the prompted blocks."""
     record, blocks = patched.patch.record, patched.backbone.list_blocks()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..diffusion import noise_share
 from ..errors import PatchError
 from .calls import Call, Signature, are_same, put_prediction, take_prediction
 from .patched import PatchedBackbone
@@ -155,8 +156,8 @@ class Guidance:
         timesteps = torch.as_tensor(self._signature.read(self._signature.timesteps, call))
         records = [patch.record for patch in self.patched.patches.values() if patch.record is not None]
         schedule = records[0].schedule if records else self._backbone.schedule
-        last = schedule.num_timesteps - 1
-        within = (low <= timesteps / last) & (timesteps / last <= high)
+        share = noise_share(timesteps, schedule)
+        within = (low <= share) & (share <= high)
         if not within.any():
             return None
         return self.scale if within.all() else self.scale * within.float()

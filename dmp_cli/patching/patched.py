@@ -147,6 +147,7 @@ class PatchedBackbone(nn.Module):
     def at(self, timestep: float) -> Iterator[None]:
         """Inside this context, every row of a forward is at ``timestep``: gate weights are computed once and kept.
 
+        ``timestep`` is what the backbone reads: a whole number of a DDPM, a level in [0, 1] of a flow.
         This has no effect on a gate that reads the class too. After a change of a patch they are computed again.
         """
         with self.disabled():

@@ -1,3 +1,4 @@
+from .flow import read_levels as read_levels
 from .folder import SampleFolder as SampleFolder
 from .long_captions import find_long as find_long
 from .part import Part as Part

@@ -9,7 +9,6 @@ B images in a chunk, (C, H, W) the shape of what the backbone denoises.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +22,10 @@ from ..config import SampleConfig
 from ..data import to_uint8
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
-from ..patching import PatchedBackbone, Versions
-from ..runtime import autocast, randomness
-from .guidance import predict
+from ..patching import Versions
+from ..runtime import randomness
+from .flow import integrate
+from .forward import GuidedForward
 from .plan import Item, Plan
 from .scheduler import build_scheduler, check_steps
 from .stock_schedulers import draws_noise, takes_variance
@@ -147,21 +147,6 @@ def _label_of(item: Item) -> int | str | None:
     return item.label if item.prompt is None else item.prompt
 
 
-def _conditions(items: list[Item], backbone: Backbone) -> Tensor | None:
-    """The condition of the images, (B,): classes, or indices of captions; None for a backbone that takes neither."""
-    if backbone.takes_text:
-        return backbone.captions.indices([item.prompt for item in items if item.prompt is not None])
-    labels = [item.label for item in items if item.label is not None]
-    return torch.tensor(labels, device=backbone.device) if labels else None
-
-
-def _negatives(items: list[Item], backbone: Backbone) -> Tensor | None:
-    """What guidance leads away from, (B,) indices of captions; None: from the null condition in all images."""
-    if all(item.negative is None for item in items):
-        return None
-    return backbone.captions.indices([item.negative or "" for item in items])
-
-
 @torch.inference_mode()
 def denoise(
     denoiser: nn.Module,
@@ -179,28 +164,23 @@ def denoise(
     ``clips``: whether the guess of x_0 is clipped to [-1, 1] at every step. ``call`` is the compiled denoiser; None
     calls ``denoiser`` itself.
     """
-    device, plan = backbone.device, plan or Plan(config)
+    plan = plan or Plan(config)
     items = [plan.item(index) for index in indices]
-    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
-    condition, scales = _conditions(items, backbone), torch.tensor([item.guidance for item in items])
-    negative = _negatives(items, backbone)
+    network = versions or (denoiser if call is None else call)
+    forward = GuidedForward(denoiser, network, items, backbone=backbone, config=config)
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
-    x = torch.cat(starts).to(device) * scheduler.init_noise_sigma
+    x = torch.cat(starts).to(backbone.device)
+    if backbone.schedule.flow is not None:
+
+        def draw(step: int) -> Tensor:
+            each: list[dict[str, Any]] = [{"seed": item.seed, "step": step, "indices": [item.place]} for item in items]
+            return torch.cat([randomness.normal("sample", x.shape[1:], **one) for one in each]).to(x.device)
+
+        return integrate(x, predict=forward.predict, draw=draw, config=config, schedule=backbone.schedule)
+    scheduler = build_scheduler(backbone.schedule, config, learns_sigma=backbone.learns_sigma, clips=clips)
+    x = x * scheduler.init_noise_sigma
     for step, (timestep, level) in enumerate(zip(scheduler.timesteps, timesteps_of(scheduler), strict=True)):
-        guidance = scales if _is_within(config.guidance_interval, level, backbone) else torch.ones_like(scales)
-        apart = config.against_scale if _is_within(config.against_interval, level, backbone) else 0
-        with _gates_at(versions or denoiser, level), autocast(device, config.dtype):
-            output = predict(
-                versions or (denoiser if call is None else call),
-                scheduler.scale_model_input(x, timestep),
-                level,
-                condition,
-                backbone=backbone,
-                config=config,
-                guidance=guidance,
-                negative=negative,
-                apart=apart or 0,
-            )
+        output = forward.predict(scheduler.scale_model_input(x, timestep), level)
         extra: dict[str, Any] = {}
         if draws_noise(scheduler):
             extra["generator"] = [
@@ -218,18 +198,6 @@ def timesteps_of(scheduler: Any) -> list[float]:
     """A scheduler's timesteps as the network is given them: ints where all are whole, else what float32 holds."""
     numbers = [float(timestep) for timestep in scheduler.timesteps]
     return [int(number) for number in numbers] if all(number.is_integer() for number in numbers) else numbers
-
-
-def _gates_at(denoiser: nn.Module | Versions, timestep: float) -> contextlib.AbstractContextManager[None]:
-    """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
-    patched = denoiser.patched if isinstance(denoiser, Versions) else denoiser
-    return patched.at(timestep) if isinstance(patched, PatchedBackbone) else contextlib.nullcontext()
-
-
-def _is_within(interval: tuple[float, float] | None, timestep: float, backbone: Backbone) -> bool:
-    """Whether ``timestep`` lies in a guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
-    low, high = interval or (0, 1)
-    return low <= timestep / (backbone.schedule.num_timesteps - 1) <= high
 
 
 def _check_finite(images: Tensor, indices: range) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from ..config import SampleConfig, SamplingRule, ScheduleConfig
 from ..diffusion import noise_betas
 from ..errors import ConfigError
+from .flow import check_kind
 from .stock_schedulers import build_stock, check_stock, is_stock
 
 _SPACING = {"ddpm": "linspace", "ddim": "leading", "dpm++": "linspace"}  # of the original samplers
@@ -19,10 +20,13 @@ _OF_CLIPPING = ("clip_sample", "clip_sample_range")
 
 
 def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
-    """Raise ConfigError for a number of steps that the sampler cannot take over the timesteps of ``schedule``.
+    """Raise ConfigError for a sampler of the other kind, or a number of steps that it cannot take.
 
     So for settings of the pipeline's scheduler that diffusers cannot run.
     """
+    check_kind(config, schedule)
+    if schedule.flow is not None:
+        return
     if is_stock(config):
         named = f"the pipeline's {config.scheduler.kind}" if config.scheduler is not None else config.sampler
         check_stock(schedule, config, name=named)

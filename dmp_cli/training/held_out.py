@@ -8,6 +8,7 @@ Letters: N draws, (C, H, W) the shape of a sample.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..backbones import Backbone
 from ..config import Dtype
 from ..data import ImageSource, Reader, as_floats
-from ..diffusion import Schedule, denoising_loss
+from ..diffusion import Process, make_process, noise_share
 from ..errors import DataError
 from ..latents import Codec
 from ..runtime import World, autocast, randomness
@@ -45,12 +46,12 @@ class HeldOutLoss:
 
     whole: Paired
     bands: tuple[Paired, ...]
-    edges: tuple[int, ...]  # (BANDS + 1,) timesteps: band i is from edges[i] to edges[i + 1] - 1
+    edges: tuple[int | float, ...]  # (BANDS + 1,): band i is from edges[i] to edges[i + 1], itself left out
 
     def line(self) -> dict[str, Any]:
         """The entry ``held_out`` of a line of ``log.jsonl``."""
         bands = [
-            {"from": low, "to": high - 1, **vars(band)}
+            {"from": low, "to": high if isinstance(high, float) else high - 1, **vars(band)}
             for low, high, band in zip(self.edges, self.edges[1:], self.bands, strict=False)
         ]
         return {**vars(self.whole), "bands": bands}
@@ -81,19 +82,27 @@ class HeldOut:
         images, reader = source
         self.backbone, self.codec, self._dtype, self._seed = backbone, codec, dtype, seed
         self._world, self._is_spread = world or World(), is_spread
-        self._schedule = Schedule(backbone.schedule, device=backbone.device)
-        self.timesteps = _stratify(draws, self._schedule.num_timesteps, seed=seed)  # (N,), rising
+        self._process = make_process(backbone.schedule, device=backbone.device)
+        self.timesteps = _stratify(draws, self._process, seed=seed)  # (N,), low noise first
         self.images = chosen_images(len(images), draws, seed=seed)  # (N,)
-        self.edges = tuple(math.ceil(band * self._schedule.num_timesteps / BANDS) for band in range(BANDS + 1))
-        steps, ranges = self.timesteps.numpy(), zip(self.edges, self.edges[1:], strict=False)
-        self._bands = [(steps >= low) & (steps < high) for low, high in ranges]  # BANDS times (N,) bool
+        self.edges = self._process.edges(BANDS)
+        self._bands = self._find_bands(backbone)
         if min(band.sum() for band in self._bands) < _FEWEST:
             raise DataError(
-                f"--val-draws {draws} are too few for {BANDS} bands of {self._schedule.num_timesteps} timesteps",
+                f"--val-draws {draws} are too few for {BANDS} bands of {self._process.num_timesteps} timesteps",
                 hint=f"Give {BANDS * (_FEWEST + 1)} or more.",
             )
         self._values = self._encode({i: reader.read(i, mirrored=False) for i in sorted(set(self.images.tolist()))})
         self._labels = _conditions(images, self.images, backbone)
+
+    def _find_bands(self, backbone: Backbone) -> list[np.ndarray]:
+        """Which draws lie in each band, BANDS times (N,) bool."""
+        steps, ends = self.timesteps.numpy(), self.edges
+        if backbone.schedule.flow is None:
+            return [(steps >= low) & (steps < high) for low, high in itertools.pairwise(ends)]
+        shares = np.array([noise_share(step, backbone.schedule) for step in steps.tolist()])
+        places = (shares * BANDS).astype(int).clip(max=BANDS - 1)
+        return [places == band for band in range(BANDS)]
 
     def _encode(self, values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
         """What the codec keeps of each image, (K, h, w) float32; pixels of a backbone without a VAE stay uint8.
@@ -148,12 +157,11 @@ class HeldOut:
         noise = draw("noise")
         measured = self.codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
         x0 = self.codec.draw(measured, noise=draw("posterior") if self.codec.has_posterior else None)
-        xt = self._schedule.add_noise(x0, noise=noise, timesteps=timesteps)
+        xt = self._process.add_noise(x0, noise=noise, timesteps=timesteps)
         condition = None if self._labels is None else self._labels[chunk.start : chunk.stop].to(device)
         with autocast(device, self._dtype):
             prediction = denoiser(xt, timesteps, condition)
-        found = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self._schedule)
-        return found.mse
+        return self._process.loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps).mse
 
 
 def chosen_images(count: int, draws: int, *, seed: int = 0) -> Tensor:
@@ -165,10 +173,10 @@ def chosen_images(count: int, draws: int, *, seed: int = 0) -> Tensor:
     return torch.cat(rounds)[:draws]
 
 
-def _stratify(count: int, num_timesteps: int, *, seed: int) -> Tensor:
-    """A timestep from each of ``count`` equal parts of the range, (N,) int64, rising."""
+def _stratify(count: int, process: Process, *, seed: int) -> Tensor:
+    """A level from each of ``count`` equal parts of the range, (N,), low noise first."""
     within = randomness.uniform("held-out-timesteps", seed=seed, step=0, indices=range(count))
-    return ((torch.arange(count) + within.double()) * num_timesteps / count).long().clamp(max=num_timesteps - 1)
+    return process.levels((torch.arange(count) + within.double()) / count)
 
 
 def _conditions(images: ImageSource, chosen: Tensor, backbone: Backbone) -> Tensor | None:

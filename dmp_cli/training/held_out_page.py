@@ -42,7 +42,7 @@ def build_loss_page(entries: Mapping[str, Entry], about: Mapping[str, Any], *, a
     return Page(
         title="Held-out loss",
         lead=f"{several} and the bare backbone, measured on the same {about['val_draws']:,} draws of images, timesteps "
-        f"and noise. An interval below zero means that the {kind} predicts the noise of held-out images better.",
+        f"and noise. An interval below zero means that the {kind} predicts better on held-out images.",
         sections=[whole, *bands],
         provenance={"Held-out images": f"{about['images']:,}, fingerprint {about['val_data']}", "dmp": __version__},
     )
@@ -74,7 +74,7 @@ def _curve(lines: Sequence[tuple[int, Entry]]) -> Section:
         heading="Over the steps",
         paragraphs=[
             "Every measurement computes the same draws: the same images, timesteps and noise, for the trained network "
-            "and for the bare one. Below zero, the trained network predicts the noise of held-out images better. The "
+            "and for the bare one. Below zero, the trained network predicts better on held-out images. The "
             "band is the 95 % interval."
         ],
         pictures=[Picture(png=png, alt=f"{label} over steps")],
@@ -85,19 +85,26 @@ def _bands(step: int, entry: Entry) -> Section:
     return Section(
         heading=f"By timestep, after step {step:,}",
         paragraphs=[
-            "Low timesteps have little noise, high ones much. A mean over all of them hides that a method may win at "
-            "some and lose at others."
+            f"{_about_order(entry['bands'])} A mean over all of them hides that a method may win at some and lose at "
+            "others."
         ],
         table=_band_table(entry["bands"]),
         pictures=_band_pictures(entry),
     )
 
 
+def _about_order(bands: Sequence[Entry]) -> str:
+    """Which end of the range has the noise. The levels of a flow are not whole, and SiT's fall towards the noise."""
+    if isinstance(bands[0]["to"], float):
+        return "The first levels have little noise, the last ones much."
+    return "Low timesteps have little noise, high ones much."
+
+
 def _band_table(bands: Sequence[Entry]) -> Table:
     return Table(
         columns=["timesteps", "loss", "bare", "difference", "95 % interval"],
         rows=[_row(band) for band in bands],
-        caption="Mean squared error of the predicted noise; the difference is paired, draw by draw.",
+        caption="Mean squared error of what the network predicts; the difference is paired, draw by draw.",
     )
 
 

@@ -58,7 +58,7 @@ class TrainingLoop:
             config=self.config,
             places=self.places,
             sample_shape=backbone.sample_shape,
-            num_timesteps=self.objective.schedule.num_timesteps,
+            process=self.objective.process,
             has_posterior=self.trainee.codec.has_posterior,
             num_prompts=denoiser.patch.gate_outputs if noisy and isinstance(denoiser, PatchedBackbone) else 0,
             drops_condition=self.objective.is_conditional and backbone.has_null and self.config.class_dropout > 0,

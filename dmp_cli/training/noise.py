@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
+from ..diffusion import Process
 from ..runtime import randomness
 
 
@@ -19,7 +20,7 @@ from ..runtime import randomness
 class Draws:
     """The random numbers of one step. Those that a gate needs are drawn for the whole global batch."""
 
-    timesteps: Tensor  # (B,) int64
+    timesteps: Tensor  # (B,) levels: int64 of a DDPM, float32 of a flow
     noise: Tensor  # (b, C, H, W)
     posterior: Tensor | None  # (b, C, H, W) noise of the VAE's posterior; None without a posterior
     gate_noise: Tensor | None  # (B, N) noise of the gate's logits; None if no logits get noise
@@ -40,7 +41,7 @@ class NoiseSource:
     config: TrainConfig
     places: range  # of this process in the global batch
     sample_shape: tuple[int, ...]
-    num_timesteps: int
+    process: Process  # which makes levels of uniform numbers
     has_posterior: bool
     num_prompts: int  # N of a gate whose logits get noise; 0 if no logits get noise
     drops_condition: bool  # whether labels or captions are dropped at random
@@ -53,7 +54,7 @@ class NoiseSource:
         shape = (config.batch_size, self.num_prompts)
         dropped = randomness.uniform("class-dropout", **of_all) < config.class_dropout if self.drops_condition else None
         return Draws(
-            timesteps=randomness.integers("timestep", self.num_timesteps, **of_all),
+            timesteps=self.process.training_levels(randomness.uniform("timestep", **of_all)),
             noise=randomness.normal("noise", self.sample_shape, **own),
             posterior=randomness.normal("posterior", self.sample_shape, **own) if self.has_posterior else None,
             gate_noise=randomness.normal_rows("load", shape, seed=config.seed, step=step) if self.num_prompts else None,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config import TrainConfig
 from ..data import Batch, as_floats
-from ..diffusion import Schedule, denoising_loss
+from ..diffusion import make_process
 from ..patching import Balance, PatchedBackbone, authors_importance, measure_balance, measure_use
 from ..runtime import World, autocast
 from .methods import Trainee
@@ -40,7 +40,7 @@ class Objective:
         """``places`` are the places of this process in the global batch."""
         self.trainee, self.config, self.places = trainee, config, places
         self.world, self.device = world, device
-        self.schedule = Schedule(trainee.backbone.schedule, device=device)
+        self.process = make_process(trainee.backbone.schedule, device=device)
         self._call: Callable[..., Tensor] = trainee.denoiser
         if config.compile:
             self._call = torch.compile(trainee.denoiser, dynamic=False)
@@ -69,12 +69,12 @@ class Objective:
         measured = codec.measure(as_floats(values)) if values.dtype == torch.uint8 else values
         x0 = codec.draw(measured, noise=posterior)
         noise, timesteps = draws.noise[part], draws.timesteps[everywhere]
-        xt = self.schedule.add_noise(x0, noise=noise, timesteps=timesteps)
+        xt = self.process.add_noise(x0, noise=noise, timesteps=timesteps)
         dropped = None if draws.dropped is None else draws.dropped[everywhere]
         condition = self._condition(labels[part], dropped)
         with self._noisy_gate(draws, everywhere), autocast(self.device, self.config.dtype):
             prediction = self._call(xt, timesteps, condition)
-        loss = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=self.schedule)
+        loss = self.process.loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps)
         share = len(x0) / self.config.batch_size
         per_image = {"loss": loss.total, "mse": loss.mse, "bound": loss.bound}
         terms = {name: values.detach().mean() * share for name, values in per_image.items()}

@@ -1,4 +1,4 @@
-"""What training checkpoints say of themselves: flow matching is refused, and a DiT's own options need not be asked."""
+"""What training checkpoints say of themselves: SiT and REPA are known, and a DiT's options need not be asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dmp_cli.config import PatchConfig
 from dmp_cli.errors import CheckpointError, ConfigError
 from dmp_cli.patching.attachment import create_patch
 from tests.builders import PIXELS, TOLD, same_weights, tiny_dit, write_weights
-from tests.zoo.checkpoints import DIT_ARGS, LIGHTNING_DIT_CONFIG, REPA_ARGS, SIT_ARGS, training_checkpoint
+from tests.zoo.checkpoints import DIT_ARGS, FLOWS, LIGHTNING_DIT_CONFIG, REPA_ARGS, SIT_ARGS, training_checkpoint
 
 
 def write(path: Path, args: dict[str, Any], **changes: Any) -> str:
@@ -24,23 +24,79 @@ def write(path: Path, args: dict[str, Any], **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (SIT_ARGS, "model SiT-XL/2, path_type Linear, prediction velocity"),
-        (REPA_ARGS, "model SiT-XL/2, path_type linear"),
         (LIGHTNING_DIT_CONFIG, "model LightningDiT-XL/1, path_type Linear, prediction velocity"),
-        ({"model": "SiT-B/2"}, "model SiT-B/2"),
+        ({"model": "SiT-B/2", "path_type": "cubic"}, "model SiT-B/2, path_type cubic"),
         ({**DIT_ARGS, "path_type": "GVP"}, "path_type GVP"),
         ({**DIT_ARGS, "prediction": "velocity"}, "prediction velocity"),
         ({**DIT_ARGS, "flow_matching": True}, "flow_matching"),
     ],
-    ids=["SiT", "REPA", "LightningDiT", "name alone", "path alone", "prediction alone", "flag"],
+    ids=["LightningDiT", "unknown path", "path alone", "prediction alone", "flag"],
 )
 @pytest.mark.parametrize("key", ["args", "config", "hyper_parameters"])
-def test_flow_matching_is_refused_by_its_own_words(tmp_path: Path, args: dict[str, Any], words: str, key: str) -> None:
+def test_flow_matching_of_an_unknown_kind_is_refused_by_its_own_words(
+    tmp_path: Path, args: dict[str, Any], words: str, key: str
+) -> None:
     content = training_checkpoint(tiny_dit().state_dict(), args)
     content[key] = content.pop("args")
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=f"a.pt was trained by flow matching, .*: its options say {words}\n"):
         load_backbone(str(tmp_path / "a.pt"), **TOLD)
+
+
+@pytest.mark.parametrize(
+    ("args", "flow", "kind", "prediction"),
+    [
+        (SIT_ARGS, "sit", "linear", "velocity"),
+        ({**SIT_ARGS, "path_type": "GVP", "prediction": "noise"}, "sit", "cosine", "epsilon"),
+        ({**SIT_ARGS, "path_type": "VP", "prediction": "score"}, "sit", "vp", "score"),
+        (REPA_ARGS, "repa", "linear", "velocity"),
+        ({**REPA_ARGS, "path_type": "cosine"}, "repa", "cosine", "velocity"),
+    ],
+)
+def test_sit_and_repa_are_known_by_their_options(
+    tmp_path: Path, args: dict[str, Any], flow: str, kind: str, prediction: str
+) -> None:
+    path = write(tmp_path / "a.pt", {**args, "num_classes": 4})
+    loaded = load_backbone(path, num_heads=2)
+    found = loaded.schedule
+    assert (found.flow, found.kind, found.prediction) == (flow, kind, prediction)
+    assert loaded.remarks == ()
+    other = "repa" if flow == "sit" else "sit"
+    for wrong in ({"objective": "epsilon"}, {"objective": other}, {"schedule": "vp" if kind != "vp" else "linear"}):
+        with pytest.raises(ConfigError, match=r"contradicts .*a\.pt, which says"):
+            load_backbone(path, num_heads=2, **wrong)
+    record = create_patch(loaded, PatchConfig(), codec=PIXELS, image_size=8).record
+    assert record is not None
+    assert reload_backbone(record).schedule == found
+    path = write(tmp_path / "b.pt", {**args, "num_classes": 4, "weighting": "lognormal"})
+    words = "its training had weighting lognormal; here all levels are drawn alike, and no loss is weighted"
+    assert load_backbone(path, num_heads=2).remarks == (words,)
+
+
+def test_a_flow_that_only_an_option_names(tmp_path: Path) -> None:
+    bare = write_weights(tmp_path / "bare.pt", tiny_dit().state_dict())
+    loaded = load_backbone(bare, **TOLD, objective="sit")
+    assert (loaded.schedule.flow, loaded.schedule.kind, loaded.schedule.prediction) == ("sit", "linear", "velocity")
+    assert loaded.remarks == ("no file says which interpolant the flow has: assumed linear (--schedule)",)
+    assert load_backbone(bare, **TOLD, objective="repa", schedule="cosine").schedule.kind == "cosine"
+    with pytest.raises(ConfigError, match="--schedule scaled_linear: the flow of sit has linear, cosine or vp"):
+        load_backbone(bare, **TOLD, objective="sit", schedule="scaled_linear")
+    with pytest.raises(ConfigError, match="--schedule vp: a DDPM has"):
+        load_backbone(bare, **TOLD, schedule="vp")
+    said = write(tmp_path / "said.pt", {**DIT_ARGS, "path_type": "GVP"})  # a flow, in an open direction of time
+    assert load_backbone(said, num_heads=2, num_classes=4, objective="sit").schedule.kind == "cosine"
+
+
+@pytest.mark.parametrize("layout", FLOWS)
+def test_layouts_of_flows(tmp_path: Path, layout: str) -> None:
+    flow = "sit" if "SiT" in layout else "repa"
+    made = tiny_dit(learn_sigma=flow == "sit")
+    torch.save(FLOWS[layout](made.state_dict()), tmp_path / "a.pt")
+    loaded = load_backbone(str(tmp_path / "a.pt"), **TOLD)
+    assert loaded.schedule.flow == flow  # no other training than REPA's has projectors
+    assert same_weights(loaded, made)
+    said = "left out 4 tensors projectors.*, which REPA's training needs and its predictions do not"
+    assert (said in loaded.remarks) == (flow == "repa")
 
 
 def test_sizes_come_from_the_options_of_the_training(tmp_path: Path) -> None:

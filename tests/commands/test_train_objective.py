@@ -11,7 +11,7 @@ import torch
 
 from dmp_cli.commands.train.first_losses import FirstLosses
 from tests.builders import tiny_dit, write_images
-from tests.zoo.checkpoints import SIT_ARGS, training_checkpoint
+from tests.zoo.checkpoints import LIGHTNING_DIT_CONFIG, training_checkpoint
 
 from .conftest import Run
 
@@ -36,6 +36,10 @@ def test_losses_that_no_trained_backbone_has_are_remarked_once() -> None:
     said = watch([2.0] * 4, "v_prediction")[3]
     assert said is not None
     assert "that predicts v has less than 1" in said
+    assert not any(watch([2.0] * 4, "velocity"))  # made of data and noise, each of variance 1
+    said = watch([2.3] * 4, "velocity")[3]
+    assert said is not None
+    assert "that predicts the velocity has less than 2" in said
 
 
 @pytest.mark.parametrize("losses", [[0.9, 0.2, 1.2, 0.4], [float("nan")] * 4, [5.0, 5.0, 5.0]])
@@ -55,15 +59,15 @@ def test_what_is_assumed_is_printed(run: Run, tmp_path: Path) -> None:
     assert log[0] == log[1]
 
 
-def test_flow_matching_and_broken_weights_end_before_a_file_is_written(run: Run, tmp_path: Path) -> None:
+def test_unknown_flow_matching_and_broken_weights_end_before_a_file_is_written(run: Run, tmp_path: Path) -> None:
     flat, tensors = write_images(tmp_path / "flat", classes=0), tiny_dit(**ONE).state_dict()
-    torch.save(training_checkpoint(tensors, SIT_ARGS), tmp_path / "sit.pt")
+    torch.save(training_checkpoint(tensors, LIGHTNING_DIT_CONFIG), tmp_path / "other.pt")
     broken = {name: tensor.clone() for name, tensor in tensors.items()}
     broken["blocks.1.mlp.fc1.weight"][0, 0] = float("nan")
     torch.save(broken, tmp_path / "nan.pt")
     torch.save({**tensors, "blocks.0.mlp.fc1.weight": torch.ones(32, 16, dtype=torch.int8)}, tmp_path / "int8.pt")
     words = {
-        "sit": "was trained by flow matching",
+        "other": "was trained by flow matching",
         "nan": "NaN in blocks.1.mlp.fc1.weight",
         "int8": "blocks.0.mlp.fc1.weight holds int8",
     }

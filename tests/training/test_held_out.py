@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from dmp_cli.config import PatchConfig, TrainConfig, build
+from dmp_cli.config import PatchConfig, ScheduleConfig, TrainConfig, build
 from dmp_cli.data import LiveReader, find_images
 from dmp_cli.diffusion import Schedule
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec, VAECodec
 from dmp_cli.latents.loading import load_vae
-from dmp_cli.runtime import World
+from dmp_cli.runtime import World, randomness
 from dmp_cli.training.held_out import BANDS, HeldOut, HeldOutLoss, Paired, chosen_images
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import Trainee, prepare
@@ -197,3 +197,29 @@ def test_a_vae_encodes_every_image_once(tmp_path: Path, monkeypatch: pytest.Monk
     first = draws.losses(backbone)
     assert (draws.losses(backbone) == first).all()
     assert sum(counts) == 5
+
+
+@pytest.mark.parametrize("flow", ["sit", "repa"])
+def test_levels_of_a_flow_against_a_slow_formula(tmp_path: Path, flow: str) -> None:
+    backbone = tiny_dit()
+    backbone.schedule = ScheduleConfig(flow=flow, prediction="velocity")  # type: ignore[arg-type]
+    images = find_images(write_images(tmp_path / "images"))
+    source: Any = images, LiveReader(images, image_size=8, channels=3)
+    draws = HeldOut(backbone, PixelCodec(3), source=source, draws=70)
+    shares = [1 - t if flow == "sit" else t for t in draws.timesteps.tolist()]
+    for draw, share in enumerate(shares):  # one of each of 70 equal parts, low noise first
+        assert draw / 70 - 1e-6 <= share <= (draw + 1) / 70 + 1e-6
+    found = draws.compare(draws.losses(backbone), base=None)
+    losses = []
+    with torch.no_grad():
+        for draw, level in enumerate(draws.timesteps):
+            pixels = source[1].read(int(draws.images[draw]), mirrored=False)
+            x0 = torch.from_numpy(pixels).double()[None] / 127.5 - 1
+            noise = randomness.normal("held-out-noise", (3, 8, 8), seed=0, step=0, indices=[draw]).double()
+            t, label = level.double(), torch.from_numpy(images.labels)[draws.images[draw], None]
+            a, s, velocity = (t, 1 - t, x0 - noise) if flow == "sit" else (1 - t, t, noise - x0)
+            predicted = backbone((a * x0 + s * noise).float(), level[None], label)[:, :3]
+            losses.append(float((predicted.double() - velocity).square().mean()))
+    assert found.whole.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    for band, pair in enumerate(found.bands):
+        assert pair.loss == pytest.approx(np.mean(losses[7 * band : 7 * band + 7]), rel=1e-5)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from dmp_cli.config import TrainConfig
+from dmp_cli.config import ScheduleConfig, TrainConfig
+from dmp_cli.diffusion.schedule import Schedule
 from dmp_cli.training.noise import Draws, NoiseSource, to_device
 
 BATCH = 6
@@ -16,7 +17,12 @@ BATCH = 6
 
 def noise_source(*, places: range = range(BATCH), **changes: Any) -> NoiseSource:
     config = TrainConfig(data=Path("unused"), batch_size=BATCH, seed=changes.pop("seed", 3), class_dropout=0.5)
-    options: dict[str, Any] = {"num_timesteps": 1000, "has_posterior": True, "num_prompts": 5, **changes}
+    options: dict[str, Any] = {
+        "process": Schedule(ScheduleConfig()),
+        "has_posterior": True,
+        "num_prompts": 5,
+        **changes,
+    }
     options.setdefault("drops_condition", True)
     return NoiseSource(config=config, places=places, sample_shape=(2, 4, 4), **options)
 

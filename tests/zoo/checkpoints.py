@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def training_checkpoint(tensors: Tensors, args: dict[str, Any] | None = None) ->
     return {"model": other, "ema": tensors, "opt": _OPTIMIZER, "args": argparse.Namespace(**(args or DIT_ARGS))}
 
 
+def repa_checkpoint(tensors: Tensors, args: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As REPA's train.py saves: SiT's tensors, and the projectors that its loss compares with an image encoder."""
+    width = len(tensors["x_embedder.proj.weight"])
+    heads = {f"projectors.0.{layer}.{kind}": torch.ones(*shape)
+             for layer in (0, 2) for kind, shape in (("weight", (width, width)), ("bias", (width,)))}  # fmt: skip
+    return training_checkpoint({**tensors, **heads}, args or REPA_ARGS)
+
+
 def _other(tensors: Tensors) -> Tensors:
     return {name: tensor + 100 for name, tensor in tensors.items()}
 
@@ -83,6 +92,23 @@ LAYOUTS: dict[str, Callable[[Tensors], Any]] = {
     "DeepSpeed": lambda t: {"module": t, "buffer_names": [], "optimizer": None, "ds_version": "0.14"},
     "a step beside the tensors": lambda t: {**t, "step": 1000},
 }  # fmt: skip
+
+
+# What the trainings of flows leave, by the code's name: each says in its options or tensors which flow it is.
+FLOWS: dict[str, Callable[[Tensors], Any]] = {
+    "SiT's train.py": lambda t: training_checkpoint(t, SIT_ARGS),
+    "REPA's train.py": repa_checkpoint,
+    "REPA, its average alone": lambda t: repa_checkpoint(t)["ema"],
+    "REPA, blocks under their older names": lambda t: _decoder_blocks(repa_checkpoint(t)["ema"]),
+}
+
+
+def _decoder_blocks(tensors: Tensors) -> Tensors:
+    """All blocks behind the first under ``decoder_blocks``, counted anew."""
+    return {
+        re.sub(r"^blocks\.([1-9]\d*)\.", lambda found: f"decoder_blocks.{int(found[1]) - 1}.", name): tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def write_accelerate_state(folder: Path, tensors: Tensors) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ...config import (
+    FLOW_SAMPLERS,
     BackboneOptions,
     CodecOptions,
     CommonOptions,
@@ -130,17 +131,23 @@ def _export(
     from ...patching import bake_table, describe_table, save_table
     from ...pipeline import load_patched
     from ...runtime import pick_device
-    from ...sampling import build_scheduler, check_steps, timesteps_of, with_own_scheduler
+    from ...sampling import build_scheduler, check_steps, read_levels, timesteps_of, with_own_scheduler
     from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
+    if backbone.schedule.flow is not None and "sampler" not in wanted.model_fields_set:
+        wanted = wanted.model_copy(update={"sampler": FLOW_SAMPLERS[0]})
     wanted = wanted.model_copy(update=default_sampler(wanted, backbone.own_sampling, None))
     wanted = with_own_scheduler(wanted, backbone.own_sampling)
     check_steps(wanted, backbone.schedule)
-    scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
-    timesteps = timesteps_of(scheduler)
+    timesteps: list[int] | list[float]
+    if backbone.schedule.flow is not None:
+        timesteps = read_levels(wanted, backbone.schedule)
+    else:
+        scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
+        timesteps = timesteps_of(scheduler)
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
     record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=asked.dense)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)

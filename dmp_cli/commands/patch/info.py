@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import PatchConfig, PatchRecord, TunedRecord
+from ...config import PatchConfig, PatchRecord, ScheduleConfig, TunedRecord
 from ..console import Printer
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...patching import Patch
+
+_PREDICTED = {"velocity": "velocity", "epsilon": "noise", "score": "score"}  # of a flow
 
 
 def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str, path: Path | None) -> None:
@@ -103,10 +105,16 @@ def describe(record: PatchRecord) -> list[str]:
     return [
         f"patch      {_describe_variant(record.config)}; {count} blocks, {_describe_learnt(record)}",
         *_describe_place(record),
-        f"schedule   {record.schedule.kind}, {record.schedule.num_timesteps} timesteps",
+        f"schedule   {_describe_schedule(record.schedule)}",
         f"training   {_describe_training(record.training)}",
         f"format     version {record.format_version}",
     ]
+
+
+def _describe_schedule(schedule: ScheduleConfig) -> str:
+    if schedule.flow is None:
+        return f"{schedule.kind}, {schedule.num_timesteps} timesteps"
+    return f"{schedule.kind} flow of {schedule.flow}, which predicts the {_PREDICTED[schedule.prediction]}"
 
 
 def _describe_learnt(record: PatchRecord) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
+from ...config import DEFAULT_CHUNK, FLOW_SAMPLERS, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given
@@ -230,8 +230,11 @@ def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] 
     if "guidance" not in wanted.model_fields_set:
         guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
         changes["guidance"] = guided if backbone.has_null else 1.0
+    if "sampler" not in wanted.model_fields_set and backbone.schedule.flow is not None:
+        changes["sampler"] = FLOW_SAMPLERS[0]
     if "guidance_channels" not in wanted.model_fields_set:
-        changes["guidance_channels"] = "3" if backbone.family == "dit" and backbone.sample_shape[0] == 4 else "all"
+        by_three = backbone.family == "dit" and backbone.sample_shape[0] == 4 and backbone.schedule.flow != "repa"
+        changes["guidance_channels"] = "3" if by_three else "all"
     if "batch_size" not in wanted.model_fields_set:
         earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
         changes["batch_size"] = earlier or min(DEFAULT_CHUNK, wanted.num_images)

@@ -140,7 +140,13 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
         )
     heads = ours.sizes.get("num_heads") if ours.family == "dit" else None
     try:
-        other = load_backbone(str(path), num_classes=ours.num_classes or None, num_heads=heads, device=device).eval()
+        other = load_backbone(
+            str(path),
+            num_classes=ours.num_classes or None,
+            num_heads=heads,
+            objective=ours.schedule.flow,
+            device=device,
+        ).eval()
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"--against {path}: {error.message}", hint=error.hint) from error
     for what in ("family", "sample_shape", "num_classes", "learns_sigma"):

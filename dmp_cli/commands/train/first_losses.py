@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 _STEPS = 4  # batches that are looked at
 _BOUND = 1.1  # predicting nothing has a loss of 1: the noise, and v, have variance 1; and a little for few images
-_WORDS = {"epsilon": "the noise", "v_prediction": "v"}
+_WORDS = {"epsilon": "the noise", "v_prediction": "v", "velocity": "the velocity", "score": "the score"}
+# What predicting nothing has: the velocity of a flow is made of data and noise, each of variance 1.
+_NOTHING = {"velocity": 2}
 
 
 class FirstLosses:
@@ -29,10 +31,11 @@ class FirstLosses:
         if len(self._seen) < _STEPS:
             return None
         mean = sum(float(loss) for loss in self._seen) / _STEPS
-        if not mean > _BOUND:
+        nothing = _NOTHING.get(self.prediction, 1)
+        if not mean > _BOUND * nothing:
             return None
         return (
             f"the first {_STEPS} batches have a mean loss of {mean:.3g}; a trained backbone that predicts "
-            f"{_WORDS[self.prediction]} has less than 1. It may predict something else (--objective), under another "
-            "noise schedule (--schedule), or of other images than it was trained on"
+            f"{_WORDS[self.prediction]} has less than {nothing}. It may predict something else (--objective), under "
+            "another noise schedule (--schedule), or of other images than it was trained on"
         )

@@ -1,0 +1,81 @@
+"""The guided prediction of one chunk of images at a timestep or level, with gate weights that are computed once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..config import SampleConfig
+from ..diffusion import noise_share
+from ..patching import PatchedBackbone, Versions
+from ..runtime import autocast
+from .guidance import predict
+from .plan import Item
+
+
+class GuidedForward:
+    """The guided prediction of one chunk, at any timestep or level."""
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        network: Callable[..., Tensor],
+        items: list[Item],
+        *,
+        backbone: Backbone,
+        config: SampleConfig,
+    ) -> None:
+        """``network`` is what is called: ``denoiser`` itself, its compiled form, or Versions of it."""
+        self.denoiser, self.network, self.backbone, self.config = denoiser, network, backbone, config
+        self.condition, self.negative = _conditions(items, backbone), _negatives(items, backbone)
+        self.scales = torch.tensor([item.guidance for item in items])
+
+    def predict(self, x: Tensor, timestep: float) -> Tensor:
+        """The prediction (B, C', H, W) for samples ``x`` (B, C, H, W) at ``timestep``."""
+        config, backbone = self.config, self.backbone
+        is_guided = _is_within(config.guidance_interval, timestep, backbone)
+        apart = config.against_scale if _is_within(config.against_interval, timestep, backbone) else 0
+        gated = self.network if isinstance(self.network, Versions) else self.denoiser
+        with _gates_at(gated, timestep), autocast(backbone.device, config.dtype):
+            return predict(
+                self.network,
+                x,
+                timestep,
+                self.condition,
+                backbone=backbone,
+                config=config,
+                guidance=self.scales if is_guided else torch.ones_like(self.scales),
+                negative=self.negative,
+                apart=apart or 0,
+            )
+
+
+def _gates_at(denoiser: nn.Module | Versions, timestep: float) -> contextlib.AbstractContextManager[None]:
+    """Context for one step: its images share a timestep, so a patch computes its gate weights once for all chunks."""
+    patched = denoiser.patched if isinstance(denoiser, Versions) else denoiser
+    return patched.at(timestep) if isinstance(patched, PatchedBackbone) else contextlib.nullcontext()
+
+
+def _is_within(interval: tuple[float, float] | None, timestep: float, backbone: Backbone) -> bool:
+    """Whether ``timestep`` lies in a guidance interval (Kynkäänniemi et al. 2024); outside, one forward is enough."""
+    low, high = interval or (0, 1)
+    return low <= noise_share(timestep, backbone.schedule) <= high
+
+
+def _conditions(items: list[Item], backbone: Backbone) -> Tensor | None:
+    """The condition of the images, (B,): classes, or indices of captions; None for a backbone that takes neither."""
+    if backbone.takes_text:
+        return backbone.captions.indices([item.prompt for item in items if item.prompt is not None])
+    labels = [item.label for item in items if item.label is not None]
+    return torch.tensor(labels, device=backbone.device) if labels else None
+
+
+def _negatives(items: list[Item], backbone: Backbone) -> Tensor | None:
+    """What guidance leads away from, (B,) indices of captions; None: from the null condition in all images."""
+    if all(item.negative is None for item in items):
+        return None
+    return backbone.captions.indices([item.negative or "" for item in items])
