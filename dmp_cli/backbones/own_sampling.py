@@ -18,7 +18,9 @@ from .sources import place_of
 # Steps and guidance of a pipeline's call where nothing is asked for; guidance None: it has none.
 _CALLS: dict[str, tuple[int, float | None]] = {
     "StableDiffusionPipeline": (50, 7.5),
+    "StableDiffusionXLPipeline": (50, 5.0),
     "PixArtAlphaPipeline": (20, 4.5),
+    "PixArtSigmaPipeline": (20, 4.5),
     "DiTPipeline": (50, 4.0),
     "DDPMPipeline": (1000, None),
     "DDIMPipeline": (50, None),
