@@ -61,7 +61,8 @@ def test_every_command_on_a_sit(run: Run, sit: tuple[Any, ...], data: Path, tmp_
     assert (made["sample"]["sampler"], made["schedule"]["flow"]) == ("sde-euler", "sit")
     draw = ("--patch", patch, "-n", 4, "--steps", 4)
     run("sample", *draw, "--sampler", "ode-heun", "--against", "base", "-o", "b", "-q")
-    assert len(pixels_of(tmp_path / "b")) == 4
+    run("sample", *draw[:2], "-n", 5, *draw[4:], "--against", "base", "-o", "b", "-q")  # goes on with its sampler
+    assert len(pixels_of(tmp_path / "b")) == 5
     assert "loss" in run("eval", "--loss", "--patch", patch, *held_out, "-o", "e").stdout
     run("inspect-gates", "--patch", patch, "--data", data, "--num-images", 2, "-o", "gates", "-q")
     levels = np.load(tmp_path / "gates/gates.npz")["timesteps"]

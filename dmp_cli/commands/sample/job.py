@@ -230,7 +230,8 @@ def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] 
     if "guidance" not in wanted.model_fields_set:
         guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
         changes["guidance"] = guided if backbone.has_null else 1.0
-    if "sampler" not in wanted.model_fields_set and backbone.schedule.flow is not None:
+    is_named = "sampler" in wanted.model_fields_set or changes["sampler"] in FLOW_SAMPLERS
+    if backbone.schedule.flow is not None and not is_named:
         changes["sampler"] = FLOW_SAMPLERS[0]
     if "guidance_channels" not in wanted.model_fields_set:
         by_three = backbone.family == "dit" and backbone.sample_shape[0] == 4 and backbone.schedule.flow != "repa"
