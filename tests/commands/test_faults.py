@@ -13,7 +13,7 @@ from dmp_cli.commands.train import watchers
 from dmp_cli.config import SampleConfig
 from dmp_cli.evaluation.digit_classifier import DigitClassifier
 from dmp_cli.patching.patched import PatchedBackbone
-from dmp_cli.sampling import sampler
+from dmp_cli.sampling import forward
 from dmp_cli.training.loop import TrainingLoop
 
 from .conftest import Run, files_in
@@ -108,7 +108,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_micro_batches(
 
 def test_a_grid_that_does_not_fit_is_left_out(run: Run, train: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchers, "_GRID", SampleConfig(num_images=16, batch_size=16, steps=2))
-    fail(monkeypatch, sampler, "predict", NO_MEMORY, call=3)
+    fail(monkeypatch, forward, "predict", NO_MEMORY, call=3)
     said = run(*train, "--sample-every", 3, "-o", "out").stderr
     assert "warning: no sample grid of step 6: its 16 images need more memory than there is" in said
     assert [path.name for path in Path("out/samples").iterdir()] == ["step-00000003.png"]
@@ -120,7 +120,7 @@ def test_a_grid_that_does_not_fit_is_left_out(run: Run, train: list[Any], monkey
 def test_sampling_names_a_smaller_chunk_and_what_it_changes(
     size: int, hint: str, run: Run, patch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, sampler, "predict", NO_MEMORY)
+    fail(monkeypatch, forward, "predict", NO_MEMORY)
     how = ["--patch", patch, "-n", 4, "--steps", 2, "--batch-size", size, "--device", "cpu", "-o", "out", "-q"]
     said = run("sample", *how, code=1).stderr
     assert said.startswith(f"error: out of memory while drawing {'4 images at once' if size > 1 else '1 image'}\n")

@@ -11,7 +11,7 @@ from dmp_cli.data import decoding
 from dmp_cli.evaluation.digit_classifier import DigitClassifier
 from dmp_cli.latents import encoding
 from dmp_cli.patching.patched import PatchedBackbone
-from dmp_cli.sampling import sampler
+from dmp_cli.sampling import forward
 from dmp_cli.training.loop import TrainingLoop
 from tests.training.test_ending import strike
 
@@ -65,7 +65,7 @@ def test_encoding_says_that_what_is_encoded_is_kept(
 @pytest.mark.parametrize(
     ("command", "owner", "name"),
     [
-        ("sample", sampler, "predict"),
+        ("sample", forward, "predict"),
         ("inspect-gates", PatchedBackbone, "gating"),
         ("eval", DigitClassifier, "forward"),
         ("train", decoding, "_read"),
@@ -103,12 +103,12 @@ def test_commands_inside_an_ablation_answer_too(run: Run, monkeypatch: pytest.Mo
     assert "Ctrl-C: saving step 1 (" in said[0]
     assert "stopped after step 1; everything is saved" in said[1]
     with monkeypatch.context() as patched:
-        strike(patched, sampler, "predict", call=1)
+        strike(patched, forward, "predict", call=1)
         assert run(*command, code=130).stderr == ENDED
     run(*command)
     assert Path("out/report.json").exists()
 
 
 def test_a_demo_answers_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    strike(monkeypatch, sampler, "predict", call=1)
+    strike(monkeypatch, forward, "predict", call=1)
     assert run("demo", "--steps", 2, "-n", 60, "-o", "out", "-q", code=130).stderr == ENDED

@@ -52,7 +52,7 @@ def test_a_backbone_that_reads_text_learns_from_its_prompts(run: Run, tmp_path: 
     pipeline = ["--backbone", write_pipeline(tmp_path / "pipeline", tiny_unet(), text="clip")]
     Path("prompts.txt").write_text("a red fox\na blue owl\n")
     own = ["--prompts", "prompts.txt", "--guidance", 1]
-    run("sample", *pipeline, *own, "-n", 2, "--steps", 2, "--device", "cpu", "-q", "-o", "own")
+    run("sample", *pipeline, *own, "-n", 2, "--steps", 2, "--sampler", "ddim", "--device", "cpu", "-q", "-o", "own")
     run("train", *pipeline, "--data", "own", "--steps", 1, "--batch-size", 2, "--sample-every", 0, "-q", "-o", "run")
     assert load_patch(Path("run/patch.safetensors")).record.training["num_images"] == 2
 
