@@ -129,10 +129,15 @@ def _row(
             row[metric]["difference"] = _json(summarise(paired))
             covered = interval_of_seeds(paired, within[metric] if within else [])
             row[metric]["difference"] |= {
-                "interval": None if covered is None else [covered.low, covered.high],
+                "interval": None if covered is None else [_plain(covered.low), _plain(covered.high)],
                 "interval_kind": None if covered is None else covered.kind,
             }
     return row
+
+
+def _plain(end: float) -> float:
+    """An end of an interval to eight digits. Those beyond vary with the number of threads."""
+    return float(f"{end:.8g}")
 
 
 def _json(summary: Summary) -> dict[str, Any]:
