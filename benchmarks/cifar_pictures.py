@@ -27,7 +27,7 @@ def write_pictures(archive: Path, folder: Path) -> None:
             path = (folder / name).with_suffix(".png")
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _shrink(pictures.read(name), path)
+                write_shrunk(pictures.read(name), path, side=SIDE)
 
 
 def read_pictures(folder: Path) -> tuple[Tensor, Tensor]:
@@ -46,8 +46,11 @@ def _check(archive: Path, names: list[str]) -> None:
             raise SystemExit(f"{archive}: {part}/ does not hold {expected:,} JPEGs in ten class folders of one size")
 
 
-def _shrink(data: bytes, path: Path) -> None:
-    image = Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+def write_shrunk(data: bytes, path: Path, *, side: int) -> None:
+    """Write a picture as PNG, shrunk to ``side`` pixels by a box filter."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    if image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.BOX)
     partial = path.with_suffix(".part")
     image.save(partial, format="PNG")
     partial.replace(path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
+from benchmarks.cifar_pictures import write_shrunk
 
 _HELD_OUT = 100  # training pictures of each class that nothing is trained on
 _FLOOR = 200  # training pictures of each class that are scored as if they were samples
@@ -49,12 +48,7 @@ def write_class(archive: Path, folder: Path, side: int, work: tuple[str, list[st
             if path.exists():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            image = Image.open(io.BytesIO(pictures.read(name))).convert("RGB")
-            if image.size != (side, side):
-                image = image.resize((side, side), Image.Resampling.BOX)
-            partial_path = path.with_suffix(".part")
-            image.save(partial_path, format="PNG", compress_level=1)
-            partial_path.replace(path)
+            write_shrunk(pictures.read(name), path, side=side)
 
 
 def main() -> None:

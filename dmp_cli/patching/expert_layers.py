@@ -8,7 +8,7 @@ from torch import nn
 
 from ..backbones import Backbone, Block
 from ..config import ExpertLayer, PatchConfig
-from ..errors import ConfigError
+from .targets import pick_layers
 
 _WRAPPED = ".base_layer"  # what peft calls a layer that it has wrapped
 
@@ -19,30 +19,21 @@ def find_expert_layers(backbone: Backbone, blocks: Sequence[Block], config: Patc
     Raises:
         ConfigError: a name of ``--expert-targets`` matches no layer; the hint lists the layers that there are.
     """
-    if not config.experts_per_block:
+    if not (config.experts_per_block and blocks):
         return []
     targets = backbone.lora_targets if config.expert_targets is None else config.expert_targets
-    known: dict[str, None] = {}  # an ordered set
-    found: list[list[ExpertLayer]] = []
-    for block in blocks:
-        own = {
+    own = [
+        {
             name.removesuffix(_WRAPPED): layer
             for name, layer in block.module.named_modules()
             if isinstance(layer, nn.Linear) and ".lora_" not in name
         }
-        known |= dict.fromkeys(own)
-        chosen = {name: layer for name, layer in own.items() if any(_is_called(name, target) for target in targets)}
-        found.append([ExpertLayer(name=n, inputs=o.in_features, outputs=o.out_features) for n, o in chosen.items()])
-    wrong = [repr(target) for target in targets if not any(_is_called(name, target) for name in known)]
-    if blocks and (wrong or not any(found)):
-        problem = f"{', '.join(wrong)}: no linear layer of a block has this name" if wrong else "must name some layers"
-        raise ConfigError(f"--expert-targets {problem}", hint=f"The linear layers of a block are {', '.join(known)}.")
-    return found
-
-
-def _is_called(name: str, target: str) -> bool:
-    """Whether the last parts of a dotted name are ``target``."""
-    return bool(target) and f".{name}".endswith(f".{target}")
+        for block in blocks
+    ]
+    return [
+        [ExpertLayer(name=name, inputs=one.in_features, outputs=one.out_features) for name, one in layers.items()]
+        for layers in pick_layers(own, targets, option="--expert-targets")
+    ]
 
 
 def layer_of(block: nn.Module, layer: ExpertLayer) -> nn.Linear | None:

@@ -22,6 +22,7 @@ from ..backbones import Backbone
 from ..config import BackboneRecord
 from ..errors import ConfigError
 from ..runtime import randomness
+from .targets import pick_layers
 
 _PREFIX = "base_model.model."  # peft puts it in front of every name in a file
 _LENGTHS = "lora_magnitude_vector"  # its name for m
@@ -89,24 +90,14 @@ def find_layers(backbone: Backbone, targets: tuple[str, ...] | None) -> dict[str
     """
     wanted = backbone.lora_targets if targets is None else targets
     paths = {id(module): path for path, module in backbone.core.named_modules()}
-    found: dict[str, nn.Linear] = {}
-    known: dict[str, None] = {}  # names of layers inside a block, as an ordered set
-    for block in backbone.list_blocks():
-        for name, layer in block.module.named_modules():
-            if isinstance(layer, nn.Linear):
-                known[name] = None
-                if any(_ends_with(name, target) for target in wanted):
-                    found[f"{paths[id(block.module)]}.{name}"] = layer
-    wrong = [repr(target) for target in wanted if not any(_ends_with(name, target) for name in known)]
-    if wrong or not found:
-        problem = f"{', '.join(wrong)}: no linear layer of a block has this name" if wrong else "must name some layers"
-        raise ConfigError(f"--lora-targets {problem}", hint=f"The linear layers of a block are {', '.join(known)}.")
-    return found
-
-
-def _ends_with(name: str, target: str) -> bool:
-    """Whether the last parts of a dotted name are ``target``."""
-    return bool(target) and f".{name}".endswith(f".{target}")
+    blocks = backbone.list_blocks()
+    own = [{n: o for n, o in block.module.named_modules() if isinstance(o, nn.Linear)} for block in blocks]
+    chosen = pick_layers(own, wanted, option="--lora-targets")
+    return {
+        f"{paths[id(block.module)]}.{name}": layer
+        for block, layers in zip(blocks, chosen, strict=True)
+        for name, layer in layers.items()
+    }
 
 
 def inject(backbone: Backbone, layers: Mapping[str, nn.Linear], *, rank: int, is_dora: bool, wanted_by: str) -> Adapter:

@@ -131,24 +131,18 @@ def write_stock_pipeline(folder: Path) -> Any:
 
 def tiny_xl_unet(*, seed: int = 0, **changes: Any) -> Any:
     """A U-Net of Stable Diffusion XL's kind for 8x8 latents: two text encoders of widths 32 and 48, pooled to 24."""
-    from diffusers import UNet2DConditionModel
-
     sizes: dict[str, Any] = {
         "sample_size": 8,
-        "block_out_channels": (16, 32),
-        "layers_per_block": 1,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
         "transformer_layers_per_block": (1, 2),
         "attention_head_dim": (2, 4),
         "use_linear_projection": True,
-        "cross_attention_dim": 32 + 48,
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 6 * 8 + 24,
-        "norm_num_groups": 8,
     }
-    return randomise(UNet2DConditionModel(**{**sizes, **changes}), seed=seed)
+    return tiny_unet(text_width=32 + 48, seed=seed, **{**sizes, **changes})
 
 
 def write_xl_pipeline(folder: Path, **changes: Any) -> Any:

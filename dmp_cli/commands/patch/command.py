@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from ...config import (
-    FLOW_SAMPLERS,
     BackboneOptions,
     CodecOptions,
     CommonOptions,
@@ -137,13 +136,12 @@ def _export(
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
-    if backbone.schedule.flow is not None and "sampler" not in wanted.model_fields_set:
-        wanted = wanted.model_copy(update={"sampler": FLOW_SAMPLERS[0]})
-    wanted = wanted.model_copy(update=default_sampler(wanted, backbone.own_sampling, None))
+    is_flow = backbone.schedule.flow is not None
+    wanted = wanted.model_copy(update=default_sampler(wanted, backbone.own_sampling, None, is_flow=is_flow))
     wanted = with_own_scheduler(wanted, backbone.own_sampling)
     check_steps(wanted, backbone.schedule)
     timesteps: list[int] | list[float]
-    if backbone.schedule.flow is not None:
+    if is_flow:
         timesteps = read_levels(wanted, backbone.schedule)
     else:
         scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)

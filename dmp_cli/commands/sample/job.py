@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, FLOW_SAMPLERS, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
+from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given
@@ -226,13 +226,12 @@ def _smaller_chunks(size: int) -> tuple[str, str]:
 
 def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:
     """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    changes: dict[str, Any] = default_sampler(wanted, backbone.own_sampling, recorded)
+    changes: dict[str, Any] = default_sampler(
+        wanted, backbone.own_sampling, recorded, is_flow=backbone.schedule.flow is not None
+    )
     if "guidance" not in wanted.model_fields_set:
         guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
         changes["guidance"] = guided if backbone.has_null else 1.0
-    is_named = "sampler" in wanted.model_fields_set or changes["sampler"] in FLOW_SAMPLERS
-    if backbone.schedule.flow is not None and not is_named:
-        changes["sampler"] = FLOW_SAMPLERS[0]
     if "guidance_channels" not in wanted.model_fields_set:
         by_three = backbone.family == "dit" and backbone.sample_shape[0] == 4 and backbone.schedule.flow != "repa"
         changes["guidance_channels"] = "3" if by_three else "all"
