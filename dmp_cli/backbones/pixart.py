@@ -50,11 +50,11 @@ class PixArt(Wrapped):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is None:
             raise ValueError("this PixArt takes a caption for every image")
-        states, mask = self.captions.look_up(condition)  # (B, S, E), (B, S)
+        text = self.captions.look_up(condition)  # states (B, S, E), mask (B, S)
         return self.model(
             x,
-            encoder_hidden_states=states,
-            encoder_attention_mask=mask,
+            encoder_hidden_states=text["states"],
+            encoder_attention_mask=text["mask"],
             timestep=timesteps,
             added_cond_kwargs=self._size_conditions(x),
             return_dict=False,

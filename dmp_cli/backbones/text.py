@@ -49,8 +49,8 @@ class TextEncoder:
         return device
 
     @torch.no_grad()
-    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Encode captions, cut or padded to S tokens: states (B, S, E) float32 and mask (B, S).
+    def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """Encode captions, cut or padded to S tokens: ``states`` (B, S, E) float32 and ``mask`` (B, S).
 
         CLIP attends to its padding, as in the training of Stable Diffusion. T5 gets the mask and lower-case captions,
         as in the training of PixArt-alpha.
@@ -66,7 +66,7 @@ class TextEncoder:
         if not self._is_checked and not bool(states.isfinite().all()):
             raise CheckpointError(f"the text encoder of {self.record.source} gives states that are not finite")
         self._is_checked = True
-        return states.float(), mask.bool()
+        return {"states": states.float(), "mask": mask.bool()}
 
     def _tokenize(self, texts: list[str]) -> Any:
         """Tokens of ``texts``, all of which the encoder knows: others would end in an error of the device."""
@@ -95,7 +95,7 @@ class CaptionTable:
         self.encoder, self._kept_bytes = encoder, kept_bytes
         self._texts: list[str] = [""]
         self._index = {"": 0}
-        self._kept: OrderedDict[int, tuple[Tensor, ...]] = OrderedDict()  # least recently used first
+        self._kept: OrderedDict[int, dict[str, Tensor]] = OrderedDict()  # least recently used first
 
     def indices(self, captions: Sequence[str]) -> Tensor:
         """The indices (B,) of captions. New captions are added to the table."""
@@ -110,28 +110,28 @@ class CaptionTable:
         """The caption with this index."""
         return self._texts[index]
 
-    def look_up(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """States (B, S, E) and masks (B, S) of the captions with the indices ``condition`` (B,).
+    def look_up(self, condition: Tensor) -> dict[str, Tensor]:
+        """What the encoder gives for the captions with the indices ``condition`` (B,), by name.
 
-        Two encoders give their pooled states (B, P) beside these.
+        ``states`` (B, S, E) and ``mask`` (B, S) are always there; ``pooled`` (B, P) where the backbone reads it.
         """
         wanted = condition.tolist()
         rows = {index: self._kept[index] for index in wanted if index in self._kept}
         new = [index for index in dict.fromkeys(wanted) if index not in rows]
         for index in new:  # one at a time, because the last digits of an encoding depend on the batch size
-            rows[index] = tuple(part[0] for part in self.encoder.encode([self._texts[index]]))
+            rows[index] = {name: part[0] for name, part in self.encoder.encode([self._texts[index]]).items()}
         self._keep(rows)
-        return tuple(torch.stack(parts) for parts in zip(*(rows[index] for index in wanted), strict=True))
+        return {name: torch.stack([rows[index][name] for index in wanted]) for name in rows[wanted[0]]}
 
-    def _keep(self, rows: dict[int, tuple[Tensor, ...]]) -> None:
+    def _keep(self, rows: dict[int, dict[str, Tensor]]) -> None:
         """Keep these encodings, and drop the least recently used ones that exceed the room."""
         for index, row in rows.items():
             self._kept[index] = row
             self._kept.move_to_end(index)
         if 0 in self._kept:
             self._kept.move_to_end(0)  # nearly every batch has the null caption, so it is never dropped
-        states = next(iter(rows.values()))[0]
-        room = max(1, self._kept_bytes // (states.numel() * states.element_size()))
+        size = sum(part.numel() * part.element_size() for part in next(iter(rows.values())).values())
+        room = max(1, self._kept_bytes // size)
         while len(self._kept) > room:
             self._kept.popitem(last=False)
 

@@ -35,8 +35,8 @@ class TwoEncoders:
         return device
 
     @torch.no_grad()
-    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """States (B, S, E), masks (B, S) that are all true, and pooled states (B, P), in float32.
+    def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
+        """``states`` (B, S, E), ``mask`` (B, S) that is all true, and ``pooled`` states (B, P), in float32.
 
         The empty caption is the null condition: zeros, where the pipeline says so (``force_zeros_for_empty_prompt``).
         """
@@ -45,7 +45,8 @@ class TwoEncoders:
             for caption in captions:
                 parts.append(self._encode_one(caption))
         states, pooled = (torch.cat(own) for own in zip(*parts, strict=True))
-        return states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device), pooled
+        mask = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+        return {"states": states, "mask": mask, "pooled": pooled}
 
     def _encode_one(self, caption: str) -> tuple[Tensor, Tensor]:
         try:

@@ -93,16 +93,16 @@ class UNet(Wrapped):
             return self.model(x, timesteps, class_labels=labels, return_dict=False)[0]
         if condition is None:
             raise ValueError("this U-Net takes a caption for every image")
-        states, _, *pooled = self.captions.look_up(condition)  # (B, S, E), and for XL (B, P)
-        more = {"added_cond_kwargs": self._added(x, *pooled)} if self.is_xl else {}
-        return self.model(x, timesteps, encoder_hidden_states=states, return_dict=False, **more)[0]
+        text = self.captions.look_up(condition)  # states (B, S, E), and for XL pooled (B, P)
+        more = {"added_cond_kwargs": self._added(x, text.get("pooled"))} if self.is_xl else {}
+        return self.model(x, timesteps, encoder_hidden_states=text["states"], return_dict=False, **more)[0]
 
     @property
     def is_xl(self) -> bool:
         """Whether it reads pooled states of the caption and the sizes of the image, as Stable Diffusion XL does."""
         return self.takes_text and self.model.config.get("addition_embed_type") == "text_time"
 
-    def _added(self, x: Tensor, pooled: Tensor | None = None) -> dict[str, Tensor]:
+    def _added(self, x: Tensor, pooled: Tensor | None) -> dict[str, Tensor]:
         """The further conditions of XL: pooled states, and height, width, crop and target size in pixels.
 
         The image counts as never cropped and of the size it has, as in the stock pipeline's defaults.

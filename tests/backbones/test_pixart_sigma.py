@@ -30,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_captions_have_300_tokens(folder: Path, tmp_path: Path) -> None:
     table = load_text(folder)
-    states, masks = table.look_up(table.indices(["a red fox", ""]))
+    found = table.look_up(table.indices(["a red fox", ""]))
+    states, masks = found["states"], found["mask"]
     assert states.shape == (2, 300, 32)
     assert masks.sum(1).tolist() == [4, 1]
     assert table.encoder.record.length == 300

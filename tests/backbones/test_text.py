@@ -21,7 +21,7 @@ CAPTIONS = ["a red fox", "", "Two Cats ", "a red fox"]
 def test_clip_as_the_stock_pipeline_encodes(tmp_path: Path) -> None:
     pipe = write_stock_pipeline(tmp_path)
     table = load_text(tmp_path)
-    states, _ = table.look_up(table.indices(CAPTIONS))
+    states = table.look_up(table.indices(CAPTIONS))["states"]
     for row, caption in enumerate(CAPTIONS):
         expected, _ = pipe.encode_prompt(caption, "cpu", 1, False)
         torch.testing.assert_close(states[row], expected[0], rtol=0, atol=1e-6)
@@ -37,7 +37,8 @@ def test_t5_as_the_stock_pipeline_encodes(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
     pipe = PixArtAlphaPipeline(tokenizer, encoder, tiny_vae(), tiny_pixart(), DPMSolverMultistepScheduler())
     table = load_text(tmp_path)
-    states, masks = table.look_up(table.indices(CAPTIONS))
+    found = table.look_up(table.indices(CAPTIONS))
+    states, masks = found["states"], found["mask"]
     for row, caption in enumerate(CAPTIONS):
         expected, mask, *_ = pipe.encode_prompt(caption, do_classifier_free_guidance=False, clean_caption=False)
         torch.testing.assert_close(states[row], expected[0], rtol=0, atol=1e-6)
@@ -63,11 +64,12 @@ def test_a_caption_is_encoded_once_and_forgotten_when_there_is_no_room(tmp_path:
     indices = table.indices(["b", "", "a", "b"])
     assert indices.tolist() == [1, 0, 2, 1]
     assert [table.caption(index) for index in range(3)] == ["", "b", "a"]
-    first, _ = table.look_up(indices)
-    again, _ = table.look_up(indices)
+    first = table.look_up(indices)["states"]
+    again = table.look_up(indices)["states"]
     assert encoder.asked == ["b", "", "a"]
     assert torch.equal(first, again)
-    small = CaptionTable(encoder, kept_bytes=2 * first[0].numel() * 4)  # room for two
+    size = sum(part[0].numel() * part.element_size() for part in table.look_up(indices).values())
+    small = CaptionTable(encoder, kept_bytes=2 * size)  # room for two
     encoder.asked.clear()
     for caption in ("a", "b", "a", "c", "a", "b"):
         small.look_up(small.indices([caption]))
@@ -78,7 +80,7 @@ def test_no_parameter_asks_for_a_gradient_and_copies_work(tmp_path: Path) -> Non
     table = load_text(write_clip(tmp_path))
     other = copy.deepcopy(table)
     indices = table.indices(["a red fox"])
-    assert torch.equal(table.look_up(indices)[0], other.look_up(other.indices(["a red fox"]))[0])
+    assert torch.equal(table.look_up(indices)["states"], other.look_up(other.indices(["a red fox"]))["states"])
     assert not any(parameter.requires_grad for parameter in table.encoder.model.parameters())
     assert not table.encoder.model.training
 
@@ -122,9 +124,9 @@ def test_the_digest_tells_encoders_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("write", [write_clip, write_t5])
 def test_states_do_not_depend_on_what_else_is_asked_for(tmp_path: Path, write: Any) -> None:
     table = load_text(write(tmp_path))
-    together, _ = table.look_up(table.indices(["a red fox", *(f"{n} cats" for n in range(30))]))
+    together = table.look_up(table.indices(["a red fox", *(f"{n} cats" for n in range(30))]))["states"]
     alone = load_text(tmp_path)
-    assert torch.equal(alone.look_up(alone.indices(["a red fox"]))[0][0], together[0])
+    assert torch.equal(alone.look_up(alone.indices(["a red fox"]))["states"][0], together[0])
 
 
 @pytest.mark.parametrize("write", [write_clip, write_t5])
@@ -132,8 +134,8 @@ def test_states_do_not_depend_on_the_precision_of_who_asks(tmp_path: Path, write
     table = load_text(write(tmp_path))
     condition = table.indices(["a red fox", ""])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        states = table.look_up(condition)[0]
-    assert torch.equal(states, load_text(tmp_path).encoder.encode(["a red fox", ""])[0])
+        states = table.look_up(condition)["states"]
+    assert torch.equal(states, load_text(tmp_path).encoder.encode(["a red fox", ""])["states"])
 
 
 def test_the_null_caption_never_leaves(tmp_path: Path) -> None:
