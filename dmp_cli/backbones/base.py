@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
+from ..config import BackboneRecord, CodecRecord, GateInput, PipelineSampler, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Backbone(nn.Module, ABC):
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # the stamp() of the weights that ``record`` describes
     codec: CodecRecord | None = None  # the codec that its weight file names, or None
     schedule: ScheduleConfig = ScheduleConfig()  # noise schedule that the backbone was trained with
+    trained_as: ClassVar[ScheduleConfig | None] = None  # of a family that is a flow always
+    flow_sampler: ClassVar[PipelineSampler | None] = None  # of a rectified flow, as published
+    even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
     own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 
@@ -50,6 +53,9 @@ class Backbone(nn.Module, ABC):
     gate_width: int  # D of the vector that the gate reads
     channels_last: ClassVar[bool] = False  # whether it is faster on a GPU in this memory format
     any_size: ClassVar[bool] = False  # whether it denoises samples of any size
+    takes_more_tokens: ClassVar[bool] = True  # whether a block does: --position prepend needs it
+    image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
+    embedded_guidance: float | None = None  # scale of guidance that it reads itself, as distilled; None: it reads none
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
@@ -83,6 +89,21 @@ class Backbone(nn.Module, ABC):
         """Set the sample size to ``side`` x ``side``. Only for a backbone with ``any_size``."""
         assert self.any_size
         self.sample_shape = (self.sample_shape[0], side, side)
+
+    @property
+    def side_multiple(self) -> int:
+        """Sides of a sample are multiples of it."""
+        return 1
+
+    @property
+    def largest_side(self) -> int | None:
+        """The largest side of a sample; None: there is none."""
+        return None
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens a sample of the present size has; of a backbone of feature maps, their places."""
+        return self.sample_shape[1] * self.sample_shape[2]
 
     @property
     @abstractmethod

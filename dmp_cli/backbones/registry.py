@@ -11,11 +11,10 @@ import torch
 from ..config import BackboneHints, BackboneRecord, PatchRecord, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
-from . import dit_stock, pixart, schedules, unet
+from . import schedules
 from .base import Backbone
 from .claims import building, check_sizes
-from .dit_weights import DIFFUSERS_CLASS
-from .families import FAMILIES, recognise
+from .families import FAMILIES, recognise, wrap
 from .names import named_sizes, plain_name
 from .native_file import companions, read_header
 from .own_sampling import own_sampling_of
@@ -125,9 +124,9 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
         backbone: Backbone = family.build(weights, hints)
     if own is None:
         backbone.schedule = schedules.schedule_of(
-            weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma
+            weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma, trained_as=backbone.trained_as
         )
-        if not found.public:
+        if not found.public and backbone.trained_as is None:
             backbone.remarks += schedules.assumed_of(weights, hints)
     else:
         backbone.schedule = own.schedule
@@ -163,19 +162,7 @@ def as_backbone(model: Any) -> Backbone:
     Raises:
         CheckpointError: the class or the config of the model is not supported.
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
-    name = type(model).__name__
-    if name in unet.UNet.classes:
-        unet.check_known(model, source=name)
-        return unet.UNet(model)
-    if name in pixart.PixArt.classes:
-        return pixart.PixArt(model)
-    if name == DIFFUSERS_CLASS:
-        return dit_stock.StockDiT(model)
-    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes, DIFFUSERS_CLASS))
-    raise CheckpointError(
-        f"{name} is not a backbone", hint=f"Give one of {known}, or what dmp_cli.load_backbone returns."
-    )
+    return wrap(getattr(model, "_orig_mod", model))  # what torch.compile has wrapped
 
 
 def _last_known(about: BackboneRecord) -> str:

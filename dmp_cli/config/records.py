@@ -12,8 +12,10 @@ from .patch import PatchConfig, Position
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "vp"]
 Prediction = Literal["epsilon", "v_prediction", "velocity", "score"]
-Flow = Literal["sit", "repa"]  # whose direction of time: 0 is noise and 1 data, or 0 is data and 1 noise
-Objective = Literal["epsilon", "v_prediction", "sit", "repa"]
+# Whose direction of time: sit has noise at 0 and data at 1; repa and rectified (Stable Diffusion 3, Flux) the reverse.
+Flow = Literal["sit", "repa", "rectified"]
+NamedObjective = Literal["epsilon", "v_prediction", "sit", "repa"]  # that --objective takes
+Objective = Literal[NamedObjective, "rectified"]  # and one that families of diffusers have by themselves
 Trainer = Literal["meta", "diffusers"]
 TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
 _Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]

@@ -51,8 +51,8 @@ def write_projected_clip(folder: Path, *, seed: int = 1) -> Path:
     return folder
 
 
-def write_t5(folder: Path, *, seed: int = 0) -> Path:
-    """``folder/tokenizer`` and ``folder/text_encoder`` of a T5 encoder of width 32."""
+def write_t5(folder: Path, *, width: int = 32, seed: int = 0) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a T5 encoder."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
@@ -64,7 +64,13 @@ def write_t5(folder: Path, *, seed: int = 0) -> Path:
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder / "tokenizer")
     config = T5Config(
-        vocab_size=len(entries), d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+        vocab_size=len(entries),
+        d_model=width,
+        d_kv=8,
+        d_ff=32,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
     )
     _filled(T5EncoderModel(config), seed).save_pretrained(folder / "text_encoder")
     return folder
