@@ -60,6 +60,7 @@ class Backbone(nn.Module, ABC):
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
     tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache
+    text_length: int | None = None  # tokens of a caption, where its pipeline lets one choose; None: its default
     _captions: CaptionTable | None = None
 
     @property
@@ -82,7 +83,9 @@ class Backbone(nn.Module, ABC):
                     "this backbone reads text, but its weights come without a text encoder",
                     hint="Give the whole pipeline folder, which has model_index.json, or a text encoder with --text.",
                 )
-            self._captions = load_text(self.text_folder, tokenizer=self.tokenizer_folder, device=self.device)
+            self._captions = load_text(
+                self.text_folder, tokenizer=self.tokenizer_folder, length=self.text_length, device=self.device
+            )
         return self._captions
 
     def resize(self, side: int) -> None:

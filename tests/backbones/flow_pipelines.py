@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 from typing import Any
 
 from tests.backbones.pipelines import randomise
+from tests.backbones.text_pipelines import write_flux_text, write_sd3_text
 
 
 def tiny_sd3(*, seed: int = 0, **changes: Any) -> Any:
@@ -20,7 +21,7 @@ def tiny_sd3(*, seed: int = 0, **changes: Any) -> Any:
         "num_attention_heads": 4,
         "joint_attention_dim": 96,
         "caption_projection_dim": 32,
-        "pooled_projection_dim": 24 + 24,
+        "pooled_projection_dim": 24 + 40,
         "pos_embed_max_size": 12,
         "dual_attention_layers": (0,),
         "qk_norm": "rms_norm",
@@ -37,7 +38,7 @@ def tiny_flux(*, seed: int = 0, **changes: Any) -> Any:
         "num_single_layers": 2,
         "attention_head_dim": 16,
         "num_attention_heads": 2,
-        "joint_attention_dim": 32,
+        "joint_attention_dim": 40,
         "pooled_projection_dim": 32,
         "guidance_embeds": True,
         "axes_dims_rope": (4, 6, 6),
@@ -67,53 +68,40 @@ def flow_vae(*, scaling: float, shift: float, seed: int = 1) -> Any:
 def write_sd3_pipeline(folder: Path, *, third: bool = True, **changes: Any) -> Any:
     """A whole StableDiffusion3Pipeline; ``third``: with its T5. ``changes`` are those of the transformer."""
     from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5EncoderModel
 
-    from tests.backbones.text_encoders import write_clip, write_projected_clip, write_t5
-
-    made = folder.parent / f"{folder.name}-parts"
-    write_projected_clip(write_clip(made))
-    write_t5(made / "t5", width=96)
-    clip = CLIPTextModelWithProjection.from_pretrained
-    pipe = StableDiffusion3Pipeline(
+    return _whole(
+        StableDiffusion3Pipeline,
+        write_sd3_text(folder, third=third),
         transformer=tiny_sd3(**changes),
         vae=flow_vae(scaling=1.5305, shift=0.0609),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        tokenizer=AutoTokenizer.from_pretrained(made / "tokenizer"),
-        tokenizer_2=AutoTokenizer.from_pretrained(made / "tokenizer_2"),
-        tokenizer_3=AutoTokenizer.from_pretrained(made / "t5" / "tokenizer") if third else None,
-        text_encoder=clip(made / "text_encoder_2"),
-        text_encoder_2=randomise(clip(made / "text_encoder_2"), seed=3),
-        text_encoder_3=T5EncoderModel.from_pretrained(made / "t5" / "text_encoder") if third else None,
     )
-    return _saved(pipe, folder, made)
 
 
 def write_flux_pipeline(folder: Path, *, schnell: bool = False, **changes: Any) -> Any:
     """A whole FluxPipeline of dev, or of schnell. ``changes`` are those of the transformer."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
-    from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
 
-    from tests.backbones.text_encoders import write_clip, write_t5
-
-    made = folder.parent / f"{folder.name}-parts"
-    write_clip(made)
-    write_t5(made / "t5")
     dynamic = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
-    pipe = FluxPipeline(
+    return _whole(
+        FluxPipeline,
+        write_flux_text(folder),
         transformer=tiny_flux(**{"guidance_embeds": not schnell, **changes}),
         vae=flow_vae(scaling=0.3611, shift=0.1159),
         scheduler=FlowMatchEulerDiscreteScheduler(**({"shift": 1.0} if schnell else dynamic)),
-        tokenizer=AutoTokenizer.from_pretrained(made / "tokenizer"),
-        tokenizer_2=AutoTokenizer.from_pretrained(made / "t5" / "tokenizer"),
-        text_encoder=CLIPTextModel.from_pretrained(made / "text_encoder"),
-        text_encoder_2=T5EncoderModel.from_pretrained(made / "t5" / "text_encoder"),
     )
-    return _saved(pipe, folder, made)
 
 
-def _saved(pipe: Any, folder: Path, made: Path) -> Any:
+def _whole(kind: Any, folder: Path, **parts: Any) -> Any:
+    """The pipeline of ``parts`` and of the text encoders in ``folder``, saved there."""
+    import transformers
+
+    index = json.loads((folder / "model_index.json").read_text())
+    for name, told in index.items():
+        if name.startswith(("text_encoder", "tokenizer")):
+            loader = transformers.AutoTokenizer if name.startswith("tokenizer") else getattr(transformers, told[1] or "", None)
+            parts[name] = None if told[1] is None else loader.from_pretrained(folder / name)
+    pipe = kind(**parts)
     pipe.save_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    shutil.rmtree(made)
     return pipe
