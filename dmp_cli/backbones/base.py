@@ -162,6 +162,19 @@ class Backbone(nn.Module, ABC):
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
 
+    @classmethod
+    def take_output(cls, output: Any) -> Tensor:
+        """Read the image's hidden state from what a block returns."""
+        found: Tensor = output if cls.image_output is None else output[cls.image_output]
+        return found
+
+    @classmethod
+    def put_output(cls, output: Any, hidden: Tensor) -> Any:
+        """What a block returns, with ``hidden`` in place of the image's hidden state."""
+        if cls.image_output is None:
+            return hidden
+        return tuple(hidden if place == cls.image_output else part for place, part in enumerate(output))
+
     def initialise(self, *, seed: int) -> None:
         """Draw fresh weights for training from scratch. Raises ConfigError if the family does not support it."""
         raise ConfigError(f"training a {self.family} backbone from scratch is not supported")

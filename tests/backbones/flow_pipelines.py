@@ -99,7 +99,11 @@ def _whole(kind: Any, folder: Path, **parts: Any) -> Any:
     index = json.loads((folder / "model_index.json").read_text())
     for name, told in index.items():
         if name.startswith(("text_encoder", "tokenizer")):
-            loader = transformers.AutoTokenizer if name.startswith("tokenizer") else getattr(transformers, told[1] or "", None)
+            loader = (
+                transformers.AutoTokenizer
+                if name.startswith("tokenizer")
+                else getattr(transformers, told[1] or "", None)
+            )
             parts[name] = None if told[1] is None else loader.from_pretrained(folder / name)
     pipe = kind(**parts)
     pipe.save_pretrained(folder)
