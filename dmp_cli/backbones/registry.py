@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..config import BackboneHints, BackboneRecord, PatchRecord, build
+from ..config import BackboneHints, BackboneRecord, PatchRecord, PipelineSampler, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
 from . import schedules
@@ -131,6 +131,8 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     else:
         backbone.schedule = own.schedule
     backbone.own_sampling = own_sampling_of(weights)
+    if (stated := own.flow_sampler if own else _flow_sampler_of(backbone)) is not None:
+        backbone.flow_sampler = stated
     backbone.codec, backbone.text_folder = companions(weights, own)
     if hints.text is not None:
         _take_text(backbone, hints.text)
@@ -146,6 +148,12 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     )
     backbone.recorded_stamp = backbone.stamp()
     return backbone
+
+
+def _flow_sampler_of(backbone: Backbone) -> PipelineSampler | None:
+    """The scheduler that the pipeline of a rectified flow states; None: none, or none that can be followed."""
+    own = backbone.own_sampling
+    return None if own is None or backbone.schedule.flow != "rectified" else own.sampler
 
 
 def _take_text(backbone: Backbone, folder: Path, *, only_missing: bool = False) -> None:

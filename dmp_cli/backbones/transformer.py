@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..config import BackboneHints, PipelineSampler, ScheduleConfig
+from ..config import BackboneHints, ScheduleConfig
 from ..errors import CheckpointError
 from ..storage import Weights
 from .base import Backbone, Block
@@ -37,7 +37,6 @@ class Transformer(Wrapped):
     packing: ClassVar[int] = 1  # side of the squares of latents that the caller makes one token of
     image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a flow; None: a DDPM, whose scheduler says the noise
-    flow_sampler: ClassVar[PipelineSampler | None] = None  # as published; for weights whose folder names none
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
 
     def __init__(self, model: Any) -> None:

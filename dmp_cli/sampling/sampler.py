@@ -79,7 +79,7 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has only {backbone.sample_shape[0]}")
-    config = with_own_scheduler(config, backbone.own_sampling, published=backbone.flow_sampler)
+    config = with_own_scheduler(config, backbone.own_sampling, flow=backbone.flow_sampler)
     check_steps(config, backbone.schedule)
     return config.model_copy(update={"classes": classes})
 
@@ -97,18 +97,17 @@ def _check_without_null(config: SampleConfig, backbone: Backbone) -> None:
 
 
 def with_own_scheduler(
-    config: SampleConfig, own: OwnSampling | None, *, published: PipelineSampler | None = None
+    config: SampleConfig, own: OwnSampling | None, *, flow: PipelineSampler | None = None
 ) -> SampleConfig:
     """``config`` with the scheduler of the pipeline filled in, where ``--sampler pipeline`` or a flow's asks for it.
 
-    ``published`` are the settings of the backbone's family, for weights whose pipeline states none.
+    ``flow`` are the settings of a rectified flow.
 
     Raises:
         ConfigError: there is no pipeline, or its scheduler cannot be followed.
     """
     if config.sampler != "pipeline":
-        stated = own.sampler if own is not None and own.sampler is not None else published
-        return config.model_copy(update={"scheduler": named_flow(config.sampler, stated)})
+        return config.model_copy(update={"scheduler": named_flow(config.sampler, flow)})
     if own is not None and own.sampler is None:
         raise ConfigError(
             f"--sampler pipeline: {own.problem}",

@@ -138,7 +138,7 @@ def _export(
     backbone = loaded.backbone
     own, flow = backbone.own_sampling, backbone.schedule.flow
     wanted = wanted.model_copy(update=default_sampler(wanted, own, None, flow=flow))
-    wanted = with_own_scheduler(wanted, own, published=backbone.flow_sampler)
+    wanted = with_own_scheduler(wanted, own, flow=backbone.flow_sampler)
     check_steps(wanted, backbone.schedule)
     timesteps = read_by_network(wanted, backbone)
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
