@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..config import BackboneRecord, CodecRecord, GateInput, ScheduleConfig
+from ..config import BackboneRecord, CodecRecord, GateInput, LevelRule, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Backbone(nn.Module, ABC):
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # the stamp() of the weights that ``record`` describes
     codec: CodecRecord | None = None  # the codec that its weight file names, or None
     schedule: ScheduleConfig = ScheduleConfig()  # noise schedule that the backbone was trained with
+    level_rule: LevelRule = LevelRule()  # how its own training draws noise levels
     own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 

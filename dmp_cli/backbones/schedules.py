@@ -92,7 +92,7 @@ def assumed_of(weights: Weights, hints: BackboneHints) -> tuple[str, ...]:
     if said.flow is None and hints.objective in ("sit", "repa"):
         return () if hints.schedule else ("no file says which interpolant the flow has: assumed linear (--schedule)",)
     if said.flow is not None:
-        words = "here all levels are drawn alike, and no loss is weighted"
+        words = "here all levels are drawn alike, and no loss is weighted, unless --levels and --loss-weight say so"
         return (f"its training had {', '.join(said.ignored)}; {words}",) if said.ignored else ()
     if weights.scheduler is not None or model_said(weights) is not None:  # the code of DiT knows one objective only
         return ()

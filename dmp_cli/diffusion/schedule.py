@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..config import ScheduleConfig
+from ..config import LevelRule, ScheduleConfig
+from .levels import noise_shares
 from .loss import denoising_loss
 from .process import Loss, Process, equal_parts
 
@@ -64,7 +65,9 @@ class Schedule(Process):
     def levels(self, shares: Tensor) -> Tensor:
         return (shares.double() * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
 
-    def training_levels(self, uniform: Tensor) -> Tensor:
+    def training_levels(self, uniform: Tensor, rule: LevelRule | None = None) -> Tensor:
+        if rule is not None and not rule.is_plain:
+            return self.levels(noise_shares(uniform, rule))
         return (uniform * self.num_timesteps).long()
 
     def edges(self, bands: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import TrainConfig, describe_changes
+from ..config import LEVEL_OPTIONS, TrainConfig, default_of, describe_changes
 from ..errors import ConfigError, DMPError
 from ..storage import identity_of, refuse_existing, remove_partials, write_json, write_text
 from ..version import __version__
@@ -116,7 +116,7 @@ class RunFolder:
         changeable = _CHANGEABLE if new.get("lr_schedule") == "constant" else _CHANGEABLE - {"steps"}
         options = {key: new[key] for key in new if key not in changeable}
         others: dict[str, Any] = {
-            key: settings[key] for key in ("patch", "backbone", "codec", "images") if key in settings
+            key: settings[key] for key in ("patch", "backbone", "codec", "images", "drawn_levels") if key in settings
         }
         if "codec" in others:
             others["codec"] = as_recorded_codec(settings["codec"], before.get("codec"))
@@ -204,6 +204,7 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dic
         left_out |= {"val_split"}
     if config.method not in ("lora", "dora"):
         left_out |= {"lora_rank", "lora_targets"}
+    left_out |= {name for name in LEVEL_OPTIONS if getattr(config, name) == default_of(TrainConfig, name)}
     fields = config.model_dump(mode="json", exclude=left_out)
     return {
         **fields,

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...config import level_rule
+
 if TYPE_CHECKING:
     from ...pipeline import Loaded
     from .job import Request
@@ -21,13 +23,14 @@ _PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_
 
 def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
     """The resolved config.json: what was asked for, and what it came to."""
-    record = loaded.backbone.record
+    record, rule = loaded.backbone.record, level_rule(request.config, loaded.backbone.level_rule)
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
         "patch": request.patch_config and request.patch_config.model_dump(mode="json"),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
+        "drawn_levels": None if rule.is_plain else rule.model_dump(),
     }
 
 
