@@ -113,7 +113,8 @@ def describe(record: PatchRecord) -> list[str]:
 
 def _describe_schedule(schedule: ScheduleConfig) -> str:
     if schedule.flow is None:
-        return f"{schedule.kind}, {schedule.num_timesteps} timesteps"
+        end = ", the last one pure noise" if schedule.zero_terminal_snr else ""
+        return f"{schedule.kind}, {schedule.num_timesteps} timesteps{end}"
     return f"{schedule.kind} flow of {schedule.flow}, which predicts the {_PREDICTED[schedule.prediction]}"
 
 
