@@ -117,7 +117,7 @@ def _read(given: dict[str, Any], *, source: str, learns_sigma: bool) -> Schedule
     if missing := [key for key in NOISE if key not in known]:
         raise CheckpointError(f"{source} is not supported: its config does not say {', '.join(missing)}")
     wrong = [f"{key} {given[key]}" for key, plain in PLAIN.items() if given.get(key, plain) not in (plain, None)]
-    wrong += [f"{ZERO_SNR} {given[ZERO_SNR]}"] if given.get(ZERO_SNR) not in (None, True, False) else []
+    wrong += [f"{ZERO_SNR} {given[ZERO_SNR]}"] if not isinstance(given.get(ZERO_SNR, False), bool | None) else []
     wrong += [f"beta_schedule {known['beta_schedule']}"] if known["beta_schedule"] not in list(_KINDS) else []
     wrong += [f"prediction_type {known['prediction_type']}"] if known["prediction_type"] not in _PREDICTIONS else []
     wrong += unknown_fields(given, defaults)

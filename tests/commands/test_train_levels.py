@@ -33,7 +33,10 @@ def test_levels_and_weights_of_a_run(run: Run, backbone: list[str], images: Path
     run(*train, "--levels", "uniform", "--loss-weight", "none", "-o", "told")
     plain, told = (lines(tmp_path / name) for name in ("plain", "told"))
     assert [line["loss"] for line in plain] == [line["loss"] for line in told]
-    assert not {"levels", "level_mean", "loss_weight", "snr_gamma"} & training_of(tmp_path / "plain").keys()
+    assert (
+        not {"levels", "level_mean", "loss_weight", "snr_gamma", "drawn_levels"}
+        & training_of(tmp_path / "plain").keys()
+    )
 
     # Two steps at once, or one and one after a break, are the same run.
     levels = ("--levels", "logit-normal", "--level-mean", -3, "--level-shift", 2, "--loss-weight", "min-snr")
@@ -47,6 +50,9 @@ def test_levels_and_weights_of_a_run(run: Run, backbone: list[str], images: Path
     kept = training_of(tmp_path / "whole")
     assert (kept["levels"], kept["level_mean"], kept["loss_weight"]) == ("logit-normal", -3, "min-snr")
     assert "mode_scale" not in kept
+    assert kept["drawn_levels"] == LevelRule(kind="logit-normal", mean=-3, shift=2).model_dump()
+    told = " ".join(run("patch", "--info", "whole/patch.safetensors").stdout.split())
+    assert "levels logit-normal (shift 2.0), loss weight min-snr" in told
 
     said = run("train", "--resume", "--level-mean", 0, "-o", "whole", code=1).stderr
     assert "level-mean -3.0, now 0.0" in said
