@@ -64,7 +64,7 @@ LOSS_WEIGHT = option(
     panel=_PANEL,
 )
 SNR_GAMMA = option(
-    "The signal-to-noise ratio above which min-snr counts no more.", shown="5", gt=0, le=1e6, panel=_PANEL
+    "Signal-to-noise ratio from which on min-snr lets the image count no more.", shown="5", gt=0, le=1e6, panel=_PANEL
 )
 
 

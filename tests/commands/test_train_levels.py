@@ -10,7 +10,9 @@ import pytest
 
 from dmp_cli import load_patch
 from dmp_cli.backbones.dit import DiT
-from dmp_cli.config import LevelRule
+from dmp_cli.config import LevelRule, ScheduleConfig
+from dmp_cli.diffusion import make_process, make_weigh
+from dmp_cli.runtime.randomness import uniform
 
 from .conftest import Run
 
@@ -60,6 +62,22 @@ def test_levels_and_weights_of_a_run(run: Run, backbone: list[str], images: Path
         "loss-weight none, now min-snr"
         in run(*train, "--loss-weight", "min-snr", "--resume", "-o", "plain", code=1).stderr
     )
+
+
+def test_the_weight_is_on_the_mean_squared_error_alone(
+    run: Run, backbone: list[str], images: Path, tmp_path: Path
+) -> None:
+    one = ("--steps", 1, "--batch-size", 1, "--log-every", 1, "--sample-every", 0, "--seed", 9, "-q")
+    rule, weigh = LevelRule(kind="mode", shift=0.2), make_weigh("min-snr", ScheduleConfig(), gamma=2.5)
+    run("train", *backbone, "--data", images, *one, "--levels", "mode", "--level-shift", 0.2,
+        "--loss-weight", "min-snr", "--snr-gamma", 2.5, "-o", "one")  # fmt: skip
+    (line,) = lines(tmp_path / "one")
+    drawn = make_process(ScheduleConfig()).training_levels(uniform("timestep", seed=9, step=0, indices=[0]), rule)
+    assert weigh is not None
+    weight = float(weigh(drawn))
+    assert 0 < weight < 0.9
+    assert line["bound"] > 0
+    assert line["loss"] == pytest.approx(weight * line["mse"] + line["bound"], rel=1e-5)
 
 
 def test_a_family_s_own_levels_hold_unless_an_option_says_otherwise(
