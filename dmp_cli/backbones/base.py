@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..config import BackboneRecord, CodecRecord, GateInput, PipelineSampler, ScheduleConfig
+from ..config import BackboneRecord, CodecRecord, GateInput, LevelRule, PipelineSampler, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Backbone(nn.Module, ABC):
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a family that is a flow always
     flow_sampler: PipelineSampler | None = None  # of a rectified flow: as its pipeline says, else as published
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
+    level_rule: LevelRule = LevelRule()  # how its own training draws noise levels
     own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 

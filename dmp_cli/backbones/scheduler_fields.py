@@ -22,10 +22,10 @@ DDPM_KINDS = (
 FLOW_KINDS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 
 NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+ZERO_SNR = "rescale_betas_zero_snr"  # True: the last timestep is pure noise
 # Any other value changes the noise in a way that ScheduleConfig cannot express.
 PLAIN = {
     "trained_betas": None,
-    "rescale_betas_zero_snr": False,
     "use_flow_sigmas": False,
     "timestep_type": "discrete",
     "predict_epsilon": True,  # older than prediction_type; False: the model predicts x_0
@@ -64,7 +64,7 @@ def class_defaults(name: str) -> dict[str, Any]:
 
 def unknown_fields(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     """Fields that are in no list here and state something, each with its value."""
-    known = {*NOISE, *PLAIN, *FOLLOWED, *_HARMLESS}
+    known = {*NOISE, ZERO_SNR, *PLAIN, *FOLLOWED, *_HARMLESS}
     unknown = [key for key in given if key not in known and not key.startswith("_")]
     return [f"{key} {given[key]}" for key in unknown if given[key] is not None and given[key] != defaults.get(key)]
 

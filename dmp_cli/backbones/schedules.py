@@ -7,11 +7,20 @@ from typing import Any
 from ..config import BackboneHints, SamplingRule, ScheduleConfig, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import Weights
-from .scheduler_fields import DDPM_KINDS, FLOW_KINDS, NOISE, PLAIN, class_defaults, followed_fields, unknown_fields
+from .scheduler_fields import (
+    DDPM_KINDS,
+    FLOW_KINDS,
+    NOISE,
+    PLAIN,
+    ZERO_SNR,
+    class_defaults,
+    followed_fields,
+    unknown_fields,
+)
 from .training_args import Said, model_said, objective_said
 
 _KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
-_PREDICTIONS = ("epsilon", "v_prediction")
+_PREDICTIONS = ("epsilon", "v_prediction", "sample")
 RECTIFIED = ScheduleConfig(kind="linear", prediction="velocity", flow="rectified")  # of Stable Diffusion 3, Flux, …
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
 
@@ -118,7 +127,7 @@ def assumed_of(weights: Weights, hints: BackboneHints) -> tuple[str, ...]:
     if said.flow is None and hints.objective in ("sit", "repa"):
         return () if hints.schedule else ("no file says which interpolant the flow has: assumed linear (--schedule)",)
     if said.flow is not None:
-        words = "here all levels are drawn alike, and no loss is weighted"
+        words = "here all levels are drawn alike, and no loss is weighted, unless --levels and --loss-weight say so"
         return (f"its training had {', '.join(said.ignored)}; {words}",) if said.ignored else ()
     if weights.scheduler is not None or model_said(weights) is not None:  # the code of DiT knows one objective only
         return ()
@@ -143,6 +152,7 @@ def _read(given: dict[str, Any], *, source: str, learns_sigma: bool) -> Schedule
     if missing := [key for key in NOISE if key not in known]:
         raise CheckpointError(f"{source} is not supported: its config does not say {', '.join(missing)}")
     wrong = [f"{key} {given[key]}" for key, plain in PLAIN.items() if given.get(key, plain) not in (plain, None)]
+    wrong += [f"{ZERO_SNR} {given[ZERO_SNR]}"] if not isinstance(given.get(ZERO_SNR, False), bool | None) else []
     wrong += [f"beta_schedule {known['beta_schedule']}"] if known["beta_schedule"] not in list(_KINDS) else []
     wrong += [f"prediction_type {known['prediction_type']}"] if known["prediction_type"] not in _PREDICTIONS else []
     wrong += unknown_fields(given, defaults)
@@ -162,6 +172,7 @@ def _read(given: dict[str, Any], *, source: str, learns_sigma: bool) -> Schedule
             beta_start=known["beta_start"],
             beta_end=known["beta_end"],
             prediction=known["prediction_type"],
+            zero_terminal_snr=given.get(ZERO_SNR) or None,
             sampling=build(SamplingRule, **rule) if rule else None,
         )
     except ConfigError as error:

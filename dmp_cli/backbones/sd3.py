@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import PipelineSampler
+from ..config import LevelRule, PipelineSampler
 from .schedules import RECTIFIED
 from .transformer import Transformer
 
@@ -27,6 +27,7 @@ class SD3(Transformer):
     feature_scale = core_scale = 1000
     image_output = 1
     trained_as = RECTIFIED
+    level_rule = LevelRule(kind="logit-normal", shift=3.0)
     flow_sampler = PipelineSampler(kind="FlowMatchEulerDiscreteScheduler", shift=3.0)
 
     @property

@@ -21,6 +21,7 @@ _OBJECTIVE_KEYS = ("prediction", "prediction_type", "objective", "pred_type", "p
 _OBJECTIVES: dict[str, Prediction] = {
     **dict.fromkeys(("epsilon", "eps", "noise", "pred_noise"), "epsilon"),
     **dict.fromkeys(("v_prediction", "pred_v", "v-prediction", "v"), "v_prediction"),
+    **dict.fromkeys(("sample", "pred_x0", "x0", "x_start", "pred_x_start"), "sample"),
 }
 _FLOWS = ("velocity", "flow", "flow_prediction", "vector_field", "score", "rectified_flow", "flow_matching")
 _FLOW_FLAGS = ("flow_matching", "rectified_flow", "use_flow", "rf")

@@ -32,6 +32,13 @@ from .improve import (
     NegativeMethod as NegativeMethod,
     NegativeOptions as NegativeOptions,
 )
+from .levels import (
+    LEVEL_OPTIONS as LEVEL_OPTIONS,
+    LevelRule as LevelRule,
+    Levels as Levels,
+    LossWeight as LossWeight,
+    level_rule as level_rule,
+)
 from .network import (
     BackboneOptions as BackboneOptions,
     CodecOptions as CodecOptions,

@@ -59,8 +59,8 @@ class SizeOptions(Options):
         shown="linear",
     )
     objective: NamedObjective | None = option(
-        "What the backbone predicts, where no file says it: the noise, v, or the velocity of a flow, with the time of "
-        "SiT or of REPA.",
+        "What the backbone predicts, where no file says it: the noise, v, the clean image itself (sample), or the "
+        "velocity of a flow, with the time of SiT or of REPA.",
         shown="epsilon",
     )
 

@@ -11,10 +11,10 @@ from .base import Frozen, Growing, refuse
 from .patch import PatchConfig, Position
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "vp"]
-Prediction = Literal["epsilon", "v_prediction", "velocity", "score"]
+Prediction = Literal["epsilon", "v_prediction", "velocity", "score", "sample"]  # sample: x_0 itself
 # Whose direction of time: sit has noise at 0 and data at 1; repa and rectified (Stable Diffusion 3, Flux) the reverse.
 Flow = Literal["sit", "repa", "rectified"]
-NamedObjective = Literal["epsilon", "v_prediction", "sit", "repa"]  # that --objective takes
+NamedObjective = Literal["epsilon", "v_prediction", "sample", "sit", "repa"]  # that --objective takes
 Objective = Literal[NamedObjective, "rectified"]  # and one that families of diffusers have by themselves
 Trainer = Literal["meta", "diffusers"]
 TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
@@ -48,14 +48,14 @@ class SamplingRule(Growing):
     set_alpha_to_one: bool | None = None  # whether the last step of ddim goes to no noise, or to that of timestep 0
 
 
-_OF_DDPM = (("linear", "scaled_linear", "cosine"), ("epsilon", "v_prediction"))
+_OF_DDPM = (("linear", "scaled_linear", "cosine"), ("epsilon", "v_prediction", "sample"))
 _OF_FLOW = (("linear", "cosine", "vp"), ("velocity", "epsilon", "score"))
 
 
 class ScheduleConfig(Growing):
     """The noise schedule of the backbone's own pre-training."""
 
-    later: ClassVar[frozenset[str] | None] = frozenset({"sampling", "flow"})
+    later: ClassVar[frozenset[str] | None] = frozenset({"sampling", "flow", "zero_terminal_snr"})
 
     kind: ScheduleKind = "linear"  # of a flow: its interpolant, linear, cosine (GVP) or vp
     num_timesteps: int = Field(1000, ge=2)  # of a flow: levels at which gates are looked at
@@ -64,6 +64,7 @@ class ScheduleConfig(Growing):
     prediction: Prediction = "epsilon"  # what the backbone predicts: the noise, or v (Salimans and Ho 2022)
     sampling: SamplingRule | None = None  # None: no scheduler says how to sample, or the file is older than this field
     flow: Flow | None = None  # flow matching, over levels in [0, 1]; None: a DDPM, over whole timesteps
+    zero_terminal_snr: Literal[True] | None = None  # whether the last timestep is pure noise (Lin et al. 2023)
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> ScheduleConfig:
@@ -75,12 +76,23 @@ class ScheduleConfig(Growing):
             raise refuse(f"a prediction of {self.prediction}: {what} knows {', '.join(predictions)}")
         return self
 
+    @model_validator(mode="after")
+    def _can_end_in_noise(self) -> ScheduleConfig:
+        if self.zero_terminal_snr and self.flow is not None:
+            raise refuse(f"zero terminal SNR: the flow of {self.flow} ends in pure noise anyway")
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise refuse(
+                "rescale_betas_zero_snr with a prediction of epsilon: the last timestep is pure noise, from which a "
+                "prediction of the noise tells nothing about the image"
+            )
+        return self
+
     @property
     def objective(self) -> Objective:
         """What ``--objective`` calls it: the flow, or what a DDPM predicts."""
         if self.flow is not None:
             return self.flow
-        assert self.prediction in ("epsilon", "v_prediction")
+        assert self.prediction in ("epsilon", "v_prediction", "sample")
         return self.prediction
 
 

@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from . import levels as noise
 from .base import Dtype, Frozen, option
 from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .train_rules import find_problems
 from .typed import ValPart, Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full", "scratch"]
-TunedMethod = Literal["bitfit", "difffit"]  # of those: what learns some weights of the backbone itself
 BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
@@ -46,20 +46,14 @@ class TrainConfig(Frozen):
         shown="classes.txt in the data; else numbers in their order, or names in theirs",
     )
     steps: int = option("Optimizer steps. The paper takes 30,000 to 50,000.", default=30_000, ge=1)
-    batch_size: int = option(  # global: of all processes together
-        "Images of one optimizer step, over all processes.", default=128, ge=1, le=MAX_BATCH
-    )
+    batch_size: int = option("Images of one optimizer step, over all processes.", default=128, ge=1, le=MAX_BATCH)
     micro_batch_size: int | None = option(
         "Images that are on the device at once; their gradients are added up to those of the batch. Lower it when "
         "memory runs out.",
         shown="the whole batch",
         ge=1,
     )
-    lr: float = option(
-        "Learning rate of the prompts; for other methods of all that is learnt.",
-        default=1e-4,
-        gt=0,
-    )
+    lr: float = option("Learning rate of the prompts; for other methods of all that is learnt.", default=1e-4, gt=0)
     gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0, panel=_BALANCE)
     lora_rank: int = option(
         "Rank of the low-rank matrices of --method lora and dora, which is also their alpha. A higher rank means more "
@@ -101,6 +95,13 @@ class TrainConfig(Frozen):
         default=False,
         panel=_BALANCE,
     )
+    levels: noise.Levels | None = noise.LEVELS
+    level_mean: float | None = noise.LEVEL_MEAN
+    level_std: float | None = noise.LEVEL_STD
+    mode_scale: float | None = noise.MODE_SCALE
+    level_shift: float | None = noise.LEVEL_SHIFT
+    loss_weight: noise.LossWeight = noise.LOSS_WEIGHT
+    snr_gamma: float | None = noise.SNR_GAMMA
     ema: float = option(
         "Decay of an exponential moving average of what is trained, such as 0.999; it is written beside the trained "
         "file. 0 keeps no average.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .levels import foreign_option
+
 if TYPE_CHECKING:
     from .train import TrainConfig
 
@@ -20,6 +22,10 @@ def find_problems(config: TrainConfig) -> Iterator[str]:
         yield "--val-data and --val-split: give one of both"
     if config.val_draws < _FEWEST_DRAWS:
         yield f"--val-draws {config.val_draws} are too few for 10 bands of timesteps: give {_FEWEST_DRAWS} or more"
+    if config.levels is not None and (problem := foreign_option(config, config.levels)) is not None:
+        yield problem
+    if config.snr_gamma is not None and config.loss_weight != "min-snr":
+        yield "--snr-gamma is for --loss-weight min-snr"
     for name in ("keep_best", "patience", "val_part", "val_losses"):
         if getattr(config, name) and not config.holds_out:
             yield f"--{name.replace('_', '-')} needs held-out images: give --val-data or --val-split"

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import ScheduleConfig
+from ..config import LevelRule, ScheduleConfig
+from .levels import noise_shares
 from .process import Loss, Process, exact_type
 
 _VP = (0.1, 20.0)  # beta at the data's end and at the noise's end, of the interpolant vp
@@ -65,8 +66,10 @@ class Flow(Process):
         u = high - shares.double() * (high - low)
         return (u if self.is_forward else 1 - u).float()
 
-    def training_levels(self, uniform: Tensor) -> Tensor:
+    def training_levels(self, uniform: Tensor, rule: LevelRule | None = None) -> Tensor:
         """Uniform over the levels, as both train; t = low + uniform (high - low) in the backbone's own time."""
+        if rule is not None and not rule.is_plain:
+            return self.levels(noise_shares(1 - uniform if self.is_forward else uniform, rule))
         low, high = self.training_ends
         ends = (low, high) if self.is_forward else (1 - high, 1 - low)
         return (ends[0] + uniform.double() * (ends[1] - ends[0])).float()

@@ -22,10 +22,10 @@ _HALF_BIN = 1 / 255  # half the distance of two of the 256 levels in [-1, 1]
 def denoising_loss(
     prediction: Tensor, *, x0: Tensor, xt: Tensor, noise: Tensor, timesteps: Tensor, schedule: Schedule
 ) -> Loss:
-    """Compute the loss of one prediction, in float32: the mean squared error of the noise (or of v).
+    """Compute the loss of one prediction, in float32: the mean squared error of the noise (or of v, or x_0).
 
     A ``prediction`` with 2C channels, where ``x0`` has C, carries a learned variance. The loss is then L_simple +
-    T/1000 L_t, and the bound L_t sends no gradient to the predicted noise (Nichol and Dhariwal 2021, Eq. 16).
+    T/1000 L_t, and the bound L_t sends no gradient to what is predicted (Nichol and Dhariwal 2021, Eq. 16).
     """
     prediction = prediction if prediction.dtype == torch.float64 else prediction.float()
     target = schedule.target(x0, noise=noise, timesteps=timesteps)
@@ -34,20 +34,20 @@ def denoising_loss(
         return Loss(mse, mse, torch.zeros_like(mse))
     predicted, variance = prediction.chunk(2, dim=1)
     mse = _mean(predicted - target, power=2)
-    epsilon = schedule.epsilon(predicted.detach(), xt=xt, timesteps=timesteps)
-    bound = variance_bound(epsilon, variance, x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
+    clean = schedule.clean(predicted.detach(), xt=xt, timesteps=timesteps)
+    bound = variance_bound(clean, variance, x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
     bound = bound * (schedule.num_timesteps / 1000)
     return Loss(mse + bound, mse, bound)
 
 
 def variance_bound(
-    epsilon: Tensor, variance: Tensor, *, x0: Tensor, xt: Tensor, timesteps: Tensor, schedule: Schedule
+    clean: Tensor, variance: Tensor, *, x0: Tensor, xt: Tensor, timesteps: Tensor, schedule: Schedule
 ) -> Tensor:
     """Term t of the variational bound, in bits per dimension, (B,).
 
     It is the KL divergence between the true and the predicted step; at t = 0 it is the discretised likelihood of x_0.
-    ``variance`` v sets the log variance f log beta_t + (1 - f) log beta~_t with f = (v + 1) / 2 (Nichol and Dhariwal
-    2021, Eq. 15, where v is in 0..1).
+    ``clean`` is the x_0 that the prediction implies. ``variance`` v sets the log variance
+    f log beta_t + (1 - f) log beta~_t with f = (v + 1) / 2 (Nichol and Dhariwal 2021, Eq. 15, where v is in 0..1).
     """
 
     def at(name: str) -> Tensor:
@@ -56,12 +56,11 @@ def variance_bound(
     fraction = (variance + 1) / 2
     low = at("log_variance")
     log_variance = fraction * at("log_beta") + (1 - fraction) * low
-    predicted_x0 = (xt - at("noise") * epsilon) / at("signal")
     # The two means have the same x_t part, so they differ by that of x_0 only.
-    distance = at("mean_x0") * (x0 - predicted_x0)
+    distance = at("mean_x0") * (x0 - clean)
     # KL of Gaussians with true variance s, predicted variance r: (log r - log s - 1 + s / r + distance^2 / r) / 2
     divergence = 0.5 * (log_variance - low - 1 + (low - log_variance).exp() + distance.square() * (-log_variance).exp())
-    mean = at("mean_x0") * predicted_x0 + at("mean_xt") * xt
+    mean = at("mean_x0") * clean + at("mean_xt") * xt
     likelihood = discretised_log_likelihood(x0, mean=mean, log_std=0.5 * log_variance)
     bound = torch.where(timesteps == 0, -_mean(likelihood), _mean(divergence))
     return bound / math.log(2)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..config import ScheduleConfig
+from ..config import LevelRule, ScheduleConfig
 
 L = TypeVar("L", float, Tensor)
 
@@ -36,8 +36,8 @@ class Process(ABC):
         """The levels (B,) at ``shares`` (B,) float64 of the range, each in [0, 1): from no noise to pure noise."""
 
     @abstractmethod
-    def training_levels(self, uniform: Tensor) -> Tensor:
-        """The levels (B,) of a training step, from uniform numbers (B,) in [0, 1)."""
+    def training_levels(self, uniform: Tensor, rule: LevelRule | None = None) -> Tensor:
+        """The levels (B,) of a training step, from uniform numbers (B,) in [0, 1); ``rule`` None: all alike."""
 
     @abstractmethod
     def add_noise(self, x0: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:

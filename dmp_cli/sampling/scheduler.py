@@ -39,7 +39,7 @@ def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
             f"--steps {config.steps}: {config.sampler} takes at most {limit} over {num_timesteps} timesteps"
         )
     rule = schedule.sampling or SamplingRule()
-    spacing, offset = rule.timestep_spacing or _SPACING[config.sampler], rule.steps_offset or 0
+    spacing, offset = _spacing(schedule, config), rule.steps_offset or 0
     # Equal strides down to 0. If they begin far below the last timestep, it cannot start from pure noise.
     stride = num_timesteps // config.steps
     if spacing == "leading" and config.sampler == "ddim" and config.steps * stride < 0.9 * num_timesteps:
@@ -56,6 +56,13 @@ def check_steps(config: SampleConfig, schedule: ScheduleConfig) -> None:
         )
 
 
+def _spacing(schedule: ScheduleConfig, config: SampleConfig) -> str:
+    """How timesteps are spaced: as stated, else as originally, but from the last one on where that is pure noise."""
+    stated = schedule.sampling and schedule.sampling.timestep_spacing
+    plain = "trailing" if schedule.zero_terminal_snr and config.sampler == "ddim" else _SPACING[config.sampler]
+    return stated or plain
+
+
 def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_sigma: bool, clips: bool) -> Any:
     """The scheduler that ``config`` names, with its timesteps set.
 
@@ -68,7 +75,7 @@ def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_si
 
     betas, rule = noise_betas(schedule), schedule.sampling or SamplingRule()
     common: dict[str, Any] = {"num_train_timesteps": schedule.num_timesteps, "trained_betas": betas.tolist()}
-    common |= {"prediction_type": schedule.prediction, "timestep_spacing": _SPACING[config.sampler]}
+    common |= {"prediction_type": schedule.prediction, "timestep_spacing": _spacing(schedule, config)}
     stated = rule.model_dump()  # without what is None
     common |= {key: stated[key] for key in _OF_ALL if key in stated}
     clipping = {"clip_sample": clips, **{key: stated[key] for key in _OF_CLIPPING if key in stated}}
@@ -82,6 +89,8 @@ def build_scheduler(schedule: ScheduleConfig, config: SampleConfig, *, learns_si
         scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++")
     scheduler.betas, scheduler.alphas = betas, 1 - betas
     scheduler.alphas_cumprod = (1 - betas).cumprod(0)
+    if config.sampler == "dpm++" and schedule.zero_terminal_snr:
+        scheduler.alphas_cumprod[-1] = 2**-24  # as in diffusers: its noise levels divide by it
     if config.sampler == "ddim" and not scheduler.config.set_alpha_to_one:
         scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     scheduler.set_timesteps(config.steps)

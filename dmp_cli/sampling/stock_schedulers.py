@@ -52,6 +52,9 @@ def build_stock(schedule: ScheduleConfig, config: SampleConfig) -> Any:
         "beta_schedule": _BETAS[schedule.kind],
         "prediction_type": schedule.prediction,
     }
+    if schedule.zero_terminal_snr:
+        noise["rescale_betas_zero_snr"] = True
+        noise = {key: value for key, value in noise.items() if key in known}
     lists = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
     scheduler = cls(**noise, **{key: value for key, value in lists.items() if key in known})
     scheduler.set_timesteps(config.steps)
@@ -66,6 +69,12 @@ def check_stock(schedule: ScheduleConfig, config: SampleConfig, *, name: str) ->
     What only diffusers knows is found by drawing a number without a network.
     """
     kind, count, steps = _class_of(config), schedule.num_timesteps, config.steps
+    if schedule.zero_terminal_snr and config.sampler != "pipeline" and not _knows_zero_snr(kind):
+        raise ConfigError(
+            f"--sampler {name}: {kind} of diffusers has no rescale_betas_zero_snr, and the last timestep of this "
+            "backbone is pure noise",
+            hint="Give --sampler ddim, dpm++, euler, euler-a or unipc.",
+        )
     parts = steps + 1 if kind.startswith(_ONE_MORE) else steps
     if parts > count:
         raise ConfigError(f"--steps {steps}: {name} takes at most {count - parts + steps} over {count} timesteps")
@@ -94,6 +103,12 @@ def check_stock(schedule: ScheduleConfig, config: SampleConfig, *, name: str) ->
     if wrong or not math.isfinite(last):
         why = f"its timestep {wrong[0]:g} is not in 0..{count - 1}" if wrong else "its numbers overflow"
         raise ConfigError(f"--steps {steps}: {name} cannot be run so: {why}", hint="Give another number of steps.")
+
+
+def _knows_zero_snr(kind: str) -> bool:
+    import diffusers
+
+    return "rescale_betas_zero_snr" in inspect.signature(getattr(diffusers, kind).__init__).parameters
 
 
 def _rehearse(scheduler: Any) -> float:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig
+from ..config import TrainConfig, level_rule
 from ..data import Batch
 from ..errors import CheckpointError
 from ..patching import PatchedBackbone
@@ -59,6 +59,7 @@ class TrainingLoop:
             places=self.places,
             sample_shape=backbone.sample_shape,
             process=self.objective.process,
+            rule=level_rule(self.config, backbone.level_rule),
             has_posterior=self.trainee.codec.has_posterior,
             num_prompts=denoiser.patch.gate_outputs if noisy and isinstance(denoiser, PatchedBackbone) else 0,
             drops_condition=self.objective.is_conditional and backbone.has_null and self.config.class_dropout > 0,

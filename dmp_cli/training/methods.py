@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, save_backbone
-from ..config import PatchConfig, TrainConfig
+from ..config import PatchConfig, TrainConfig, level_rule
+from ..diffusion import check_weight
 from ..errors import ConfigError
 from ..latents import Codec, image_size
 from ..patching import (
@@ -130,8 +131,11 @@ def prepare(
 
     Raises:
         ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA and
-            DoRA, no layer has one of the target names, or peft is not installed.
+            DoRA, no layer has one of the target names, or peft is not installed; the options of noise levels do not
+            fit the backbone.
     """
+    level_rule(config, backbone.level_rule)
+    check_weight(config.loss_weight, backbone.schedule)
     if config.method not in ("dmp", "prompt-tuning"):
         if patch_config is not None and patch_config != PatchConfig():
             raise ConfigError(f"--method {config.method} has no patch, so options such as --gate do not apply to it")

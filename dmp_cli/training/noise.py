@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig
+from ..config import LevelRule, TrainConfig
 from ..diffusion import Process
 from ..runtime import randomness
 
@@ -45,6 +45,7 @@ class NoiseSource:
     has_posterior: bool
     num_prompts: int  # N of a gate whose logits get noise; 0 if no logits get noise
     drops_condition: bool  # whether labels or captions are dropped at random
+    rule: LevelRule | None = None  # which levels; None: all alike
 
     def draw(self, step: int) -> Draws:
         """The random numbers of ``step`` (0-based), in main memory."""
@@ -54,7 +55,7 @@ class NoiseSource:
         shape = (config.batch_size, self.num_prompts)
         dropped = randomness.uniform("class-dropout", **of_all) < config.class_dropout if self.drops_condition else None
         return Draws(
-            timesteps=self.process.training_levels(randomness.uniform("timestep", **of_all)),
+            timesteps=self.process.training_levels(randomness.uniform("timestep", **of_all), self.rule),
             noise=randomness.normal("noise", self.sample_shape, **own),
             posterior=randomness.normal("posterior", self.sample_shape, **own) if self.has_posterior else None,
             gate_noise=randomness.normal_rows("load", shape, seed=config.seed, step=step) if self.num_prompts else None,

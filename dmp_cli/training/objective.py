@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config import TrainConfig
 from ..data import Batch, as_floats
-from ..diffusion import make_process
+from ..diffusion import SNR_GAMMA, make_process, make_weigh
 from ..patching import Balance, PatchedBackbone, authors_importance, measure_balance, measure_use
 from ..runtime import World, autocast
 from .methods import Trainee
@@ -41,6 +41,8 @@ class Objective:
         self.trainee, self.config, self.places = trainee, config, places
         self.world, self.device = world, device
         self.process = make_process(trainee.backbone.schedule, device=device)
+        gamma = config.snr_gamma or SNR_GAMMA
+        self._weigh = make_weigh(config.loss_weight, trainee.backbone.schedule, gamma=gamma, device=device)
         self._call: Callable[..., Tensor] = trainee.denoiser
         if config.compile:
             self._call = torch.compile(trainee.denoiser, dynamic=False)
@@ -76,9 +78,11 @@ class Objective:
             prediction = self._call(xt, timesteps, condition)
         loss = self.process.loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps)
         share = len(x0) / self.config.batch_size
-        per_image = {"loss": loss.total, "mse": loss.mse, "bound": loss.bound}
+        # The bound of a learned variance is a likelihood as it is: no weight.
+        total = loss.total if self._weigh is None else self._weigh(timesteps) * loss.mse + loss.bound
+        per_image = {"loss": total, "mse": loss.mse, "bound": loss.bound}
         terms = {name: values.detach().mean() * share for name, values in per_image.items()}
-        return loss.total.mean() * share, terms
+        return total.mean() * share, terms
 
     def _condition(self, labels: Tensor, dropped: Tensor | None) -> Tensor | None:
         """The condition for ``labels``, with the null condition where ``dropped`` is true."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import TrainConfig, describe_changes
+from ..config import LEVEL_OPTIONS, TrainConfig, default_of, describe_changes, level_rule
 from ..errors import ConfigError, DMPError
 from ..storage import identity_of, refuse_existing, remove_partials, write_json, write_text
 from ..version import __version__
@@ -116,7 +116,7 @@ class RunFolder:
         changeable = _CHANGEABLE if new.get("lr_schedule") == "constant" else _CHANGEABLE - {"steps"}
         options = {key: new[key] for key in new if key not in changeable}
         others: dict[str, Any] = {
-            key: settings[key] for key in ("patch", "backbone", "codec", "images") if key in settings
+            key: settings[key] for key in ("patch", "backbone", "codec", "images", "drawn_levels") if key in settings
         }
         if "codec" in others:
             others["codec"] = as_recorded_codec(settings["codec"], before.get("codec"))
@@ -150,7 +150,7 @@ class RunFolder:
         self._check_there()
         save_state(self.checkpoints, state, keep=config.keep)
         self._saved = state.step
-        training = _training_record(state.step, images, config)
+        training = _training_record(state.step, images, config, trainee)
         trainee.write(self.learnt_file(trainee), state.learnt, training)
         if state.ema:
             trainee.write(self.learnt_file(trainee, ema=True), state.ema, {**training, "average": config.ema})
@@ -159,7 +159,7 @@ class RunFolder:
         """Write what was learnt at the lowest held-out loss so far."""
         self._check_there()
         path = self.learnt_file(trainee, best=True)
-        trainee.write(path, state.learnt, _training_record(state.step, images, config))
+        trainee.write(path, state.learnt, _training_record(state.step, images, config, trainee))
 
     def learnt_file(self, trainee: Trainee, *, ema: bool = False, best: bool = False) -> Path:
         """Path of the learnt file: ``patch.safetensors``, ``backbone-ema.safetensors``, the folder ``adapter``, ..."""
@@ -197,20 +197,22 @@ class RunFolder:
             )
 
 
-def _training_record(step: int, images: ImageSource, config: TrainConfig) -> dict[str, Any]:
+def _training_record(step: int, images: ImageSource, config: TrainConfig, trainee: Trainee) -> dict[str, Any]:
     left_out = _CHANGEABLE | {"val_part", "val_seed"}
     left_out -= {"data", "steps", "micro_batch_size"}  # these options do not influence the learnt values
     if not config.val_split:
         left_out |= {"val_split"}
     if config.method not in ("lora", "dora"):
         left_out |= {"lora_rank", "lora_targets"}
-    fields = config.model_dump(mode="json", exclude=left_out)
+    left_out |= {name for name in LEVEL_OPTIONS if getattr(config, name) == default_of(TrainConfig, name)}
+    fields, rule = config.model_dump(mode="json", exclude=left_out), level_rule(config, trainee.backbone.level_rule)
     return {
         **fields,
         "data": config.data.name.encode("utf-8", "backslashreplace").decode(),
         "data_fingerprint": images.fingerprint,
         "num_images": len(images),
         **training_record(images),
+        **({} if rule.is_plain else {"drawn_levels": rule.model_dump()}),
         "steps_done": step,
         "dmp": __version__,
     }

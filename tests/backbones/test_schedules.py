@@ -69,10 +69,10 @@ def test_another_process_is_refused_by_its_name(tmp_path: Path, repository: str)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr True"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr with a prediction of epsilon: the last timestep"),
+        ({"rescale_betas_zero_snr": "yes"}, "rescale_betas_zero_snr yes"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule sigmoid"),
         ({"beta_schedule": ["linear"]}, "beta_schedule"),
-        ({"prediction_type": "sample"}, "prediction_type sample"),
         ({"prediction_type": "flow_prediction"}, "prediction_type flow_prediction"),
         ({"predict_epsilon": False}, "predict_epsilon False"),
         ({"trained_betas": [0.1]}, "trained_betas"),
@@ -111,6 +111,19 @@ def test_fields_without_effect_change_no_record() -> None:
     same = {"clip_sample_range": 2.0, "thresholding": False, "sample_max_value": 3.0, "steps_offset": 0}
     assert read({**config, **same}) == read(config)
     assert read({"_class_name": "PNDMScheduler", "skip_prk_steps": True}).sampling is None
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_zero_terminal_snr_is_part_of_the_noise(prediction: str) -> None:
+    import diffusers
+
+    stated = {"_class_name": "DDIMScheduler", "prediction_type": prediction, "rescale_betas_zero_snr": True}
+    found = read(stated)
+    assert (found.zero_terminal_snr, found.prediction) == (True, prediction)
+    theirs = diffusers.DDIMScheduler.from_config(stated).alphas_cumprod
+    torch.testing.assert_close((1 - noise_betas(found)).cumprod(0).float(), theirs, rtol=1e-4, atol=1e-6)
+    assert ScheduleConfig(**json.loads(found.model_dump_json())) == found
+    assert "zero_terminal_snr" not in read({**stated, "rescale_betas_zero_snr": False}).model_dump()
 
 
 def test_a_schedule_without_a_rule_is_written_as_it_always_was() -> None:

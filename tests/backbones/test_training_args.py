@@ -69,7 +69,8 @@ def test_sit_and_repa_are_known_by_their_options(
     assert record is not None
     assert reload_backbone(record).schedule == found
     path = write(tmp_path / "b.pt", {**args, "num_classes": 4, "weighting": "lognormal"})
-    words = "its training had weighting lognormal; here all levels are drawn alike, and no loss is weighted"
+    words = "its training had weighting lognormal; here all levels are drawn alike, and no loss is weighted, "
+    words += "unless --levels and --loss-weight say so"
     assert load_backbone(path, num_heads=2).remarks == (words,)
 
 

@@ -119,13 +119,10 @@ def test_noising_is_the_formula(case, kind):
 def test_bound_is_the_formula(case, kind, dtype):
     x0, noise, epsilon, variance = case
     xt, betas = noised(x0, noise, kind), slow_betas(kind)
-    bound = variance_bound(
-        *(tensor.to(dtype) for tensor in (epsilon, variance)),
-        x0=x0.to(dtype),
-        xt=xt.to(dtype),
-        timesteps=torch.tensor(TIMESTEPS),
-        schedule=Schedule(ScheduleConfig(kind=kind)),
-    )
+    schedule, timesteps = Schedule(ScheduleConfig(kind=kind)), torch.tensor(TIMESTEPS)
+    at = {"xt": xt.to(dtype), "timesteps": timesteps}
+    clean = schedule.clean(epsilon.to(dtype), **at)
+    bound = variance_bound(clean, variance.to(dtype), x0=x0.to(dtype), **at, schedule=schedule)
     for k, t in enumerate(TIMESTEPS):
         numbers = zip(*(tensor[k].flatten().tolist() for tensor in (x0, xt, epsilon, variance)), strict=True)
         bits = [slow_bound(x, noisy, t, e, v, betas) for x, noisy, e, v in numbers]
@@ -137,7 +134,8 @@ def test_a_perfect_prediction_costs_no_bits():
     x0, noise = torch.full((3, 1, 1, 1), 0.3), torch.full((3, 1, 1, 1), -0.8)
     timesteps, schedule = torch.tensor([1, 400, 999]), Schedule(LINEAR)
     xt = schedule.add_noise(x0, noise=noise, timesteps=timesteps)
-    bound = variance_bound(noise, -torch.ones_like(x0), x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
+    clean = schedule.clean(noise, xt=xt, timesteps=timesteps)
+    bound = variance_bound(clean, -torch.ones_like(x0), x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
     assert bound.tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
@@ -159,7 +157,8 @@ def test_loss_is_mse_plus_bound(case):
     xt, timesteps, schedule = noised(*case[:2]).float(), torch.tensor(TIMESTEPS), Schedule(LINEAR)
     prediction = torch.cat([epsilon, variance], dim=1)
     loss = denoising_loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps, schedule=schedule)
-    bound = variance_bound(epsilon, variance, x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
+    clean = schedule.clean(epsilon, xt=xt, timesteps=timesteps)
+    bound = variance_bound(clean, variance, x0=x0, xt=xt, timesteps=timesteps, schedule=schedule)
     for k in range(len(TIMESTEPS)):
         errors = [(e - n) ** 2 for e, n in zip(epsilon[k].flatten().tolist(), noise[k].flatten().tolist(), strict=True)]
         assert loss.mse[k].item() == pytest.approx(sum(errors) / len(errors), rel=1e-5)
@@ -175,7 +174,8 @@ def test_bound_counts_timesteps_in_thousands():
     xt = schedule.add_noise(x0, noise=noise, timesteps=timesteps)
     given = {"x0": x0, "xt": xt, "timesteps": timesteps, "schedule": schedule}
     loss = denoising_loss(prediction, noise=noise, **given)
-    whole = variance_bound(*prediction.chunk(2, dim=1), **given)
+    epsilon, variance = prediction.chunk(2, dim=1)
+    whole = variance_bound(schedule.clean(epsilon, xt=xt, timesteps=timesteps), variance, **given)
     assert loss.bound.tolist() == pytest.approx((whole / 4).tolist())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dmp_cli.config import PlanLine, Prompt, SampleConfig
+from dmp_cli.config import PlanLine, Prompt, SampleConfig, ScheduleConfig
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.sampling.plan import Item, Plan, read_plan
@@ -143,7 +143,7 @@ class Watch(torch.nn.Module):
         self.backbone, self.calls = backbone, []  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
-        self.calls.append((int(timesteps[0]), len(x)))
+        self.calls.append((float(timesteps[0]), len(x)))
         return self.backbone(x, timesteps, condition)
 
 
@@ -159,3 +159,16 @@ def test_outside_of_the_guidance_interval_one_forward_is_enough() -> None:
     for wrong in ((0.5, 0.5), (-0.1, 1.0), (0.0, 1.1)):
         with pytest.raises(ValueError, match="give two shares of the schedule"):
             SampleConfig(guidance_interval=wrong)
+
+
+@pytest.mark.parametrize("flow", ["sit", "repa"])
+def test_the_guidance_interval_of_a_flow_counts_from_data_to_noise(flow: Any) -> None:
+    backbone = tiny_dit()
+    backbone.schedule = ScheduleConfig(flow=flow, prediction="velocity")
+    watch = Watch(backbone)
+    options: dict[str, Any] = {"num_images": 2, "batch_size": 2, "steps": 8, "sampler": "ode-euler", "guidance": 3.0}
+    config = resolve(SampleConfig(guidance_interval=(0.3, 0.7), **options), backbone)
+    list(sample(watch, backbone=backbone, codec=PixelCodec(3), config=config))
+    shares = {1 - level if flow == "sit" else level: count for level, count in watch.calls}
+    assert sorted(shares) == [k / 8 for k in range(1, 9)]
+    assert {share for share, count in shares.items() if count == 4} == {0.375, 0.5, 0.625}

@@ -113,7 +113,8 @@ def describe(record: PatchRecord) -> list[str]:
 
 def _describe_schedule(schedule: ScheduleConfig) -> str:
     if schedule.flow is None:
-        return f"{schedule.kind}, {schedule.num_timesteps} timesteps"
+        end = ", the last one pure noise" if schedule.zero_terminal_snr else ""
+        return f"{schedule.kind}, {schedule.num_timesteps} timesteps{end}"
     return f"{schedule.kind} flow of {schedule.flow}, which predicts the {_PREDICTED[schedule.prediction]}"
 
 
@@ -164,4 +165,7 @@ def _describe_training(training: dict[str, Any] | None) -> str:
 def _describe_run(told: _Told, *, rates: str = "lr {lr}") -> str:
     averaged = f", averaged with decay {told['average']}" if "average" in told else ""
     run = "{method}, {steps_done} steps of {batch_size} images from {data} ({num_images} images), "
-    return f"{run}{rates}, seed {{seed}}".format_map(told) + averaged
+    drawn = told.get("drawn_levels")
+    levels = f", levels {drawn.get('kind')} (shift {drawn.get('shift')})" if isinstance(drawn, dict) else ""
+    weighted = f", loss weight {told['loss_weight']}" if "loss_weight" in told else ""
+    return f"{run}{rates}, seed {{seed}}".format_map(told) + levels + weighted + averaged

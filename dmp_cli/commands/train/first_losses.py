@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 _STEPS = 4  # batches that are looked at
 _BOUND = 1.1  # predicting nothing has a loss of 1: the noise, and v, have variance 1; and a little for few images
-_WORDS = {"epsilon": "the noise", "v_prediction": "v", "velocity": "the velocity", "score": "the score"}
+_WORDS = {
+    "epsilon": "the noise",
+    "v_prediction": "v",
+    "velocity": "the velocity",
+    "score": "the score",
+    "sample": "the image",
+}
 # What predicting nothing has: the velocity of a flow is made of data and noise, each of variance 1.
 _NOTHING = {"velocity": 2}
 

@@ -89,6 +89,7 @@ class _Job:
         from ...data import Bounds, find_images
         from ...pipeline import check_early
         from ...training import as_recorded, check_captions, check_noise
+        from .loss_weight import check_weight_early
 
         recorded = self.run.read_images() if self.request.options.resume else None
         config, bounds = self.config, Bounds(self.config.max_file_size, self.config.follow_links)
@@ -98,6 +99,7 @@ class _Job:
         early = check_early(self.request.network, self.request.patch_config)
         if early is not None:
             check_captions(images, early)
+        check_weight_early(config.loss_weight, self.request.network)
         return images
 
     def _refuse_existing(self) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import PatchConfig, build
+from ...config import PatchConfig, build, level_rule
 from ...errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str,
     record, patch = loaded.backbone.record, request.patch_config
     if patch is not None and isinstance(trainee.denoiser, PatchedBackbone):
         patch = patch.model_copy(update={"prompt_grid": trainee.denoiser.patch.config.prompt_grid})
+    rule = level_rule(request.config, loaded.backbone.level_rule)
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
         "patch": patch and patch.model_dump(mode="json"),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
+        "drawn_levels": None if rule.is_plain else rule.model_dump(),
     }
 
 
