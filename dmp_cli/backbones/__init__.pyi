@@ -3,7 +3,7 @@ from .caption_table import CaptionTable as CaptionTable
 from .claims import building as building, check_sizes as check_sizes
 from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
-from .encoders import Encoders as Encoders
+from .encoders import Encoders as Encoders, check_same_text as check_same_text
 from .families import build_from as build_from
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of

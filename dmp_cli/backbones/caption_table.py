@@ -6,6 +6,7 @@ Letters: B batch, S tokens of a caption, E width of a token's state, P of a pool
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -85,6 +86,7 @@ class CaptionTable:
             return
         device = self.encoder.device
         self.encoder = DepartedEncoders(self.encoder, self._load)
+        gc.collect()  # models of transformers hold on to themselves
         if device.type == "cuda":
             torch.cuda.empty_cache()  # others are to have the room, other processes too
 

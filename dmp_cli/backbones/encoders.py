@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from ..config import TextRecord
+from ..errors import ConfigError
+
+_LENGTHS = {"t5": 120, "sd3": 256, "flux": 512}  # tokens of a caption where a record says nothing
 
 
 class Encoders(ABC):
@@ -91,3 +94,15 @@ def _rules_of(tokenizer: Any) -> dict[str, Any]:
         "length": int(tokenizer.model_max_length),
         "side": str(tokenizer.padding_side),
     }
+
+
+def check_same_text(trained: TextRecord, found: TextRecord) -> None:
+    """Raise ConfigError when the text encoders are not those that a patch was trained with."""
+    if found.length != trained.length:
+        theirs, ours = (record.length or _LENGTHS.get(record.kind) for record in (trained, found))
+        raise ConfigError(f"the patch was trained on captions of {theirs} tokens, and this pipeline has {ours}")
+    if found.digest != trained.digest:
+        raise ConfigError(
+            f"the patch was trained with another text encoder: {trained.source}, not {found.source}",
+            hint="Give the pipeline it was trained on with --checkpoint, or accept this one with --force-backbone.",
+        )

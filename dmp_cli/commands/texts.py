@@ -42,24 +42,33 @@ class Captions:
         self.dtype: str | None = None  # of the store; None: there is none
         self._early: tuple[Path, int | None, CaptionTable] | None = None
 
-    def encode_early(self, network: NetworkOptions, peeked: Backbone | None, captions: Iterable[str]) -> None:
+    def encode_early(
+        self, network: NetworkOptions, peeked: Backbone | None, captions: Iterable[str], *, holds: bool = False
+    ) -> None:
         """Encode before the backbone's weights are read, where its place tells where the text encoders are.
 
-        ``peeked`` is the backbone without its weights. The encoders have left memory afterwards.
+        ``peeked`` is the backbone without its weights; ``holds``: see :meth:`hold`. The encoders have left memory
+        afterwards.
 
         Raises:
             ConfigError: the store is one of other encoders.
             DMPError: it cannot be written, or the disk has no room for it.
         """
-        from ..backbones import load_text, peek_text
+        from ..backbones import load_text, peek_text, text_kind_of
 
         if peeked is None or not peeked.takes_text:
             return
         folder = peek_text(network.name or "", network.checkpoint, network.text)
-        if folder is None or self._choose(folder) is None:
+        if folder is None or not folder.exists():
+            return
+        has_store = self._choose(folder) is not None
+        if not has_store and not (holds and text_kind_of(folder) != _SMALL and self.options.asked is not False):
             return
         table = load_text(folder, length=peeked.text_length, device=self.device)
-        self._fill(table, captions)
+        if has_store:
+            self._fill(table, captions)
+        else:
+            self._hold(table, captions)
         self._early = (folder, peeked.text_length, table)
 
     def give(self, backbone: Backbone) -> None:
@@ -87,11 +96,12 @@ class Captions:
 
     def hold(self, backbone: Backbone, captions: Iterable[str]) -> None:
         """The same, and without a store into memory, where large encoders have so few captions that it holds them."""
-        if self.dtype is not None:
-            self.encode(backbone, captions)
-            return
-        table = backbone.captions
-        if table.encoder.record.kind == _SMALL or self.options.asked is False:
+        self.encode(backbone, captions)
+        if self.dtype is None and self._early is None and self.options.asked is not False:
+            self._hold(backbone.captions, captions)
+
+    def _hold(self, table: CaptionTable, captions: Iterable[str]) -> None:
+        if table.encoder.record.kind == _SMALL:
             return
         wanted = list(dict.fromkeys(captions))
         if table.hold(wanted):
@@ -101,6 +111,11 @@ class Captions:
                 f"{len(wanted):,} prompts are more than memory keeps encoded, so that the text encoders stay in it; "
                 "--text-store keeps them on disk"
             )
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a record says of the store; nothing where there is none and has been none."""
+        return {} if self.dtype is None and self._earlier in (None, _UNSAID) else {"text_store": self.dtype}
 
     def _choose(self, folder: Path) -> str | None:
         """The precision of the store for the encoders in ``folder``; None: there is to be none."""
