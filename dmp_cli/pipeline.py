@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,7 +118,13 @@ def check_codec_of(path: Path, loaded: Loaded) -> None:
 
 
 def load_patched(
-    path: Path, network: NetworkOptions, device: torch.device | str, *, strength: float = 1.0, force: bool = False
+    path: Path,
+    network: NetworkOptions,
+    device: torch.device | str,
+    *,
+    strength: float = 1.0,
+    force: bool = False,
+    give: Callable[[Backbone], None] = lambda backbone: None,
 ) -> Loaded:
     """The patch in the file ``path`` attached to its backbone, with the codec it was trained with.
 
@@ -126,20 +132,24 @@ def load_patched(
         network: where the backbone is now; a patch knows where it was.
         strength: factor on what the patch adds.
         force: accept other weights, another codec and another text encoder than those of its training.
+        give: called with the backbone before anything asks for its captions.
 
     Raises:
         PatchError: a damaged patch, or one that does not fit the backbone.
         ConfigError, CheckpointError: as :func:`load_bare`.
     """
+    from .backbones import check_same_text
     from .patching import attach, load_patch
 
     patch = load_patch(path)
     assert patch.record is not None
     _check_codec(network)
     backbone = load_backbone_of(patch, network, device)
+    give(backbone)
     patched = attach(backbone, patch, strength=strength, force=force)
     loaded = _with_codec(backbone, network, patch.record, force=force)
-    _check_text(patch.record, backbone, force=force)
+    if patch.record.text is not None and not force:
+        check_same_text(patch.record.text, backbone.captions.encoder.record)
     return Loaded(backbone, loaded.codec, patched, patch.record)
 
 
@@ -220,18 +230,3 @@ def _with_codec(
     made_for = None if patch is None else patch.image_size
     set_image_size(network.image_size or made_for, backbone, codec)
     return Loaded(backbone, codec, backbone, None)
-
-
-def _check_text(record: PatchRecord, backbone: Backbone, *, force: bool) -> None:
-    """Raise ConfigError when the text encoder is not the one the patch was trained with."""
-    if record.text is None or force:
-        return
-    found = backbone.captions.encoder.record
-    if found.length != record.text.length:
-        theirs, ours = record.text.length or 120, found.length or 120  # None: as PixArt-alpha
-        raise ConfigError(f"the patch was trained on captions of {theirs} tokens, and this pipeline has {ours}")
-    if found.digest != record.text.digest:
-        raise ConfigError(
-            f"the patch was trained with another text encoder: {record.text.source}, not {found.source}",
-            hint="Give the pipeline it was trained on with --checkpoint, or accept this one with --force-backbone.",
-        )

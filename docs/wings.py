@@ -19,7 +19,7 @@ PICTURE = Path(__file__).resolve().parent / "images" / "wings.svg"
 
 # The wings and the modules beside them, lowest first: a line of code may import from those before its own.
 WINGS = (
-    *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones", "latents"),
+    *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones", "latents", "texts"),
     *(
         "patching",
         "analysis",
@@ -45,6 +45,7 @@ PURPOSES = {
     "data": "images to batches",
     "backbones": "the seam",
     "latents": "codec and its store",
+    "texts": "captions, encoded once",
     "patching": "the paper",
     "analysis": "what a patch does",
     "sampling": "numbered images",

@@ -17,8 +17,8 @@ from ..config import BackboneRecord, CodecRecord, GateInput, LevelRule, Pipeline
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from .caption_table import CaptionTable
     from .own_sampling import OwnSampling
-    from .text import CaptionTable
 
 
 class Block(NamedTuple):
@@ -88,6 +88,10 @@ class Backbone(nn.Module, ABC):
                 self.text_folder, tokenizer=self.tokenizer_folder, length=self.text_length, device=self.device
             )
         return self._captions
+
+    def take_captions(self, captions: CaptionTable) -> None:
+        """Use a table whose encoders were loaded before the backbone was, from the same place."""
+        self._captions = captions
 
     def resize(self, side: int) -> None:
         """Set the sample size to ``side`` x ``side``. Only for a backbone with ``any_size``."""

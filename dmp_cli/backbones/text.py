@@ -1,15 +1,15 @@
 """Encode captions for the backbones that read text, through transformers.
 
-A caption is passed on as its index in a table, as a class is. Loss, sampling and dropout therefore treat both alike.
 Letters: B batch, S tokens of a caption, E width of a token's state.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,23 +17,22 @@ from torch import Tensor
 from ..config import TextRecord
 from ..errors import CheckpointError
 from ..storage import read_object, reason_of
+from .caption_table import CaptionTable
 from .claims import building
+from .encoders import Encoders
 from .original_text import load_original_text
+from .sources import place_of
 from .text_kinds import TextKind, find_kind, named_kind
 from .text_parts import digest_of, index_of, load_part
 
-if TYPE_CHECKING:
-    from .text_pipeline import PipelineEncoders
-
-_KEPT_BYTES = 1 << 30  # memory for encoded captions
 _T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
 _OTHER_LENGTHS = {"PixArtSigmaPipeline": 300}  # likewise, by the pipeline's class
 _CLASSES: dict[Literal["clip", "t5"], str] = {"clip": "CLIPTextModel", "t5": "T5EncoderModel"}
 _KINDS = {name: kind for kind, name in _CLASSES.items()}
 
 
-class TextEncoder:
-    """A tokenizer and its text encoder. Not an ``nn.Module``, so that a backbone never owns its parameters."""
+class TextEncoder(Encoders):
+    """A tokenizer and its text encoder."""
 
     def __init__(self, tokenizer: Any, model: Any, record: TextRecord) -> None:
         self.tokenizer, self.model, self.record = tokenizer, model, record
@@ -41,7 +40,8 @@ class TextEncoder:
         # A tokenizer that was saved without a length reports a huge one; the encoder's is the bound then.
         room = getattr(model.config, "max_position_embeddings", _T5_LENGTH)
         own = _T5_LENGTH if record.kind == "t5" else min(int(tokenizer.model_max_length), int(room))
-        self.length = record.length or own
+        self.length = self.asked_length = record.length or own
+        self.is_masked = record.kind == "t5"
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +56,7 @@ class TextEncoder:
         CLIP attends to its padding, as in the training of Stable Diffusion. T5 gets the mask and lower-case captions,
         as in the training of PixArt-alpha.
         """
-        masked = self.record.kind == "t5"
+        masked = self.is_masked
         texts = [caption.lower().strip() if masked else caption for caption in captions]
         tokens = self._tokenize(texts).to(self.model.device)
         mask = tokens["attention_mask"]
@@ -89,54 +89,6 @@ class TextEncoder:
         return tokens
 
 
-class CaptionTable:
-    """A table of captions. Encodings are kept while there is room. Index 0 is the empty caption, the null condition."""
-
-    def __init__(self, encoder: TextEncoder | PipelineEncoders, *, kept_bytes: int = _KEPT_BYTES) -> None:
-        self.encoder, self._kept_bytes = encoder, kept_bytes
-        self._texts: list[str] = [""]
-        self._index = {"": 0}
-        self._kept: OrderedDict[int, dict[str, Tensor]] = OrderedDict()  # least recently used first
-
-    def indices(self, captions: Sequence[str]) -> Tensor:
-        """The indices (B,) of captions. New captions are added to the table."""
-        for caption in captions:
-            if caption not in self._index:
-                self._index[caption] = len(self._texts)
-                self._texts.append(caption)
-        found = [self._index[caption] for caption in captions]
-        return torch.tensor(found, dtype=torch.int64, device=self.encoder.device)
-
-    def caption(self, index: int) -> str:
-        """The caption with this index."""
-        return self._texts[index]
-
-    def look_up(self, condition: Tensor) -> dict[str, Tensor]:
-        """What the encoder gives for the captions with the indices ``condition`` (B,), by name.
-
-        ``states`` (B, S, E) and ``mask`` (B, S) are always there; ``pooled`` (B, P) where the backbone reads it.
-        """
-        wanted = condition.tolist()
-        rows = {index: self._kept[index] for index in wanted if index in self._kept}
-        new = [index for index in dict.fromkeys(wanted) if index not in rows]
-        for index in new:  # one at a time, because the last digits of an encoding depend on the batch size
-            rows[index] = {name: part[0] for name, part in self.encoder.encode([self._texts[index]]).items()}
-        self._keep(rows)
-        return {name: torch.stack([rows[index][name] for index in wanted]) for name in rows[wanted[0]]}
-
-    def _keep(self, rows: dict[int, dict[str, Tensor]]) -> None:
-        """Keep these encodings, and drop the least recently used ones that exceed the room."""
-        for index, row in rows.items():
-            self._kept[index] = row
-            self._kept.move_to_end(index)
-        if 0 in self._kept:
-            self._kept.move_to_end(0)  # nearly every batch has the null caption, so it is never dropped
-        size = sum(part.numel() * part.element_size() for part in next(iter(rows.values())).values())
-        room = max(1, self._kept_bytes // size)
-        while len(self._kept) > room:
-            self._kept.popitem(last=False)
-
-
 def load_text(
     folder: str | Path,
     *,
@@ -153,22 +105,52 @@ def load_text(
         CheckpointError: a part is missing, damaged, or of an unsupported kind.
         ConfigError: transformers is not installed.
     """
-    folder = Path(folder)
+    load = functools.partial(_load, Path(folder), tokenizer, length, device)
+    return CaptionTable(load(), load=load)
+
+
+def peek_text(name: str, checkpoint: Path | None, text: Path | None) -> Path | None:
+    """The folder of the text encoders of the backbone that ``name`` stands for, as a load will find it.
+
+    No weights are read. None: only they tell.
+    """
+    place = place_of(name, checkpoint)
+    if place is None or not place.is_dir():
+        return None
+    if text is not None:
+        return text
+    around = (place, place.parent) if (place.parent / "model_index.json").exists() else (place,)
+    found = next((folder for folder in around if (folder / "text_encoder" / "config.json").exists()), None)
+    return None if found is None else Path(os.path.abspath(found))
+
+
+def text_kind_of(folder: Path) -> str:
+    """The kind of the text encoders in a folder, or in an original Stable Diffusion file, as TextRecord.kind.
+
+    No weights are read. Raises CheckpointError as :func:`load_text`.
+    """
+    if folder.is_file():
+        return "clip"
+    kind, _ = _kind_of(folder)
+    return kind.name if isinstance(kind, TextKind) else kind
+
+
+def _load(folder: Path, tokenizer: Path | None, length: int | None, device: str | torch.device) -> Encoders:
     if folder.is_file():
         own, model = load_original_text(folder, tokenizer)
-        return _table(own, model, kind="clip", source=tokenizer or folder, device=device)
+        return _encoder(own, model, kind="clip", source=tokenizer or folder, device=device)
     kind, parts = _kind_of(folder)
     if isinstance(kind, TextKind):
         from .text_pipeline import load_encoders
 
         with building(folder):
-            return CaptionTable(load_encoders(folder, kind, parts, length=length, device=device))
+            return load_encoders(folder, kind, parts, length=length, device=device)
     own, model = load_part(folder, _CLASSES[kind])
     length = _OTHER_LENGTHS.get(str(index_of(folder).get("_class_name"))) if kind == "t5" else None
-    return _table(own, model, kind=kind, source=folder, device=device, length=length)
+    return _encoder(own, model, kind=kind, source=folder, device=device, length=length)
 
 
-def _table(
+def _encoder(
     tokenizer: Any,
     model: Any,
     *,
@@ -176,11 +158,11 @@ def _table(
     source: Path,
     device: str | torch.device,
     length: int | None = None,
-) -> CaptionTable:
+) -> TextEncoder:
     model = model.to(device).eval().requires_grad_(False)
     with building(source):
         record = TextRecord(kind=kind, source=str(source), digest=digest_of({"": model}), length=length)
-        return CaptionTable(TextEncoder(tokenizer, model, record))
+        return TextEncoder(tokenizer, model, record)
 
 
 def _kind_of(folder: Path) -> tuple[Literal["clip", "t5"] | TextKind, list[str]]:

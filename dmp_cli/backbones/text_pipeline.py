@@ -17,12 +17,13 @@ from torch import Tensor
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
 from ..storage import read_json, reason_of, without_warnings
+from .encoders import Encoders
 from .text_kinds import Call, TextKind
 from .text_parts import digest_of, index_of, load_part
 
 
-class PipelineEncoders:
-    """The tokenizers and text encoders of one pipeline. Not an ``nn.Module``: a backbone never owns its parameters."""
+class PipelineEncoders(Encoders):
+    """The tokenizers and text encoders of one pipeline."""
 
     def __init__(
         self, pipe: Any, kind: TextKind, record: TextRecord, *, zeros: bool, widths: Mapping[str, int]
@@ -39,6 +40,8 @@ class PipelineEncoders:
         self._asked_length = record.length or kind.length
         own = self._asked_length if reads_length else None
         self.length = int(pipe.tokenizer.model_max_length) if own is None else own
+        self.asked_length, self.version = self._asked_length or self.length, kind.version
+        self.is_masked = any("mask" in call.returns for call in kind.calls)
 
     @property
     def model(self) -> Any:
@@ -50,6 +53,11 @@ class PipelineEncoders:
         """Where the encoders' weights are."""
         device: torch.device = self.model.device
         return device
+
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """All tokenizers by the names of their folders."""
+        return {(name := _tokenizer_of(part)): getattr(self.pipe, name) for part in self.models}
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:

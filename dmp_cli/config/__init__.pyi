@@ -22,6 +22,7 @@ from .commands import (
     InspectOptions as InspectOptions,
     PatchOptions as PatchOptions,
     SampleOptions as SampleOptions,
+    TextStoreOptions as TextStoreOptions,
     TrainOptions as TrainOptions,
 )
 from .evaluate import EvalConfig as EvalConfig, LossOptions as LossOptions

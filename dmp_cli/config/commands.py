@@ -70,6 +70,30 @@ class TrainOptions(Options):
     tensorboard: bool = option("Write TensorBoard events too.", "--tensorboard", default=False)
 
 
+class TextStoreOptions(Options):
+    """Whether encoded captions are kept on disk, of ``dmp train`` and ``dmp sample``."""
+
+    panel: ClassVar[str | None] = "Speed and memory"
+
+    text_store: bool | None = option(
+        "Encode every caption once, keep what the text encoders give for all runs, and let the encoders leave memory.",
+        "--text-store/--no-text-store",
+        shown="in training, with a T5 or several encoders",
+    )
+    text_store_dir: Path | None = option("Folder of the text store.", shown="in $DMP_HOME/texts")
+    text_dtype: Dtype | None = option(
+        "Precision of what a text store keeps: bf16 and fp16 take half the space of fp32, which changes no bit.",
+        shown="bf16",
+    )
+
+    @property
+    def asked(self) -> bool | None:
+        """Whether a store is wanted; None: nothing was said of it."""
+        if self.text_store is None and (self.text_store_dir is not None or self.text_dtype is not None):
+            return True
+        return self.text_store
+
+
 class SampleOptions(Options):
     """``dmp sample``."""
 

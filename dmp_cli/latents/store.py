@@ -9,26 +9,23 @@ n images; K values for each position of the (H, W) latent grid of an image; F fl
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from filelock import FileLock
 
 from ..config import Frozen
 from ..data import Damaged
-from ..errors import ConfigError, DataError
-from ..storage import PARTIAL, check_types, make_folder, read_object, safetensors_bytes, write_bytes, write_json
+from ..errors import DataError
+from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, write_bytes
 from .store_file import HEADER, SUM, OpenFile, sums_of
 
-_MANIFEST = "manifest.json"
 _FILE_BYTES = 64 << 20  # about the size of a file, and the work that a process loses when it is killed
 _FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; images that a file should hold at least
-_LOCKS = ".locks"
+NAMES = frozenset({"data"})  # fields of the record that are for people
 
 
 class StoreRecord(Frozen):
@@ -50,7 +47,7 @@ class StoreRecord(Frozen):
     @property
     def key(self) -> str:
         """SHA-256 over all fields but the data's name, as hex: it stays the same when data are moved or renamed."""
-        return hashlib.sha256(self.model_dump_json(exclude={"data"}).encode()).hexdigest()
+        return key_of(self, without=NAMES)
 
     @property
     def num_files(self) -> int:
@@ -71,49 +68,19 @@ def rows_per_file(shape: Sequence[int], dtype: str, *, count: int) -> int:
     return max(1, min(large, max(_FEWEST, -(-count // _FILES))))
 
 
-class LatentStore:
+class LatentStore(StoreFolder[StoreRecord]):
     """One store. It is small to send to worker processes: each of them opens the memory-mapped files on first use."""
 
+    what, option, names = "latent store", "--store-dir", NAMES
+    words: ClassVar = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
+
     def __init__(self, path: Path, record: StoreRecord) -> None:
-        self.path, self.record = Path(path), record
+        super().__init__(path, record)
         self._open: dict[int, OpenFile] = {}
 
-    def check(self) -> None:
-        """Check that the folder is this store or may become it. Nothing is written.
-
-        Raises:
-            ConfigError: the folder holds other files, or another store; the message says what differs.
-        """
-        if self.path.exists() and not all(_belongs(inner.name) for inner in self.path.iterdir()):
-            raise ConfigError(f"{self.path} holds other files", hint="Give an empty folder with --store-dir.")
-        manifest = self.path / _MANIFEST
-        differing = _differences(manifest, self.record) if manifest.exists() else []
-        if differing:
-            raise ConfigError(
-                f"{self.path} is a latent store of something else: {'; '.join(differing)}",
-                hint="Give another folder with --store-dir, or remove this one, so that it is made again.",
-            )
-
-    def claim(self) -> None:
-        """Make the folder, or :meth:`check` the one that is there. Any number of processes may do so at once.
-
-        Raises:
-            ConfigError: see :meth:`check`.
-            DMPError: the folder cannot be written.
-        """
-        self.check()
-        if (self.path / _MANIFEST).exists() and not self.missing():
-            return  # nothing is left to write: the disk may be read-only
-        make_folder(self.locks)
-        with FileLock(self.locks / "manifest"):
-            if not (self.path / _MANIFEST).exists():
-                write_json(self.path / _MANIFEST, self.record.model_dump(mode="json"))
-        self.check()
-
-    @property
-    def locks(self) -> Path:
-        """The folder of the locks that processes hold while they write. It stays: another may be about to lock."""
-        return self.path / _LOCKS
+    def is_whole(self) -> bool:
+        """Whether every file is there."""
+        return not self.missing()
 
     def file(self, number: int) -> Path:
         """The path of file ``number``, whether it exists or not."""
@@ -206,25 +173,6 @@ class LatentStore:
         return {**self.__dict__, "_open": {}}
 
 
-def _belongs(name: str) -> bool:
-    """Whether a file of this name may be in a store."""
-    return name in (_MANIFEST, _LOCKS) or name.endswith((PARTIAL, ".safetensors"))
-
-
 def read_store_record(manifest: Path) -> StoreRecord:
     """What a store is, by its ``manifest.json``. Raises ConfigError when that cannot be read."""
-    hint = "Remove the folder, so that it is made again."
-    try:
-        content = read_object(manifest, paths=True)
-    except ConfigError as error:
-        raise ConfigError(error.message, hint=hint) from error
-    return check_types(StoreRecord, content, name=str(manifest), kind=ConfigError, hint=hint)
-
-
-def _differences(manifest: Path, record: StoreRecord) -> list[str]:
-    there = read_store_record(manifest)
-    words = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
-    fields = [
-        name for name in StoreRecord.model_fields if name != "data" and getattr(there, name) != getattr(record, name)
-    ]
-    return [words.get(name) or f"{name} {getattr(there, name)}, not {getattr(record, name)}" for name in fields]
+    return read_manifest(manifest, StoreRecord)

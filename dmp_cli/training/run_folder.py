@@ -116,7 +116,9 @@ class RunFolder:
         changeable = _CHANGEABLE if new.get("lr_schedule") == "constant" else _CHANGEABLE - {"steps"}
         options = {key: new[key] for key in new if key not in changeable}
         others: dict[str, Any] = {
-            key: settings[key] for key in ("patch", "backbone", "codec", "images", "drawn_levels") if key in settings
+            key: settings[key]
+            for key in ("patch", "backbone", "codec", "images", "drawn_levels", "text_store")
+            if key in settings
         }
         if "codec" in others:
             others["codec"] = as_recorded_codec(settings["codec"], before.get("codec"))

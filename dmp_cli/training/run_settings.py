@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..config import Frozen, PatchConfig, TrainConfig, build
+from ..config import Dtype, Frozen, PatchConfig, TrainConfig, build
 from ..errors import ConfigError
 from ..storage import check_types, read_object
 
@@ -35,6 +35,7 @@ class _RunSettings(BaseModel):
     codec: dict[str, Any] | None = None
     images: _Images | None = None
     held_out: _Images | None = None
+    text_store: Dtype | None = None  # the precision of the text store; None: there is none
 
 
 def read_run_settings(path: Path) -> dict[str, Any] | None:

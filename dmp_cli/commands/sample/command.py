@@ -18,6 +18,7 @@ from ...config import (
     SampleOptions,
     SizeOptions,
     SummedPatches,
+    TextStoreOptions,
 )
 from ...errors import ConfigError
 from ..console import Printer
@@ -28,7 +29,7 @@ from .patches import read_patches
 from .verification import run_verify
 
 
-@takes(SummedPatches, SampleConfig, SampleOptions, BackboneOptions, CodecOptions, SizeOptions)
+@takes(SummedPatches, SampleConfig, SampleOptions, TextStoreOptions, BackboneOptions, CodecOptions, SizeOptions)
 def sample(ctx: typer.Context, given: Given) -> None:
     """Draw images from a patched or bare backbone. The same seed gives the same images, whatever the number.
 
@@ -67,9 +68,8 @@ def sample(ctx: typer.Context, given: Given) -> None:
             plan["pipeline"] = peeked.own.to_json()
         printer.plan({"sample": config.model_dump(mode="json"), **plan})
         return
-    run_sample(
-        Request(folder, config, lines, asked, patches, named.force_backbone, network, common.device, given), printer
-    )
+    texts, force = given.make(TextStoreOptions), named.force_backbone
+    run_sample(Request(folder, config, lines, asked, texts, patches, force, network, common.device, given), printer)
 
 
 def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) -> None:

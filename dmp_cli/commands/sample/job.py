@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions
+from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given
 from ..processes import together
+from .captions import captions_of, encode_early
 from .network import load, load_versions
 from .own_sampler import compare, default_sampler
 from .patches import PatchShare
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...backbones import Backbone
     from ...pipeline import Loaded
+    from ...runtime import World
     from ...sampling import Part, Plan, SampleFolder
 
 _LATENTS = "float32"  # type of the values of kept latents, in samples.json
@@ -34,6 +36,7 @@ class Request(NamedTuple):
     config: SampleConfig
     lines: tuple[PlanLine, ...] | None  # of --plan
     options: SampleOptions
+    texts: TextStoreOptions
     patches: tuple[PatchShare, ...]
     force_backbone: bool
     network: NetworkOptions
@@ -56,7 +59,7 @@ def run_sample(request: Request, printer: Printer) -> None:
     with together(request.device, printer) as (world, device):
         number, total = request.options.shard
         part = Part(number * world.size + world.rank, total * world.size)
-        drawing = _Drawing(request, SampleFolder(request.folder, tar=request.options.tar), part, device, printer)
+        drawing = _Drawing(request, SampleFolder(request.folder, tar=request.options.tar), part, world, device, printer)
         world.tell(drawing.claim)
         drawn = drawing.draw()
         world.wait()
@@ -68,15 +71,16 @@ class _Drawing:
     """One process' share of a folder of samples."""
 
     def __init__(
-        self, request: Request, folder: SampleFolder, part: Part, device: torch.device, printer: Printer
+        self, request: Request, folder: SampleFolder, part: Part, world: World, device: torch.device, printer: Printer
     ) -> None:
         from ...sampling import Plan, chunks, resolve
 
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
-        self.loaded = load(request, device)
+        recorded = None if request.options.force else folder.recorded()
+        self.captions = encode_early(request, recorded, world=world, device=device, printer=printer)
+        self.loaded = load(request, device, self.captions)
         self.own = self.loaded.backbone.own_sampling
         self.versions = load_versions(request, self.loaded, device)
-        recorded = None if request.options.force else folder.recorded()
         keep_old_rules(self.loaded, recorded)
         for remark in self.loaded.backbone.remarks if self.loaded.record is None else ():
             printer.note(remark)
@@ -111,6 +115,7 @@ class _Drawing:
         """Claim the folder, and write the plan before the first image."""
         made, force = made_as(self.config, self.loaded, self.request), self.request.options.force
         made |= {"latents": _LATENTS} if self.keeps_latents else {}
+        made |= self.captions.told
         moved = self.folder.open(made, origin=self.origin, num_images=self.config.num_images, force=force)
         if self.folder.write_plan(self.plan.text(self.config.num_images)):
             self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
@@ -136,6 +141,8 @@ class _Drawing:
         from ...sampling import sample
 
         count, backbone = self.config.num_images, self.loaded.backbone
+        if backbone.takes_text:
+            self.captions.hold(backbone, captions_of(self.plan, todo))
         denoiser = backbone.eval() if self.request.bare else self.loaded.denoiser
         total = sum(1 for chunk in self.part.of(self.chunks) for index in chunk if index < count)
         done = total - sum(1 for chunk in todo for index in chunk if index < count)

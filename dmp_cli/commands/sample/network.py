@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...config import describe_changes
 from ...errors import CheckpointError, ConfigError
@@ -16,22 +16,25 @@ if TYPE_CHECKING:
     from ...config import CodecRecord
     from ...patching import PatchedBackbone, Versions
     from ...pipeline import Loaded
+    from ..texts import Captions
     from .job import Request
 
 _NAME = "against"  # of the other version's patch
 BASE = "base"  # the name of the backbone itself, as the other version
 
 
-def load(request: Request, device: torch.device) -> Loaded:
-    """The network that is asked for: with patches, with an adapter, or bare."""
+def load(request: Request, device: torch.device, captions: Captions) -> Loaded:
+    """The network that is asked for: with patches, with an adapter, or bare; it gets the captions encoded so far."""
     from ...pipeline import add_patches, load_adapted, load_bare, load_patched
 
-    if request.options.adapter is not None:
-        return load_adapted(request.options.adapter, request.network, device)
-    if not request.patches:
-        return load_bare(request.network, device)
+    if request.options.adapter is not None or not request.patches:
+        adapter = request.options.adapter
+        bare = load_bare(request.network, device) if adapter is None else load_adapted(adapter, request.network, device)
+        captions.give(bare.backbone)
+        return bare
     first, *further = request.patches
-    loaded = load_patched(first.path, request.network, device, strength=first.strength, force=request.force_backbone)
+    how: dict[str, Any] = {"strength": first.strength, "force": request.force_backbone, "give": captions.give}
+    loaded = load_patched(first.path, request.network, device, **how)
     add_patches(loaded, further, force=request.force_backbone)
     if request.options.no_patch:
         loaded.denoiser.detach()  # type: ignore[operator]

@@ -44,7 +44,7 @@ def peek(network: NetworkOptions, patch: Path | None) -> Peeked | None:
     """What the folder of the backbone says of its pipeline, before weights are read; None: only a load can tell."""
     from ...backbones import peek_own_sampling
 
-    name = network.name or (None if patch is None else _backbone_of(patch))
+    name = network.name or (None if patch is None else backbone_of(patch))
     try:
         return None if name is None else peek_own_sampling(name, network.checkpoint)
     except OSError:  # a name that can be none of a file; the load says so
@@ -66,7 +66,7 @@ def check_early(config: SampleConfig, peeked: Peeked | None) -> None:
         check_steps(filled, peeked.schedule or ScheduleConfig())
 
 
-def _backbone_of(patch: Path) -> str | None:
+def backbone_of(patch: Path) -> str | None:
     """Where the backbone of a patch was; None where that cannot be read, as the load will say."""
     from ...errors import DMPError
     from ...storage import read_header

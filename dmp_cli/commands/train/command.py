@@ -15,6 +15,7 @@ from ...config import (
     NetworkOptions,
     PatchConfig,
     SizeOptions,
+    TextStoreOptions,
     TrainConfig,
     TrainOptions,
     default_of,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _OF_LORA = ("lora_rank", "lora_targets")
 
 
-@takes(TrainOptions, TrainConfig, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
+@takes(TrainOptions, TrainConfig, TextStoreOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
 def train(ctx: typer.Context, given: Given) -> None:
     """Train a patch for a converged backbone, on the images the backbone was trained on.
 
@@ -57,8 +58,8 @@ def train(ctx: typer.Context, given: Given) -> None:
     _check_method(whole, config)
     from .job import Request, run_train
 
-    network, said = whole.make(NetworkOptions), whole.values
-    run_train(Request(run, config, patch_config, network, asked, common.device, said, ctx.obj), printer)
+    network, texts, said = whole.make(NetworkOptions), whole.make(TextStoreOptions), whole.values
+    run_train(Request(run, config, patch_config, network, asked, texts, common.device, said, ctx.obj), printer)
 
 
 def _check_method(whole: Given, config: TrainConfig) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import NetworkOptions, PatchConfig, Prompt, TrainConfig, TrainOptions
+from ...config import NetworkOptions, PatchConfig, Prompt, TextStoreOptions, TrainConfig, TrainOptions
 from ...errors import DivergedError
 from ..console import Printer
 from ..in_process import Onlooker
 from ..processes import owning, together
+from .captions import encode_early, every_caption
 from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Request(NamedTuple):
     patch_config: PatchConfig | None  # None: the method trains no patch
     network: NetworkOptions
     options: TrainOptions
+    texts: TextStoreOptions
     device: str | None  # as named; None: auto
     said: Mapping[str, Any]  # all options by name, as given now, before, or by the preset
     onlooker: Onlooker | None = None  # the command inside whose process this one runs
@@ -68,7 +70,9 @@ class _Job:
         self.images = self._find_images()
         world.tell(self._refuse_existing)
         self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
+        self.captions = encode_early(request, self.images, self.peeked, world=world, device=device, printer=printer)
         self.loaded = self._load()
+        self.captions.give(self.loaded.backbone)
         self.trainee = prepare(
             self.config,
             backbone=self.loaded.backbone,
@@ -82,6 +86,7 @@ class _Job:
         self.parts = divide(self.images, self.kept or self.store, self.trainee, self.config)
         self.settings = settings_of(request, self.loaded, self.trainee)
         self.settings["images"] = images_record(self.images)
+        self.settings["text_store"] = self.captions.dtype
         if self.parts.held_out is not None:
             self.settings["held_out"] = images_record(self.parts.held_out[0])
 
@@ -96,9 +101,9 @@ class _Job:
         images = find_images(config.data, class_names=config.class_names, bounds=bounds, **as_recorded(recorded))
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
-        early = check_early(self.request.network, self.request.patch_config)
-        if early is not None:
-            check_captions(images, early)
+        self.peeked = check_early(self.request.network, self.request.patch_config)
+        if self.peeked is not None:
+            check_captions(images, self.peeked)
         check_weight_early(config.loss_weight, self.request.network)
         return images
 
@@ -186,6 +191,7 @@ class _Job:
 
         config, printer, onlooker = self.config, self.printer, self.request.onlooker
         with StopRequest(speaks=self.world.is_first) as request, naming_checkpoint(self.run):
+            self.captions.encode(self.loaded.backbone, every_caption(self.images, self.config))
             if self.store is not None:
                 fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))

@@ -20,7 +20,7 @@ _PASSING = {
     "tensorboard",
 }
 # Options that may name a file. A method or a layer is no file, even where one is called the same.
-_PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_data", "store_dir"}
+_PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_data", "store_dir", "text_store_dir"}
 
 
 def with_recorded_grid(request: Request) -> PatchConfig | None:

@@ -1,0 +1,48 @@
+"""The captions of a training run, encoded before its backbone needs the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..console import Printer
+from ..texts import Captions
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...backbones import Backbone
+    from ...config import TrainConfig
+    from ...data import ImageSource
+    from ...runtime import World
+    from .job import Request
+
+
+def encode_early(
+    request: Request,
+    images: ImageSource,
+    peeked: Backbone | None,
+    *,
+    world: World,
+    device: torch.device,
+    printer: Printer,
+) -> Captions:
+    """Encode the captions before the weights of the backbone are read, where a text store is to keep them.
+
+    A run that is continued goes on as it began. Raises as :meth:`Captions.encode_early`.
+    """
+    before = request.run.read_settings() if request.options.resume else None
+    earlier: dict[str, Any] = {} if before is None else {"earlier": before.get("text_store")}
+    captions = Captions(request.texts, by_default=True, world=world, device=device, printer=printer, **earlier)
+    captions.encode_early(request.network, peeked, every_caption(images, request.config))
+    return captions
+
+
+def every_caption(images: ImageSource, config: TrainConfig) -> Iterator[str]:
+    """All captions that a run may show to the backbone: those of its images, and of images that are held out."""
+    from ...data import Bounds, find_images
+
+    yield from images.every_caption()
+    if config.val_data is not None:
+        bounds = Bounds(config.max_file_size, config.follow_links)
+        yield from find_images(config.val_data, class_names=config.class_names, bounds=bounds).every_caption()
