@@ -213,26 +213,13 @@ def _with_codec(
     backbone: Backbone, network: NetworkOptions, patch: PatchRecord | None = None, *, force: bool = False
 ) -> Loaded:
     """``backbone`` and its codec, set to the size of the images that are asked for, or that ``patch`` was made for."""
-    from .latents import load_codec
+    from .latents import load_codec, set_image_size
 
     recorded = None if patch is None or force else patch.codec
     codec = load_codec(network.vae, backbone, record=recorded, download=network.download)
     made_for = None if patch is None else patch.image_size
-    _set_image_size(network.image_size or made_for, backbone, codec)
+    set_image_size(network.image_size or made_for, backbone, codec)
     return Loaded(backbone, codec, backbone, None)
-
-
-def _set_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
-    """Make the backbone draw images of ``wanted`` pixels; ConfigError when it cannot."""
-    from .latents import image_size
-
-    if wanted is not None and backbone.any_size:
-        if wanted % codec.factor:
-            raise ConfigError(f"--image-size {wanted}: the codec needs a multiple of {codec.factor} pixels")
-        backbone.resize(wanted // codec.factor)
-    actual = image_size(codec, backbone)
-    if wanted is not None and wanted != actual:
-        raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels")
 
 
 def _check_text(record: PatchRecord, backbone: Backbone, *, force: bool) -> None:

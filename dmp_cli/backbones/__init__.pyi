@@ -1,6 +1,7 @@
 from .base import Backbone as Backbone, Block as Block
 from .claims import building as building, check_sizes as check_sizes
 from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta
+from .embedded_guidance import guided_inside as guided_inside
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
 from .families import build_from as build_from
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..config import BackboneRecord, CodecRecord, GateInput, LevelRule, ScheduleConfig
+from ..config import BackboneRecord, CodecRecord, GateInput, LevelRule, PipelineSampler, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class Backbone(nn.Module, ABC):
     codec: CodecRecord | None = None  # the codec that its weight file names, or None
     schedule: ScheduleConfig = ScheduleConfig()  # noise schedule that the backbone was trained with
     level_rule: LevelRule = LevelRule()  # how its own training draws noise levels
+    trained_as: ClassVar[ScheduleConfig | None] = None  # of a family that is a flow always
+    flow_sampler: PipelineSampler | None = None  # of a rectified flow: as its pipeline says, else as published
+    even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
     own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 
@@ -51,10 +54,14 @@ class Backbone(nn.Module, ABC):
     gate_width: int  # D of the vector that the gate reads
     channels_last: ClassVar[bool] = False  # whether it is faster on a GPU in this memory format
     any_size: ClassVar[bool] = False  # whether it denoises samples of any size
+    takes_more_tokens: ClassVar[bool] = True  # whether a block does: --position prepend needs it
+    image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
+    embedded_guidance: float | None = None  # scale of guidance that it reads itself, as distilled; None: it reads none
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
     tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache
+    text_length: int | None = None  # tokens of a caption, where its pipeline lets one choose; None: its default
     _captions: CaptionTable | None = None
 
     @property
@@ -77,13 +84,30 @@ class Backbone(nn.Module, ABC):
                     "this backbone reads text, but its weights come without a text encoder",
                     hint="Give the whole pipeline folder, which has model_index.json, or a text encoder with --text.",
                 )
-            self._captions = load_text(self.text_folder, tokenizer=self.tokenizer_folder, device=self.device)
+            self._captions = load_text(
+                self.text_folder, tokenizer=self.tokenizer_folder, length=self.text_length, device=self.device
+            )
         return self._captions
 
     def resize(self, side: int) -> None:
         """Set the sample size to ``side`` x ``side``. Only for a backbone with ``any_size``."""
         assert self.any_size
         self.sample_shape = (self.sample_shape[0], side, side)
+
+    @property
+    def side_multiple(self) -> int:
+        """Sides of a sample are multiples of it."""
+        return 1
+
+    @property
+    def largest_side(self) -> int | None:
+        """The largest side of a sample; None: there is none."""
+        return None
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens a sample of the present size has; of a backbone of feature maps, their places."""
+        return self.sample_shape[1] * self.sample_shape[2]
 
     @property
     @abstractmethod
@@ -138,6 +162,19 @@ class Backbone(nn.Module, ABC):
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
+
+    @classmethod
+    def take_output(cls, output: Any) -> Tensor:
+        """Read the image's hidden state from what a block returns."""
+        found: Tensor = output if cls.image_output is None else output[cls.image_output]
+        return found
+
+    @classmethod
+    def put_output(cls, output: Any, hidden: Tensor) -> Any:
+        """What a block returns, with ``hidden`` in place of the image's hidden state."""
+        if cls.image_output is None:
+            return hidden
+        return tuple(hidden if place == cls.image_output else part for place, part in enumerate(output))
 
     def initialise(self, *, seed: int) -> None:
         """Draw fresh weights for training from scratch. Raises ConfigError if the family does not support it."""

@@ -15,8 +15,10 @@ _WEIGHTS = {
     "unet": _DIFFUSERS,
     "vae": _DIFFUSERS,
     "text_encoder": _TRANSFORMERS,
+    "text_encoder_2": _TRANSFORMERS,
+    "text_encoder_3": _TRANSFORMERS,
 }
-_WHOLE = ("tokenizer",)  # small, and of many formats
+_WHOLE = ("tokenizer", "tokenizer_2", "tokenizer_3")  # small, and of many formats
 _CONFIGS = ("config.json", "model_index.json", "scheduler_config.json")
 
 # Always fetched where they exist, so that a snapshot without them is known to be incomplete.

@@ -1,10 +1,12 @@
-"""Registry names that stand for a backbone of known sizes: dit-s2 … dit-xl8, sd-v1.5, sdxl."""
+"""Registry names that stand for a backbone of known sizes: dit-s2 … dit-xl8, sd-v1.5, sdxl, sd3, flux-dev, …"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from .dit_sizes import named_config
+from .flux import FLUX_DEV_SIZES, FLUX_SCHNELL_SIZES
+from .sd3 import SD3_SIZES, SD35_LARGE_SIZES, SD35_MEDIUM_SIZES
 from .unet import SD15_SIZES, SDXL_SIZES
 
 
@@ -20,14 +22,28 @@ PUBLIC_HOMES = {
     "dit-xl2": "facebook/DiT-XL-2-256",
     "sd-v1.5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sd3-medium": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "sd3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
+    "sd3.5-large": "stabilityai/stable-diffusion-3.5-large",
+    "flux-dev": "black-forest-labs/FLUX.1-dev",
+    "flux-schnell": "black-forest-labs/FLUX.1-schnell",
 }
-_UNETS = {"sd-v1.5": SD15_SIZES, "sdxl": SDXL_SIZES}
+_KNOWN = {
+    "sd-v1.5": Known("unet", SD15_SIZES),
+    "sdxl": Known("unet", SDXL_SIZES),
+    "sd3-medium": Known("sd3", SD3_SIZES),
+    "sd3.5-medium": Known("sd3", SD35_MEDIUM_SIZES),
+    "sd3.5-large": Known("sd3", SD35_LARGE_SIZES),
+    "flux-dev": Known("flux", FLUX_DEV_SIZES),
+    "flux-schnell": Known("flux", FLUX_SCHNELL_SIZES),
+}
 
 
 def named_sizes(name: str) -> Known | None:
     """The family and sizes that a registry name stands for; None for any other name."""
-    if plain_name(name) in _UNETS:
-        return Known("unet", dict(_UNETS[plain_name(name)]))
+    found = _KNOWN.get(plain_name(name))
+    if found is not None:
+        return Known(found.family, dict(found.sizes))
     config = named_config(name)
     return None if config is None else Known("dit", config.model_dump())
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from ..config import CodecRecord, ScheduleConfig, TrainingRecord
+from ..config import CodecRecord, PipelineSampler, ScheduleConfig, TrainingRecord
 from ..errors import CheckpointError
 from ..storage import Weights, check_types, parse_json, read_header as read_file_header, safetensors_bytes, write_bytes
 from .base import Backbone
@@ -26,6 +26,7 @@ class OwnHeader(NamedTuple):
     schedule: ScheduleConfig
     codec: CodecRecord | None
     text_folder: Path | None
+    flow_sampler: PipelineSampler | None  # of a rectified flow; None: as published
     side: int | None  # side of the training samples, for a backbone of any size; None: the side in its sizes
 
 
@@ -37,6 +38,7 @@ class _About(BaseModel):
     schedule: ScheduleConfig
     codec: CodecRecord | None = None
     text_folder: str | None = None
+    flow_sampler: PipelineSampler | None = None
     side: int | None = Field(None, ge=1, lt=1 << 20)
     training: dict[str, Any] | None = None
 
@@ -52,6 +54,8 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
         "side": backbone.sample_shape[1] if backbone.any_size else None,
         "training": training,
     }
+    if backbone.flow_sampler is not None:
+        about["flow_sampler"] = backbone.flow_sampler.model_dump()
     metadata = {"format": "pt", _METADATA: json.dumps(about)}
     write_bytes(Path(path), safetensors_bytes(backbone.state_dict(), metadata))
 
@@ -66,7 +70,7 @@ def read_header(weights: Weights, *, families: Collection[str]) -> OwnHeader | N
     if about.family not in families:
         raise CheckpointError(f"{name}: this dmp knows no family {about.family[:40]}", hint="Update dmp.")
     folder = Path(about.text_folder) if about.text_folder else None
-    return OwnHeader(about.family, about.sizes, about.schedule, about.codec, folder, about.side)
+    return OwnHeader(about.family, about.sizes, about.schedule, about.codec, folder, about.flow_sampler, about.side)
 
 
 def trained_classes(source: str) -> list[str] | None:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, get_args
 from ..config import BackboneHints, PipelineSampler, ScheduleConfig, SchedulerKind, build
 from ..errors import ConfigError
 from ..storage import Weights, peek_pipeline
-from .scheduler_fields import NOISE, class_defaults
-from .schedules import schedule_of
+from .scheduler_fields import FLOW_KINDS, NOISE, class_defaults
+from .schedules import RECTIFIED, schedule_of
 from .sources import place_of
 
 # Steps and guidance of a pipeline's call where nothing is asked for; guidance None: it has none.
@@ -21,6 +21,8 @@ _CALLS: dict[str, tuple[int, float | None]] = {
     "StableDiffusionXLPipeline": (50, 5.0),
     "PixArtAlphaPipeline": (20, 4.5),
     "PixArtSigmaPipeline": (20, 4.5),
+    "StableDiffusion3Pipeline": (28, 7.0),
+    "FluxPipeline": (28, 3.5),
     "DiTPipeline": (50, 4.0),
     "DDPMPipeline": (1000, None),
     "DDIMPipeline": (50, None),
@@ -76,6 +78,8 @@ def peek_own_sampling(name: str, checkpoint: Path | None = None) -> Peeked | Non
     if found is None:
         return Peeked(None, None)
     weights = Weights({}, {}, None, place, scheduler=found[0], pipeline=place)
+    if found[0].get("_class_name") in FLOW_KINDS:
+        return Peeked(_read(found[0], pipeline=found[1]), RECTIFIED)
     noise = schedule_of(weights, BackboneHints(), family="unet", learns_sigma=True)
     return Peeked(_read(found[0], pipeline=found[1]), noise)
 

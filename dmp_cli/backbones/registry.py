@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-from ..config import BackboneHints, BackboneRecord, PatchRecord, build
+from ..config import BackboneHints, BackboneRecord, PatchRecord, PipelineSampler, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
-from . import dit_stock, pixart, schedules, unet
+from . import schedules
 from .base import Backbone
 from .claims import building, check_sizes
-from .dit_weights import DIFFUSERS_CLASS
-from .families import FAMILIES, recognise
+from .families import FAMILIES, recognise, wrap
 from .names import named_sizes, plain_name
 from .native_file import companions, read_header
 from .own_sampling import own_sampling_of
@@ -125,13 +124,15 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
         backbone: Backbone = family.build(weights, hints)
     if own is None:
         backbone.schedule = schedules.schedule_of(
-            weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma
+            weights, hints, family=backbone.family, learns_sigma=backbone.learns_sigma, trained_as=backbone.trained_as
         )
-        if not found.public:
+        if not found.public and backbone.trained_as is None:
             backbone.remarks += schedules.assumed_of(weights, hints)
     else:
         backbone.schedule = own.schedule
     backbone.own_sampling = own_sampling_of(weights)
+    if (stated := own.flow_sampler if own else _flow_sampler_of(backbone)) is not None:
+        backbone.flow_sampler = stated
     backbone.codec, backbone.text_folder = companions(weights, own)
     if hints.text is not None:
         _take_text(backbone, hints.text)
@@ -149,6 +150,12 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     return backbone
 
 
+def _flow_sampler_of(backbone: Backbone) -> PipelineSampler | None:
+    """The scheduler that the pipeline of a rectified flow states; None: none, or none that can be followed."""
+    own = backbone.own_sampling
+    return None if own is None or backbone.schedule.flow != "rectified" else own.sampler
+
+
 def _take_text(backbone: Backbone, folder: Path, *, only_missing: bool = False) -> None:
     """Let ``backbone`` read text by what is in ``folder``, or by its tokenizer alone."""
     if backbone.text_folder is not None and backbone.text_folder.is_file():
@@ -163,19 +170,7 @@ def as_backbone(model: Any) -> Backbone:
     Raises:
         CheckpointError: the class or the config of the model is not supported.
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
-    name = type(model).__name__
-    if name in unet.UNet.classes:
-        unet.check_known(model, source=name)
-        return unet.UNet(model)
-    if name in pixart.PixArt.classes:
-        return pixart.PixArt(model)
-    if name == DIFFUSERS_CLASS:
-        return dit_stock.StockDiT(model)
-    known = ", ".join((*unet.UNet.classes, *pixart.PixArt.classes, DIFFUSERS_CLASS))
-    raise CheckpointError(
-        f"{name} is not a backbone", hint=f"Give one of {known}, or what dmp_cli.load_backbone returns."
-    )
+    return wrap(getattr(model, "_orig_mod", model))  # what torch.compile has wrapped
 
 
 def _last_known(about: BackboneRecord) -> str:

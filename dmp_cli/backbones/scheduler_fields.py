@@ -18,6 +18,8 @@ DDPM_KINDS = (
     *("DPMSolverMultistepScheduler", "DPMSolverMultistepInverseScheduler", "DPMSolverSinglestepScheduler"),
     *("DPMSolverSDEScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
 )
+# Classes whose noise is a rectified flow's: x_s = (1 - s) x_0 + s noise, with levels s in [0, 1].
+FLOW_KINDS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 
 NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 ZERO_SNR = "rescale_betas_zero_snr"  # True: the last timestep is pure noise

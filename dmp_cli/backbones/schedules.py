@@ -7,21 +7,40 @@ from typing import Any
 from ..config import BackboneHints, SamplingRule, ScheduleConfig, build
 from ..errors import CheckpointError, ConfigError
 from ..storage import Weights
-from .scheduler_fields import DDPM_KINDS, NOISE, PLAIN, ZERO_SNR, class_defaults, followed_fields, unknown_fields
+from .scheduler_fields import (
+    DDPM_KINDS,
+    FLOW_KINDS,
+    NOISE,
+    PLAIN,
+    ZERO_SNR,
+    class_defaults,
+    followed_fields,
+    unknown_fields,
+)
 from .training_args import Said, model_said, objective_said
 
 _KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
+RECTIFIED = ScheduleConfig(kind="linear", prediction="velocity", flow="rectified")  # of Stable Diffusion 3, Flux, …
 _STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
 
 
-def schedule_of(weights: Weights, hints: BackboneHints, *, family: str, learns_sigma: bool = False) -> ScheduleConfig:
-    """The noise schedule that the backbone in ``weights`` was trained with.
+def schedule_of(
+    weights: Weights,
+    hints: BackboneHints,
+    *,
+    family: str,
+    learns_sigma: bool = False,
+    trained_as: ScheduleConfig | None = None,
+) -> ScheduleConfig:
+    """The noise schedule that the backbone in ``weights`` was trained with; ``trained_as``: that of all its family.
 
     Raises:
         CheckpointError: the schedule is not supported, or the training was flow matching; or nothing names it, for a
             U-Net, which may predict noise or v.
     """
+    if trained_as is not None:
+        return _of_family(trained_as, weights, family=family)
     said = objective_said(weights, hint=hints.objective)
     if said.flow is not None or hints.objective in ("sit", "repa"):
         return _flow_of(weights, hints, said, family=family)
@@ -39,6 +58,22 @@ def schedule_of(weights: Weights, hints: BackboneHints, *, family: str, learns_s
     return build(
         ScheduleConfig, kind=kind, prediction=prediction, **(_STABLE_DIFFUSION if kind == "scaled_linear" else {})
     )
+
+
+def _of_family(known: ScheduleConfig, weights: Weights, *, family: str) -> ScheduleConfig:
+    """``known``, the flow of a family. Raises CheckpointError where the pipeline's scheduler is of another kind."""
+    if weights.scheduler is None:
+        return known
+    source, kind = f"the scheduler of {weights.pipeline or weights.path}", weights.scheduler.get("_class_name")
+    if kind not in FLOW_KINDS:
+        raise CheckpointError(
+            f"{source} is a {kind}, and a {family} is a flow",
+            hint=f"Put the config of a {FLOW_KINDS[0]} in scheduler_config.json, as the model was published with.",
+        )
+    count = weights.scheduler.get("num_train_timesteps", 1000)
+    if count != 1000:
+        raise CheckpointError(f"{source} is not supported: its num_train_timesteps is {count}, not 1000")
+    return known
 
 
 def named_schedule(kind: str | None, objective: str | None) -> ScheduleConfig:

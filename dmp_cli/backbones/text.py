@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from ..config import TextRecord
-from ..errors import CheckpointError, ConfigError
-from ..storage import read_json, read_object, reason_of
+from ..errors import CheckpointError
+from ..storage import read_object, reason_of
 from .claims import building
 from .original_text import load_original_text
-from .text_parts import TWO_CLASSES, digest_of, load_part
+from .text_kinds import TextKind, find_kind, named_kind
+from .text_parts import digest_of, index_of, load_part
 
 if TYPE_CHECKING:
-    from .text_sdxl import TwoEncoders
+    from .text_pipeline import PipelineEncoders
 
 _KEPT_BYTES = 1 << 30  # memory for encoded captions
 _T5_LENGTH = 120  # tokens per caption in the training of PixArt-alpha
@@ -91,7 +92,7 @@ class TextEncoder:
 class CaptionTable:
     """A table of captions. Encodings are kept while there is room. Index 0 is the empty caption, the null condition."""
 
-    def __init__(self, encoder: TextEncoder | TwoEncoders, *, kept_bytes: int = _KEPT_BYTES) -> None:
+    def __init__(self, encoder: TextEncoder | PipelineEncoders, *, kept_bytes: int = _KEPT_BYTES) -> None:
         self.encoder, self._kept_bytes = encoder, kept_bytes
         self._texts: list[str] = [""]
         self._index = {"": 0}
@@ -136,10 +137,17 @@ class CaptionTable:
             self._kept.popitem(last=False)
 
 
-def load_text(folder: str | Path, *, tokenizer: Path | None = None, device: str | torch.device = "cpu") -> CaptionTable:
-    """Load the tokenizer and text encoder of a pipeline folder, in eval mode, in float32.
+def load_text(
+    folder: str | Path,
+    *,
+    tokenizer: Path | None = None,
+    length: int | None = None,
+    device: str | torch.device = "cpu",
+) -> CaptionTable:
+    """Load the tokenizers and text encoders of a pipeline folder, in eval mode, in float32.
 
     ``folder`` may be an original Stable Diffusion file, which holds the encoder; ``tokenizer`` is a folder then.
+    ``length`` is the number of tokens of a caption, where the pipeline lets one choose; None: its default.
 
     Raises:
         CheckpointError: a part is missing, damaged, or of an unsupported kind.
@@ -149,14 +157,14 @@ def load_text(folder: str | Path, *, tokenizer: Path | None = None, device: str 
     if folder.is_file():
         own, model = load_original_text(folder, tokenizer)
         return _table(own, model, kind="clip", source=tokenizer or folder, device=device)
-    kind = _kind_of(folder)
-    if kind == "sdxl":
-        from .text_sdxl import load_two
+    kind, parts = _kind_of(folder)
+    if isinstance(kind, TextKind):
+        from .text_pipeline import load_encoders
 
         with building(folder):
-            return CaptionTable(load_two(folder, device=device))
+            return CaptionTable(load_encoders(folder, kind, parts, length=length, device=device))
     own, model = load_part(folder, _CLASSES[kind])
-    length = _OTHER_LENGTHS.get(str(_index_of(folder).get("_class_name"))) if kind == "t5" else None
+    length = _OTHER_LENGTHS.get(str(index_of(folder).get("_class_name"))) if kind == "t5" else None
     return _table(own, model, kind=kind, source=folder, device=device, length=length)
 
 
@@ -175,19 +183,16 @@ def _table(
         return CaptionTable(TextEncoder(tokenizer, model, record))
 
 
-def _kind_of(folder: Path) -> Literal["clip", "t5", "sdxl"]:
-    """The kind of a folder's text encoders, by their own configs."""
-    encoders = _encoders(folder)
-    if len(encoders) > 1:
-        found = {part: _class_in(folder / part) for part in sorted(encoders)}
-        if found == TWO_CLASSES:
-            return "sdxl"
-        told = ", ".join(f"{part} {name}" for part, name in found.items())
-        raise CheckpointError(f"{folder}: its text encoders, {told}, are not those of Stable Diffusion XL")
+def _kind_of(folder: Path) -> tuple[Literal["clip", "t5"] | TextKind, list[str]]:
+    """The kind of a folder's text encoders, by their own configs, and the names of their folders."""
+    encoders, pipeline = sorted(_encoders(folder)), str(index_of(folder).get("_class_name"))
+    if len(encoders) > 1 or named_kind(pipeline) is not None:
+        found = {part: _class_in(folder / part) for part in encoders}
+        return find_kind(found, pipeline, source=folder), encoders
     name = _class_in(folder / "text_encoder")
     if name not in _KINDS:
         raise CheckpointError(f"{folder}: its text encoder {name} is not supported; supported are {', '.join(_KINDS)}")
-    return _KINDS[name]
+    return _KINDS[name], encoders
 
 
 def _class_in(folder: Path) -> str:
@@ -201,14 +206,6 @@ def _class_in(folder: Path) -> str:
 
 def _encoders(folder: Path) -> set[str]:
     """The text encoders that a pipeline folder holds or that its model_index.json names."""
-    named = _index_of(folder).items()
+    named = index_of(folder).items()
     told = {key for key, value in named if "text_encoder" in key and any(value or ())}
     return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}
-
-
-def _index_of(folder: Path) -> dict[str, Any]:
-    """What a pipeline's folder says of itself; nothing where it does not."""
-    try:
-        return dict(read_json(folder / "model_index.json"))
-    except ConfigError:
-        return {}

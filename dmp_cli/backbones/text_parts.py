@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
-from ..storage import check_finite, digest_tensors, reason_of, transformers_for, unpickled, variant_of
+from ..errors import CheckpointError, ConfigError
+from ..storage import check_finite, digest_tensors, read_json, reason_of, transformers_for, unpickled, variant_of
 
 _STEMS = ("model", "pytorch_model")  # what the names of an encoder's weight files begin with
-TWO_CLASSES = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}  # of SDXL
 
 
 def load_part(
@@ -60,6 +59,14 @@ def digest_of(models: Mapping[str, Any]) -> str:
             for name, tensor in model.state_dict().items()
         }
     )
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What a pipeline's folder says of itself; nothing where it does not."""
+    try:
+        return dict(read_json(folder / "model_index.json"))
+    except ConfigError:
+        return {}
 
 
 def _check_loaded(report: dict[str, Any], folder: Path) -> None:

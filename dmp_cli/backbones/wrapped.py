@@ -28,7 +28,7 @@ class Wrapped(Backbone):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        channels, side = int(model.config["in_channels"]), _side_of(model.config.get("sample_size"))
+        channels, side = int(model.config["in_channels"]), side_of(model.config.get("sample_size"))
         self.sample_shape = (channels, side, side)
         self.learns_sigma = model.config["out_channels"] == 2 * channels
         self.gate_width = self.embedder.linear_2.out_features
@@ -135,7 +135,7 @@ def fill(backbone: Wrapped, weights: Weights) -> Any:
     return backbone.eval()
 
 
-def _side_of(sample_size: Any) -> int:
+def side_of(sample_size: Any) -> int:
     """The side of the square samples. Raises CheckpointError if the config names no side, or another shape."""
     if isinstance(sample_size, (list, tuple)) and len(set(sample_size)) == 1:
         sample_size = sample_size[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import ArmSampling, CommonOptions, Frozen, NetworkOptions, SampleConfig, build
+from ..config import FLOW_SAMPLERS, ArmSampling, CommonOptions, Flow, Frozen, NetworkOptions, SampleConfig, build
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def network_options(network: NetworkOptions) -> list[str]:
     return _typed(given_of(network, _NETWORK))
 
 
-def sampling_options(sampling: ArmSampling) -> list[str]:
-    """How samples are drawn, as ``dmp sample`` takes it."""
+def sampling_options(sampling: ArmSampling, *, flow: Flow | None) -> list[str]:
+    """How samples are drawn, as ``dmp sample`` takes it; ``flow``: what the backbone is trained as, None: a DDPM."""
     given = given_of(sampling, ArmSampling.model_fields)
+    if flow is not None:  # all sets that are compared have one; elsewhere it is named where they are drawn
+        given.setdefault("sampler", FLOW_SAMPLERS[flow][0])
     if sampling.prompts is not None:
         given["prompts"] = sampling.prompts.resolve()
     return _typed({_RENAMED.get(name, name): value for name, value in given.items()})
@@ -54,9 +56,12 @@ def check_sampler(sampling: ArmSampling, loaded: Loaded | None, *, methods: Iter
         )
     if loaded is None:
         return
-    told = {"sampler": sampling.sampler, "steps": sampling.sampling_steps}
+    backbone = loaded.backbone
+    usual = None if backbone.schedule.flow is None else FLOW_SAMPLERS[backbone.schedule.flow][0]
+    told = {"sampler": sampling.sampler or usual, "steps": sampling.sampling_steps}
     config = build(SampleConfig, **{key: value for key, value in told.items() if value is not None})
-    check_steps(with_own_scheduler(config, loaded.backbone.own_sampling), loaded.backbone.schedule)
+    filled = with_own_scheduler(config, backbone.own_sampling, flow=backbone.flow_sampler)
+    check_steps(filled, backbone.schedule)
 
 
 def everywhere(common: CommonOptions) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .base import Options, option
-from .records import Objective, ScheduleKind, Trainer
+from .records import NamedObjective, ScheduleKind, Trainer
 
 _FORCE_BACKBONE = "Accept other weights than those the patch was trained on."
 
@@ -58,7 +58,7 @@ class SizeOptions(Options):
         "a flow.",
         shown="linear",
     )
-    objective: Objective | None = option(
+    objective: NamedObjective | None = option(
         "What the backbone predicts, where no file says it: the noise, v, the clean image itself (sample), or the "
         "velocity of a flow, with the time of SiT or of REPA.",
         shown="epsilon",

@@ -49,11 +49,11 @@ class PatchConfig(Growing):
         default="add",
     )
     num_prompts: int | None = option("How many prompts --position prepend gives a block.", shown="50", ge=1)
-    prompt_grid: PromptGrid | None = option(
-        "Give each block so many rows and columns of prompts, which are resized to its tokens, instead of one for each "
-        "token. Large images have thousands of tokens.",
-        metavar="16x16",
-        shown="one for each token",
+    prompt_grid: PromptGrid = option(
+        "Give each block so many rows and columns of prompts, which are resized to its tokens; tokens gives one for "
+        "each token, of which large images have thousands.",
+        metavar="16x16|tokens",
+        shown="tokens; 16x16 where these would be over 2 % of the model",
     )
     depth: int | None = option(
         "Give prompts to the first K blocks only (Table 4e).", metavar="K", shown="all blocks", ge=0

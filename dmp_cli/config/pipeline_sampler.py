@@ -26,6 +26,8 @@ SchedulerKind = Literal[
     "DPMSolverSinglestepScheduler",
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
 ]
 _Flag = Annotated[bool, Field(strict=True)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 31, strict=True)]
@@ -65,3 +67,13 @@ class PipelineSampler(Growing):
     lambda_min_clipped: Annotated[float, Field(strict=True)] | None = None
     predict_x0: _Flag | None = None
     disable_corrector: tuple[_Count, ...] | None = None
+    shift: _Positive | None = None
+    use_dynamic_shifting: _Flag | None = None
+    base_shift: _Positive | None = None
+    max_shift: _Positive | None = None
+    base_image_seq_len: _Count | None = None
+    max_image_seq_len: _Count | None = None
+    shift_terminal: _Positive | None = None
+    time_shift_type: Literal["exponential", "linear"] | None = None
+    invert_sigmas: Literal[False] | None = None
+    stochastic_sampling: Literal[False] | None = None  # its noise would be one for all images of a chunk

@@ -12,8 +12,10 @@ from .patch import PatchConfig, Position
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "vp"]
 Prediction = Literal["epsilon", "v_prediction", "velocity", "score", "sample"]  # sample: x_0 itself
-Flow = Literal["sit", "repa"]  # whose direction of time: 0 is noise and 1 data, or 0 is data and 1 noise
-Objective = Literal["epsilon", "v_prediction", "sample", "sit", "repa"]
+# Whose direction of time: sit has noise at 0 and data at 1; repa and rectified (Stable Diffusion 3, Flux) the reverse.
+Flow = Literal["sit", "repa", "rectified"]
+NamedObjective = Literal["epsilon", "v_prediction", "sample", "sit", "repa"]  # that --objective takes
+Objective = Literal[NamedObjective, "rectified"]  # and one that families of diffusers have by themselves
 Trainer = Literal["meta", "diffusers"]
 TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
 _Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
@@ -116,7 +118,7 @@ class TextRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"length"})
 
-    kind: Literal["clip", "t5", "sdxl"]  # sdxl: the two of Stable Diffusion XL
+    kind: Literal["clip", "t5", "sdxl", "sd3", "flux"]  # the last three: all those of such a pipeline
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
     length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma

@@ -9,12 +9,18 @@ from pydantic import Field, model_validator
 
 from .base import Dtype, Growing, default_of, option
 from .pipeline_sampler import PipelineSampler
+from .records import Flow
 from .typed import Classes, Interval
 
-Sampler = Literal[
-    "ddpm", "ddim", "dpm++", "euler", "euler-a", "heun", "unipc", "pipeline", "sde-euler", "ode-euler", "ode-heun"
-]
-FLOW_SAMPLERS = ("sde-euler", "ode-euler", "ode-heun")  # of SiT and REPA; the others remove the noise of a DDPM
+_Ddpm = Literal["ddpm", "ddim", "dpm++", "euler", "euler-a", "heun", "unipc", "pipeline"]
+_Flow = Literal["sde-euler", "ode-euler", "ode-heun", "flow-euler", "flow-heun"]
+Sampler = Literal[_Ddpm, _Flow]
+# Of each flow, the default first where no pipeline names one. The others remove the noise of a DDPM.
+FLOW_SAMPLERS: dict[Flow, tuple[str, ...]] = {
+    "sit": ("sde-euler", "ode-euler", "ode-heun"),
+    "repa": ("sde-euler", "ode-euler", "ode-heun"),
+    "rectified": ("flow-euler", "flow-heun", "pipeline"),
+}
 GuidedChannels = Literal["3", "all"]
 
 MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory
@@ -62,9 +68,9 @@ class SampleConfig(Growing):
     sampler: Sampler = option(
         "The algorithm that removes the noise. All but ddpm and euler-a need fewer steps, such as 50. pipeline is the "
         "scheduler of the pipeline that the weights come from, with its own settings. sde-euler, ode-euler and "
-        "ode-heun are those of SiT and REPA.",
+        "ode-heun are those of SiT and REPA, flow-euler and flow-heun those of Stable Diffusion 3 and Flux.",
         default="ddpm",
-        shown="pipeline where the weights come from one, sde-euler for a flow, else ddpm",
+        shown="pipeline where the weights come from one, sde-euler or flow-euler for a flow, else ddpm",
     )
     scheduler: PipelineSampler | None = None  # of --sampler pipeline, as the pipeline's folder states it
     steps: int = option("Denoising steps. Fewer are faster; DiT's own sampler takes 250.", default=250, ge=1)

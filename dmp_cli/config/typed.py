@@ -52,6 +52,10 @@ def _split_grid(value: Any, *, option: str = "grid", of: str = "images") -> Any:
     return int(rows), int(columns)
 
 
+def _split_prompt_grid(value: Any) -> Any:
+    return None if value == "tokens" else _split_grid(value, option="prompt-grid", of="prompts")
+
+
 def _split_part(value: Any, *, option: str) -> Any:
     if not isinstance(value, str):
         return value
@@ -98,7 +102,7 @@ Seeds = Annotated[tuple[int, ...], BeforeValidator(_split_seeds)]
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
 Scales = Annotated[tuple[float, ...], BeforeValidator(_split_scales)]  # distinct, above 0, rising
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns
-PromptGrid = Annotated[tuple[int, int], BeforeValidator(partial(_split_grid, option="prompt-grid", of="prompts"))]
+PromptGrid = Annotated[tuple[int, int] | None, BeforeValidator(_split_prompt_grid)]  # None: one for each token
 # The part's number from 0, and how many there are.
 Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="shard"))]
 ValPart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="val-part"))]

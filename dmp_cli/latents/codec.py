@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..config import CodecRecord
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 
 
 class Scaling(NamedTuple):
@@ -169,3 +169,18 @@ def _statistics_of(config: Any, source: object) -> tuple[Tensor, Tensor] | None:
 def image_size(codec: Codec, backbone: Backbone) -> int:
     """Side in pixels of the images that ``backbone`` makes through ``codec``."""
     return backbone.sample_shape[1] * codec.factor
+
+
+def set_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
+    """Make the backbone draw images of ``wanted`` pixels; ConfigError when it cannot."""
+    if wanted is not None and backbone.any_size:
+        multiple = codec.factor * backbone.side_multiple
+        if wanted % multiple:
+            raise ConfigError(f"--image-size {wanted}: the codec and the backbone need a multiple of {multiple} pixels")
+        if backbone.largest_side is not None and wanted > backbone.largest_side * codec.factor:
+            most = backbone.largest_side * codec.factor
+            raise ConfigError(f"--image-size {wanted}: this backbone has positions for {most} pixels and no more")
+        backbone.resize(wanted // codec.factor)
+    actual = image_size(codec, backbone)
+    if wanted is not None and wanted != actual:
+        raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels")

@@ -41,7 +41,7 @@ class AttachedPatch:
             self.link.experts.append(hooks)
             handles += own
         if blocks and self.patch.config.position == "prepend":
-            handles.append(blocks[-1].module.register_forward_hook(DropPrompts(self.link)))
+            handles.append(blocks[-1].module.register_forward_hook(DropPrompts(self.link, type(self.backbone))))
         return handles
 
     def _mixtures(self, count: int) -> list[AddMixture]:

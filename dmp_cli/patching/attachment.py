@@ -12,6 +12,7 @@ from ..config import CodecRecord, PatchConfig, PatchRecord
 from ..errors import CheckpointError, PatchError
 from .compatibility import check_fit, check_variant, prompt_shape, prompted_blocks
 from .expert_layers import find_expert_layers
+from .grids import with_grid
 from .hooks import ReadGate
 from .identity import check_weights, rounded_digests
 from .patched import DEFAULT_NAME, PatchedBackbone
@@ -95,6 +96,8 @@ def create_patch(
 ) -> Patch:
     """Create a new patch for ``backbone``. By default its prompts, or its experts' B, are zero: it changes nothing yet.
 
+    Its own ``config`` says the grid of its prompts, where the given one leaves it open.
+
     Args:
         codec: codec of the training images.
         image_size: side of the training images in pixels.
@@ -104,6 +107,7 @@ def create_patch(
         ConfigError: the variant ``config`` is impossible on this backbone.
     """
     check_variant(backbone, config)
+    config = with_grid(config, backbone)
     blocks = prompted_blocks(backbone.list_blocks(), config)
     shapes = [prompt_shape(block, config) for block in blocks]
     layers = find_expert_layers(backbone, blocks, config)

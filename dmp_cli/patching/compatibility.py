@@ -24,6 +24,10 @@ def check_variant(backbone: Backbone, config: PatchConfig) -> None:
     if len(block.hidden_shape) != 2 and config.has_prompts:
         _check_on_maps(config)
     count = prompt_shape(block, config)[0] if config.has_prompts else config.experts_per_block
+    if config.position == "prepend" and not backbone.takes_more_tokens:
+        raise ConfigError(
+            "--position prepend: the blocks of this backbone take as many tokens as the image has, and no more"
+        )
     if config.top_k is not None and config.top_k > count:
         what = "a block of this backbone has" if config.has_prompts else "a block has"
         raise ConfigError(f"--top-k {config.top_k}: {what} {count} {'prompts' if config.has_prompts else 'experts'}")

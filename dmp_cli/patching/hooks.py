@@ -174,11 +174,14 @@ class PrependPrompts(AddMixture):
 class DropPrompts:
     """Forward hook on the last prompted block: drops the prompts from its output, (B, N + T, D) -> (B, T, D)."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
+        self.link, self.backbone_type = link, backbone_type
 
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-        return output[:, self.link.patch.num_prompts :].contiguous() if self.link.here.adds else None
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if not self.link.here.adds:
+            return None
+        images = self.backbone_type.take_output(output)[:, self.link.patch.num_prompts :].contiguous()
+        return self.backbone_type.put_output(output, images)
 
 
 class ReadGate:

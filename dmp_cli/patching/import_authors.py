@@ -35,7 +35,9 @@ def import_patch(path: Path, backbone: Backbone, *, codec: CodecRecord, image_si
         ConfigError: ``backbone`` has other weights than the DiT in the checkpoint.
     """
     weights = read_authors(path)
-    patch = create_patch(backbone, PatchConfig(gate_input="conditioning"), codec=codec, image_size=image_size)
+    patch = create_patch(
+        backbone, PatchConfig(gate_input="conditioning", prompt_grid=None), codec=codec, image_size=image_size
+    )
     _check_backbone(weights, backbone)
     patch.load_state_dict(_rename(_check_shapes(weights, patch)), strict=True)  # copies, as float32
     if patch.record is not None:

@@ -1,4 +1,3 @@
-from .flow import read_levels as read_levels
 from .folder import SampleFolder as SampleFolder
 from .long_captions import find_long as find_long
 from .part import Part as Part
@@ -9,7 +8,7 @@ from .sampler import (
     chunks as chunks,
     resolve as resolve,
     sample as sample,
-    timesteps_of as timesteps_of,
     with_own_scheduler as with_own_scheduler,
 )
-from .scheduler import build_scheduler as build_scheduler, check_steps as check_steps
+from .scheduler import check_steps as check_steps
+from .visited import read_by_network as read_by_network

@@ -21,16 +21,18 @@ _LAST_STEP = 0.04  # of the SDE, in both
 
 def check_kind(config: SampleConfig, schedule: ScheduleConfig) -> None:
     """Raise ConfigError for a DDPM's sampler of a flow, the other way round, or too few steps of an SDE."""
-    is_flow = config.sampler in FLOW_SAMPLERS
-    if is_flow and schedule.flow is None:
+    of_flows = {name for names in FLOW_SAMPLERS.values() for name in names}
+    own = None if schedule.flow is None else FLOW_SAMPLERS[schedule.flow]
+    if own is None and config.sampler in of_flows - {"pipeline"}:
         raise ConfigError(
             f"--sampler {config.sampler} is for a flow, and this backbone predicts the noise or v of a DDPM",
             hint="Give ddpm, ddim or dpm++; or, for weights of SiT or REPA, --objective sit or repa.",
         )
-    if not is_flow and schedule.flow is not None:
+    if own is not None and config.sampler not in own:
+        what = "is for another kind of flow" if config.sampler in of_flows else "removes the noise of a DDPM"
         raise ConfigError(
-            f"--sampler {config.sampler} removes the noise of a DDPM, and this backbone is a flow ({schedule.flow})",
-            hint=f"Give {', '.join(FLOW_SAMPLERS[:-1])} or {FLOW_SAMPLERS[-1]}.",
+            f"--sampler {config.sampler} {what}, and this backbone is a flow ({schedule.flow})",
+            hint=f"Give {', '.join(own[:-1])} or {own[-1]}.",
         )
     if config.sampler == "sde-euler" and config.steps < 2:
         raise ConfigError(f"--steps {config.steps}: sde-euler takes at least 2, of which the last adds no noise")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone
+from ..backbones import Backbone, guided_inside
 from ..config import SampleConfig
 from ..diffusion import noise_share
 from ..patching import PatchedBackbone, Versions
@@ -40,7 +40,9 @@ class GuidedForward:
         is_guided = _is_within(config.guidance_interval, timestep, backbone)
         apart = config.against_scale if _is_within(config.against_interval, timestep, backbone) else 0
         gated = self.network if isinstance(self.network, Versions) else self.denoiser
-        with _gates_at(gated, timestep), autocast(backbone.device, config.dtype):
+        is_inside = backbone.embedded_guidance is not None  # the scale is read by the network itself
+        inside = guided_inside(self.scales) if is_inside else contextlib.nullcontext()
+        with _gates_at(gated, timestep), autocast(backbone.device, config.dtype), inside:
             return predict(
                 self.network,
                 x,
@@ -48,7 +50,7 @@ class GuidedForward:
                 self.condition,
                 backbone=backbone,
                 config=config,
-                guidance=self.scales if is_guided else torch.ones_like(self.scales),
+                guidance=self.scales if is_guided and not is_inside else torch.ones_like(self.scales),
                 negative=self.negative,
                 apart=apart or 0,
             )

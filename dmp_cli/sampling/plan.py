@@ -88,7 +88,10 @@ class Plan:
                 raise ConfigError(f"{place}: a negative prompt needs text and a guidance other than 1")
             if (line.label is not None) != (num_classes > 0) or (line.label is not None and line.label >= num_classes):
                 raise ConfigError(f"{place}: class {line.label}; this backbone knows {_classes(num_classes)}")
-            if not backbone.has_null and line.guidance not in (None, 1):
+            if not backbone.has_null and line.negative is not None:
+                raise ConfigError(f"{place}: a negative prompt needs a null condition, which this backbone lacks")
+            is_guided = backbone.has_null or backbone.embedded_guidance is not None
+            if not is_guided and line.guidance not in (None, 1):
                 raise ConfigError(f"{place}: guidance needs a null condition, which this backbone lacks")
 
     def text(self, count: int) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, OwnSampling
-from ..config import SampleConfig
+from ..config import PipelineSampler, SampleConfig
 from ..data import to_uint8
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
@@ -27,8 +27,10 @@ from ..runtime import randomness
 from .flow import integrate
 from .forward import GuidedForward
 from .plan import Item, Plan
+from .rectified import build_rectified, named_flow
 from .scheduler import build_scheduler, check_steps
 from .stock_schedulers import draws_noise, takes_variance
+from .visited import levels_of, timesteps_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         known = f"classes 0..{count - 1}" if count else "no classes"
         raise ConfigError(f"--classes {','.join(map(str, classes))}: this backbone knows {known}")
     guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
-    if guided and not backbone.has_null:
+    if guided and not backbone.has_null and backbone.embedded_guidance is None:
         raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
+    _check_without_null(config, backbone)
     for prompt in config.prompts or ():
         if prompt.negative is not None and (config.guidance if prompt.guidance is None else prompt.guidance) == 1:
             raise ConfigError(
@@ -76,19 +79,35 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         )
     if config.guidance_channels == "3" and backbone.sample_shape[0] < 3:
         raise ConfigError(f"--guidance-channels 3: this backbone has only {backbone.sample_shape[0]}")
-    config = with_own_scheduler(config, backbone.own_sampling)
+    config = with_own_scheduler(config, backbone.own_sampling, flow=backbone.flow_sampler)
     check_steps(config, backbone.schedule)
     return config.model_copy(update={"classes": classes})
 
 
-def with_own_scheduler(config: SampleConfig, own: OwnSampling | None) -> SampleConfig:
-    """``config`` with the scheduler of the pipeline filled in, where ``--sampler pipeline`` asks for it.
+def _check_without_null(config: SampleConfig, backbone: Backbone) -> None:
+    """Raise ConfigError for what needs a second prediction, of a backbone that has no null condition."""
+    if backbone.has_null:
+        return
+    if any(prompt.negative is not None for prompt in config.prompts or ()):
+        raise ConfigError(
+            "a negative prompt needs a null condition, which this backbone lacks", hint="Leave it out (--n)."
+        )
+    if backbone.embedded_guidance is not None and config.guidance_interval != (0, 1):
+        raise ConfigError("--guidance-interval: this backbone reads the scale of guidance itself, at every level")
+
+
+def with_own_scheduler(
+    config: SampleConfig, own: OwnSampling | None, *, flow: PipelineSampler | None = None
+) -> SampleConfig:
+    """``config`` with the scheduler of the pipeline filled in, where ``--sampler pipeline`` or a flow's asks for it.
+
+    ``flow`` are the settings of a rectified flow.
 
     Raises:
         ConfigError: there is no pipeline, or its scheduler cannot be followed.
     """
     if config.sampler != "pipeline":
-        return config.model_copy(update={"scheduler": None})
+        return config.model_copy(update={"scheduler": named_flow(config.sampler, flow)})
     if own is not None and own.sampler is None:
         raise ConfigError(
             f"--sampler pipeline: {own.problem}",
@@ -170,6 +189,8 @@ def denoise(
     forward = GuidedForward(denoiser, network, items, backbone=backbone, config=config)
     starts = [randomness.normal("start", backbone.sample_shape, seed=item.seed, indices=[item.place]) for item in items]
     x = torch.cat(starts).to(backbone.device)
+    if backbone.schedule.flow == "rectified":
+        return _by_rectified(x, forward, config=config, backbone=backbone)
     if backbone.schedule.flow is not None:
 
         def draw(step: int) -> Tensor:
@@ -194,10 +215,13 @@ def denoise(
     return x
 
 
-def timesteps_of(scheduler: Any) -> list[float]:
-    """A scheduler's timesteps as the network is given them: ints where all are whole, else what float32 holds."""
-    numbers = [float(timestep) for timestep in scheduler.timesteps]
-    return [int(number) for number in numbers] if all(number.is_integer() for number in numbers) else numbers
+def _by_rectified(x: Tensor, forward: GuidedForward, *, config: SampleConfig, backbone: Backbone) -> Tensor:
+    """x_0 (B, C, H, W) by a scheduler of a rectified flow, from noise ``x``."""
+    scheduler = build_rectified(config, backbone)
+    for timestep, level in zip(scheduler.timesteps, levels_of(scheduler), strict=True):
+        velocity = forward.predict(x, level)[:, : x.shape[1]]
+        x = scheduler.step(velocity.float(), timestep, x).prev_sample
+    return x
 
 
 def _check_finite(images: Tensor, indices: range) -> None:

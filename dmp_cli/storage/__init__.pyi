@@ -21,7 +21,11 @@ from .atomic import (
 from .containers import ORIGINAL_UNET as ORIGINAL_UNET
 from .diffusers_folder import peek_config as peek_config, peek_pipeline as peek_pipeline
 from .headers import Header as Header, read_header as read_header
-from .hf_transformers import reason_of as reason_of, transformers_for as transformers_for
+from .hf_transformers import (
+    reason_of as reason_of,
+    transformers_for as transformers_for,
+    without_warnings as without_warnings,
+)
 from .home import cache_folder as cache_folder, can_write as can_write, home_folder as home_folder
 from .limits import (
     SMALL as SMALL,

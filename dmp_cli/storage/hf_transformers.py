@@ -29,6 +29,21 @@ def transformers_for(what: str) -> Iterator[Any]:
             transformers.utils.logging.enable_progress_bar()
 
 
+@contextlib.contextmanager
+def without_warnings(*others: Any) -> Iterator[None]:
+    """Context in which transformers warns of nothing, nor do ``others``: modules for logging that are like its own."""
+    import transformers
+
+    levels = [(own, own.get_verbosity()) for own in (transformers.utils.logging, *others)]
+    try:
+        for own, _ in levels:
+            own.set_verbosity_error()
+        yield
+    finally:
+        for own, level in levels:
+            own.set_verbosity(level)
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of an error that transformers raises for a damaged file, or the error's type if it has no text."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

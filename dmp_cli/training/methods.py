@@ -151,7 +151,7 @@ def prepare(
             raise ConfigError(
                 "--method prompt-tuning has no gate (paper, Eq. 2)", hint="Use --method dmp --gate constant."
             )
-        patch_config = PatchConfig(gate="none", **patch_config.model_dump(include=_PROMPT_OPTIONS))
+        patch_config = PatchConfig(gate="none", **patch_config.model_dump(include=_PROMPT_OPTIONS, exclude_unset=True))
     return _prepare_patch(config, backbone, codec, patch_config)
 
 

@@ -202,7 +202,7 @@ def edit_config(folder, **changes):
     [
         ({"activation_fn": "geglu"}, "activation_fn='geglu' is not supported"),
         ({"attention_bias": False}, "attention_bias=False is not supported"),
-        ({"_class_name": "SD3Transformer2DModel"}, "unknown family: SD3Transformer2DModel"),
+        ({"_class_name": "LTXVideoTransformer3DModel"}, "unknown family: LTXVideoTransformer3DModel"),
         ({"num_layers": 2}, r"unexpected \(10\): blocks\.2"),
         ({"num_layers": 4}, r"missing \(10\): blocks\.3"),
         ({"attention_head_dim": 4}, "misshapen"),

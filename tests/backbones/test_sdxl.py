@@ -140,5 +140,5 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
         )
     clip = write_clip(tmp_path / "clip")
     shutil.copytree(clip / "text_encoder", clip / "text_encoder_2")
-    with pytest.raises(CheckpointError, match="are not those of Stable Diffusion XL"):
+    with pytest.raises(CheckpointError, match="are not those of StableDiffusionXLPipeline, "):
         load_text(clip)

@@ -33,26 +33,26 @@ def write_clip(folder: Path, *, seed: int = 0) -> Path:
         eos_token_id=len(entries) - 1,
         pad_token_id=len(entries) - 1,
     )
-    _filled(CLIPTextModel(config), seed).save_pretrained(folder / "text_encoder")
+    filled(CLIPTextModel(config), seed).save_pretrained(folder / "text_encoder")
     return folder
 
 
-def write_projected_clip(folder: Path, *, seed: int = 1) -> Path:
-    """``folder/tokenizer_2`` and ``folder/text_encoder_2`` of width 48 and pooled states of 24, as XL's second one."""
+def write_projected_clip(folder: Path, *, seed: int = 1, projection: int = 24) -> Path:
+    """``folder/tokenizer_2`` and ``folder/text_encoder_2`` of width 48 and pooled states, as XL's second one."""
     import shutil
 
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     shutil.copytree(folder / "tokenizer", folder / "tokenizer_2")
     first = CLIPTextConfig.from_pretrained(folder / "text_encoder")
-    sizes = {"hidden_size": 48, "intermediate_size": 48, "projection_dim": 24}
+    sizes = {"hidden_size": 48, "intermediate_size": 48, "projection_dim": projection}
     config = CLIPTextConfig(**{**first.to_dict(), **sizes})
-    _filled(CLIPTextModelWithProjection(config), seed).save_pretrained(folder / "text_encoder_2")
+    filled(CLIPTextModelWithProjection(config), seed).save_pretrained(folder / "text_encoder_2")
     return folder
 
 
-def write_t5(folder: Path, *, seed: int = 0) -> Path:
-    """``folder/tokenizer`` and ``folder/text_encoder`` of a T5 encoder of width 32."""
+def write_t5(folder: Path, *, seed: int = 0, width: int = 32, suffix: str = "") -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder``, with ``suffix``, of a T5 encoder."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
@@ -62,15 +62,22 @@ def write_t5(folder: Path, *, seed: int = 0) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder / "tokenizer")
+    ).save_pretrained(folder / f"tokenizer{suffix}")
     config = T5Config(
-        vocab_size=len(entries), d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+        vocab_size=len(entries),
+        d_model=width,
+        d_kv=8,
+        d_ff=32,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
     )
-    _filled(T5EncoderModel(config), seed).save_pretrained(folder / "text_encoder")
+    filled(T5EncoderModel(config), seed).save_pretrained(folder / f"text_encoder{suffix}")
     return folder
 
 
-def _filled(model: Any, seed: int) -> Any:
+def filled(model: Any, seed: int) -> Any:
+    """``model`` with random weights that are a function of ``seed``, in eval mode."""
     source = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -25,6 +25,7 @@ class Toy(nn.Module):
     """
 
     num_classes, has_null, takes_text, device = 0, False, False, torch.device("cpu")
+    embedded_guidance = flow_sampler = None
 
     def __init__(self, *, kind="linear", learns_sigma=True, channels=4, spread=0.1, count=1000):
         super().__init__()

@@ -91,7 +91,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
         seeds=range(first, first + options.seeds),
         num_images=options.num_images,
         training=_training(request),
-        sampling=sampling_options(request.sampling),
+        sampling=sampling_options(request.sampling, flow=backbone.schedule.flow),
         scoring=in_arguments(_scoring(request)),
         everywhere=everywhere(common),
         precision=precision(common),

@@ -92,7 +92,7 @@ def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
         num_images=options.num_images,
         scales=options.scales,
         **seeds,
-        sampling=sampling_options(_fill_in(request.sampling, loaded)),
+        sampling=sampling_options(_fill_in(request.sampling, loaded), flow=loaded.backbone.schedule.flow),
         own=["--tar", *([] if loaded.codec.record.kind == "pixel" else ["--keep-latents"])],
         scoring=_scoring_of(request),
         everywhere=everywhere(common),

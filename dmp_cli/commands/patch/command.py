@@ -130,22 +130,17 @@ def _export(
     from ...patching import bake_table, describe_table, save_table
     from ...pipeline import load_patched
     from ...runtime import pick_device
-    from ...sampling import build_scheduler, check_steps, read_levels, timesteps_of, with_own_scheduler
+    from ...sampling import check_steps, read_by_network, with_own_scheduler
     from ...storage import refuse_existing
 
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
-    is_flow = backbone.schedule.flow is not None
-    wanted = wanted.model_copy(update=default_sampler(wanted, backbone.own_sampling, None, is_flow=is_flow))
-    wanted = with_own_scheduler(wanted, backbone.own_sampling)
+    own, flow = backbone.own_sampling, backbone.schedule.flow
+    wanted = wanted.model_copy(update=default_sampler(wanted, own, None, flow=flow))
+    wanted = with_own_scheduler(wanted, own, flow=backbone.flow_sampler)
     check_steps(wanted, backbone.schedule)
-    timesteps: list[int] | list[float]
-    if is_flow:
-        timesteps = read_levels(wanted, backbone.schedule)
-    else:
-        scheduler = build_scheduler(backbone.schedule, wanted, learns_sigma=backbone.learns_sigma, clips=False)
-        timesteps = timesteps_of(scheduler)
+    timesteps = read_by_network(wanted, backbone)
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
     record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=asked.dense)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)

@@ -226,12 +226,10 @@ def _smaller_chunks(size: int) -> tuple[str, str]:
 
 def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:
     """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    changes: dict[str, Any] = default_sampler(
-        wanted, backbone.own_sampling, recorded, is_flow=backbone.schedule.flow is not None
-    )
+    changes: dict[str, Any] = default_sampler(wanted, backbone.own_sampling, recorded, flow=backbone.schedule.flow)
     if "guidance" not in wanted.model_fields_set:
         guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
-        changes["guidance"] = guided if backbone.has_null else 1.0
+        changes["guidance"] = guided if backbone.has_null else backbone.embedded_guidance or 1.0
     if "guidance_channels" not in wanted.model_fields_set:
         by_three = backbone.family == "dit" and backbone.sample_shape[0] == 4 and backbone.schedule.flow != "repa"
         changes["guidance_channels"] = "3" if by_three else "all"

@@ -144,7 +144,7 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
             str(path),
             num_classes=ours.num_classes or None,
             num_heads=heads,
-            objective=ours.schedule.flow,
+            objective=None if ours.schedule.flow == "rectified" else ours.schedule.flow,
             device=device,
         ).eval()
     except (CheckpointError, ConfigError) as error:

@@ -6,27 +6,27 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ...config import FLOW_SAMPLERS, NetworkOptions, SampleConfig, Sampler, ScheduleConfig
+from ...config import FLOW_SAMPLERS, Flow, NetworkOptions, SampleConfig, Sampler, ScheduleConfig
 
 if TYPE_CHECKING:
     from ...backbones import OwnSampling, Peeked
 
 
 def default_sampler(
-    wanted: SampleConfig, own: OwnSampling | None, recorded: dict[str, Any] | None, *, is_flow: bool = False
+    wanted: SampleConfig, own: OwnSampling | None, recorded: dict[str, Any] | None, *, flow: Flow | None = None
 ) -> dict[str, Any]:
     """The change to ``wanted`` where it names no sampler: that of the folder's images, else the pipeline's own.
 
-    A pipeline's own that cannot be followed is no default. A flow has the SDE of SiT and REPA.
+    A pipeline's own that cannot be followed is no default. Without one, a flow has its first: the SDE of SiT and REPA.
     """
     if "sampler" in wanted.model_fields_set:
         return {}
     earlier = (recorded or {}).get("made", {}).get("sample", {}).get("sampler")
     if earlier in get_args(Sampler):
         return {"sampler": earlier}
-    if is_flow:
-        return {"sampler": FLOW_SAMPLERS[0]}
-    return {"sampler": "pipeline" if own is not None and own.sampler is not None else wanted.sampler}
+    usual = wanted.sampler if flow is None else FLOW_SAMPLERS[flow][0]
+    has_own = own is not None and own.sampler is not None and (flow is None or "pipeline" in FLOW_SAMPLERS[flow])
+    return {"sampler": "pipeline" if has_own else usual}
 
 
 def compare(own: OwnSampling, config: SampleConfig) -> str:

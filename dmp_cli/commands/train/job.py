@@ -11,7 +11,7 @@ from ...errors import DivergedError
 from ..console import Printer
 from ..in_process import Onlooker
 from ..processes import owning, together
-from .settings import settings_of
+from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,7 @@ class _Job:
         from .latent_store import find_kept_latents, find_store
         from .watchers import tensorboard_writer
 
+        request = request._replace(patch_config=with_recorded_grid(request))
         self.request, self.run, self.config = request, request.run, request.config
         self.world, self.device, self.printer = world, device, printer
         world.share(self.config.batch_size)
@@ -79,7 +80,7 @@ class _Job:
         self.store = None if self.kept else find_store(self.images, self.trainee, self.config)
         # In every process alike: a later one would wait for ever for one that found an error.
         self.parts = divide(self.images, self.kept or self.store, self.trainee, self.config)
-        self.settings = settings_of(request, self.loaded)
+        self.settings = settings_of(request, self.loaded, self.trainee)
         self.settings["images"] = images_record(self.images)
         if self.parts.held_out is not None:
             self.settings["held_out"] = images_record(self.parts.held_out[0])

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import level_rule
+from ...config import PatchConfig, build, level_rule
+from ...errors import ConfigError
 
 if TYPE_CHECKING:
     from ...pipeline import Loaded
+    from ...training import Trainee
     from .job import Request
 
 # What says how a command runs, not what it makes: a continued run takes it anew.
@@ -21,13 +23,35 @@ _PASSING = {
 _PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_data", "store_dir"}
 
 
-def settings_of(request: Request, loaded: Loaded) -> dict[str, Any]:
+def with_recorded_grid(request: Request) -> PatchConfig | None:
+    """What patch is asked for, with the grid of prompts of the run that is there where the options leave it open.
+
+    A run that was started before there was a default grid has a prompt for each token.
+    """
+    config = request.patch_config
+    if config is None or request.options.force or "prompt_grid" in config.model_fields_set:
+        return config
+    try:
+        recorded = (request.run.read_settings() or {}).get("patch")
+    except ConfigError:  # said where the settings are compared
+        recorded = None
+    if recorded is None:
+        return config
+    return build(PatchConfig, **{**config.model_dump(exclude_unset=True), "prompt_grid": recorded.get("prompt_grid")})
+
+
+def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str, Any]:
     """The resolved config.json: what was asked for, and what it came to."""
-    record, rule = loaded.backbone.record, level_rule(request.config, loaded.backbone.level_rule)
+    from ...patching import PatchedBackbone
+
+    record, patch = loaded.backbone.record, request.patch_config
+    rule = level_rule(request.config, loaded.backbone.level_rule)
+    if patch is not None and isinstance(trainee.denoiser, PatchedBackbone):
+        patch = patch.model_copy(update={"prompt_grid": trainee.denoiser.patch.config.prompt_grid})
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
-        "patch": request.patch_config and request.patch_config.model_dump(mode="json"),
+        "patch": patch and patch.model_dump(mode="json"),
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
         "drawn_levels": None if rule.is_plain else rule.model_dump(),

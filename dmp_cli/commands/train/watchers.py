@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import Prompt, SampleConfig, TrainConfig
+from ...config import FLOW_SAMPLERS, Prompt, SampleConfig, TrainConfig
 from ...errors import ConfigError
 from ..console import Printer
 from .first_losses import FirstLosses
@@ -132,10 +132,12 @@ class Watchers:
 
         backbone = self.trainee.backbone
         changes: dict[str, Any] = {
-            "guidance": 1.5 if backbone.has_null else 1.0,
+            "guidance": 1.5 if backbone.has_null else backbone.embedded_guidance or 1.0,
             "seed": self.config.seed,
             "prompts": self.prompts,
         }
+        if backbone.schedule.flow is not None:
+            changes["sampler"] = FLOW_SAMPLERS[backbone.schedule.flow][0]
         changes["dtype"] = self.config.dtype  # frozen weights may be kept in it
         config = _GRID.model_copy(update=changes)
         (images,) = sample(

@@ -106,7 +106,7 @@ def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any]]:
         draws=request.images.val_draws,
         prune=options.prune,
         training=_training_of(request),
-        sampling=sampling_options(request.sampling) if scored else (),
+        sampling=sampling_options(request.sampling, flow=loaded.backbone.schedule.flow) if scored else (),
         scoring=_scoring_of(request, data, loaded) if scored else (),
         reference=(request.scoring.reference or data) if scored else None,
         num_images=request.images.num_images if scored else 0,

@@ -1,0 +1,57 @@
+"""The samplers of rectified flows as diffusers' pipelines use them: their levels, and the shift of these.
+
+A scheduler's timesteps are levels times its number of training timesteps.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+
+from ..backbones import Backbone
+from ..config import PipelineSampler, SampleConfig, SchedulerKind
+
+_EULER: SchedulerKind = "FlowMatchEulerDiscreteScheduler"
+_HEUN: SchedulerKind = "FlowMatchHeunDiscreteScheduler"
+_NAMED: dict[str, SchedulerKind] = {"flow-euler": _EULER, "flow-heun": _HEUN}
+
+
+def named_flow(sampler: str, own: PipelineSampler | None) -> PipelineSampler | None:
+    """The scheduler of a named sampler of a rectified flow, with the settings of ``own``; None for other samplers."""
+    if sampler not in _NAMED:
+        return None
+    settings = {} if own is None else own.model_dump(exclude={"kind"})
+    return PipelineSampler(kind=_NAMED[sampler], **settings)
+
+
+def build_rectified(config: SampleConfig, backbone: Backbone) -> Any:
+    """The scheduler in ``config``, its timesteps set as the pipeline of the backbone's family sets them."""
+    import diffusers
+
+    own = config.scheduler
+    assert own is not None, "resolve() fills it in"
+    cls, fields = getattr(diffusers, own.kind), own.model_dump(exclude={"kind"})
+    if own.kind == _HEUN and own.use_dynamic_shifting:  # it knows a constant shift alone
+        fields["shift"] = math.exp(_mu(own, backbone.num_tokens))
+    known = inspect.signature(cls.__init__).parameters
+    settings = {key: value for key, value in fields.items() if key in known}
+    scheduler = cls(num_train_timesteps=backbone.schedule.num_timesteps, **settings)
+    how: dict[str, Any] = {}
+    if own.kind == _EULER:
+        if backbone.even_levels:
+            how["sigmas"] = np.linspace(1.0, 1 / config.steps, config.steps)
+        if own.use_dynamic_shifting:
+            how["mu"] = _mu(own, backbone.num_tokens)
+    scheduler.set_timesteps(config.steps, **how)
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+def _mu(own: PipelineSampler, tokens: int) -> float:
+    """The shift's logarithm, linear in the number of image tokens (Esser et al. 2024, section 5.3.2, as published)."""
+    low, high = own.base_image_seq_len or 256, own.max_image_seq_len or 4096
+    base, top = own.base_shift or 0.5, own.max_shift or 1.15
+    return base + (top - base) * (tokens - low) / (high - low)
