@@ -40,10 +40,10 @@ class Backbone(nn.Module, ABC):
     recorded_stamp: tuple[tuple[int, int], ...] = ()  # the stamp() of the weights that ``record`` describes
     codec: CodecRecord | None = None  # the codec that its weight file names, or None
     schedule: ScheduleConfig = ScheduleConfig()  # noise schedule that the backbone was trained with
-    level_rule: LevelRule = LevelRule()  # how its own training draws noise levels
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a family that is a flow always
     flow_sampler: PipelineSampler | None = None  # of a rectified flow: as its pipeline says, else as published
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
+    level_rule: LevelRule = LevelRule()  # how its own training draws noise levels
     own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 

@@ -27,7 +27,7 @@ class SD3(Transformer):
     feature_scale = core_scale = 1000
     image_output = 1
     trained_as = RECTIFIED
-    level_rule = LevelRule(kind="logit-normal", shift=3.0)  # as its paper, and diffusers' script
+    level_rule = LevelRule(kind="logit-normal", shift=3.0)
     flow_sampler = PipelineSampler(kind="FlowMatchEulerDiscreteScheduler", shift=3.0)
 
     @property

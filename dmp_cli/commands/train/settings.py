@@ -45,9 +45,9 @@ def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str,
     from ...patching import PatchedBackbone
 
     record, patch = loaded.backbone.record, request.patch_config
-    rule = level_rule(request.config, loaded.backbone.level_rule)
     if patch is not None and isinstance(trainee.denoiser, PatchedBackbone):
         patch = patch.model_copy(update={"prompt_grid": trainee.denoiser.patch.config.prompt_grid})
+    rule = level_rule(request.config, loaded.backbone.level_rule)
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
