@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from dmp_cli.backbones.dit import DiT
 from dmp_cli.config import LevelRule, ScheduleConfig
 from dmp_cli.diffusion import make_process, make_weigh
 from dmp_cli.runtime.randomness import uniform
+from tests.backbones.flow_pipelines import write_sd3_pipeline
+from tests.builders import write_images
 
 from .conftest import Run
 
@@ -117,3 +120,19 @@ def test_what_does_not_fit_is_refused(
         run("train", *backbone, "--data", images, *TRAIN, *options, "-o", "x", code=1).stderr.split()
     )
     assert not (tmp_path / "x").exists()
+
+
+def test_stable_diffusion_3_learns_at_the_levels_of_its_own_training(run: Run, tmp_path: Path) -> None:
+    write_sd3_pipeline(tmp_path / "sd3", third=False)
+    images = write_images(tmp_path / "flat", classes=0, count=2, size=64)
+    for image in images.glob("*.png"):
+        image.with_suffix(".txt").write_text("a red fox")
+    train = ("train", "--backbone", "sd3", "--data", images, *TRAIN, "--batch-size", 2)
+    run(*train, "--loss-weight", "cosmap", "-o", "run")
+    told = training_of(tmp_path / "run")
+    assert told["drawn_levels"] == LevelRule(kind="logit-normal", shift=3).model_dump()
+    assert told["loss_weight"] == "cosmap"
+    first = lines(tmp_path / "run")[0]
+    assert 2 / math.pi < first["loss"] / first["mse"] < 4 / math.pi  # the least and the largest weight
+    said = run(*train, "--loss-weight", "min-snr", "-o", "other", code=1).stderr
+    assert "--loss-weight min-snr is for a DDPM" in said
