@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,6 @@ def place(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def backbone(case: Case, place: Path) -> Iterator[Backbone]:
+def backbone(case: Case, place: Path) -> Backbone:
     """A backbone of it, freshly loaded."""
-    yield case.load(place)
+    return case.load(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def by_formula(case: Case, backbone: Backbone, denoiser: Any) -> torch.Tensor:
     x = x.double()
     ends = (0.0, 1.0) if backbone.schedule.flow == "sit" else (1.0, 0.0)
     levels = torch.linspace(*ends, STEPS + 1, dtype=torch.float64)
-    for now, after in zip(levels[:-1], levels[1:], strict=True):
+    for now, after in itertools.pairwise(levels):
         x = x + (after - now) * guided(x, float(now))
     return x.float()
 
