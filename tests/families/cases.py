@@ -25,6 +25,7 @@ class Case:
     options: tuple[str, ...] = ()  # of the command line, beside ``--backbone``
     hints: dict[str, Any] = field(default_factory=dict)  # the same for Python
     side: int | None = None  # of a sample, where it has none of its own
+    pixels: int = 64  # side of an image of its own size
     blocks: str = ""  # which blocks prompts are added to
     core: str | None = None  # the denoiser in its pipeline; None: there is no pipeline
     guidance: float = 4.5
@@ -32,6 +33,11 @@ class Case:
     prepends: bool = True
     any_size: bool = True
     call: dict[str, Any] = field(default_factory=dict)  # of the stock pipeline
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its condition is a caption."""
+        return self.core is not None
 
     def load(self, place: Path) -> Backbone:
         """The backbone that ``write`` wrote."""
@@ -86,6 +92,7 @@ _OF_DIT: dict[str, Any] = {
     "options": ("--num-classes", "4", "--num-heads", "2"),
     "blocks": "all, in order",
     "any_size": False,
+    "pixels": 8,
     "guidance": 1.5,
 }
 _OF_SIT = {"samplers": ("sde-euler", "ode-euler", "ode-heun")}
@@ -106,13 +113,14 @@ CASES = (
     Case("DiT", _dit, **{**_OF_DIT, "samplers": tuple(n for n in Case.samplers if n != "pipeline")}),
     Case("SiT", _dit, **_flow("sit")),
     Case("REPA", lambda folder: _dit(folder, learn_sigma=False), **_flow("repa")),
-    Case("SD 1.5", _in(write_stock_pipeline), core="unet", blocks="down, mid, up", prepends=False),
+    Case("SD 1.5", _in(write_stock_pipeline), pixels=32, core="unet", blocks="down, mid, up", prepends=False),
     Case("SDXL", _in(write_xl_pipeline), core="unet", blocks="down, mid, up", prepends=False),
     Case(
         "PixArt-alpha",
         lambda folder: _pixart(folder, "PixArtAlphaPipeline"),
         core="transformer",
         blocks="all, in order",
+        pixels=16,
         call=_BINNED,
     ),
     Case(
@@ -120,6 +128,7 @@ CASES = (
         lambda folder: _pixart(folder, "PixArtSigmaPipeline"),
         core="transformer",
         blocks="all, in order",
+        pixels=16,
         call=_BINNED,
     ),
     Case(

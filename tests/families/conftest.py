@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,18 @@ def place(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backbone(case: Case, place: Path) -> Backbone:
     """A backbone of it, freshly loaded."""
     return case.load(place)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Note what a test that passed shows of its family, in the file that DMP_SHOWN names; see docs/families.py."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    notes, spec = os.environ.get("DMP_SHOWN"), getattr(item, "callspec", None)
+    if notes is None or report.when != "call" or not report.passed or spec is None:
+        return
+    found = spec.params.get("case")
+    with open(notes, "a", encoding="utf-8") as file:  # a line at a time, from several processes
+        for mark in item.iter_markers("shows"):
+            column, cell = mark.args
+            file.write(json.dumps([found.name, column, cell(found), item.nodeid.split("[")[0]]) + "\n")

@@ -8,7 +8,10 @@ import pytest
 
 from .cases import Case
 
-COLUMNS = ("prompts", "training", "patch file", "samples", "samplers", "any size", "prepend", "experts", "LoRA", "full")
+COLUMNS = (
+    *("prompts", "training", "samples", "samplers", "any size", "prepend", "experts", "LoRA", "full", "in use"),
+    *("patch file", "killed", "text store", "measured"),
+)
 
 
 def shows(column: str, cell: Callable[[Case], str]) -> pytest.MarkDecorator:
