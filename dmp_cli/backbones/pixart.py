@@ -27,6 +27,7 @@ class PixArt(Wrapped):
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     scaled_layers = ("to_out.0", "ff.net.2")
     takes_text = True
+    reads_mask = True
     has_null = True
     num_classes = 0
 

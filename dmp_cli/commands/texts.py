@@ -66,7 +66,7 @@ class Captions:
             return
         table = load_text(folder, length=peeked.text_length, device=self.device)
         if has_store:
-            self._fill(table, captions)
+            self._fill(table, captions, peeked)
         else:
             self._hold(table, captions)
         self._early = (folder, peeked.text_length, table)
@@ -92,7 +92,7 @@ class Captions:
     def encode(self, backbone: Backbone, captions: Iterable[str]) -> None:
         """Encode into the store what was not encoded before the weights were read. Raises as :meth:`encode_early`."""
         if self.dtype is not None and self._early is None:
-            self._fill(backbone.captions, captions)
+            self._fill(backbone.captions, captions, backbone)
 
     def hold(self, backbone: Backbone, captions: Iterable[str]) -> None:
         """The same, and without a store into memory, where large encoders have so few captions that it holds them."""
@@ -129,11 +129,12 @@ class Captions:
             self.dtype = options.text_dtype or before or "bf16"
         return self.dtype
 
-    def _fill(self, table: CaptionTable, captions: Iterable[str]) -> None:
+    def _fill(self, table: CaptionTable, captions: Iterable[str], backbone: Backbone) -> None:
         """Fill the store of the table's encoders, and let them leave memory."""
         from ..texts import TextStore, default_text_folder, describe_texts
 
-        record = describe_texts(table.encoder, dtype=self.dtype)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"dtype": self.dtype, "reads_mask": backbone.reads_mask}
+        record = describe_texts(table.encoder, **how)
         store = TextStore(self.options.text_store_dir or default_text_folder(record), record)
         store.check()
         store.refresh()
