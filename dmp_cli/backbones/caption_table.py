@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .encoders import DepartedEncoders, Encoders
+from .encoders import Encoders, depart
 
 KEPT_BYTES = 1 << 30  # memory for encoded captions
 
@@ -82,10 +82,10 @@ class CaptionTable:
 
     def release(self) -> None:
         """Let the encoders leave memory. A caption that is found nowhere brings them back."""
-        if self._load is None or isinstance(self.encoder, DepartedEncoders):
+        if self._load is None:
             return
         device = self.encoder.device
-        self.encoder = DepartedEncoders(self.encoder, self._load)
+        self.encoder = depart(self.encoder, self._load)
         gc.collect()  # models of transformers hold on to themselves
         if device.type == "cuda":
             torch.cuda.empty_cache()  # others are to have the room, other processes too

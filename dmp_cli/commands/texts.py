@@ -54,7 +54,7 @@ class Captions:
             ConfigError: the store is one of other encoders.
             DMPError: it cannot be written, or the disk has no room for it.
         """
-        from ..backbones import load_text, peek_text, text_kind_of
+        from ..backbones import load_text, peek_text, recall_text, text_kind_of
 
         if peeked is None or not peeked.takes_text:
             return
@@ -64,7 +64,8 @@ class Captions:
         has_store = self._choose(folder) is not None
         if not has_store and not (holds and text_kind_of(folder) != _SMALL and self.options.asked is not False):
             return
-        table = load_text(folder, length=peeked.text_length, device=self.device)
+        find = recall_text if has_store else load_text
+        table = find(folder, length=peeked.text_length, device=self.device)
         if has_store:
             self._fill(table, captions, peeked)
         else:
