@@ -130,8 +130,7 @@ class OpenTexts:
         for name, value in stored.items():
             states = _STATES + name.removeprefix(_MASK) if name.startswith(_MASK) else name
             whole = self.whole[states][number] if states in self.whole else len(value)
-            padded[name] = value.new_zeros((whole, *value.shape[1:]))
-            padded[name][: len(value)] = value
+            padded[name] = _padded(value, whole)
         return {name: value.bool() if name.startswith(_MASK) else value for name, value in padded.items()}
 
     def _slice(self, name: str, number: int) -> Tensor:
@@ -145,10 +144,20 @@ class OpenTexts:
         return own
 
 
+def _padded(value: Tensor, length: int) -> Tensor:
+    """A copy of ``value`` with zeros behind it, up to ``length``."""
+    if len(value) == length:
+        return value.clone()
+    padded = value.new_zeros((length, *value.shape[1:]))
+    padded[: len(value)] = value
+    return padded
+
+
 def _sum_of(row: Row, digest: bytes, wholes: Sequence[int]) -> int:
     """The CRC-32 of all that is kept of one caption; ``wholes``: S of each of its states."""
     found = zlib.crc32(digest + json.dumps(list(wholes)).encode())
     for name in sorted(row):
         value = row[name].to(torch.uint8) if row[name].dtype == torch.bool else row[name]
-        found = zlib.crc32(value.contiguous().view(torch.uint8).numpy().tobytes(), found)
+        if value.numel():
+            found = zlib.crc32(value.contiguous().view(torch.uint8).numpy().data, found)
     return found
