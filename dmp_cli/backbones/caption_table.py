@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .encoders import DepartedEncoders, Encoders
+from .encoders import Encoders, depart
 
 KEPT_BYTES = 1 << 30  # memory for encoded captions
 
@@ -67,8 +67,7 @@ class CaptionTable:
             if index not in rows:
                 rows[index] = self._find(self._texts[index])
         self._keep(rows)
-        found = {name: _stack([rows[index][name] for index in wanted]) for name in rows[wanted[0]]}
-        return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+        return {name: _stack([rows[index][name] for index in wanted]) for name in rows[wanted[0]]}
 
     def hold(self, captions: Iterable[str]) -> bool:
         """Encode captions and the empty one and keep them in memory, if there is room for all; whether there is."""
@@ -82,10 +81,10 @@ class CaptionTable:
 
     def release(self) -> None:
         """Let the encoders leave memory. A caption that is found nowhere brings them back."""
-        if self._load is None or isinstance(self.encoder, DepartedEncoders):
+        if self._load is None:
             return
         device = self.encoder.device
-        self.encoder = DepartedEncoders(self.encoder, self._load)
+        self.encoder = depart(self.encoder, self._load)
         gc.collect()  # models of transformers hold on to themselves
         if device.type == "cuda":
             torch.cuda.empty_cache()  # others are to have the room, other processes too
@@ -115,8 +114,10 @@ class CaptionTable:
 
 
 def _stack(rows: Sequence[Tensor]) -> Tensor:
-    """Rows as one batch; shorter captions are padded with zeros, which their masks leave out."""
+    """Rows as one batch, states in float32; shorter captions are padded with zeros, which their masks leave out."""
+    # Before they are put together, which autocast would do in a type of its own.
+    rows = [row.float() if row.is_floating_point() else row for row in rows]
     longest = max(len(row) for row in rows)
     if all(len(row) == longest for row in rows):
-        return torch.stack(list(rows))
+        return torch.stack(rows)
     return torch.stack([pad(row, (0, 0) * (row.ndim - 1) + (0, longest - len(row))) for row in rows])

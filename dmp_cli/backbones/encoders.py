@@ -5,17 +5,18 @@ Letters: B batch, S tokens of a caption, E width of a token's state, P of a pool
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..config import TextRecord
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 
 _LENGTHS = {"t5": 120, "sd3": 256, "flux": 512}  # tokens of a caption where a record says nothing
 
@@ -56,30 +57,77 @@ class Encoders(ABC):
         ).hexdigest()
 
 
-class DepartedEncoders(Encoders):
-    """What stays of encoders that have left memory: their record and a tokenizer.
+class About(NamedTuple):
+    """What is known of encoders without their weights."""
 
-    For a caption that nobody has encoded they are loaded once more, and stay.
+    record: TextRecord
+    length: int
+    asked_length: int
+    version: int
+    is_masked: bool
+    tokenizers: str  # their digest
+
+
+class DepartedEncoders(Encoders):
+    """What stays of encoders that have left memory, or have not come yet: what is known of them, and a tokenizer.
+
+    For a caption that nobody has encoded they are loaded, and stay until they are let go.
     """
 
-    def __init__(self, encoders: Encoders, load: Callable[[], Encoders]) -> None:
-        self.record, self.tokenizer, self.length = encoders.record, encoders.tokenizer, encoders.length
-        self.asked_length, self.version, self.is_masked = encoders.asked_length, encoders.version, encoders.is_masked
-        self._tokenizers, self._device, self._load = encoders.tokenizers, encoders.device, load
-        self._again: Encoders | None = None
+    def __init__(
+        self, about: About, *, load: Callable[[], Encoders], tokenizer: Callable[[], Any], device: torch.device
+    ) -> None:
+        self.about, self.record, self.length = about, about.record, about.length
+        self.asked_length, self.version, self.is_masked = about.asked_length, about.version, about.is_masked
+        self._load, self._tokenizer, self._device = load, tokenizer, device
+        self._loaded: Encoders | None = None
 
     @property
     def device(self) -> torch.device:
         return self._device
 
-    @property
-    def tokenizers(self) -> Mapping[str, Any]:
-        return self._tokenizers
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """Of the encoder that reads most of a caption."""
+        return self._tokenizer()
 
     def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        if self._again is None:
-            self._again = self._load()
-        return self._again.encode(captions)
+        if self._loaded is None:
+            self._loaded = self._load()
+            if self._loaded.record.digest != self.record.digest:
+                raise CheckpointError(
+                    f"the text encoders of {self.record.source} were changed while they were used",
+                    hint="Run the command again.",
+                )
+        return self._loaded.encode(captions)
+
+    def digest_tokenizers(self) -> str:
+        return self.about.tokenizers
+
+    def let_go(self) -> None:
+        """Let the encoders leave memory, if they are there."""
+        self._loaded = None
+
+
+def depart(encoders: Encoders, load: Callable[[], Encoders]) -> DepartedEncoders:
+    """What stays of ``encoders``; nothing of it holds on to their weights."""
+    if isinstance(encoders, DepartedEncoders):
+        encoders.let_go()
+        return encoders
+    tokenizer, device = encoders.tokenizer, encoders.device
+    return DepartedEncoders(about(encoders), load=load, tokenizer=lambda: tokenizer, device=device)
+
+
+def about(encoders: Encoders) -> About:
+    """What is to be known of encoders without their weights."""
+    return About(
+        encoders.record,
+        encoders.length,
+        encoders.asked_length,
+        encoders.version,
+        encoders.is_masked,
+        encoders.digest_tokenizers(),
+    )
 
 
 def _rules_of(tokenizer: Any) -> dict[str, Any]:

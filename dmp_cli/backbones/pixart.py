@@ -22,6 +22,7 @@ class PixArt(Transformer):
     classes = ("PixArtTransformer2DModel",)
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     scaled_layers = ("to_out.0", "ff.net.2")
+    reads_mask = True
     embedder_at = "adaln_single.emb.timestep_embedder"
     features_at = "adaln_single.emb.time_proj"
 

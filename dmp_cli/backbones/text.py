@@ -105,7 +105,7 @@ def load_text(
         CheckpointError: a part is missing, damaged, or of an unsupported kind.
         ConfigError: transformers is not installed.
     """
-    load = functools.partial(_load, Path(folder), tokenizer, length, device)
+    load = functools.partial(load_again, Path(folder), tokenizer, length, device)
     return CaptionTable(load(), load=load)
 
 
@@ -135,7 +135,8 @@ def text_kind_of(folder: Path) -> str:
     return kind.name if isinstance(kind, TextKind) else kind
 
 
-def _load(folder: Path, tokenizer: Path | None, length: int | None, device: str | torch.device) -> Encoders:
+def load_again(folder: Path, tokenizer: Path | None, length: int | None, device: str | torch.device) -> Encoders:
+    """The encoders alone of :func:`load_text`."""
     if folder.is_file():
         own, model = load_original_text(folder, tokenizer)
         return _encoder(own, model, kind="clip", source=tokenizer or folder, device=device)

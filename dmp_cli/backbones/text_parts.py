@@ -49,6 +49,17 @@ def load_part(
     return own, model
 
 
+def load_tokenizer(folder: Path, name: str) -> Any:
+    """One tokenizer of a pipeline. Raises CheckpointError when it is missing or damaged."""
+    with transformers_for("a backbone that reads text needs") as transformers:
+        try:
+            return transformers.AutoTokenizer.from_pretrained(
+                folder / name, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            raise CheckpointError(f"cannot read the tokenizer of {folder}: {reason_of(error)}") from error
+
+
 def digest_of(models: Mapping[str, Any]) -> str:
     """SHA-256 over the tensors of text encoders, whose names get the keys of ``models`` in front."""
     # before version 5, transformers put this prefix before CLIP's names

@@ -54,7 +54,7 @@ class Captions:
             ConfigError: the store is one of other encoders.
             DMPError: it cannot be written, or the disk has no room for it.
         """
-        from ..backbones import load_text, peek_text, text_kind_of
+        from ..backbones import load_text, peek_text, recall_text, text_kind_of
 
         if peeked is None or not peeked.takes_text:
             return
@@ -64,9 +64,10 @@ class Captions:
         has_store = self._choose(folder) is not None
         if not has_store and not (holds and text_kind_of(folder) != _SMALL and self.options.asked is not False):
             return
-        table = load_text(folder, length=peeked.text_length, device=self.device)
+        find = recall_text if has_store else load_text
+        table = find(folder, length=peeked.text_length, device=self.device)
         if has_store:
-            self._fill(table, captions)
+            self._fill(table, captions, peeked)
         else:
             self._hold(table, captions)
         self._early = (folder, peeked.text_length, table)
@@ -92,7 +93,7 @@ class Captions:
     def encode(self, backbone: Backbone, captions: Iterable[str]) -> None:
         """Encode into the store what was not encoded before the weights were read. Raises as :meth:`encode_early`."""
         if self.dtype is not None and self._early is None:
-            self._fill(backbone.captions, captions)
+            self._fill(backbone.captions, captions, backbone)
 
     def hold(self, backbone: Backbone, captions: Iterable[str]) -> None:
         """The same, and without a store into memory, where large encoders have so few captions that it holds them."""
@@ -129,11 +130,12 @@ class Captions:
             self.dtype = options.text_dtype or before or "bf16"
         return self.dtype
 
-    def _fill(self, table: CaptionTable, captions: Iterable[str]) -> None:
+    def _fill(self, table: CaptionTable, captions: Iterable[str], backbone: Backbone) -> None:
         """Fill the store of the table's encoders, and let them leave memory."""
         from ..texts import TextStore, default_text_folder, describe_texts
 
-        record = describe_texts(table.encoder, dtype=self.dtype)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"dtype": self.dtype, "reads_mask": backbone.reads_mask}
+        record = describe_texts(table.encoder, **how)
         store = TextStore(self.options.text_store_dir or default_text_folder(record), record)
         store.check()
         store.refresh()

@@ -24,8 +24,13 @@ _LOOKED_AT = 256  # captions whose tokens are counted, to foretell the size of a
 _WAIT = 0.2  # seconds between two checks of the files that other processes are making
 
 
-def describe_texts(encoders: Encoders, *, dtype: Literal["bf16", "fp16", "fp32"]) -> TextStoreRecord:
-    """The record of the store that keeps what these encoders give, in this precision."""
+def describe_texts(
+    encoders: Encoders, *, dtype: Literal["bf16", "fp16", "fp32"], reads_mask: bool = False
+) -> TextStoreRecord:
+    """The record of the store that keeps what these encoders give, in this precision.
+
+    ``reads_mask``: whether the backbone reads no token that the encoders' mask leaves out.
+    """
     record = encoders.record
     return TextStoreRecord(
         kind=record.kind,
@@ -33,6 +38,7 @@ def describe_texts(encoders: Encoders, *, dtype: Literal["bf16", "fp16", "fp32"]
         tokenizers=encoders.digest_tokenizers(),
         length=encoders.asked_length,
         version=encoders.version,
+        masked=encoders.is_masked and reads_mask,
         dtype=dtype,
         source=Path(record.source).name,
     )
@@ -95,7 +101,7 @@ def _make(
         stop()
         rows.append(row_of(encoders, caption))
         yield done + number
-    store.write(group, rows, masked=encoders.is_masked)
+    store.write(group, rows)
     store.refresh()
 
 
@@ -110,10 +116,12 @@ def row_bytes(row: dict[str, Tensor], dtype: str) -> int:
     return sum(value.numel() * (width if value.is_floating_point() else 1) for value in row.values())
 
 
-def foretell_bytes(captions: Sequence[str], encoders: Encoders, example: dict[str, Tensor], dtype: str) -> int:
+def foretell_bytes(
+    captions: Sequence[str], encoders: Encoders, example: dict[str, Tensor], record: TextStoreRecord
+) -> int:
     """About how many bytes ``captions`` take in a store; ``example`` is what the encoders give of one caption."""
-    whole = row_bytes(example, dtype)
-    if not encoders.is_masked:
+    whole = row_bytes(example, record.dtype)
+    if not record.masked:
         return len(captions) * whole
     looked_at = captions[:: max(1, len(captions) // _LOOKED_AT)]
     counted = encoders.count_tokens(looked_at)
@@ -122,7 +130,7 @@ def foretell_bytes(captions: Sequence[str], encoders: Encoders, example: dict[st
 
 def check_room(store: TextStore, missing: Sequence[str], encoders: Encoders, example: dict[str, Tensor]) -> None:
     """Raise DMPError when the disk has no room for these captions."""
-    needed = foretell_bytes(missing, encoders, example, store.record.dtype)
+    needed = foretell_bytes(missing, encoders, example, store.record)
     free = shutil.disk_usage(store.path).free
     if needed > free:
         raise DMPError(

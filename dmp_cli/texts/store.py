@@ -35,6 +35,7 @@ class TextStoreRecord(Frozen):
     tokenizers: str  # SHA-256 of their vocabularies and rules
     length: int  # tokens of a caption that are asked for
     version: int  # of how the captions are given to the encoders
+    masked: bool  # whether padding is left out, which the backbone does not read
     dtype: Literal["bf16", "fp16", "fp32"]
     source: str  # name of the pipeline's folder
 
@@ -104,8 +105,8 @@ class TextStore(StoreFolder[TextStoreRecord]):
         """The name of the file that holds just these captions."""
         return hashlib.sha256(b"".join(map(digest_of_caption, captions))).hexdigest()[:24] + ".safetensors"
 
-    def write(self, captions: Sequence[str], rows: Sequence[Row], *, masked: bool) -> None:
-        """Write a file of what the encoders gave of these captions. ``masked``: padding is left out, as it is not read.
+    def write(self, captions: Sequence[str], rows: Sequence[Row]) -> None:
+        """Write a file of what the encoders gave of these captions.
 
         Raises:
             DataError: a value is too large for the store's precision.
@@ -123,7 +124,7 @@ class TextStore(StoreFolder[TextStoreRecord]):
                     f"a text encoder gives values that {self.record.dtype} cannot hold",
                     hint="Keep them in another precision with --text-dtype bf16.",
                 )
-            stored.append(cut(own) if masked else own)
+            stored.append(cut(own) if self.record.masked else own)
         lengths = {name: [len(row[name]) for row in rows] for name in rows[0] if name.startswith("states")}
         digests = [digest_of_caption(caption) for caption in captions]
         write_bytes(self.path / self.name_for(captions), file_bytes(self.record.key, digests, stored, lengths))

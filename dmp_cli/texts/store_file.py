@@ -26,6 +26,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _NAMES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # in safetensors
 _STATES, _MASK = "states", "mask"  # what the names of tokens' states and of their masks begin with
 _CAPTIONS, _SUMS, _LENGTHS = "dmp.captions", "dmp.sums", "dmp.lengths."  # tensors beside those of the encoders
+_MOST_TOKENS = 1 << 20  # of a caption: more than any encoder gives
 
 Row = Mapping[str, Tensor]  # of one caption: states (S, E), mask (S,), pooled (P,) and what else its encoders give
 
@@ -94,31 +95,27 @@ class OpenTexts:
 
     def _read_lengths(self, names: list[str], entries: Mapping[str, Any], dtype: str) -> None:
         """Read what is small; the shape of all else must follow from it."""
-        captions, sums = self._file.get_tensor(_CAPTIONS), self._file.get_tensor(_SUMS)
-        count = len(captions)
-        expected = {_CAPTIONS: ((count, 32), "U8"), _SUMS: ((count,), "I64")}
+        found = {name: (entry.shape, entry.dtype) for name, entry in entries.items()}
+        count, states = entries[_CAPTIONS].shape[0], sorted(name for name in names if name.startswith(_STATES))
+        expected: dict[str, Any] = {_CAPTIONS: ((count, 32), "U8"), _SUMS: ((count,), "I64")}
+        expected |= {_LENGTHS + name: ((count, 2), "I64") for name in states}
+        if not states or any(found.get(name) != told for name, told in expected.items()):
+            raise DataError("its tensors are not those of a text store")
+        self.names, self._sums = names, self._file.get_tensor(_SUMS).tolist()
+        self.digests = [bytes(own) for own in self._file.get_tensor(_CAPTIONS).numpy()]
         self.ends: dict[str, list[int]] = {}  # of each states: where each caption's tokens end
         self.whole: dict[str, list[int]] = {}  # of each states: S of each caption
-        for name in sorted(names):
-            shape = entries[name].shape
-            if name.startswith(_STATES):
-                lengths = self._file.get_tensor(_LENGTHS + name)
-                if not bool((lengths[:, 0] >= 0).all() and (lengths[:, 0] <= lengths[:, 1]).all()):
-                    raise DataError("a caption has more tokens than it has room for")
-                if not bool((lengths[:, 1] <= 1 << 20).all()):
-                    raise DataError("a caption has more tokens than any encoder gives")
-                self.ends[name] = lengths[:, 0].cumsum(0).tolist()
-                self.whole[name] = lengths[:, 1].tolist()
-                total = self.ends[name][-1] if count else 0
-                expected[_LENGTHS + name] = ((count, 2), "I64")
-                expected |= {name: ((total, shape[1]), dtype), mask_of(name): ((total,), "U8")}
-            elif not name.startswith(_MASK):
-                expected[name] = ((count, *shape[1:]), dtype)
-        found = {name: (entry.shape, entry.dtype) for name, entry in entries.items()}
-        if found != expected or not self.ends:
+        for name in states:
+            kept, whole = self._file.get_tensor(_LENGTHS + name).T
+            if not bool((kept >= 0).all() and (kept <= whole).all() and (whole <= _MOST_TOKENS).all()):
+                raise DataError("a caption has more tokens than there is room for")
+            self.ends[name], self.whole[name] = kept.cumsum(0).tolist(), whole.tolist()
+            total = self.ends[name][-1] if count else 0
+            expected |= {name: ((total, entries[name].shape[1]), dtype), mask_of(name): ((total,), "U8")}
+        others = (name for name in names if not name.startswith((_STATES, _MASK)))
+        expected |= {name: ((count, *entries[name].shape[1:]), dtype) for name in others}
+        if found != expected:
             raise DataError("its tensors are not those of a text store")
-        self.names, self._sums = names, sums.tolist()
-        self.digests = [bytes(own) for own in captions.numpy()]
 
     def row(self, number: int) -> dict[str, Tensor]:
         """What the encoders gave of caption ``number``: copies, with the padding as zeros. Raises Damaged."""
@@ -133,8 +130,7 @@ class OpenTexts:
         for name, value in stored.items():
             states = _STATES + name.removeprefix(_MASK) if name.startswith(_MASK) else name
             whole = self.whole[states][number] if states in self.whole else len(value)
-            padded[name] = value.new_zeros((whole, *value.shape[1:]))
-            padded[name][: len(value)] = value
+            padded[name] = _padded(value, whole)
         return {name: value.bool() if name.startswith(_MASK) else value for name, value in padded.items()}
 
     def _slice(self, name: str, number: int) -> Tensor:
@@ -148,10 +144,20 @@ class OpenTexts:
         return own
 
 
+def _padded(value: Tensor, length: int) -> Tensor:
+    """A copy of ``value`` with zeros behind it, up to ``length``."""
+    if len(value) == length:
+        return value.clone()
+    padded = value.new_zeros((length, *value.shape[1:]))
+    padded[: len(value)] = value
+    return padded
+
+
 def _sum_of(row: Row, digest: bytes, wholes: Sequence[int]) -> int:
     """The CRC-32 of all that is kept of one caption; ``wholes``: S of each of its states."""
     found = zlib.crc32(digest + json.dumps(list(wholes)).encode())
     for name in sorted(row):
         value = row[name].to(torch.uint8) if row[name].dtype == torch.bool else row[name]
-        found = zlib.crc32(value.contiguous().view(torch.uint8).numpy().tobytes(), found)
+        if value.numel():
+            found = zlib.crc32(value.contiguous().view(torch.uint8).numpy().data, found)
     return found

@@ -23,7 +23,7 @@ from .workers import run_cases
 COUNTS = {"patch-raw": 22, "patch-sealed": 51, "statistics": 50, "gates": 28, "features": 22, "images": 20, "vae": 22}
 COUNTS |= {"adapter": 42, "archives": 30, "captions": 51, "store": 24, "backbone": 30, "state": 16, "run": 16}
 COUNTS |= {"samples": 16, "configs": 30, "arrays": 27, "imports": 26, "text": 16, "latents": 27, "tuned": 30}
-COUNTS |= {"searches": 30}
+COUNTS |= {"searches": 30, "texts": 40}
 
 
 class StandIn(Kind):

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from dmp_cli import load_patch
+from dmp_cli.backbones.text import TextEncoder
 from dmp_cli.backbones.text_pipeline import PipelineEncoders
 from tests.backbones.pipelines import (
     tiny_pixart,
@@ -22,7 +23,7 @@ from tests.backbones.pipelines import (
     write_pipeline,
     write_xl_pipeline,
 )
-from tests.backbones.text_encoders import write_projected_clip
+from tests.backbones.text_encoders import write_projected_clip, write_t5
 
 from .conftest import Run, files_in
 
@@ -54,7 +55,7 @@ def quick(tmp_path: Path) -> list[object]:
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens in a command: captions encoded, the backbone's weights read, steps; and encoders in memory then."""
-    from dmp_cli.backbones import unet
+    from dmp_cli.backbones import pixart, unet
     from dmp_cli.sampling import forward
     from dmp_cli.training import loop
 
@@ -64,15 +65,24 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def note(what: str) -> None:
         found.append(what + "!" * any(one() is not None for one in alive))
 
-    encode, build, advance = PipelineEncoders.encode, unet.build, loop.TrainingLoop.advance
+    def watch(kind: Any) -> None:
+        encode = kind.encode
 
-    def encoding(self: Any, captions: Any) -> Any:
-        alive.extend(weakref.ref(model) for model in self.models.values())
-        found.append("encode")
-        return encode(self, captions)
+        def encoding(self: Any, captions: Any) -> Any:
+            alive.extend(weakref.ref(model) for model in getattr(self, "models", {"": self.model}).values())
+            found.append("encode")
+            return encode(self, captions)
 
-    monkeypatch.setattr(PipelineEncoders, "encode", encoding)
-    monkeypatch.setattr(unet, "build", lambda *given: note("weights") or build(*given))
+        monkeypatch.setattr(kind, "encode", encoding)
+
+    def watch_weights(family: Any) -> None:
+        build = family.build
+        monkeypatch.setattr(family, "build", lambda *given: note("weights") or build(*given))
+
+    for kind, family in ((TextEncoder, pixart), (PipelineEncoders, unet)):
+        watch(kind)
+        watch_weights(family)
+    advance = loop.TrainingLoop.advance
     monkeypatch.setattr(loop.TrainingLoop, "advance", lambda *given, **more: note("step") or advance(*given, **more))
     predict = forward.predict
     monkeypatch.setattr(forward, "predict", lambda *given, **more: note("step") or predict(*given, **more))
@@ -127,6 +137,36 @@ def test_a_store_in_full_precision_changes_no_bit(run: Run, quick: list[object])
     assert not same_numbers("live", "halved")
 
 
+def test_encoders_that_are_known_are_not_read(run: Run, quick: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    from dmp_cli.backbones import text
+
+    read: list[Path] = []
+    load = text.load_part
+    monkeypatch.setattr(text, "load_part", lambda folder, *told: read.append(folder) or load(folder, *told))
+    run(*quick, "--steps", 2, "-o", "one")
+    assert read == [Path.cwd() / "pixart"]
+    run(*quick, "--steps", 2, "-o", "two")
+    assert len(read) == 1
+    one, two = (load_patch(Path(name, "patch.safetensors")).record for name in ("one", "two"))
+    assert one is not None
+    assert two is not None
+    assert one.text == two.text
+    assert same_numbers("one", "two")
+    file = Path("images/metadata.jsonl")
+    file.write_text(file.read_text().replace("two cats", "a caption longer than any"))
+    run(*quick, "--steps", 2, "-o", "three")  # for the new caption
+    assert len(read) == 2
+    write_t5(Path("pixart"), seed=5)  # other encoders, in the same place and of the same sizes
+    run(*quick, "--steps", 2, "-o", "four")
+    assert len(read) == 3
+    assert len(stores()) == 2
+    for path in Path(os.environ["DMP_HOME"], "text-encoders").iterdir():
+        path.write_text("{}")  # what cannot be read is found out again
+    run(*quick, "--steps", 2, "-o", "five")
+    assert len(read) == 4
+    assert same_numbers("four", "five")
+
+
 def test_a_run_goes_on_as_it_began(run: Run, quick: list[object]) -> None:
     run(*quick, "--steps", 4, "-o", "straight")
     run(*quick, "--steps", 2, "-o", "parts")
@@ -156,13 +196,13 @@ def test_small_encoders_get_a_store_where_it_is_asked_for(run: Run, tmp_path: Pa
     assert same_numbers("live", "stored")
 
 
-def test_held_out_captions_are_in_the_store_too(run: Run, train: list[object], events: list[str]) -> None:
-    write_captioned(Path("others"), count=3, size=64, seed=1)
+def test_held_out_captions_are_in_the_store_too(run: Run, quick: list[object], events: list[str]) -> None:
+    write_captioned(Path("others"), count=3, size=16, seed=1)
     lines = [json.loads(line) for line in Path("others/metadata.jsonl").read_text().splitlines()]
     told = [{**line, "text": f"a new caption {number}"} for number, line in enumerate(lines)]
     Path("others/metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
     held = ["--val-data", "others", "--val-draws", 20, "--sample-every", 2]
-    run(*train, "--steps", 2, *held, "-o", "run", "-q")
+    run(*quick, "--steps", 2, *held, "-o", "run")
     assert events[:9] == [*["encode"] * 8, "weights"]
     assert "encode" not in events[8:]
 
@@ -213,8 +253,8 @@ def test_bad_input_is_said_before_weights_are_read(
     assert not Path("three").exists()
 
 
-def test_samples_need_no_encoder_beside_the_backbone(run: Run, xl: Path, events: list[str]) -> None:
-    draw = ["sample", "--backbone", xl, *DRAW, "-q"]
+def test_samples_need_no_encoder_beside_the_backbone(run: Run, quick: list[object], events: list[str]) -> None:
+    draw = ["sample", "--backbone", "pixart", *DRAW, "-q"]
     run(*draw, "-o", "one")
     assert events == ["encode", "encode", "weights", "step", "step"]
     assert stores() == []
@@ -239,8 +279,8 @@ def test_samples_need_no_encoder_beside_the_backbone(run: Run, xl: Path, events:
     assert events == ["weights", "encode", "encode", "step", "step"]  # of what is left to draw, before it is drawn
 
 
-def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, train: list[object], events: list[str]) -> None:
-    run(*train, "--steps", 1, "-o", "run", "-q")
+def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, quick: list[object], events: list[str]) -> None:
+    run(*quick, "--steps", 1, "-o", "run")
     events.clear()
     Path("prompts.txt").write_text("a red fox --n a bird\ntwo cats\n")
     how = ["--prompts", "prompts.txt", "--steps", 2, "--sampler", "ddim", "-q"]

@@ -55,8 +55,8 @@ def test_a_complete_store_on_a_read_only_disk(run: Run, common: list[Any], monke
     def read_only(*arguments: Any, **options: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("dmp_cli.latents.store.FileLock", read_only)
-    monkeypatch.setattr("dmp_cli.latents.store.make_folder", read_only)
+    monkeypatch.setattr("dmp_cli.storage.store_folder.FileLock", read_only)
+    monkeypatch.setattr("dmp_cli.storage.store_folder.make_folder", read_only)
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
     run(*common, "--store-dir", "kept", "-o", "second", "-q")
     patches = [Path(name, "patch.safetensors").read_bytes() for name in ("first", "second")]

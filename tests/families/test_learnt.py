@@ -41,7 +41,7 @@ def one_step(case: Case, backbone: Backbone, **options: Any) -> Any:
                 parameter -= 1e-3 * parameter.grad / parameter.grad.norm().clamp(min=1e-12)
                 moved += 1
     assert moved
-    assert float(loss()) < float(before)
+    assert float(loss().detach()) < float(before.detach())
     return trainee
 
 

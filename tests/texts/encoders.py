@@ -56,7 +56,7 @@ class LetterEncoders(Encoders):
 
 def store_of(folder: Path, encoders: Encoders, *, dtype: Any = "fp32") -> TextStore:
     """The store in ``folder``, as a process that begins finds it."""
-    store = TextStore(folder, describe_texts(encoders, dtype=dtype))
+    store = TextStore(folder, describe_texts(encoders, dtype=dtype, reads_mask=encoders.is_masked))
     store.claim()
     store.refresh()
     return store

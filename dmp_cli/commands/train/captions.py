@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ...config import describe_changes
+from ...errors import ConfigError
 from ..console import Printer
 from ..texts import Captions
 
@@ -32,10 +34,24 @@ def encode_early(
     A run that is continued goes on as it began. Raises as :meth:`Captions.encode_early`.
     """
     before = request.run.read_settings() if request.options.resume else None
+    if before is not None:
+        _check_same(request, before.get("text_store"))
     earlier: dict[str, Any] = {} if before is None else {"earlier": before.get("text_store")}
     captions = Captions(request.texts, by_default=True, world=world, device=device, printer=printer, **earlier)
     captions.encode_early(request.network, peeked, every_caption(images, request.config))
     return captions
+
+
+def _check_same(request: Request, before: str | None) -> None:
+    """Raise ConfigError now, not after hours of encoding, where another store is asked for than the run has."""
+    asked = request.texts.asked
+    wanted = request.texts.text_dtype or before or "bf16" if asked else None
+    if asked is not None and wanted != before:
+        changed = describe_changes({"text_store": before}, {"text_store": wanted})
+        raise ConfigError(
+            f"{request.run.path} holds a run with other settings: {changed}; these options cannot continue it",
+            hint="Leave these options out to continue the run, or start a new run with another -o.",
+        )
 
 
 def every_caption(images: ImageSource, config: TrainConfig) -> Iterator[str]:

@@ -8,7 +8,7 @@ from ..cases import Kind
 
 NAMES = ("patch-raw", "patch-sealed", "statistics", "gates", "state", "run", "samples", "store", "adapter")
 NAMES += ("backbone", "archives", "captions", "configs", "images", "vae", "features", "arrays", "imports", "text")
-NAMES += ("latents", "tuned", "searches", "kills")
+NAMES += ("latents", "tuned", "searches", "texts", "kills")
 
 
 def kind_of(name: str) -> type[Kind]:
