@@ -53,6 +53,9 @@ class Flux(Transformer):
     def check(cls, model: Any, *, source: object) -> None:
         if model.config["patch_size"] != 1 or model.config["in_channels"] % cls.packing**2:
             raise CheckpointError(f"{source} is not supported: a Flux.1 takes latents in squares of 2 x 2")
+        axes, width = model.config["axes_dims_rope"], model.config["attention_head_dim"]
+        if len(axes) != 3 or sum(axes) != width:
+            raise CheckpointError(f"{source}: axes_dims_rope {list(axes)} must be three numbers that add up to {width}")
 
     def predict(self, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         height, width = (side // self.packing for side in x.shape[2:])

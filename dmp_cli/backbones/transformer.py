@@ -137,6 +137,11 @@ class TransformerFamily:
             raise CheckpointError(
                 f"{source} is not supported: samples of side {side} are no multiple of {backbone.side_multiple}"
             )
+        if backbone.largest_side is not None and side_of(side) > backbone.largest_side:
+            raise CheckpointError(
+                f"{source} is not supported: samples of side {side} are larger than its table of positions, which is "
+                f"for {backbone.largest_side}"
+            )
         if config["out_channels"] not in (None, config["in_channels"], 2 * config["in_channels"]):
             raise CheckpointError(
                 f"{source} is not supported: it has {config['in_channels']} channels in and "

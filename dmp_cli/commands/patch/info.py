@@ -26,7 +26,8 @@ def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str,
     )
     gate = 0 if made.gate is None else sum(p.numel() for p in made.gate.parameters())
     blocks = backbone.list_blocks()[: len(made.hidden_shapes)]
-    rows = [_row(made, index, block.name, block.hidden_shape) for index, block in enumerate(blocks)]
+    shapes = made.hidden_shapes
+    rows = [_row(made, index, block.name, shapes[index]) for index, block in enumerate(blocks)]
     outputs = f"{made.gate_width} -> {made.gate_outputs}" if gate else ""
     rows.append(["gate, shared" if gate else "no gate", outputs, f"{gate:,}"])
     printer.table("", ["block", made.config.experts or "prompts", "parameters"], rows)
@@ -39,7 +40,10 @@ def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str,
             "patch_parameters": own,
             "per_cent": percent,
             "gate_parameters": gate,
-            "blocks": [{"name": b.name, "hidden_shape": list(b.hidden_shape)} for b in blocks],
+            "blocks": [
+                {"name": b.name, "hidden_shape": list(b.hidden_shape), "prompts": list(shape)}
+                for b, shape in zip(blocks, shapes, strict=True)
+            ],
             "output": path and str(path),
         }
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dmp_cli.backbones import load_backbone, save_backbone
+from tests.backbones.flow_pipelines import tiny_flux, tiny_sd3
 from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet, tiny_unet
 
 from ...builders import PIXELS, call_of, diffusers_dit, tiny_dit, write_meta_checkpoint
@@ -21,7 +22,14 @@ from ..forged_json import FORGERIES, JSON_WAYS, hostile
 from ..sound import Write, misplace
 from ..tensor_files import TENSOR_WAYS, lie_about_length, parse
 
-_DIFFUSERS = {"dit": diffusers_dit, "unet": tiny_unet, "plain": tiny_plain_unet, "pixart": tiny_pixart}
+_DIFFUSERS = {
+    "dit": diffusers_dit,
+    "unet": tiny_unet,
+    "plain": tiny_plain_unet,
+    "pixart": tiny_pixart,
+    "sd3": tiny_sd3,
+    "flux": tiny_flux,
+}
 _HUGE = (10**9, 10**12, 10**30, 2**63, 10**5, 0, -1, 0.5, None, True, "16", [16])
 
 
