@@ -30,7 +30,6 @@ GATES = (ROOT / "docs" / "gates.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 GUIDANCE = (ROOT / "docs" / "guidance.md").read_text()
 TUNING = (ROOT / "docs" / "tuning.md").read_text()
-WALKS = (ROOT / "docs" / "walkthroughs.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -55,7 +54,7 @@ def rows_of_the_paper() -> list[str]:
     [
         *commands(),
         *rows_of_the_paper(),
-        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE, TUNING, WALKS) for c in commands(page)),
+        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE, TUNING) for c in commands(page)),
     ],
 )
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

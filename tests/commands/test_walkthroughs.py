@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dmp_cli.backbones import is_size_name
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
 from tests.backbones.pipelines import tiny_vae, write_captioned, write_xl_pipeline
 from tests.builders import tiny_dit, write_images, write_weights
@@ -79,6 +80,13 @@ TOLD = {"sit": "--num-classes 4 --num-heads 2", "flux": "--image-size 64"}
 
 def test_every_walk_has_a_model() -> None:
     assert set(WALKS) == set(MADE)
+
+
+def test_names_of_public_sizes_are_known(run: Run) -> None:
+    (first, others) = re.findall(r"dmp patch --backbone (\S+) +# also (.*)", PAGE)[0]
+    for name in (first, *others.split(", ")):
+        run("patch", "--backbone", name, "--dry-run")
+        assert is_size_name(name)
 
 
 @pytest.mark.parametrize(
