@@ -1,4 +1,4 @@
-"""Registry names that stand for a backbone of known sizes: dit-s2 … dit-xl8, sd-v1.5, sdxl, sd3, flux-dev, …"""
+"""Registry names that stand for a backbone of known sizes: dit-s2 … dit-xl8, sd-v1.5, sdxl, sd3-medium, flux-dev, …"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from .dit_sizes import named_config
 from .flux import FLUX_DEV_SIZES, FLUX_SCHNELL_SIZES
+from .pixart import SIGMA_SIZES
 from .sd3 import SD3_SIZES, SD35_LARGE_SIZES, SD35_MEDIUM_SIZES
 from .unet import SD15_SIZES, SDXL_SIZES
 
@@ -27,6 +28,7 @@ PUBLIC_HOMES = {
     "sd3.5-large": "stabilityai/stable-diffusion-3.5-large",
     "flux-dev": "black-forest-labs/FLUX.1-dev",
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
+    "pixart-sigma": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
 }
 _KNOWN = {
     "sd-v1.5": Known("unet", SD15_SIZES),
@@ -36,6 +38,7 @@ _KNOWN = {
     "sd3.5-large": Known("sd3", SD35_LARGE_SIZES),
     "flux-dev": Known("flux", FLUX_DEV_SIZES),
     "flux-schnell": Known("flux", FLUX_SCHNELL_SIZES),
+    "pixart-sigma": Known("pixart", SIGMA_SIZES),
 }
 
 

@@ -6,6 +6,7 @@ Letters: B batch, S tokens of a caption, E width of a token's state.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,3 +62,7 @@ class PixArt(Transformer):
             device=torch.device("cpu"),
         )
         embedding.register_buffer("pos_embed", table.float()[None], persistent=False)
+
+
+# PixArt-Sigma for 1,024 pixels: the class' own defaults, and no size conditions, unlike PixArt-alpha of that size.
+SIGMA_SIZES: dict[str, Any] = {"class": PixArt.classes[0], "caption_channels": 4096, "use_additional_conditions": False}

@@ -73,6 +73,7 @@ from .records import (
 from .sample import (
     DEFAULT_CHUNK as DEFAULT_CHUNK,
     FLOW_SAMPLERS as FLOW_SAMPLERS,
+    RECTIFIED_STEPS as RECTIFIED_STEPS,
     PlanLine as PlanLine,
     Prompt as Prompt,
     SampleConfig as SampleConfig,

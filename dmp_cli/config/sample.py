@@ -21,6 +21,7 @@ FLOW_SAMPLERS: dict[Flow, tuple[str, ...]] = {
     "repa": ("sde-euler", "ode-euler", "ode-heun"),
     "rectified": ("flow-euler", "flow-heun", "pipeline"),
 }
+RECTIFIED_STEPS = 28  # of a call of StableDiffusion3Pipeline and of FluxPipeline, by default
 GuidedChannels = Literal["3", "all"]
 
 MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory
@@ -73,7 +74,12 @@ class SampleConfig(Growing):
         shown="pipeline where the weights come from one, sde-euler or flow-euler for a flow, else ddpm",
     )
     scheduler: PipelineSampler | None = None  # of --sampler pipeline, as the pipeline's folder states it
-    steps: int = option("Denoising steps. Fewer are faster; DiT's own sampler takes 250.", default=250, ge=1)
+    steps: int = option(
+        "Denoising steps. Fewer are faster; DiT's own sampler takes 250.",
+        default=250,
+        shown=f"{RECTIFIED_STEPS} for Stable Diffusion 3 and Flux, else 250",
+        ge=1,
+    )
     guidance: float = option(
         "Scale of classifier-free guidance: higher follows the class or text more closely. 1 switches it off.",
         default=1.0,

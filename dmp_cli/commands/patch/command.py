@@ -20,7 +20,7 @@ from ...config import (
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
-from ..sample.own_sampler import default_sampler
+from ..sample.own_sampler import default_sampler, default_steps
 from .info import print_info, print_sizes
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ def _export(
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
     backbone = loaded.backbone
     own, flow = backbone.own_sampling, backbone.schedule.flow
-    wanted = wanted.model_copy(update=default_sampler(wanted, own, None, flow=flow))
+    steps = default_steps(wanted, own, None, flow=flow)
+    wanted = wanted.model_copy(update={**default_sampler(wanted, own, None, flow=flow), **steps})
     wanted = with_own_scheduler(wanted, own, flow=backbone.flow_sampler)
     check_steps(wanted, backbone.schedule)
     timesteps = read_by_network(wanted, backbone)

@@ -24,7 +24,7 @@ from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
 from .job import Request, run_sample
-from .own_sampler import check_early, default_sampler, peek
+from .own_sampler import check_early, default_sampler, default_steps, peek
 from .patches import read_patches
 from .verification import run_verify
 
@@ -64,7 +64,9 @@ def sample(ctx: typer.Context, given: Given) -> None:
         if len(patches) > 1:
             plan["patch"] = {str(share.path): share.strength for share in patches}
         if peeked is not None and peeked.own is not None:
-            config = config.model_copy(update=default_sampler(config, peeked.own, None))
+            flow = None if peeked.schedule is None else peeked.schedule.flow
+            changes = default_steps(config, peeked.own, None, flow=flow)
+            config = config.model_copy(update={**default_sampler(config, peeked.own, None), **changes})
             plan["pipeline"] = peeked.own.to_json()
         printer.plan({"sample": config.model_dump(mode="json"), **plan})
         return

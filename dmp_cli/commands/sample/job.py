@@ -12,7 +12,7 @@ from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
 from .network import load, load_versions
-from .own_sampler import compare, default_sampler
+from .own_sampler import compare, default_sampler, default_steps
 from .patches import PatchShare
 from .provenance import keep_old_rules, made_as, origin_of
 from .verification import check
@@ -233,7 +233,9 @@ def _smaller_chunks(size: int) -> tuple[str, str]:
 
 def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:
     """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    changes: dict[str, Any] = default_sampler(wanted, backbone.own_sampling, recorded, flow=backbone.schedule.flow)
+    own, flow = backbone.own_sampling, backbone.schedule.flow
+    changes: dict[str, Any] = default_sampler(wanted, own, recorded, flow=flow)
+    changes |= default_steps(wanted, own, recorded, flow=flow)
     if "guidance" not in wanted.model_fields_set:
         guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
         changes["guidance"] = guided if backbone.has_null else backbone.embedded_guidance or 1.0

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ...config import FLOW_SAMPLERS, Flow, NetworkOptions, SampleConfig, Sampler, ScheduleConfig
+from ...config import FLOW_SAMPLERS, RECTIFIED_STEPS, Flow, NetworkOptions, SampleConfig, Sampler, ScheduleConfig
 
 if TYPE_CHECKING:
     from ...backbones import OwnSampling, Peeked
@@ -27,6 +27,21 @@ def default_sampler(
     usual = wanted.sampler if flow is None else FLOW_SAMPLERS[flow][0]
     has_own = own is not None and own.sampler is not None and (flow is None or "pipeline" in FLOW_SAMPLERS[flow])
     return {"sampler": "pipeline" if has_own else usual}
+
+
+def default_steps(
+    wanted: SampleConfig, own: OwnSampling | None, recorded: dict[str, Any] | None, *, flow: Flow | None
+) -> dict[str, Any]:
+    """The change to ``wanted`` where it names no steps: of a rectified flow those of the folder, else of its pipeline.
+
+    The other backbones keep the one default.
+    """
+    if flow != "rectified" or "steps" in wanted.model_fields_set:
+        return {}
+    earlier = (recorded or {}).get("made", {}).get("sample", {}).get("steps")
+    if isinstance(earlier, int) and earlier > 0:
+        return {"steps": earlier}
+    return {"steps": RECTIFIED_STEPS if own is None or own.steps is None else own.steps}
 
 
 def compare(own: OwnSampling, config: SampleConfig) -> str:
