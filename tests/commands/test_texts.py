@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from dmp_cli import load_patch
 from dmp_cli.backbones.text import TextEncoder
 from dmp_cli.backbones.text_pipeline import PipelineEncoders
+from tests.backbones.flow_pipelines import write_sd3_pipeline
 from tests.backbones.pipelines import (
     tiny_pixart,
     tiny_unet,
@@ -31,17 +32,14 @@ HOW = ("--batch-size", 2, "--lr", 0.01, "--sample-every", 0)
 DRAW = ("--prompt", "a red fox", "-n", 2, "--steps", 2, "--sampler", "ddim")
 
 
-@pytest.fixture(scope="module")
-def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pipelines") / "xl"
-    write_xl_pipeline(folder)
-    return folder
-
-
-@pytest.fixture
-def train(xl: Path, tmp_path: Path) -> list[object]:
+@pytest.fixture(params=["xl", "sd3"])
+def train(request: pytest.FixtureRequest, tmp_path: Path) -> list[object]:
     write_captioned(tmp_path / "images", count=6, size=64)
-    return ["train", "--backbone", xl, "--data", "images", *HOW]
+    if request.param == "xl":
+        write_xl_pipeline(tmp_path / "pipe")
+    else:
+        write_sd3_pipeline(tmp_path / "pipe")
+    return ["train", "--backbone", "pipe", "--data", "images", *HOW]
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def quick(tmp_path: Path) -> list[object]:
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens in a command: captions encoded, the backbone's weights read, steps; and encoders in memory then."""
-    from dmp_cli.backbones import pixart, unet
+    from dmp_cli.backbones import registry
     from dmp_cli.sampling import forward
     from dmp_cli.training import loop
 
@@ -75,13 +73,10 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(kind, "encode", encoding)
 
-    def watch_weights(family: Any) -> None:
-        build = family.build
-        monkeypatch.setattr(family, "build", lambda *given: note("weights") or build(*given))
-
-    for kind, family in ((TextEncoder, pixart), (PipelineEncoders, unet)):
+    for kind in (TextEncoder, PipelineEncoders):
         watch(kind)
-        watch_weights(family)
+    read = registry.find_weights
+    monkeypatch.setattr(registry, "find_weights", lambda *given, **more: note("weights") or read(*given, **more))
     advance = loop.TrainingLoop.advance
     monkeypatch.setattr(loop.TrainingLoop, "advance", lambda *given, **more: note("step") or advance(*given, **more))
     predict = forward.predict
@@ -103,7 +98,7 @@ def test_no_encoder_is_in_memory_beside_the_backbone(run: Run, train: list[objec
     # the empty caption first, for the size of a row; then it and three others
     assert events == [*["encode"] * 5, "weights", "step", "step"]  # none with a !: the encoders were gone
     (store,) = stores()
-    assert store.name.startswith("xl-")
+    assert store.name.startswith("pipe-")
     assert "encoding 4 captions into the text store" in said
     events.clear()
     said = run(*train, "--steps", 2, "-o", "again").stderr.replace("\n", " ")
@@ -221,10 +216,9 @@ def test_damage_is_named_and_mended_by_the_next_run(run: Run, quick: list[object
     assert same_numbers("whole", "again")
 
 
-def test_bad_input_is_said_before_weights_are_read(
-    run: Run, xl: Path, backbone: list[str], images: Path, tmp_path: Path
-) -> None:
-    pipeline = shutil.copytree(xl, tmp_path / "xl")
+def test_bad_input_is_said_before_weights_are_read(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    pipeline = tmp_path / "xl"
+    write_xl_pipeline(pipeline)
     weights = pipeline / "unet" / "diffusion_pytorch_model.safetensors"
     kept = weights.read_bytes()
     write_captioned(tmp_path / "photos", count=6, size=64)
