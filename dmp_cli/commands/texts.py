@@ -31,12 +31,19 @@ class Captions:
         device: torch.device,
         world: World,
         printer: Printer,
-        by_default: bool,
+        by_default: bool = False,
         earlier: Any = _UNSAID,
+        hint: str = "--text-store keeps them on disk",
     ) -> None:
-        """``by_default``: whether large encoders get a store unasked; ``earlier``: the precision of an earlier part of
-        the same work, None where it had no store; it is gone on with unless another one is asked for.
+        """Nothing is encoded yet.
+
+        Args:
+            by_default: whether large encoders get a store unasked.
+            earlier: the precision of an earlier part of the same work, None where it had no store; it is gone on with
+                unless another one is asked for.
+            hint: what to do where memory cannot keep so many captions.
         """
+        self._hint = hint
         self.options, self.device, self.world, self.printer = options, device, world, printer
         self._by_default, self._earlier = by_default, earlier
         self.dtype: str | None = None  # of the store; None: there is none
@@ -109,8 +116,8 @@ class Captions:
             table.release()
         else:
             self.printer.note(
-                f"{len(wanted):,} prompts are more than memory keeps encoded, so that the text encoders stay in it; "
-                "--text-store keeps them on disk"
+                f"{len(wanted):,} captions are more than memory keeps encoded, so that the text encoders stay in it; "
+                + self._hint
             )
 
     @property

@@ -55,7 +55,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens in a command: captions encoded, the backbone's weights read, steps; and encoders in memory then."""
     from dmp_cli.backbones import registry
     from dmp_cli.sampling import forward
-    from dmp_cli.training import loop
+    from dmp_cli.training import held_out, loop
 
     found: list[str] = []
     alive: list[weakref.ref[Any]] = []
@@ -79,6 +79,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(registry, "find_weights", lambda *given, **more: note("weights") or read(*given, **more))
     advance = loop.TrainingLoop.advance
     monkeypatch.setattr(loop.TrainingLoop, "advance", lambda *given, **more: note("step") or advance(*given, **more))
+    losses = held_out.HeldOut.losses
+    monkeypatch.setattr(held_out.HeldOut, "losses", lambda *given, **more: note("loss") or losses(*given, **more))
     predict = forward.predict
     monkeypatch.setattr(forward, "predict", lambda *given, **more: note("step") or predict(*given, **more))
     return found
@@ -284,3 +286,11 @@ def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, quick: list[
     events.clear()
     run("sample", "--patch", "run/patch.safetensors", *how, "--text-store", "-o", "stored")
     assert events == [*["encode"] * 2, "weights", "step", "step"]  # a row's size, and a bird: the others are there
+
+
+def test_a_held_out_loss_needs_no_encoder_once_it_begins(run: Run, quick: list[object], events: list[str]) -> None:
+    run(*quick, "--steps", 1, "--no-text-store", "-o", "run")
+    events.clear()
+    loss = ["eval", "--loss", "--patch", "run/patch.safetensors", "--val-data", "images", "--val-draws", 20]
+    run(*loss, "-o", "loss", "-q")
+    assert events[1:] == [*["encode"] * 4, "loss", "loss"]  # of the bare network and of the patched one
