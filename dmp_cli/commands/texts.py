@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SMALL = "clip"  # the one kind of text encoders that is small beside its backbone
 _UNSAID = object()
+_ELSEWHERE = "Name a folder with --text-store-dir, set DMP_HOME to one, or do without by --no-text-store."
 
 
 class Captions:
@@ -143,7 +144,10 @@ class Captions:
 
         how: dict[str, Any] = {"dtype": self.dtype, "reads_mask": backbone.reads_mask}
         record = describe_texts(table.encoder, **how)
-        store = TextStore(self.options.text_store_dir or default_text_folder(record), record)
+        try:
+            store = TextStore(self.options.text_store_dir or default_text_folder(record), record)
+        except DMPError as error:  # this user has no home
+            raise DMPError(error.message, hint=_ELSEWHERE) from error
         store.check()
         store.refresh()
         wanted = list(dict.fromkeys(("", *captions)))
@@ -197,5 +201,5 @@ def _stop_between(request: StopRequest) -> Callable[[], None]:
 def _unwritable(store: TextStore, reason: str) -> DMPError:
     return DMPError(
         f"the text store in {store.path} cannot be written: {reason}",
-        hint="Name a folder with --text-store-dir, set DMP_HOME to one, or do without by --no-text-store.",
+        hint=_ELSEWHERE,
     )

@@ -134,6 +134,7 @@ def test_a_store_in_full_precision_changes_no_bit(run: Run, quick: list[object])
     assert not same_numbers("live", "halved")
 
 
+@pytest.mark.slow
 def test_encoders_that_are_known_are_not_read(run: Run, quick: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     from dmp_cli.backbones import text
 
@@ -193,6 +194,7 @@ def test_small_encoders_get_a_store_where_it_is_asked_for(run: Run, tmp_path: Pa
     assert same_numbers("live", "stored")
 
 
+@pytest.mark.slow
 def test_held_out_captions_are_in_the_store_too(run: Run, quick: list[object], events: list[str]) -> None:
     write_captioned(Path("others"), count=3, size=16, seed=1)
     lines = [json.loads(line) for line in Path("others/metadata.jsonl").read_text().splitlines()]
@@ -216,6 +218,31 @@ def test_damage_is_named_and_mended_by_the_next_run(run: Run, quick: list[object
     run(*quick, "--steps", 2, "-o", "again")
     assert file.read_bytes() == original
     assert same_numbers("whole", "again")
+
+
+@pytest.mark.slow
+def test_no_home_and_disks_that_cannot_be_written(
+    run: Run, quick: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = ["--text-store-dir", "kept"]
+    run(*quick, "--steps", 1, *kept, "-o", "first")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+        run(*quick, "--steps", 1, *kept, "--no-latent-store", "-o", "second")  # nothing is missing
+        (file,) = Path("kept").glob("*.safetensors")
+        file.unlink()
+        said = run(*quick, "--steps", 1, *kept, "-o", "third", code=1).stderr
+        assert "the text store in kept cannot be written: this user may not" in said.replace("\n", " ")
+    monkeypatch.delenv("DMP_HOME")
+
+    def none(*names: str, **options: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_data_dir", none)
+    said = " ".join(run(*quick, "--steps", 1, "--no-latent-store", "-o", "fourth", code=1).stderr.split())
+    assert "this user has no home folder" in said
+    assert "--text-store-dir" in said
+    run(*quick, "--steps", 1, "--no-latent-store", *kept, "-o", "fifth")
 
 
 def test_bad_input_is_said_before_weights_are_read(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
@@ -275,6 +302,7 @@ def test_samples_need_no_encoder_beside_the_backbone(run: Run, quick: list[objec
     assert events == ["weights", "encode", "encode", "step", "step"]  # of what is left to draw, before it is drawn
 
 
+@pytest.mark.slow
 def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, quick: list[object], events: list[str]) -> None:
     run(*quick, "--steps", 1, "-o", "run")
     events.clear()
@@ -288,6 +316,7 @@ def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, quick: list[
     assert events == [*["encode"] * 2, "weights", "step", "step"]  # a row's size, and a bird: the others are there
 
 
+@pytest.mark.slow
 def test_a_held_out_loss_needs_no_encoder_once_it_begins(run: Run, quick: list[object], events: list[str]) -> None:
     run(*quick, "--steps", 1, "--no-text-store", "-o", "run")
     events.clear()
