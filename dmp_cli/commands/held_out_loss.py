@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, default_of
+from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, TextStoreOptions, default_of
 from ..errors import ConfigError, PatchError
 from .console import Printer
 from .options import Given
 from .processes import owning
+from .texts import Captions
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..backbones import Backbone
     from ..data import ImageSource
     from ..pipeline import Loaded
     from ..training import HeldOut, HeldOutLoss
@@ -55,7 +57,7 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     refuse_existing(folder / _NAMES[0], force=asked.force)
     device = str(pick_device(common.device or "auto"))
     loaded = _load(given, device)
-    images, draws = _draws(given, loaded, common)
+    images, draws = _draws(given, loaded, common, printer)
     base = draws.losses(loaded.backbone.eval())
     found = {str(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
     found |= {str(path): _loss_of_adapter(path, loaded, draws, base, images, printer) for path in options.adapter}
@@ -82,7 +84,7 @@ def _load(given: Given, device: str) -> Loaded:
     return loaded
 
 
-def _draws(given: Given, loaded: Loaded, common: CommonOptions) -> tuple[ImageSource, HeldOut]:
+def _draws(given: Given, loaded: Loaded, common: CommonOptions, printer: Printer) -> tuple[ImageSource, HeldOut]:
     from ..data import Bounds, LiveReader, find_images
     from ..latents import image_size
     from ..training import HeldOut, check_conditions
@@ -94,8 +96,21 @@ def _draws(given: Given, loaded: Loaded, common: CommonOptions) -> tuple[ImageSo
     check_conditions(images, loaded.backbone)
     side, channels = image_size(loaded.codec, loaded.backbone), loaded.codec.image_channels
     reader = LiveReader(images, image_size=side, channels=channels, max_pixels=reading["max_pixels"])
+    if loaded.backbone.takes_text:
+        _encode_captions(images, options.val_draws, loaded.backbone, printer)
     how: dict[str, Any] = {"draws": options.val_draws, "dtype": common.dtype or "fp32"}
     return images, HeldOut(loaded.backbone, loaded.codec, source=(images, reader), **how)
+
+
+def _encode_captions(images: ImageSource, draws: int, backbone: Backbone, printer: Printer) -> None:
+    """Encode the captions of the draws into memory, if it holds them, so that large text encoders can leave it."""
+    from ..runtime import World
+    from ..training import chosen_images
+
+    hint = "fewer --val-draws have fewer captions"
+    captions = Captions(TextStoreOptions(), device=backbone.device, world=World(), printer=printer, hint=hint)
+    chosen = sorted(set(chosen_images(len(images), draws).tolist()))
+    captions.hold(backbone, [images.caption(index) for index in chosen])
 
 
 def _loss_of(

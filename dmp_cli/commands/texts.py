@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SMALL = "clip"  # the one kind of text encoders that is small beside its backbone
 _UNSAID = object()
+_ELSEWHERE = "Name a folder with --text-store-dir, set DMP_HOME to one, or do without by --no-text-store."
 
 
 class Captions:
@@ -31,12 +32,19 @@ class Captions:
         device: torch.device,
         world: World,
         printer: Printer,
-        by_default: bool,
+        by_default: bool = False,
         earlier: Any = _UNSAID,
+        hint: str = "--text-store keeps them on disk",
     ) -> None:
-        """``by_default``: whether large encoders get a store unasked; ``earlier``: the precision of an earlier part of
-        the same work, None where it had no store; it is gone on with unless another one is asked for.
+        """Nothing is encoded yet.
+
+        Args:
+            by_default: whether large encoders get a store unasked.
+            earlier: the precision of an earlier part of the same work, None where it had no store; it is gone on with
+                unless another one is asked for.
+            hint: what to do where memory cannot keep so many captions.
         """
+        self._hint = hint
         self.options, self.device, self.world, self.printer = options, device, world, printer
         self._by_default, self._earlier = by_default, earlier
         self.dtype: str | None = None  # of the store; None: there is none
@@ -109,8 +117,8 @@ class Captions:
             table.release()
         else:
             self.printer.note(
-                f"{len(wanted):,} prompts are more than memory keeps encoded, so that the text encoders stay in it; "
-                "--text-store keeps them on disk"
+                f"{len(wanted):,} captions are more than memory keeps encoded, so that the text encoders stay in it; "
+                + self._hint
             )
 
     @property
@@ -136,7 +144,10 @@ class Captions:
 
         how: dict[str, Any] = {"dtype": self.dtype, "reads_mask": backbone.reads_mask}
         record = describe_texts(table.encoder, **how)
-        store = TextStore(self.options.text_store_dir or default_text_folder(record), record)
+        try:
+            store = TextStore(self.options.text_store_dir or default_text_folder(record), record)
+        except DMPError as error:  # this user has no home
+            raise DMPError(error.message, hint=_ELSEWHERE) from error
         store.check()
         store.refresh()
         wanted = list(dict.fromkeys(("", *captions)))
@@ -190,5 +201,5 @@ def _stop_between(request: StopRequest) -> Callable[[], None]:
 def _unwritable(store: TextStore, reason: str) -> DMPError:
     return DMPError(
         f"the text store in {store.path} cannot be written: {reason}",
-        hint="Name a folder with --text-store-dir, set DMP_HOME to one, or do without by --no-text-store.",
+        hint=_ELSEWHERE,
     )

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from dmp_cli import load_patch
 from dmp_cli.backbones.text import TextEncoder
 from dmp_cli.backbones.text_pipeline import PipelineEncoders
+from tests.backbones.flow_pipelines import write_sd3_pipeline
 from tests.backbones.pipelines import (
     tiny_pixart,
     tiny_unet,
@@ -31,17 +32,14 @@ HOW = ("--batch-size", 2, "--lr", 0.01, "--sample-every", 0)
 DRAW = ("--prompt", "a red fox", "-n", 2, "--steps", 2, "--sampler", "ddim")
 
 
-@pytest.fixture(scope="module")
-def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pipelines") / "xl"
-    write_xl_pipeline(folder)
-    return folder
-
-
-@pytest.fixture
-def train(xl: Path, tmp_path: Path) -> list[object]:
+@pytest.fixture(params=["xl", "sd3"])
+def train(request: pytest.FixtureRequest, tmp_path: Path) -> list[object]:
     write_captioned(tmp_path / "images", count=6, size=64)
-    return ["train", "--backbone", xl, "--data", "images", *HOW]
+    if request.param == "xl":
+        write_xl_pipeline(tmp_path / "pipe")
+    else:
+        write_sd3_pipeline(tmp_path / "pipe")
+    return ["train", "--backbone", "pipe", "--data", "images", *HOW]
 
 
 @pytest.fixture
@@ -55,9 +53,9 @@ def quick(tmp_path: Path) -> list[object]:
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens in a command: captions encoded, the backbone's weights read, steps; and encoders in memory then."""
-    from dmp_cli.backbones import pixart, unet
+    from dmp_cli.backbones import registry
     from dmp_cli.sampling import forward
-    from dmp_cli.training import loop
+    from dmp_cli.training import held_out, loop
 
     found: list[str] = []
     alive: list[weakref.ref[Any]] = []
@@ -75,15 +73,14 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(kind, "encode", encoding)
 
-    def watch_weights(family: Any) -> None:
-        build = family.build
-        monkeypatch.setattr(family, "build", lambda *given: note("weights") or build(*given))
-
-    for kind, family in ((TextEncoder, pixart), (PipelineEncoders, unet)):
+    for kind in (TextEncoder, PipelineEncoders):
         watch(kind)
-        watch_weights(family)
+    read = registry.find_weights
+    monkeypatch.setattr(registry, "find_weights", lambda *given, **more: note("weights") or read(*given, **more))
     advance = loop.TrainingLoop.advance
     monkeypatch.setattr(loop.TrainingLoop, "advance", lambda *given, **more: note("step") or advance(*given, **more))
+    losses = held_out.HeldOut.losses
+    monkeypatch.setattr(held_out.HeldOut, "losses", lambda *given, **more: note("loss") or losses(*given, **more))
     predict = forward.predict
     monkeypatch.setattr(forward, "predict", lambda *given, **more: note("step") or predict(*given, **more))
     return found
@@ -103,7 +100,7 @@ def test_no_encoder_is_in_memory_beside_the_backbone(run: Run, train: list[objec
     # the empty caption first, for the size of a row; then it and three others
     assert events == [*["encode"] * 5, "weights", "step", "step"]  # none with a !: the encoders were gone
     (store,) = stores()
-    assert store.name.startswith("xl-")
+    assert store.name.startswith("pipe-")
     assert "encoding 4 captions into the text store" in said
     events.clear()
     said = run(*train, "--steps", 2, "-o", "again").stderr.replace("\n", " ")
@@ -137,6 +134,7 @@ def test_a_store_in_full_precision_changes_no_bit(run: Run, quick: list[object])
     assert not same_numbers("live", "halved")
 
 
+@pytest.mark.slow
 def test_encoders_that_are_known_are_not_read(run: Run, quick: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     from dmp_cli.backbones import text
 
@@ -196,6 +194,7 @@ def test_small_encoders_get_a_store_where_it_is_asked_for(run: Run, tmp_path: Pa
     assert same_numbers("live", "stored")
 
 
+@pytest.mark.slow
 def test_held_out_captions_are_in_the_store_too(run: Run, quick: list[object], events: list[str]) -> None:
     write_captioned(Path("others"), count=3, size=16, seed=1)
     lines = [json.loads(line) for line in Path("others/metadata.jsonl").read_text().splitlines()]
@@ -221,10 +220,34 @@ def test_damage_is_named_and_mended_by_the_next_run(run: Run, quick: list[object
     assert same_numbers("whole", "again")
 
 
-def test_bad_input_is_said_before_weights_are_read(
-    run: Run, xl: Path, backbone: list[str], images: Path, tmp_path: Path
+@pytest.mark.slow
+def test_no_home_and_disks_that_cannot_be_written(
+    run: Run, quick: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = shutil.copytree(xl, tmp_path / "xl")
+    kept = ["--text-store-dir", "kept"]
+    run(*quick, "--steps", 1, *kept, "-o", "first")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+        run(*quick, "--steps", 1, *kept, "--no-latent-store", "-o", "second")  # nothing is missing
+        (file,) = Path("kept").glob("*.safetensors")
+        file.unlink()
+        said = run(*quick, "--steps", 1, *kept, "-o", "third", code=1).stderr
+        assert "the text store in kept cannot be written: this user may not" in said.replace("\n", " ")
+    monkeypatch.delenv("DMP_HOME")
+
+    def none(*names: str, **options: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_data_dir", none)
+    said = " ".join(run(*quick, "--steps", 1, "--no-latent-store", "-o", "fourth", code=1).stderr.split())
+    assert "this user has no home folder" in said
+    assert "--text-store-dir" in said
+    run(*quick, "--steps", 1, "--no-latent-store", *kept, "-o", "fifth")
+
+
+def test_bad_input_is_said_before_weights_are_read(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
+    pipeline = tmp_path / "xl"
+    write_xl_pipeline(pipeline)
     weights = pipeline / "unet" / "diffusion_pytorch_model.safetensors"
     kept = weights.read_bytes()
     write_captioned(tmp_path / "photos", count=6, size=64)
@@ -279,6 +302,7 @@ def test_samples_need_no_encoder_beside_the_backbone(run: Run, quick: list[objec
     assert events == ["weights", "encode", "encode", "step", "step"]  # of what is left to draw, before it is drawn
 
 
+@pytest.mark.slow
 def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, quick: list[object], events: list[str]) -> None:
     run(*quick, "--steps", 1, "-o", "run")
     events.clear()
@@ -290,3 +314,12 @@ def test_a_patch_is_drawn_from_without_encoders_beside_it(run: Run, quick: list[
     events.clear()
     run("sample", "--patch", "run/patch.safetensors", *how, "--text-store", "-o", "stored")
     assert events == [*["encode"] * 2, "weights", "step", "step"]  # a row's size, and a bird: the others are there
+
+
+@pytest.mark.slow
+def test_a_held_out_loss_needs_no_encoder_once_it_begins(run: Run, quick: list[object], events: list[str]) -> None:
+    run(*quick, "--steps", 1, "--no-text-store", "-o", "run")
+    events.clear()
+    loss = ["eval", "--loss", "--patch", "run/patch.safetensors", "--val-data", "images", "--val-draws", 20]
+    run(*loss, "-o", "loss", "-q")
+    assert events[1:] == [*["encode"] * 4, "loss", "loss"]  # of the bare network and of the patched one

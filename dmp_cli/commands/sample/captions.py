@@ -28,7 +28,7 @@ def encode_early(
     """
     earlier: dict[str, Any] = {} if recorded is None else {"earlier": recorded.get("made", {}).get("text_store")}
     how: dict[str, Any] = {"world": world, "device": device, "printer": printer}
-    captions = Captions(request.texts, by_default=False, **how, **earlier)
+    captions = Captions(request.texts, **how, **earlier)
     if recorded is None:
         _encode(captions, request)
     return captions
