@@ -5,7 +5,7 @@ from .dit_export import write_diffusers as write_diffusers, write_meta as write_
 from .embedded_guidance import guided_inside as guided_inside
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
 from .encoders import Encoders as Encoders, check_same_text as check_same_text
-from .families import build_from as build_from
+from .families import build_from as build_from, register_family as register_family
 from .known_text import recall_text as recall_text
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of
@@ -14,4 +14,5 @@ from .registry import as_backbone as as_backbone, load_backbone as load_backbone
 from .schedules import named_schedule as named_schedule
 from .sources import checkpoint_folder as checkpoint_folder
 from .text import load_text as load_text, peek_text as peek_text, text_kind_of as text_kind_of
+from .transformer import Transformer as Transformer
 from .wrapped import sizes_of as sizes_of
