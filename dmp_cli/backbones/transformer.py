@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config import BackboneHints, ScheduleConfig
 from ..errors import CheckpointError
 from ..storage import Weights
-from .base import Backbone, Block
+from .base import Backbone, Block, Joined, Layout
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes, side_of
 
 
@@ -35,6 +35,7 @@ class Transformer(Wrapped):
     core_scale: ClassVar[float] = 1  # what a level is multiplied by for the model's own ``timestep``
     side: ClassVar[int | None] = None  # of a latent, where the config does not say it
     packing: ClassVar[int] = 1  # side of the squares of latents that the caller makes one token of
+    joined_in: ClassVar[Mapping[str, Joined]] = {}  # where the image is in lists whose blocks are given text too
     image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a flow; None: a DDPM, whose scheduler says the noise
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
@@ -87,10 +88,16 @@ class Transformer(Wrapped):
         side = side_of(config.get("sample_size", self.side)) // self.side_multiple
         width = config["num_attention_heads"] * config["attention_head_dim"]
         return [
-            Block(f"{name}.{index}", block, (side * side, width))
+            Block(f"{name}.{index}", block, (side * side, width), self.joined_in.get(name))
             for name in self.block_lists
             for index, block in enumerate(self.model.get_submodule(name))
         ]
+
+    @classmethod
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+        given = args[0] if args else kwargs["hidden_states"]  # (B, C, H, W)
+        multiple = cls.packing * int(core.config["patch_size"])  # type: ignore[index]
+        return Layout((given.shape[2] // multiple, given.shape[3] // multiple))
 
     def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         return super().gate_vector(_scaled(timesteps, self.feature_scale))

@@ -9,7 +9,19 @@ import pytest
 from .cases import Case
 
 COLUMNS = (
-    *("prompts", "training", "samples", "samplers", "any size", "prepend", "experts", "LoRA", "full", "in use"),
+    *(
+        "prompts",
+        "training",
+        "samples",
+        "samplers",
+        "any size",
+        "any shape",
+        "prepend",
+        "experts",
+        "LoRA",
+        "full",
+        "in use",
+    ),
     *("patch file", "killed", "text store", "measured"),
 )
 

@@ -41,15 +41,14 @@ def starts(backbone: Backbone) -> list[torch.Tensor]:
 
 def stock(case: Case, pipe: Any, backbone: Backbone) -> torch.Tensor:
     """The same two samples by the stock pipeline."""
-    channels, side, _ = backbone.sample_shape
-    packs = backbone.family == "flux"
-    size = side * pipe.vae_scale_factor
-    how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": size, "width": size, **case.call}
+    sides, packs = backbone.sample_shape, backbone.family == "flux"
+    height, width = (side * pipe.vae_scale_factor for side in sides[1:])
+    how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": height, "width": width, **case.call}
     found = []
     for text, start in zip(PROMPTS, starts(backbone), strict=True):
-        latents = pipe._pack_latents(start, 1, channels, side, side) if packs else start
+        latents = pipe._pack_latents(start, 1, *sides) if packs else start
         images = pipe(text, latents=latents, output_type="latent", **how).images
-        found.append(pipe._unpack_latents(images, size, size, pipe.vae_scale_factor) if packs else images)
+        found.append(pipe._unpack_latents(images, height, width, pipe.vae_scale_factor) if packs else images)
     return torch.cat(found)
 
 
@@ -97,6 +96,26 @@ def test_samples_are_those_of_the_stock_pipeline(case: Case, place: Path, backbo
         ours, theirs = drawn(case, backbone, denoiser, sampler="pipeline"), stock(case, pipe, backbone)
     for own, other in zip(ours, theirs, strict=True):
         assert (own - other).norm() <= 1e-5 * other.norm()
+
+
+@shows("any shape", lambda case: "stock pipeline's" if case.core else "square")
+@torch.no_grad()
+def test_a_patch_of_a_square_on_another_shape(case: Case, place: Path, backbone: Backbone) -> None:
+    patch = filled_patch(backbone)
+    if case.core is None:  # its table of positions is a square's
+        with pytest.raises((RuntimeError, AssertionError)):
+            backbone.sample_shape = (backbone.sample_shape[0], 8, 16)
+            drawn(case, backbone, sampler=case.samplers[0], steps=4)
+        return
+    channels, side, _ = backbone.sample_shape
+    backbone.sample_shape = (channels, side, side + side // 2)
+    denoiser, pipe = attach(backbone, patch), case.pipeline(place)
+    bare = stock(case, pipe, backbone)
+    attach(getattr(pipe, case.core), patch, force=True)
+    ours, theirs = drawn(case, backbone, denoiser, sampler="pipeline"), stock(case, pipe, backbone)
+    for own, other in zip(ours, theirs, strict=True):
+        assert (own - other).norm() <= 1e-5 * other.norm()
+    assert not torch.allclose(bare, theirs, atol=1e-3)
 
 
 @shows("samplers", lambda case: ", ".join(case.samplers))
