@@ -18,6 +18,8 @@ from .cases import Case
 from .shown import shows
 from .test_attached import draws
 
+pytestmark = pytest.mark.slow
+
 
 def one_step(case: Case, backbone: Backbone, **options: Any) -> Any:
     """What a method makes ready to be trained, after one step that has lowered the loss."""
