@@ -72,6 +72,7 @@ class Backbone(nn.Module, ABC):
     embedded_guidance: float | None = None  # scale of guidance that it reads itself, as distilled; None: it reads none
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
+    other_negatives: ClassVar[bool] = False  # whether its pipeline encodes negative prompts in another way than prompts
     reads_mask: ClassVar[bool] = False  # whether it reads no token of a caption that the encoders' mask leaves out
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
     tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache

@@ -23,6 +23,8 @@ _CALLS: dict[str, tuple[int, float | None]] = {
     "PixArtSigmaPipeline": (20, 4.5),
     "StableDiffusion3Pipeline": (28, 7.0),
     "FluxPipeline": (28, 3.5),
+    "AuraFlowPipeline": (50, 3.5),
+    "Lumina2Pipeline": (30, 4.0),
     "DiTPipeline": (50, 4.0),
     "DDPMPipeline": (1000, None),
     "DDIMPipeline": (50, None),

@@ -17,6 +17,7 @@ from ..errors import CheckpointError
 
 # The classes of transformers that a text encoder may be of.
 CLIP, PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
+UMT5, GEMMA2 = "UMT5EncoderModel", "Gemma2Model"
 
 
 class Call(NamedTuple):
@@ -29,7 +30,7 @@ class Call(NamedTuple):
 class TextKind(NamedTuple):
     """How one pipeline encodes captions."""
 
-    name: Literal["sdxl", "sd3", "flux"]  # as in TextRecord.kind
+    name: Literal["sdxl", "sd3", "flux", "auraflow", "lumina2"]  # as in TextRecord.kind
     pipeline: str  # its class in diffusers
     encoders: Mapping[str, str]  # the class of each text encoder, by its folder, in the order of their tokenizers
     calls: tuple[Call, ...]  # usually one; what they return is put together
@@ -74,6 +75,23 @@ KINDS = (
         calls=(Call(("states", "pooled", None), {"prompt_2": None}),),
         length=512,
         widths=_OF_TRANSFORMER,
+    ),
+    TextKind(
+        name="auraflow",
+        pipeline="AuraFlowPipeline",
+        encoders={"text_encoder": UMT5},
+        calls=(Call(("states", None, None, None), _UNGUIDED),),  # zeros where padded: the transformer reads no mask
+        length=256,
+        widths={"states": ("transformer", "joint_attention_dim")},
+    ),
+    TextKind(
+        name="lumina2",
+        pipeline="Lumina2Pipeline",
+        encoders={"text_encoder": GEMMA2},
+        calls=(Call(("states", "mask", None, None), _UNGUIDED),),  # behind the pipeline's own system prompt
+        length=256,
+        null=(Call((None, None, "states", "mask"), {"do_classifier_free_guidance": True}),),  # without it
+        widths={"states": ("transformer", "cap_feat_dim")},
     ),
 )
 

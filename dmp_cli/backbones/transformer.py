@@ -32,6 +32,7 @@ class Transformer(Wrapped):
     embedder_at: ClassVar[str]  # the module whose output the gate reads
     features_at: ClassVar[str]  # the module that makes its input of timesteps or levels
     feature_scale: ClassVar[float] = 1  # what a level is multiplied by for ``features_at``
+    reverses: ClassVar[bool] = False  # whether the model's own level is 1 minus ours
     core_scale: ClassVar[float] = 1  # what a level is multiplied by for the model's own ``timestep``
     side: ClassVar[int | None] = None  # of a latent, where the config does not say it
     packing: ClassVar[int] = 1  # side of the squares of latents that the caller makes one token of
@@ -86,9 +87,12 @@ class Transformer(Wrapped):
     def list_blocks(self) -> list[Block]:
         config = self.model.config
         side = side_of(config.get("sample_size", self.side)) // self.side_multiple
-        width = config["num_attention_heads"] * config["attention_head_dim"]
+        return self.blocks_of((side * side, config["num_attention_heads"] * config["attention_head_dim"]))
+
+    def blocks_of(self, shape: tuple[int, int]) -> list[Block]:
+        """The blocks of all lists, which are given image tokens of ``shape`` (N, D)."""
         return [
-            Block(f"{name}.{index}", block, (side * side, width), self.joined_in.get(name))
+            Block(f"{name}.{index}", block, shape, self.joined_in.get(name))
             for name in self.block_lists
             for index, block in enumerate(self.model.get_submodule(name))
         ]
@@ -100,16 +104,17 @@ class Transformer(Wrapped):
         return Layout((given.shape[2] // multiple, given.shape[3] // multiple))
 
     def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        return super().gate_vector(_scaled(timesteps, self.feature_scale))
+        return super().gate_vector(self._own(timesteps, self.feature_scale))
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is None:
             raise ValueError(f"this backbone of the family {self.family} takes a caption for every image")
-        return self.predict(x, _scaled(timesteps, self.core_scale), self.captions.look_up(condition))
+        return self.predict(x, self._own(timesteps, self.core_scale), self.captions.look_up(condition))
 
-
-def _scaled(timesteps: Tensor, factor: float) -> Tensor:
-    return timesteps if factor == 1 else timesteps * factor
+    def _own(self, timesteps: Tensor, factor: float) -> Tensor:
+        """Timesteps or levels as the model counts them."""
+        own = 1 - timesteps if self.reverses else timesteps
+        return own if factor == 1 else own * factor
 
 
 class TransformerFamily:

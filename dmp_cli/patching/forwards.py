@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,7 +39,20 @@ class Forward(NamedTuple):
     layout: Layout | None = None  # where the image's tokens are; None: on a square, and alone
 
 
-class ThreadState(threading.local):
+S = TypeVar("S")
+
+
+class PerThread(threading.local, Generic[S]):
+    """A state for each thread, made by ``make`` when the thread first asks.
+
+    It is an object of its own, because torch.compile forgets what compiled code sets on a ``threading.local``.
+    """
+
+    def __init__(self, make: Callable[[], S]) -> None:
+        self.state = make()
+
+
+class ThreadState:
     """What one thread has set, and what its running forward adds. Every thread begins with the patch on."""
 
     def __init__(self) -> None:

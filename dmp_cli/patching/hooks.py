@@ -7,7 +7,6 @@ Letters: B batch, T image tokens in a block, N prompts of a block, D width; C, H
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone, Joined
 from .expert_hooks import AddExperts
-from .forwards import Forward, ForwardsInFlight, Settings, ThreadState, is_in_backward
+from .forwards import Forward, ForwardsInFlight, PerThread, Settings, ThreadState, is_in_backward
 from .gates import BlockWeights
 from .interpolate import resize_maps, resize_tokens, square_grid
 from .joined import put_image, take_image
@@ -33,9 +32,14 @@ class Link:
         self.strength = strength
         self.mixtures: list[AddMixture] = []  # one for each block that is patched, in order
         self.experts: list[list[AddExperts]] = []  # of the layers of each of these blocks; empty without experts
-        self.here = ThreadState()
+        self._threads = PerThread(ThreadState)
         self.in_flight = ForwardsInFlight()
         self.owner: PatchedBackbone | None = None  # None in a copy of the model alone
+
+    @property
+    def here(self) -> ThreadState:
+        """The state of the running thread."""
+        return self._threads.state
 
     def settings(self) -> Settings:
         """How a forward that begins now in this thread begins."""
@@ -80,10 +84,10 @@ class Link:
         return {name: getattr(self, name) for name in ("patch", "strength", "mixtures", "experts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, here=ThreadState(), in_flight=ForwardsInFlight(), owner=None)
+        vars(self).update(state, _threads=PerThread(ThreadState), in_flight=ForwardsInFlight(), owner=None)
 
 
-class _Added(threading.local):
+class _Added:
     """What one block adds in the running forward of a thread."""
 
     def __init__(self) -> None:
@@ -99,7 +103,13 @@ class AddMixture:
     """
 
     def __init__(self, link: Link, backbone_type: type[Backbone], joined: Joined | None = None) -> None:
-        self.link, self.backbone_type, self.joined, self.here = link, backbone_type, joined, _Added()
+        self.link, self.backbone_type, self.joined = link, backbone_type, joined
+        self._threads = PerThread(_Added)
+
+    @property
+    def here(self) -> _Added:
+        """What it adds in the running thread."""
+        return self._threads.state
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         hidden = self.backbone_type.take_hidden(args, kwargs)
@@ -142,10 +152,10 @@ class AddMixture:
 
     def __getstate__(self) -> dict[str, Any]:
         # The tensors belong to one forward. They are results of autograd, which can be neither copied nor pickled.
-        return {name: value for name, value in vars(self).items() if name != "here"}
+        return {name: value for name, value in vars(self).items() if name != "_threads"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, here=_Added())
+        vars(self).update(state, _threads=PerThread(_Added))
 
 
 class AddNothing(AddMixture):

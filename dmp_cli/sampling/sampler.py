@@ -85,7 +85,15 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
 
 
 def _check_without_null(config: SampleConfig, backbone: Backbone) -> None:
-    """Raise ConfigError for what needs a second prediction, of a backbone that has no null condition."""
+    """Raise ConfigError for what needs a second prediction, of a backbone that has no null condition.
+
+    So for negative prompts where only the empty one is encoded as the pipeline does it.
+    """
+    if backbone.other_negatives and any(prompt.negative for prompt in config.prompts or ()):
+        raise ConfigError(
+            "the pipeline of this backbone encodes negative prompts in another way than prompts: not supported",
+            hint="Leave it out (--n): guidance then leads away from the empty prompt.",
+        )
     if backbone.has_null:
         return
     if any(prompt.negative is not None for prompt in config.prompts or ()):

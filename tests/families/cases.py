@@ -11,6 +11,7 @@ import torch
 
 from dmp_cli.backbones import Backbone, load_backbone
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
+from tests.backbones.joined_pipelines import write_auraflow_pipeline, write_lumina2_pipeline
 from tests.backbones.pipelines import tiny_pixart, tiny_vae, write_stock_pipeline, write_xl_pipeline
 from tests.backbones.text_encoders import write_t5
 from tests.builders import tiny_dit, write_meta_checkpoint
@@ -153,6 +154,21 @@ CASES = (
         blocks="double-stream, then single-stream",
         prepends=False,
         guidance=1.0,
+        **_OF_FLOW,
+    ),
+    Case(
+        "AuraFlow",
+        _in(write_auraflow_pipeline),
+        blocks="double-stream, then single-stream",
+        prepends=False,
+        **_OF_FLOW,
+    ),
+    Case(
+        "Lumina 2",
+        _in(write_lumina2_pipeline),
+        blocks="noise refiner, then layers",
+        prepends=False,
+        call={"cfg_normalization": False},
         **_OF_FLOW,
     ),
 )

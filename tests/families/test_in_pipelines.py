@@ -27,6 +27,7 @@ from .test_attached import draws
 from .test_sampled import stock
 
 Call = Callable[[], Tensor]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +134,6 @@ def test_threads_call_one_network(case: Case, used: Used) -> None:
 
 
 @shows("in use", lambda case: "compile")
-@pytest.mark.slow
 @torch.no_grad()
 def test_compiled(case: Case, used: Used) -> None:
     patched = used.attach()
