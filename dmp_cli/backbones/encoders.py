@@ -24,6 +24,8 @@ _LENGTHS = {
     "flux": 512,
     "auraflow": 256,
     "lumina2": 256,
+    "sana": 300,
+    "hunyuandit": 77,
 }  # tokens of a caption where a record says nothing
 
 

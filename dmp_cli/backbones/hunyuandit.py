@@ -56,7 +56,7 @@ class HunyuanDiT(Transformer):
         height, width = (_FACTOR * side for side in x.shape[2:])
         sizes = x.new_tensor([[_ORIGINAL, _ORIGINAL, height, width, 0, 0]])
         return {
-            "image_meta_size": sizes.expand(len(x), -1),
+            "image_meta_size": sizes.repeat(len(x), 1),
             "style": torch.zeros(len(x), dtype=torch.int64, device=x.device),
         }
 

@@ -47,7 +47,7 @@ class Transformer(Wrapped):
         channels = int(model.config["in_channels"]) // self.packing**2
         side = side_of(model.config.get("sample_size", self.side))
         self.sample_shape = (channels, side, side)
-        self.learns_sigma = (model.config["out_channels"] or 0) == 2 * channels
+        self.learns_sigma = (model.config.get("out_channels") or 0) == 2 * channels
         self.gate_width = self.embedder.linear_2.out_features
 
     def predict(self, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor]) -> Tensor:
@@ -154,7 +154,7 @@ class TransformerFamily:
                 f"{source} is not supported: samples of side {side} are larger than its table of positions, which is "
                 f"for {backbone.largest_side}"
             )
-        if config["out_channels"] not in (None, config["in_channels"], 2 * config["in_channels"]):
+        if config.get("out_channels") not in (None, config["in_channels"], 2 * config["in_channels"]):
             raise CheckpointError(
                 f"{source} is not supported: it has {config['in_channels']} channels in and "
                 f"{config['out_channels']} out (inpainting, depth or image variations)"

@@ -82,7 +82,7 @@ def write_gemma(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
-        max_position_embeddings=512,
+        max_position_embeddings=1024,
         query_pre_attn_scalar=8,
         pad_token_id=0,
     )
@@ -90,7 +90,24 @@ def write_gemma(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
     return folder
 
 
-def write_words(folder: Path) -> int:
+def write_bert(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a BERT of width 32."""
+    from transformers import BertConfig, BertModel
+
+    count = write_words(folder / "tokenizer", length=77)
+    config = BertConfig(
+        vocab_size=count,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    filled(BertModel(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def write_words(folder: Path, *, length: int = 512) -> int:
     """A tokenizer of words, and of the end; how many it knows."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -100,7 +117,7 @@ def write_words(folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=length
     ).save_pretrained(folder)
     return len(entries)
 
