@@ -144,7 +144,7 @@ def write_hunyuan_pipeline(folder: Path, *, style: bool = True) -> Any:
     pipe = HunyuanDiTPipeline(
         transformer=randomise(model, seed=0),
         vae=kl_vae(),
-        scheduler=DDIMScheduler(**noise, prediction_type="v_prediction", clip_sample=False)  # DDPM's noise is one for all,
+        scheduler=DDIMScheduler(**noise, prediction_type="v_prediction", clip_sample=False),
         text_encoder=BertModel.from_pretrained(folder / "text_encoder"),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
         text_encoder_2=T5EncoderModel.from_pretrained(folder / "text_encoder_2"),

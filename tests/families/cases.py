@@ -177,7 +177,13 @@ CASES = (
         **_OF_FLOW,
     ),
     Case(
-        "Sana", _in(write_sana_pipeline), blocks="all, in order", pixels=128, prepends=False, call=_BINNED, **_OF_FLOW
+        "Sana",
+        _in(write_sana_pipeline),
+        blocks="all, in order",
+        pixels=128,
+        prepends=False,
+        call=_BINNED,
+        **_OF_FLOW,
     ),
     Case(
         "Hunyuan-DiT 1.1",
