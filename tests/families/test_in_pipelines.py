@@ -181,6 +181,10 @@ def test_offloaded(case: Case, used: Used, whole: bool) -> None:
         accelerate.cpu_offload_with_hook(core, torch.device("cpu"))
     else:
         accelerate.cpu_offload(core, torch.device("cpu"), offload_buffers=True)
+    if case.name.startswith("Hunyuan") and not whole:  # nor does it without a patch: it reads weights of its children
+        with pytest.raises(RuntimeError, match="meta"):
+            used.call()
+        return
     assert torch.equal(used.call(), expected)
 
 
