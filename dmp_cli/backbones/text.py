@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -190,4 +191,6 @@ def _encoders(folder: Path) -> set[str]:
     """The text encoders that a pipeline folder holds or that its model_index.json names."""
     named = index_of(folder).items()
     told = {key for key, value in named if "text_encoder" in key and any(value or ())}
-    return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}
+    there = (path.name for path in folder.glob("text_encoder*") if path.is_dir())
+    # Stable Diffusion 3.5's repositories have a text_encoders/ too, of files for another program.
+    return told | {name for name in there if re.fullmatch(r"text_encoder(_\w+)?", name)}
