@@ -26,6 +26,7 @@ _LENGTHS = {
     "lumina2": 256,
     "sana": 300,
     "hunyuandit": 77,
+    "zimage": 512,
 }  # tokens of a caption where a record says nothing
 
 

@@ -17,6 +17,7 @@ from .pixart import PixArt
 from .sana import Sana
 from .sd3 import SD3
 from .transformer import Transformer, TransformerFamily
+from .zimage import ZImage
 
 
 class Family(Protocol):
@@ -60,7 +61,7 @@ def _transformers() -> list[type[Transformer]]:
     return [family.kind for family in FAMILIES.values() if isinstance(family, TransformerFamily)]
 
 
-for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT):
+for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT, ZImage):
     register_family(_kind)
 
 

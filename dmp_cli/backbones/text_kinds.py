@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 
 # The classes of transformers that a text encoder may be of.
 CLIP, PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
-UMT5, GEMMA2, BERT = "UMT5EncoderModel", "Gemma2Model", "BertModel"
+UMT5, GEMMA2, BERT, QWEN3 = "UMT5EncoderModel", "Gemma2Model", "BertModel", "Qwen3Model"
 
 
 class Call(NamedTuple):
@@ -31,7 +31,7 @@ class Call(NamedTuple):
 class TextKind(NamedTuple):
     """How one pipeline encodes captions."""
 
-    name: Literal["sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit"]  # as in TextRecord.kind
+    name: Literal["sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]  # as in TextRecord.kind
     pipeline: str  # its class in diffusers
     encoders: Mapping[str, str]  # the class of each text encoder, by its folder, in the order of their tokenizers
     calls: tuple[Call, ...]  # usually one; what they return is put together
@@ -104,6 +104,14 @@ KINDS = (
         length=300,
         null=(Call(("states", "mask", None, None), {"complex_human_instruction": None, **_UNGUIDED}),),
         widths={"states": ("transformer", "caption_channels")},
+    ),
+    TextKind(
+        name="zimage",
+        pipeline="ZImagePipeline",
+        encoders={"text_encoder": QWEN3},
+        calls=(Call(("states", None), _UNGUIDED),),  # through the tokenizer's own chat template
+        length=512,
+        widths={"states": ("transformer", "cap_feat_dim")},
     ),
     TextKind(
         name="hunyuandit",

@@ -48,7 +48,7 @@ class Transformer(Wrapped):
         side = side_of(model.config.get("sample_size", self.side))
         self.sample_shape = (channels, side, side)
         self.learns_sigma = (model.config.get("out_channels") or 0) == 2 * channels
-        self.gate_width = self.embedder.linear_2.out_features
+        self.gate_width = self.width_of_gate()
 
     def predict(self, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         """One prediction for samples ``x`` (B, C, H, W); ``timesteps`` (B,) are as the model reads them.
@@ -63,6 +63,10 @@ class Transformer(Wrapped):
 
     def restore(self) -> None:
         """Fill buffers that no file holds, which have no values where the model was built on ``meta``."""
+
+    def width_of_gate(self) -> int:
+        """D of the vector that the embedder gives."""
+        return int(self.embedder.linear_2.out_features)
 
     @property
     def embedder(self) -> Any:

@@ -119,7 +119,7 @@ class TextRecord(Growing):
     later: ClassVar[frozenset[str] | None] = frozenset({"length"})
 
     # From sdxl on: all those of such a pipeline.
-    kind: Literal["clip", "t5", "sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit"]
+    kind: Literal["clip", "t5", "sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
     length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma

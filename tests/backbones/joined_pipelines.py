@@ -1,4 +1,4 @@
-"""Tiny random pipelines of AuraFlow, Lumina 2, Sana and Hunyuan-DiT."""
+"""Tiny random pipelines of AuraFlow, Lumina 2, Sana, Z-Image and Hunyuan-DiT."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.backbones.flow_pipelines import flow_vae
 from tests.backbones.pipelines import randomise
-from tests.backbones.text_encoders import write_bert, write_gemma, write_t5
+from tests.backbones.text_encoders import write_bert, write_gemma, write_qwen, write_t5
 
 
 def write_auraflow_pipeline(folder: Path, **changes: Any) -> Any:
@@ -91,6 +91,32 @@ def write_sana_pipeline(folder: Path, **changes: Any) -> Any:
         scheduler=DPMSolverMultistepScheduler(**solver),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
         text_encoder=Gemma2Model.from_pretrained(folder / "text_encoder"),
+    )
+    return _saved(pipe, folder)
+
+
+def write_zimage_pipeline(folder: Path, **changes: Any) -> Any:
+    """A whole ZImagePipeline of two blocks of each kind; ``changes`` are those of the transformer."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+    from transformers import AutoTokenizer, Qwen3Model
+
+    write_qwen(folder)
+    sizes: dict[str, Any] = {
+        "dim": 48,
+        "n_layers": 2,
+        "n_refiner_layers": 2,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 32,
+        "axes_dims": [8, 8, 8],
+        "axes_lens": [1024, 64, 64],
+    }
+    pipe = ZImagePipeline(
+        transformer=randomise(ZImageTransformer2DModel(**{**sizes, **changes}), seed=0),
+        vae=flow_vae(scaling=0.3611, shift=0.1159),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=Qwen3Model.from_pretrained(folder / "text_encoder"),
     )
     return _saved(pipe, folder)
 

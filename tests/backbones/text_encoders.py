@@ -90,6 +90,29 @@ def write_gemma(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
     return folder
 
 
+def write_qwen(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer``, with a chat template, and ``folder/text_encoder`` of a Qwen 3 of width 32."""
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
+
+    count = write_words(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.chat_template = "{% for m in messages %}red {{ m['content'] }} fox {% endfor %}"
+    tokenizer.save_pretrained(folder / "tokenizer")
+    config = Qwen3Config(
+        vocab_size=count,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+        pad_token_id=0,
+    )
+    filled(Qwen3Model(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
 def write_bert(folder: Path, *, seed: int = 0) -> Path:
     """``folder/tokenizer`` and ``folder/text_encoder`` of a BERT of width 32."""
     from transformers import BertConfig, BertModel

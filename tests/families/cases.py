@@ -16,6 +16,7 @@ from tests.backbones.joined_pipelines import (
     write_hunyuan_pipeline,
     write_lumina2_pipeline,
     write_sana_pipeline,
+    write_zimage_pipeline,
 )
 from tests.backbones.pipelines import tiny_pixart, tiny_vae, write_stock_pipeline, write_xl_pipeline
 from tests.backbones.text_encoders import write_t5
@@ -183,6 +184,15 @@ CASES = (
         pixels=128,
         prepends=False,
         call=_BINNED,
+        **_OF_FLOW,
+    ),
+    Case(
+        "Z-Image",
+        _in(write_zimage_pipeline),
+        side=8,
+        blocks="noise refiner, then layers",
+        prepends=False,
+        call={"guidance_scale": 3.5},  # which it counts from 0
         **_OF_FLOW,
     ),
     Case(

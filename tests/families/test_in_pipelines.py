@@ -192,7 +192,11 @@ def test_offloaded(case: Case, used: Used, whole: bool) -> None:
 @torch.no_grad()
 def test_beside_an_adapter_of_peft(case: Case, used: Used) -> None:
     peft = pytest.importorskip("peft")
-    names = [name for name, module in used.network.named_modules() if name.endswith(("attn1.to_q", "attn.to_q", "qkv"))]
+    names = [
+        name
+        for name, module in used.network.named_modules()
+        if name.endswith(("attn1.to_q", "attn.to_q", "attention.to_q", "qkv"))
+    ]
     bare = used.call()
     patched = used.attach()
     alone = used.call()
