@@ -98,6 +98,7 @@ def test_samples_are_those_of_the_stock_pipeline(case: Case, place: Path, backbo
         assert (own - other).norm() <= 1e-5 * other.norm()
 
 
+@pytest.mark.slow
 @shows("any shape", lambda case: "stock pipeline's" if case.core else "square")
 @torch.no_grad()
 def test_a_patch_of_a_square_on_another_shape(case: Case, place: Path, backbone: Backbone) -> None:
@@ -118,6 +119,7 @@ def test_a_patch_of_a_square_on_another_shape(case: Case, place: Path, backbone:
     assert not torch.allclose(bare, theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 @shows("samplers", lambda case: ", ".join(case.samplers))
 def test_every_sampler(case: Case, backbone: Backbone) -> None:
     everyone = {name for other in CASES for name in other.samplers}
@@ -135,6 +137,7 @@ def test_every_sampler(case: Case, backbone: Backbone) -> None:
     assert all(not torch.equal(a, b) for n, a in enumerate(others) for b in others[:n])
 
 
+@pytest.mark.slow
 @shows("any size", lambda case: "yes" if case.any_size else "its own")
 def test_other_sizes(case: Case, backbone: Backbone) -> None:
     codec, own = PixelCodec(3), backbone.sample_shape[1]
