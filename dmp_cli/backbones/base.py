@@ -108,10 +108,10 @@ class Backbone(nn.Module, ABC):
         """Use a table whose encoders were loaded before the backbone was, from the same place."""
         self._captions = captions
 
-    def resize(self, side: int) -> None:
-        """Set the sample size to ``side`` x ``side``. Only for a backbone with ``any_size``."""
+    def resize(self, height: int, width: int | None = None) -> None:
+        """Set the sample size; without a ``width`` to a square. Only for a backbone with ``any_size``."""
         assert self.any_size
-        self.sample_shape = (self.sample_shape[0], side, side)
+        self.sample_shape = (self.sample_shape[0], height, height if width is None else width)
 
     @property
     def side_multiple(self) -> int:

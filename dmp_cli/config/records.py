@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from .base import Frozen, Growing, refuse
 from .patch import PatchConfig, Position
+from .shapes import ImageSize
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "vp"]
 Prediction = Literal["epsilon", "v_prediction", "velocity", "score", "sample"]  # sample: x_0 itself
@@ -29,7 +30,7 @@ class BackboneHints(Frozen):
     trained_with: Trainer | None = None
     schedule: ScheduleKind | None = None
     objective: Objective | None = None
-    image_size: int | None = Field(None, ge=1)  # pixels; for weights without a table of positions
+    image_size: ImageSize | None = None  # pixels; for weights without a table of positions
     text: Path | None = None  # with the tokenizer, and the text encoder where the weights hold none
     sizes: dict[str, Any] | None = None  # from the file's own header; None: read from shapes
 
@@ -174,7 +175,7 @@ class PatchRecord(Growing):
     backbone: BackboneRecord
     schedule: ScheduleConfig
     codec: CodecRecord
-    image_size: _Count  # pixels
+    image_size: ImageSize  # pixels
     text: TextRecord | None = None  # None: it reads none
     rounded: dict[str, str] = Field(
         default_factory=dict
@@ -202,7 +203,7 @@ class TunedRecord(Frozen):
     method: TunedMethod  # which fixes the names of its tensors
     backbone: BackboneRecord
     codec: CodecRecord
-    image_size: _Count  # pixels
+    image_size: ImageSize  # pixels
     training: Annotated[dict[str, Any], AfterValidator(_check_training)] | None = None  # None: never trained
 
 

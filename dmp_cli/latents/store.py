@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import Frozen
+from ..config import Frozen, ImageSize
 from ..data import Damaged
 from ..errors import DataError
 from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, write_bytes
@@ -34,7 +34,7 @@ class StoreRecord(Frozen):
     format_version: int = 1
     codec: str  # pixel, vae or tiny-vae
     codec_digest: str | None  # SHA-256 of its weights; None for pixels
-    image_size: int  # pixels
+    image_size: ImageSize  # pixels
     channels: int  # of the images
     crop: str  # how images were cropped to squares
     data: str  # name of the data's folder or file
