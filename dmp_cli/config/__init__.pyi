@@ -65,6 +65,7 @@ from .records import (
     ScheduleConfig as ScheduleConfig,
     ScheduleKind as ScheduleKind,
     TableRecord as TableRecord,
+    TextKindName as TextKindName,
     TextRecord as TextRecord,
     TrainingRecord as TrainingRecord,
     TunedMethod as TunedMethod,
