@@ -39,7 +39,10 @@ def _cell(found: set[tuple[str, str]]) -> str:
     tests: dict[str, list[str]] = {}
     for words, test in sorted(found):
         tests.setdefault(words, []).append(test)
-    told = [f'[{words}](../{all_[0].split("::")[0]} "{all_[0].split("::")[1]}")' for words, all_ in tests.items() if words]
+    told = []
+    for words, named in tests.items():
+        file, name = named[0].split("::")
+        told += [f'[{words}](../{file} "{name}")'] if words else []
     return ", ".join(told) or "untested"
 
 

@@ -19,7 +19,8 @@ PICTURE = Path(__file__).resolve().parent / "images" / "wings.svg"
 
 # The wings and the modules beside them, lowest first: a line of code may import from those before its own.
 WINGS = (
-    *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones", "latents", "texts"),
+    *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones"),
+    *("latents", "texts"),
     *(
         "patching",
         "analysis",

@@ -102,7 +102,7 @@ class CodecRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"settings"})
 
-    kind: Literal["pixel", "vae", "tiny-vae"] = "pixel"
+    kind: Literal["pixel", "vae", "tiny-vae", "dc-vae"] = "pixel"  # dc-vae: AutoencoderDC, which has no posterior
     source: str | None = None  # folder or hub id; None in pixel space
     digest: str | None = None  # SHA-256 of the codec's weights; None in pixel space
     settings: dict[str, Any] | None = None  # config fields other than its class's defaults; None also in older files
@@ -119,7 +119,8 @@ class TextRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"length"})
 
-    kind: Literal["clip", "t5", "sdxl", "sd3", "flux"]  # the last three: all those of such a pipeline
+    # From sdxl on: all those of such a pipeline.
+    kind: Literal["clip", "t5", "sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
     length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma

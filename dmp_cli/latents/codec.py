@@ -104,7 +104,7 @@ def _check_config(config: Any) -> None:
 
 
 class VAECodec(Codec):
-    """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale, shift and statistics come from the VAE's config."""
+    """``AutoencoderKL``, ``AutoencoderTiny`` or ``AutoencoderDC``; scale, shift and statistics come from its config."""
 
     clips = False
 
@@ -122,7 +122,8 @@ class VAECodec(Codec):
     def measure(self, images: Tensor) -> Tensor:
         encoded = self.vae.encode(images)
         if not self.has_posterior:
-            return encoded.latents
+            latents: Tensor = encoded.latent if self.record.kind == "dc-vae" else encoded.latents
+            return latents
         return torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], dim=1)
 
     def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:

@@ -20,8 +20,8 @@ import numpy as np
 from ..config import Growing, ImageSize
 from ..data import Damaged
 from ..errors import DataError
-from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, write_bytes
-from .store_file import HEADER, SUM, OpenFile, sums_of
+from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, sealed, write_bytes
+from .store_file import HEADER, OpenFile, sums_of
 
 _FILE_BYTES = 64 << 20  # about the size of a file, and the work that a process loses when it is killed
 _FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; images that a file should hold at least
@@ -119,7 +119,7 @@ class LatentStore(StoreFolder[StoreRecord]):
 
         sums = sums_of(rows)
         header = json.dumps({"key": self.record.key, "number": number, "problems": problems})
-        metadata = {HEADER: header, SUM: str(zlib.crc32(header.encode()))}
+        metadata = sealed(HEADER, header)
         data = safetensors_bytes({"rows": from_numpy(rows), "crc32": from_numpy(sums)}, metadata)
         write_bytes(self.file(number), data)
         self._open.pop(number, None)

@@ -5,7 +5,6 @@ Letters: B batch, E experts of a block.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -14,12 +13,13 @@ from torch.utils.hooks import RemovableHandle
 from ..config import ExpertLayer
 from .expert_layers import layer_of, modules_around
 from .experts import LowRankExperts
+from .forwards import PerThread
 
 if TYPE_CHECKING:
     from .hooks import Link
 
 
-class _Weights(threading.local):
+class _Weights:
     """The gate's weights for one layer's experts in the running forward of a thread."""
 
     def __init__(self) -> None:
@@ -33,7 +33,12 @@ class AddExperts:
     """
 
     def __init__(self, link: Link, experts: LowRankExperts) -> None:
-        self.link, self.experts, self.here = link, experts, _Weights()
+        self.link, self.experts, self._threads = link, experts, PerThread(_Weights)
+
+    @property
+    def here(self) -> _Weights:
+        """The gate's weights in the running thread."""
+        return self._threads.state
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor | None:
         if not self.link.here.adds:
@@ -48,7 +53,7 @@ class AddExperts:
         return {"link": self.link, "experts": self.experts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, here=_Weights())
+        vars(self).update(state, _threads=PerThread(_Weights))
 
 
 class TieTo:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..backbones import Layout
 from .gates import BlockWeights
 
 
@@ -35,9 +36,23 @@ class Forward(NamedTuple):
 
     settings: Settings
     weights: BlockWeights | None
+    layout: Layout | None = None  # where the image's tokens are; None: on a square, and alone
 
 
-class ThreadState(threading.local):
+S = TypeVar("S")
+
+
+class PerThread(threading.local, Generic[S]):
+    """A state for each thread, made by ``make`` when the thread first asks.
+
+    It is an object of its own, because torch.compile forgets what compiled code sets on a ``threading.local``.
+    """
+
+    def __init__(self, make: Callable[[], S]) -> None:
+        self.state = make()
+
+
+class ThreadState:
     """What one thread has set, and what its running forward adds. Every thread begins with the patch on."""
 
     def __init__(self) -> None:
@@ -48,6 +63,7 @@ class ThreadState(threading.local):
         self.rows: Tensor | None = None
         self.adds = False  # whether the running forward adds anything
         self.strength = 1.0  # of the running forward
+        self.layout: Layout | None = None  # of the running forward
         self.forward: Forward | None = None  # the running one; None in compiled code, which keeps its own tensors
 
 

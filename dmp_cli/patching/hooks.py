@@ -7,17 +7,17 @@ Letters: B batch, T image tokens in a block, N prompts of a block, D width; C, H
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone
+from ..backbones import Backbone, Joined
 from .expert_hooks import AddExperts
-from .forwards import Forward, ForwardsInFlight, Settings, ThreadState, is_in_backward
+from .forwards import Forward, ForwardsInFlight, PerThread, Settings, ThreadState, is_in_backward
 from .gates import BlockWeights
-from .interpolate import resize_maps, resize_tokens
+from .interpolate import resize_maps, resize_tokens, square_grid
+from .joined import put_image, take_image
 from .prompts import Patch, add_mixture
 
 if TYPE_CHECKING:
@@ -32,9 +32,14 @@ class Link:
         self.strength = strength
         self.mixtures: list[AddMixture] = []  # one for each block that is patched, in order
         self.experts: list[list[AddExperts]] = []  # of the layers of each of these blocks; empty without experts
-        self.here = ThreadState()
+        self._threads = PerThread(ThreadState)
         self.in_flight = ForwardsInFlight()
         self.owner: PatchedBackbone | None = None  # None in a copy of the model alone
+
+    @property
+    def here(self) -> ThreadState:
+        """The state of the running thread."""
+        return self._threads.state
 
     def settings(self) -> Settings:
         """How a forward that begins now in this thread begins."""
@@ -45,6 +50,7 @@ class Link:
         """Make ``forward`` the running one of this thread."""
         here = self.here
         here.adds, here.strength = forward.weights is not None, forward.settings.strength
+        here.layout = forward.layout
         if not torch.compiler.is_compiling():
             here.forward = forward
         if forward.weights is None:
@@ -78,10 +84,10 @@ class Link:
         return {name: getattr(self, name) for name in ("patch", "strength", "mixtures", "experts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, here=ThreadState(), in_flight=ForwardsInFlight(), owner=None)
+        vars(self).update(state, _threads=PerThread(ThreadState), in_flight=ForwardsInFlight(), owner=None)
 
 
-class _Added(threading.local):
+class _Added:
     """What one block adds in the running forward of a thread."""
 
     def __init__(self) -> None:
@@ -96,8 +102,14 @@ class AddMixture:
     torch.compile would compile every block anew.
     """
 
-    def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
-        self.link, self.backbone_type, self.here = link, backbone_type, _Added()
+    def __init__(self, link: Link, backbone_type: type[Backbone], joined: Joined | None = None) -> None:
+        self.link, self.backbone_type, self.joined = link, backbone_type, joined
+        self._threads = PerThread(_Added)
+
+    @property
+    def here(self) -> _Added:
+        """What it adds in the running thread."""
+        return self._threads.state
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         hidden = self.backbone_type.take_hidden(args, kwargs)
@@ -107,9 +119,16 @@ class AddMixture:
         return self.backbone_type.put_hidden(args, kwargs, self.add(hidden))
 
     def add(self, hidden: Tensor) -> Tensor:
-        """The hidden state with the block's mixture."""
-        weights, prompts = self.fit(hidden)
-        return add_mixture(hidden, weights=weights, prompts=prompts, strength=self.link.here.strength)
+        """The hidden state with the block's mixture, which is added to the image's tokens alone."""
+        here = self.link.here
+        if self.joined is None:
+            weights, prompts = self.fit(hidden)
+            return add_mixture(hidden, weights=weights, prompts=prompts, strength=here.strength)
+        assert here.layout is not None
+        image = take_image(hidden, self.joined, here.layout)
+        weights, prompts = self.fit(image)
+        added = add_mixture(image, weights=weights, prompts=prompts, strength=here.strength)
+        return put_image(hidden, added, self.joined, here.layout)
 
     @property
     def weights(self) -> Tensor:
@@ -124,17 +143,19 @@ class AddMixture:
         return self.here.prompts
 
     def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and prompts for ``hidden`` (B, T, D), resized if the image has another number of tokens (T != N)."""
-        if hidden.shape[1] == self.prompts.shape[0]:
+        """Weights and prompts for ``hidden`` (B, T, D), resized if the image has another grid of tokens."""
+        layout, count = self.link.here.layout, self.prompts.shape[0]
+        if hidden.shape[1] == count and (layout is None or layout.grid[0] == layout.grid[1]):
             return self.weights, self.prompts
-        return tuple(resize_tokens(t, count=hidden.shape[1]) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]
+        grid = square_grid(hidden.shape[1]) if layout is None else layout.grid
+        return tuple(resize_tokens(t, grid=grid) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
         # The tensors belong to one forward. They are results of autograd, which can be neither copied nor pickled.
-        return {name: value for name, value in vars(self).items() if name != "here"}
+        return {name: value for name, value in vars(self).items() if name != "_threads"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, here=_Added())
+        vars(self).update(state, _threads=PerThread(_Added))
 
 
 class AddNothing(AddMixture):
@@ -184,6 +205,16 @@ class DropPrompts:
         return self.backbone_type.put_output(output, images)
 
 
+class NoteLayout:
+    """Pre-hook on the denoiser: notes where the image's tokens are in the forward that begins."""
+
+    def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
+        self.link, self.backbone_type = link, backbone_type
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.link.here.layout = self.backbone_type.layout_of(module, args, kwargs)
+
+
 class ReadGate:
     """Forward hook on the module that the gate reads: computes the weights of every block from its output t (B, D)."""
 
@@ -192,7 +223,7 @@ class ReadGate:
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
         settings = self._settings(args)
-        self.link.enter(Forward(settings, self._weights(settings, output)))
+        self.link.enter(Forward(settings, self._weights(settings, output), self.link.here.layout))
         if args and isinstance(args[0], Tensor) and not is_in_backward():
             self.link.tie(args[0])
 

@@ -98,28 +98,29 @@ def test_samples_are_those_of_the_stock_pipeline(case: Case, place: Path, backbo
         assert (own - other).norm() <= 1e-5 * other.norm()
 
 
+@pytest.mark.slow
+@shows("any shape", lambda case: "stock pipeline's" if case.any_size else "squares alone")
 @torch.no_grad()
-def test_samples_that_are_no_squares_are_those_of_the_stock_pipeline(
-    case: Case, place: Path, backbone: Backbone
-) -> None:
+def test_a_patch_of_a_square_on_another_shape(case: Case, place: Path, backbone: Backbone) -> None:
+    patch = filled_patch(backbone)
     channels, side, _ = backbone.sample_shape
-    if not case.any_size:
+    if not case.any_size:  # its table of positions is a square's
         with pytest.raises(ConfigError, match=f"make images of {side} pixels and square ones only"):
-            set_image_size(f"{side}x{side + 2}", backbone, PixelCodec(3))
+            set_image_size(f"{side + 2}x{side}", backbone, PixelCodec(3))
         return
-    set_image_size(f"{side + 4}x{side}", backbone, PixelCodec(3))  # width first
-    assert backbone.sample_shape == (channels, side, side + 4)
-    pipe, denoiser = case.pipeline(place), backbone
-    if backbone.family == "unet":  # of maps, whose prompts have two sides each
-        patch = filled_patch(backbone)
-        denoiser = attach(backbone, patch)  # type: ignore[assignment]
-        attach(getattr(pipe, str(case.core)), patch, force=True)
+    set_image_size(f"{side + side // 2}x{side}", backbone, PixelCodec(3))  # width first
+    assert backbone.sample_shape == (channels, side, side + side // 2)
+    denoiser, pipe = attach(backbone, patch), case.pipeline(place)
+    bare = stock(case, pipe, backbone)
+    attach(getattr(pipe, str(case.core)), patch, force=True)
     ours, theirs = drawn(case, backbone, denoiser, sampler="pipeline"), stock(case, pipe, backbone)
-    assert ours.shape == (2, channels, side, side + 4)
+    assert ours.shape == (2, *backbone.sample_shape)
     for own, other in zip(ours, theirs, strict=True):
         assert (own - other).norm() <= 1e-5 * other.norm()
+    assert not torch.allclose(bare, theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 @shows("samplers", lambda case: ", ".join(case.samplers))
 def test_every_sampler(case: Case, backbone: Backbone) -> None:
     everyone = {name for other in CASES for name in other.samplers}
@@ -137,6 +138,7 @@ def test_every_sampler(case: Case, backbone: Backbone) -> None:
     assert all(not torch.equal(a, b) for n, a in enumerate(others) for b in others[:n])
 
 
+@pytest.mark.slow
 @shows("any size", lambda case: "yes" if case.any_size else "its own")
 def test_other_sizes(case: Case, backbone: Backbone) -> None:
     codec, own = PixelCodec(3), backbone.sample_shape[1]

@@ -162,3 +162,22 @@ def test_blocks_compiled_one_by_one_share_a_graph():
     with torch.no_grad():
         assert torch.equal(patched(*call), expected)
     assert graphs.count <= 2  # a block, and a hook
+
+
+@pytest.mark.parametrize("variant", [{}, {"experts": "both", "num_experts": 2, "expert_rank": 2}])
+def test_a_graph_that_breaks_between_gate_and_blocks(variant):
+    """As models do that read lengths of captions: the gate and each block are compiled as graphs of their own."""
+    call = call_of(backbone := tiny_dit(depth=2).requires_grad_(False))
+    patched = attach(backbone, filled_patch(backbone, **variant))
+    with torch.no_grad():
+        expected = patched(*call)
+        with patched.disabled():
+            bare = patched(*call)
+        first = backbone.blocks[0]
+        first.register_forward_pre_hook(lambda module, args: torch._dynamo.graph_break(), prepend=True)
+        for module in (backbone.t_embedder, *backbone.blocks):
+            module.compile(backend="eager")
+        for _ in range(2):
+            torch.testing.assert_close(patched(*call), expected, rtol=1e-5, atol=1e-6)
+            with patched.disabled():
+                torch.testing.assert_close(patched(*call), bare, rtol=1e-5, atol=1e-6)
