@@ -19,7 +19,8 @@ class BucketOrder:
     """Each bucket has its own order, cut into batches; a batch may continue into the bucket's next epoch.
 
     By the end of epoch e the batches of a bucket are the first floor((e + 1) n_b / B), so that what is left of a bucket
-    is shown first in its next epoch. The batches of all buckets in an epoch come in a random order.
+    is shown first in its next epoch. Which bucket is next is random; its batches come in its own order, so that those
+    of images that share files stay within few files at a time.
     """
 
     def __init__(self, buckets: Buckets, *, batch_size: int, seed: int, spans: np.ndarray | None = None) -> None:
@@ -54,12 +55,13 @@ class BucketOrder:
         enough = range((step + 1) * self._batch_size // max(self._counts) + 2)  # the largest bucket alone fills these
         epoch = bisect.bisect_right(enough, step, key=self._before) - 1
         if epoch != self._epoch:
-            size = self._batch_size
-            batches = [
-                (bucket, batch)
-                for bucket, count in enumerate(self._counts)
-                for batch in range(epoch * count // size, (epoch + 1) * count // size)
-            ]
-            chosen = randomness.permutation("bucket-batches", len(batches), seed=self._seed, step=epoch)
-            self._batches, self._epoch = [batches[place] for place in chosen], epoch
+            self._batches, self._epoch = self._shuffle(epoch), epoch
         return self._batches[step - self._before(epoch)]
+
+    def _shuffle(self, epoch: int) -> list[tuple[int, int]]:
+        """The batches of an epoch in the order in which they are shown: (bucket, number of its batch)."""
+        size = self._batch_size
+        own = [iter(range(epoch * count // size, (epoch + 1) * count // size)) for count in self._counts]
+        turns = np.repeat(np.arange(len(own)), [(epoch + 1) * n // size - epoch * n // size for n in self._counts])
+        chosen = randomness.permutation("bucket-batches", len(turns), seed=self._seed, step=epoch)
+        return [(int(bucket), next(own[bucket])) for bucket in turns[chosen]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.backbones.pipelines import tiny_unet, write_pipeline, write_xl_pipeline
+from tests.backbones.pipelines import tiny_pixart, tiny_unet, write_pipeline, write_xl_pipeline
 
 from .conftest import Run, files_in
 
@@ -56,8 +56,10 @@ def test_a_run_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
     assert "is a latent store of something else: " in told
 
 
-def test_images_that_are_encoded_at_every_step(run: Run, tmp_path: Path) -> None:
-    pipeline = write_pipeline(tmp_path / "pipeline", tiny_unet())
+@pytest.mark.parametrize("kind", ["unet", "pixart"])
+def test_images_that_are_encoded_at_every_step(run: Run, tmp_path: Path, kind: str) -> None:
+    make, text = (tiny_unet, "clip") if kind == "unet" else (tiny_pixart, "t5")
+    pipeline = write_pipeline(tmp_path / "pipeline", make(), text=text)
     train = ["train", "--backbone", pipeline, "--data", write_shapes(tmp_path / "shapes"), *HOW, "--no-latent-store"]
     # The held-out images are squares of --image-size; what is left of a bucket that is too small goes to another.
     run(*train, "--val-split", 0.25, "--val-draws", 20, "--image-size", 32, "--steps", 3, "-o", "run")

@@ -110,6 +110,19 @@ def test_a_batch_holds_one_bucket_and_an_epoch_every_image() -> None:
     assert kinds != sorted(kinds)
 
 
+def test_images_that_share_files_are_read_a_few_files_at_a_time() -> None:
+    buckets = Buckets((Sides(8, 16), Sides(16, 8)), np.arange(400) % 2, np.ones((400, 2), np.int64))
+    spans = np.arange(0, 401, 10)  # forty files of ten images, five of each bucket
+    order = BucketOrder(buckets, batch_size=10, seed=5, spans=spans)
+    epochs = [[index for step in range(k * 40, k * 40 + 40) for _, index in order.places(step)] for k in range(2)]
+    for shown in epochs:
+        assert sorted(shown) == list(range(400))
+        for bucket in (0, 1):
+            own = [index // 10 for index in shown if index % 2 == bucket]
+            assert max(len(set(own[start : start + 40])) for start in range(0, 200, 40)) == 8
+    assert epochs[0] != epochs[1]
+
+
 def test_fewer_images_than_a_batch() -> None:
     order = BucketOrder(at_random(2), batch_size=5, seed=0)
     shown = [index for step in range(4) for _, index in order.places(step)]
