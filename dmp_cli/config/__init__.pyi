@@ -40,6 +40,7 @@ from .levels import (
     LossWeight as LossWeight,
     level_rule as level_rule,
 )
+from .memory import MemoryOptions as MemoryOptions
 from .network import (
     BackboneOptions as BackboneOptions,
     CodecOptions as CodecOptions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -185,3 +186,24 @@ def test_a_dry_import_reads_nothing(run: Run, tmp_path: Path) -> None:
 def test_a_config_file_knows_from(run: Run, tmp_path: Path) -> None:
     (tmp_path / "options.toml").write_text('from = "nowhere.pt"\noutput = "new.safetensors"\n')
     assert "nowhere.pt" in run("patch", "--config", "options.toml", code=1).stderr
+
+
+def test_memory_is_counted_without_weights(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps(tiny_dit().sizes))
+    result = parse(run("patch", "--backbone", "sizes.json", "--memory", "--batches", "2,1", "--json"))
+    rows = {(row["precision"], row["images"]): row for row in result["rows"]}
+    assert {images for _, images in rows} == {1, 2}
+    whole = rows["fp32", 1]
+    assert whole["frozen_weights"] == result["weights"] * 4
+    assert whole["frozen_weights"] < whole["training_recomputed"] < whole["training"] < rows["fp32", 2]["training"]
+    assert rows["bf16", 1]["training"] < whole["training"]
+    assert "GiB" in run("patch", "--backbone", "sizes.json", "--memory", "--batches", "1").stdout
+    assert files_in(tmp_path) == {"sizes.json"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["-o", "x.safetensors"], "leave out --output"), (["--batches", "0"], "--batches 0: give numbers of images")],
+)
+def test_what_memory_does_not_go_with(options: list[str], told: str, run: Run) -> None:
+    assert told in run("patch", "--backbone", "dit-s2", "--memory", *options, code=1).stderr
