@@ -99,6 +99,6 @@ def test_recomputing_and_fewer_bits_take_less() -> None:
     assert recomputed.activations < 0.5 * whole.activations
     assert half.weights < 0.7 * whole.weights
     averaged = count_training(trainee, config_of(ema=0.9))
-    assert averaged.peak - whole.peak == averaged.learnt - whole.learnt == whole.learnt // 4
+    assert 0 < averaged.peak - whole.peak <= averaged.learnt - whole.learnt == whole.learnt // 4
     assert count_training(trainee, config_of()) == whole  # counting leaves nothing behind
     assert count_training(trainee, config_of(batch_size=8)).activations > 1.5 * whole.activations
