@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from .base import Options, option
 from .typed import Batches
+
+Quantize = Literal["int8", "nf4"]
+
+QUANTIZE = option(
+    "Keep the frozen weights of the blocks' linear layers in 8 bits (int8, by torchao) or 4 (nf4, by bitsandbytes, on "
+    "CUDA): less memory, and a network that is a little another. The patch fits the float weights too.",
+    panel="Speed and memory",
+)
 
 
 class MemoryOptions(Options):

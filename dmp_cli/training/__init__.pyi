@@ -15,5 +15,6 @@ from .needs import (
     count_training as count_training,
     prepare_dry as prepare_dry,
 )
+from .quantized import check_quantize as check_quantize
 from .run_folder import PAGE as PAGE, RunFolder as RunFolder
 from .trainer import Progress as Progress, train as train

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import CommonOptions, Dtype, MemoryOptions, NetworkOptions, PatchConfig, TrainConfig, build
+from ...config import CommonOptions, MemoryOptions, NetworkOptions, PatchConfig, TrainConfig, build
 from ..console import Printer
 
 if TYPE_CHECKING:
@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from ...training import Need
 
 _GIB = 1 << 30
-_PRECISIONS: tuple[Dtype, ...] = ("fp32", "bf16")
+_PRECISIONS: dict[str, dict[str, Any]] = {  # as options of dmp train
+    "fp32": {},
+    "bf16": {"dtype": "bf16"},
+    "int8": {"dtype": "bf16", "quantize": "int8"},
+    "nf4": {"dtype": "bf16", "quantize": "nf4"},
+}
+_SAMPLED = ("fp32", "bf16")  # fewer bits are drawn as bf16 is
 _COLUMNS = ["precision", "images", "frozen weights", "training", "recomputed", "sampling"]
 _NOTES = (
     "recomputed: with --gradient-checkpointing. training: the patch, its gradients and AdamW are in it.",
     "sampling: one denoising step; where there is a null condition it is guided, which takes two rows an image.",
+    "int8 and nf4: with --dtype bf16 and --quantize, which dmp sample does not take: it draws with float weights.",
     "Not counted: the VAE, the text encoders, and what the device's own libraries take; --ema takes the patch once "
     "more. With bf16 the original weights stay in main memory, and loading takes as much as fp32's weights.",
 )
@@ -80,18 +87,21 @@ def _count(backbone: Backbone, patch: PatchConfig, batches: tuple[int, ...], pri
     """A row for each precision and number of images, in bytes."""
     from ...training import count_sampling, count_training, prepare_dry
 
-    def config(dtype: Dtype, images: int, *, recomputed: bool = False) -> TrainConfig:
-        return build(TrainConfig, data=Path(), dtype=dtype, batch_size=images, gradient_checkpointing=recomputed)
+    def config(precision: str, images: int, *, recomputed: bool = False) -> TrainConfig:
+        how = {**_PRECISIONS[precision], "batch_size": images, "gradient_checkpointing": recomputed}
+        return build(TrainConfig, data=Path(), **how)
 
     trainee = prepare_dry(config("fp32", 1), backbone, patch)
-    cases = [(dtype, images) for dtype in _PRECISIONS for images in batches]
+    cases = [(precision, images) for precision in _PRECISIONS for images in batches]
     rows: list[dict[str, Any]] = []
+    sampled: dict[int, Need] = {}
     with printer.progress("count", len(cases)) as advance:
-        for dtype, images in cases:
-            kept = count_training(trainee, config(dtype, images))
-            recomputed = count_training(trainee, config(dtype, images, recomputed=True))
-            sampled = count_sampling(trainee, config(dtype, images), images=images)
-            rows.append(_row(dtype, images, kept, recomputed, sampled))
+        for precision, images in cases:
+            kept = count_training(trainee, config(precision, images))
+            recomputed = count_training(trainee, config(precision, images, recomputed=True))
+            if precision in _SAMPLED:
+                sampled[images] = count_sampling(trainee, config(precision, images), images=images)
+            rows.append(_row(precision, images, kept, recomputed, sampled[images]))
             advance(len(rows), "")
     return rows
 
