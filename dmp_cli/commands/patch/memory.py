@@ -51,7 +51,8 @@ def print_memory(
     name, family = str(network.name), backbone.family
     weights = backbone.num_parameters()
     rows = _count(backbone, config, asked.batches, printer)
-    printer.table(f"GiB, {name} ({family})", _COLUMNS, [_in_words(row) for row in rows])
+    shape = " x ".join(map(str, backbone.sample_shape))
+    printer.table(f"GiB, {name} ({family}), samples of {shape}", _COLUMNS, [_in_words(row) for row in rows])
     for note in _NOTES:
         printer.say(note)
     printer.result(
@@ -74,13 +75,12 @@ def _find_backbone(network: NetworkOptions) -> Backbone:
     if name is not None and network.checkpoint is None and is_size_name(name):
         side = network.image_size and network.image_size // (1 if network.vae == "none" else 8)
         return build_backbone(name, num_classes=network.num_classes, input_size=side)
-    found = None if network.name is None else peek_backbone(network.name, network.checkpoint)
-    if found is None:
-        pixels = network.model_copy(update={"vae": "none"}) if network.is_digits else network
-        return load_bare(pixels, "cpu").backbone
-    if network.image_size is not None:
-        found.resize(network.image_size // 8)
-    return found
+    if network.image_size is None and network.name is not None:  # else only the codec tells the size of a sample
+        found = peek_backbone(network.name, network.checkpoint)
+        if found is not None:
+            return found
+    pixels = network.model_copy(update={"vae": "none"}) if network.is_digits else network
+    return load_bare(pixels, "cpu").backbone
 
 
 def _count(backbone: Backbone, patch: PatchConfig, batches: tuple[int, ...], printer: Printer) -> list[dict[str, Any]]:
