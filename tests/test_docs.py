@@ -15,7 +15,9 @@ from dmp_cli.cli import app
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("script", ["wings.py", "help_texts.py", "what_is_read.py"])
+@pytest.mark.parametrize(
+    "script", ["wings.py", "help_texts.py", "what_is_read.py", pytest.param("memory.py", marks=pytest.mark.slow)]
+)
 def test_what_is_generated_is_current(script: str) -> None:
     done = subprocess.run(
         [sys.executable, f"docs/{script}", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -67,7 +67,8 @@ class CaptionTable:
             if index not in rows:
                 rows[index] = self._find(self._texts[index])
         self._keep(rows)
-        return {name: _stack([rows[index][name] for index in wanted]) for name in rows[wanted[0]]}
+        # The encoders may be on another device than the backbone.
+        return {name: _stack([rows[index][name] for index in wanted]).to(condition.device) for name in rows[wanted[0]]}
 
     def hold(self, captions: Iterable[str]) -> bool:
         """Encode captions and the empty one and keep them in memory, if there is room for all; whether there is."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from . import balance, buckets as shapes, levels as noise
+from . import balance, buckets as shapes, levels as noise, memory
 from .base import Dtype, Frozen, option
 from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .train_rules import find_problems
@@ -203,6 +203,7 @@ class TrainConfig(Frozen):
         default=True,
         panel=_SPEED,
     )
+    quantize: memory.Quantize | None = memory.QUANTIZE
     gradient_checkpointing: bool = option(
         "Compute each block again in the backward pass instead of keeping its values: less memory, more time.",
         "--gradient-checkpointing/--no-gradient-checkpointing",

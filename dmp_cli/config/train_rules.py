@@ -36,6 +36,12 @@ def find_problems(config: TrainConfig) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} needs held-out images: give --val-data or --val-split"
     if config.shard_backbone and config.method not in ("dmp", "prompt-tuning"):
         yield f"--shard-backbone is for a frozen backbone, and --method {config.method} changes it"
+    if config.quantize is not None:
+        if config.method in ("full", "scratch", "bitfit", "difffit"):
+            yield f"--quantize {config.quantize} is for frozen weights, and --method {config.method} learns them"
+        for name in ("compile", "shard_backbone"):
+            if getattr(config, name):
+                yield f"--quantize and --{name.replace('_', '-')} do not go together"
     if config.auto_micro_batch and config.shard_backbone:
         yield (
             "--auto-micro-batch and --shard-backbone: spread weights need all processes to compute the same "

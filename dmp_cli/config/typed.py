@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from .base import refuse
+from .bounds import MAX_BATCH
 from .shapes import read_size
 
 _MOST_TILES = 10_000
@@ -93,9 +94,19 @@ def _split_seeds(value: Any) -> Any:
     return tuple(map(int, parts))
 
 
+def _split_batches(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    if not all(_DIGITS.fullmatch(part) and 1 <= int(part) <= MAX_BATCH for part in parts):
+        raise refuse(f"--batches {value}: give numbers of images from 1 to {MAX_BATCH:,}, such as 1,4,16")
+    return tuple(sorted({int(part) for part in parts}))
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_split_seeds)]
+Batches = Annotated[tuple[int, ...], BeforeValidator(_split_batches)]  # distinct, rising
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_interval)]
 Scales = Annotated[tuple[float, ...], BeforeValidator(_split_scales)]  # distinct, above 0, rising
 Grid = Annotated[tuple[int, int], BeforeValidator(_split_grid)]  # rows, columns

@@ -1,4 +1,4 @@
-from .codec import Codec as Codec, image_size as image_size, set_image_size as set_image_size
+from .codec import Codec as Codec, PixelCodec as PixelCodec, image_size as image_size, set_image_size as set_image_size
 from .fill import (
     default_store_folder as default_store_folder,
     describe_store as describe_store,

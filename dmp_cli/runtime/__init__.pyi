@@ -16,6 +16,7 @@ from .faults import (
     let_go_of_memory as let_go_of_memory,
     measure_peak as measure_peak,
 )
+from .live_memory import LiveMemory as LiveMemory, shapes_only as shapes_only
 from .signals import (
     STOP_SIGNALS as STOP_SIGNALS,
     Foresight as Foresight,

@@ -9,5 +9,12 @@ from .image_record import (
     images_record as images_record,
 )
 from .methods import Trainee as Trainee, check_noise as check_noise, prepare as prepare
+from .needs import (
+    Need as Need,
+    count_sampling as count_sampling,
+    count_training as count_training,
+    prepare_dry as prepare_dry,
+)
+from .quantized import check_quantize as check_quantize
 from .run_folder import PAGE as PAGE, RunFolder as RunFolder
 from .trainer import Progress as Progress, train as train

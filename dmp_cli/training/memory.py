@@ -1,7 +1,7 @@
 """How a backbone is kept in memory during training.
 
-Its frozen weights can be kept in half precision, its blocks can be recomputed in the backward pass, and its weights can
-be spread over the processes.
+Its frozen weights can be kept in half precision or in fewer bits, its blocks can be recomputed in the backward pass,
+and its weights can be spread over the processes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..backbones import Backbone
 from ..config import TrainConfig
 from ..runtime import HALF, World, fast_matmul, spread_weights
 from .methods import Trainee
+from .quantized import quantized
 
 # Autocast computes these layers in half precision, so keeping their weights in it gives exactly the same numbers.
 _HALF_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -32,6 +33,12 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
     backbone = trainee.backbone
     with contextlib.ExitStack() as undo:
         undo.enter_context(fast_matmul(device))
+        if config.quantize is not None:
+            if backbone.device != device:
+                undo.callback(trainee.move, backbone.device)
+            undo.enter_context(quantized(backbone, config.quantize, device=device, without=trainee.exact_layers))
+            if backbone.device != device:
+                trainee.move(device)
         if config.half_frozen and config.dtype != "fp32":
             undo.enter_context(half_weights(backbone, HALF[config.dtype], without=trainee.exact_layers))
         if backbone.channels_last and device.type == "cuda":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -185,3 +186,25 @@ def test_a_dry_import_reads_nothing(run: Run, tmp_path: Path) -> None:
 def test_a_config_file_knows_from(run: Run, tmp_path: Path) -> None:
     (tmp_path / "options.toml").write_text('from = "nowhere.pt"\noutput = "new.safetensors"\n')
     assert "nowhere.pt" in run("patch", "--config", "options.toml", code=1).stderr
+
+
+def test_memory_is_counted_without_weights(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps(tiny_dit(depth=1).sizes))
+    result = parse(run("patch", "--backbone", "sizes.json", "--memory", "--batches", "2", "--json"))
+    rows = {row["precision"]: row for row in result["rows"]}
+    whole = rows["fp32"]
+    assert whole["frozen_weights"] == result["weights"] * 4
+    assert whole["images"] == 2
+    assert whole["frozen_weights"] < whole["training_recomputed"] < whole["training"]
+    kept = [rows[name]["frozen_weights"] for name in ("fp32", "bf16", "int8", "nf4")]
+    assert kept == sorted(kept, reverse=True)
+    assert rows["int8"]["sampling"] == rows["bf16"]["sampling"]  # of float weights
+    assert files_in(tmp_path) == {"sizes.json"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["-o", "x.safetensors"], "leave out --output"), (["--batches", "0"], "--batches 0: give numbers of images")],
+)
+def test_what_memory_does_not_go_with(options: list[str], told: str, run: Run) -> None:
+    assert told in run("patch", "--backbone", "dit-s2", "--memory", *options, code=1).stderr

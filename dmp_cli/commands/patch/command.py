@@ -11,6 +11,7 @@ from ...config import (
     BackboneOptions,
     CodecOptions,
     CommonOptions,
+    MemoryOptions,
     NetworkOptions,
     PatchConfig,
     PatchOptions,
@@ -24,13 +25,14 @@ from ..console import Printer
 from ..options import Given, takes
 from ..sample.own_sampler import default_sampler, default_steps
 from .info import print_info, print_sizes
+from .memory import print_memory
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...patching import Patch
 
 
-@takes(PatchOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
+@takes(PatchOptions, MemoryOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
 def patch(ctx: typer.Context, given: Given) -> None:
     """Make a zero patch, which changes nothing until it is trained, and print how large it is.
 
@@ -40,7 +42,11 @@ def patch(ctx: typer.Context, given: Given) -> None:
     """
     common, asked = given.make(CommonOptions), given.make(PatchOptions)
     printer, network = Printer(common), given.make(NetworkOptions)
-    if asked.info is not None:
+    if (counting := given.make(MemoryOptions)).memory:
+        if others := [name for name in ("output", "info", "from_", "export") if getattr(asked, name) is not None]:
+            raise ConfigError(f"--memory counts and does nothing else; leave out --{others[0].rstrip('_')}")
+        print_memory(counting, given.make(PatchConfig), network, common, printer)
+    elif asked.info is not None:
         print_info(asked.info, printer)
     elif asked.from_ is not None:
         if variant := given.of(PatchConfig):

@@ -172,4 +172,5 @@ def _describe_run(told: _Told, *, rates: str = "lr {lr}") -> str:
     drawn = told.get("drawn_levels")
     levels = f", levels {drawn.get('kind')} (shift {drawn.get('shift')})" if isinstance(drawn, dict) else ""
     weighted = f", loss weight {told['loss_weight']}" if "loss_weight" in told else ""
-    return f"{run}{rates}, seed {{seed}}".format_map(told) + levels + weighted + averaged
+    few = f", on weights in {told['quantize']}" if "quantize" in told else ""
+    return f"{run}{rates}, seed {{seed}}".format_map(told) + levels + weighted + few + averaged

@@ -12,7 +12,7 @@ from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
 from .grid import check_grid
-from .network import load, load_versions
+from .network import load, load_versions, remarks_on
 from .own_sampler import compare, default_sampler, default_steps
 from .patches import PatchShare
 from .provenance import keep_old_rules, made_as, origin_of
@@ -83,7 +83,7 @@ class _Drawing:
         self.own = self.loaded.backbone.own_sampling
         self.versions = load_versions(request, self.loaded, device)
         keep_old_rules(self.loaded, recorded)
-        for remark in self.loaded.backbone.remarks if self.loaded.record is None else ():
+        for remark in remarks_on(self.loaded):
             printer.note(remark)
         self.keeps_latents = _keeps_latents(request, self.loaded, recorded)
         filled = _fill_in(request.config, self.loaded.backbone, recorded)

@@ -42,6 +42,14 @@ def load(request: Request, device: torch.device, captions: Captions) -> Loaded:
     return loaded
 
 
+def remarks_on(loaded: Loaded) -> tuple[str, ...]:
+    """What was assumed of a bare network, or what is to be known of the patch on it."""
+    if loaded.record is None:
+        return loaded.backbone.remarks
+    few = (loaded.record.training or {}).get("quantize")
+    return () if few is None else (f"the patch was trained on weights in {few}, and these are float: nearly the same",)
+
+
 def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Versions | None:
     """The network and the version of it that --against names; None without it. ``loaded`` then has both in it.
 

@@ -1,0 +1,44 @@
+"""Captions of the right shapes and of no content, for a backbone that is only counted and never reads a caption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import Backbone
+
+_TOKENS = {"unet": 77, "pixart": 300, "sd3": 77 + 256, "flux": 512}  # of a caption, as the pipelines encode it
+_OTHER_TOKENS = 256
+# Fields of the configs of diffusers that say the width of a token's state; the first that is there.
+_WIDTHS = ("joint_attention_dim", "caption_channels", "cap_feat_dim", "text_embed_dim", "cross_attention_dim")
+_XL_POOLED, _XL_SIZES = "projection_class_embeddings_input_dim", 6
+
+
+class BlankCaptions:
+    """Takes the place of a ``CaptionTable``: every caption is the same, and its encodings have shapes alone."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        config = getattr(backbone.core, "config", {})
+        width = next((config[name] for name in _WIDTHS if config.get(name)), 0)
+        tokens = backbone.text_length or _TOKENS.get(backbone.family, _OTHER_TOKENS)
+        self.shapes: dict[str, tuple[int, ...]] = {"states": (tokens, width), "mask": (tokens,)}
+        if pooled := _pooled_width(config):
+            self.shapes["pooled"] = (pooled,)
+
+    def indices(self, captions: Sequence[str]) -> Tensor:
+        """The indices (B,) of captions: that of the only one."""
+        return torch.zeros(len(captions), dtype=torch.int64)
+
+    def look_up(self, condition: Tensor) -> dict[str, Tensor]:
+        """Encodings for ``condition`` (B,), by name."""
+        return {name: torch.ones(len(condition), *shape) for name, shape in self.shapes.items()}
+
+
+def _pooled_width(config: Mapping[str, Any]) -> int:
+    """The width of a pooled state that the model of this config reads; 0: it reads none."""
+    if config.get("addition_embed_type") == "text_time":
+        return int(config[_XL_POOLED]) - _XL_SIZES * int(config["addition_time_embed_dim"])
+    return int(config.get("pooled_projection_dim") or 0)
