@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import NetworkOptions, PatchConfig, PatchRecord
+from .config import NetworkOptions, PatchConfig, PatchRecord, sides_of
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
         network.backbone,
         device="cpu",
         num_classes=network.num_classes or (None if sizes_file else max(data_classes, 1)),
-        input_size=size and (size if pixels else size // 8),
+        input_size=None if size is None else sides_of(size).over(1 if pixels else 8).written,
         in_channels=3 if pixels and not sizes_file else None,
     )
     backbone.initialise(seed=seed)

@@ -19,15 +19,25 @@ def rows() -> list[tuple[str, Iterable[str], Iterable[str]]]:
     """(what, what of it is read, what is refused by name), each from the builders that the tests go through."""
     sys.path.insert(0, str(ROOT))
     from dmp_cli.data.kinds import _AVIF, _FIRST, _HEIF, _SECOND
-    from tests.zoo import captioned, checkpoints, diffusers_folders, original_sd, schedulers, shards, texts
+    from tests.zoo import (
+        captioned,
+        checkpoints,
+        diffusers_folders,
+        original_sd,
+        public_pipelines,
+        schedulers,
+        shards,
+        texts,
+    )
 
     flows = ("LightningDiT", "MeanFlow", "other flow matching")  # by their own options: LIGHTNING_DIT_CONFIG
     heif = [f"`{suffix}` (extra `heic`)" for suffix in sorted(_HEIF)]
     return [
         ("training checkpoints of DiTs, as left by", checkpoints.LAYOUTS, flows),
-        ("training checkpoints of flows, as left by", checkpoints.FLOWS, ()),
+        ("training checkpoints of flows, as left by", [*checkpoints.FLOWS, *checkpoints.TOLD_FLOWS], ()),
         ("folders of diffusers", diffusers_folders.LAYOUTS, ()),
-        ("schedulers, as of", schedulers.DDPM_LIKE, schedulers.OTHER),
+        ("pipelines, as published", public_pipelines.LAYOUTS, ()),
+        ("schedulers, as of", [*schedulers.DDPM_LIKE, *schedulers.FLOWS], schedulers.OTHER),
         ("single files of Stable Diffusion", original_sd.LAYOUTS, ()),
         (
             "images",

@@ -71,13 +71,13 @@ def encode_some(
         DataError: an image cannot be read, or the data set has more classes than the backbone knows.
     """
     indices = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)).tolist()
-    side = image_size(codec, backbone)
+    size = image_size(codec, backbone)
     pixels = []
     for index in indices:
         name, channels = images.name(index), codec.image_channels
         image = decode(images.read(index), channels=channels, name=name, max_pixels=max_pixels)
-        square = np.array(center_crop(image, image_size=side))
-        pixels.append(torch.from_numpy(square.reshape(side, side, codec.image_channels)).permute(2, 0, 1))
+        cut = np.array(center_crop(image, image_size=size))
+        pixels.append(torch.from_numpy(cut.reshape(*cut.shape[:2], codec.image_channels)).permute(2, 0, 1))
     noise = None
     if codec.has_posterior:
         noise = randomness.normal("added-posterior", backbone.sample_shape, seed=seed, indices=indices)

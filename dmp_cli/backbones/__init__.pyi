@@ -1,4 +1,4 @@
-from .base import Backbone as Backbone, Block as Block
+from .base import Backbone as Backbone, Block as Block, Joined as Joined, Layout as Layout
 from .blank_captions import BlankCaptions as BlankCaptions
 from .caption_table import CaptionTable as CaptionTable
 from .claims import building as building, check_sizes as check_sizes

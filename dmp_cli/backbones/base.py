@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,25 @@ if TYPE_CHECKING:
     from .own_sampling import OwnSampling
 
 
+# Where the image is in a block's hidden state of image and text: in its last rows, in its first, or behind the text of
+# each row of the batch, which differs in length.
+Joined = Literal["last", "first", "behind"]
+
+
+class Layout(NamedTuple):
+    """Where the image's tokens are in one forward."""
+
+    grid: tuple[int, int]  # their rows and columns
+    text: Tensor | None = None  # how many tokens of text are in front of them in each row of the batch, (B,); "behind"
+
+
 class Block(NamedTuple):
     """One block of a backbone. Prompts are added to its input."""
 
     name: str
     module: nn.Module
     hidden_shape: tuple[int, ...]  # of its input, and of its prompts: (N, D) for tokens, (H, W, C) for feature maps
+    joined: Joined | None = None  # where the image is in its hidden state; None: the image is alone there
 
 
 class Backbone(nn.Module, ABC):
@@ -59,6 +72,7 @@ class Backbone(nn.Module, ABC):
     embedded_guidance: float | None = None  # scale of guidance that it reads itself, as distilled; None: it reads none
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
+    other_negatives: ClassVar[bool] = False  # whether its pipeline encodes negative prompts in another way than prompts
     reads_mask: ClassVar[bool] = False  # whether it reads no token of a caption that the encoders' mask leaves out
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
     tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache
@@ -94,10 +108,10 @@ class Backbone(nn.Module, ABC):
         """Use a table whose encoders were loaded before the backbone was, from the same place."""
         self._captions = captions
 
-    def resize(self, side: int) -> None:
-        """Set the sample size to ``side`` x ``side``. Only for a backbone with ``any_size``."""
+    def resize(self, height: int, width: int | None = None) -> None:
+        """Set the sample size; without a ``width`` to a square. Only for a backbone with ``any_size``."""
         assert self.any_size
-        self.sample_shape = (self.sample_shape[0], side, side)
+        self.sample_shape = (self.sample_shape[0], height, height if width is None else width)
 
     @property
     def side_multiple(self) -> int:
@@ -153,6 +167,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def null_condition(self, count: int) -> Tensor:
         """The null condition, ``count`` times: (count,). Only for a backbone with ``has_null``."""
+
+    @classmethod
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+        """Where the image's tokens are in the forward that ``core`` is called for; None: on a square, and alone."""
+        return None
 
     @staticmethod
     def take_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import BackboneHints, build as build_config
+from ..config import BackboneHints, build as build_config, sides_of
 from ..errors import CheckpointError, ConfigError
 from ..storage import Weights, load_strictly
 from .dit import DiT, positions
@@ -146,7 +146,10 @@ def _read_side(tensors: Mapping[str, Tensor], hints: BackboneHints, *, patch: in
     """The side of the latents, from the table of positions, or without one from the size of the images."""
     table = tensors.get("pos_embed")
     if table is None and hints.image_size is not None:
-        return hints.image_size // (1 if channels in (1, 3) else _FACTOR)
+        height, width = sides_of(hints.image_size)
+        if height != width:
+            raise ConfigError(f"--image-size {hints.image_size}: a DiT makes square images only")
+        return height // (1 if channels in (1, 3) else _FACTOR)
     if table is None or table.dim() != 3:
         found = "none" if table is None else tuple(table.shape)
         raise CheckpointError(

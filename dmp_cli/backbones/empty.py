@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..config import BackboneHints, build
+from ..config import BackboneHints, build, sides_of
 from ..errors import CheckpointError, ConfigError
 from ..storage import Weights, peek_config, read_object, read_weights
 from . import dit_weights
@@ -64,8 +64,10 @@ def build_backbone(name: str, *, device: str = "meta", **changes: Any) -> Backbo
         with building(name), torch.device(device):
             backbone: Backbone = FAMILIES[known.family].build_empty(known.sizes)
         if side is not None:
-            backbone.resize(side)
+            backbone.resize(*sides_of(side))
         return backbone
+    if not isinstance(given.get("input_size", 0), int):
+        raise ConfigError(f"--image-size: {name} makes square images only", hint="Give one side, such as 256.")
     if "num_classes" in given:
         given["null_row"] = given["num_classes"] > 1
     sizes = build(DiTConfig, **{**known.sizes, **given}).model_dump()

@@ -18,7 +18,16 @@ from torch import Tensor
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
 
-_LENGTHS = {"t5": 120, "sd3": 256, "flux": 512}  # tokens of a caption where a record says nothing
+_LENGTHS = {
+    "t5": 120,
+    "sd3": 256,
+    "flux": 512,
+    "auraflow": 256,
+    "lumina2": 256,
+    "sana": 300,
+    "hunyuandit": 77,
+    "zimage": 512,
+}  # tokens of a caption where a record says nothing
 
 
 class Encoders(ABC):

@@ -8,11 +8,16 @@ from ..config import BackboneHints
 from ..errors import CheckpointError, ConfigError
 from ..storage import Weights
 from . import dit_stock, dit_weights, unet
+from .auraflow import AuraFlow
 from .base import Backbone
 from .flux import Flux
+from .hunyuandit import HunyuanDiT
+from .lumina2 import Lumina2
 from .pixart import PixArt
+from .sana import Sana
 from .sd3 import SD3
 from .transformer import Transformer, TransformerFamily
+from .zimage import ZImage
 
 
 class Family(Protocol):
@@ -56,7 +61,7 @@ def _transformers() -> list[type[Transformer]]:
     return [family.kind for family in FAMILIES.values() if isinstance(family, TransformerFamily)]
 
 
-for _kind in (PixArt, SD3, Flux):
+for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT, ZImage):
     register_family(_kind)
 
 

@@ -5,18 +5,22 @@ Letters: B batch, C channels, H and W of a latent, N = H W / 4 its tokens, S tok
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ..config import PipelineSampler
 from ..errors import CheckpointError
+from .base import Layout
 from .embedded_guidance import rows_of_guidance
 from .schedules import RECTIFIED
 from .transformer import Transformer
 
+_GRIDS = WeakIdKeyDictionary()  # of the tensors of places that were seen
 _GUIDANCE = 3.5  # of dev, in its pipeline's default and in training
 
 
@@ -57,21 +61,46 @@ class Flux(Transformer):
         if len(axes) != 3 or sum(axes) != width:
             raise CheckpointError(f"{source}: axes_dims_rope {list(axes)} must be three numbers that add up to {width}")
 
+    @classmethod
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+        return Layout(_grid_of(kwargs["img_ids"]))
+
     def predict(self, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         height, width = (side // self.packing for side in x.shape[2:])
-        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        places = torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3)  # (N, 3)
         found = self.model(
             hidden_states=pack(x, self.packing),
             encoder_hidden_states=text["states"],
             pooled_projections=text["pooled"],
             timestep=timesteps,
             guidance=None if self.embedded_guidance is None else rows_of_guidance(x, default=self.embedded_guidance),
-            img_ids=places.to(x),
+            img_ids=_places(height, width, x.dtype, x.device),
             txt_ids=x.new_zeros(text["states"].shape[1], 3),
             return_dict=False,
         )[0]
         return unpack(found, self.packing, size=(height, width))
+
+
+@functools.lru_cache(maxsize=64)
+def _places(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0, row and column of each token, (N, 3). The same tensor for the same grid, so that its grid is known."""
+    with torch.inference_mode(False):  # an ordinary tensor, which any later forward may use
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        places = torch.stack([torch.zeros_like(rows), rows, columns], -1).reshape(-1, 3).to(device, dtype)
+    if not torch.compiler.is_compiling():
+        _GRIDS[places] = (height, width)
+    return places
+
+
+def _grid_of(places: Tensor) -> tuple[int, int]:
+    """The rows and columns of the tokens at ``places`` (N, 3). A device is waited for once for each tensor."""
+    if torch.compiler.is_compiling():
+        rows = int(places[-1, 1]) + 1
+        return rows, places.shape[-2] // rows
+    found = _GRIDS.get(places)
+    if found is None:
+        rows = int(places[-1, 1]) + 1
+        found = _GRIDS[places] = rows, places.shape[-2] // rows
+    return found
 
 
 def pack(x: Tensor, side: int) -> Tensor:

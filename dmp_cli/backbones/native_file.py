@@ -8,9 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from ..config import CodecRecord, PipelineSampler, ScheduleConfig, TrainingRecord
+from ..config import CodecRecord, ImageSize, PipelineSampler, ScheduleConfig, Sides, TrainingRecord
 from ..errors import CheckpointError
 from ..storage import Weights, check_types, parse_json, read_header as read_file_header, safetensors_bytes, write_bytes
 from .base import Backbone
@@ -27,7 +27,7 @@ class OwnHeader(NamedTuple):
     codec: CodecRecord | None
     text_folder: Path | None
     flow_sampler: PipelineSampler | None  # of a rectified flow; None: as published
-    side: int | None  # side of the training samples, for a backbone of any size; None: the side in its sizes
+    side: int | str | None  # size of the training samples, for a backbone of any size; None: that in its sizes
 
 
 class _About(BaseModel):
@@ -39,7 +39,7 @@ class _About(BaseModel):
     codec: CodecRecord | None = None
     text_folder: str | None = None
     flow_sampler: PipelineSampler | None = None
-    side: int | None = Field(None, ge=1, lt=1 << 20)
+    side: ImageSize | None = None
     training: dict[str, Any] | None = None
 
 
@@ -51,7 +51,7 @@ def save_backbone(path: Path, backbone: Backbone, *, codec: CodecRecord, trainin
         "schedule": backbone.schedule.model_dump(),
         "codec": codec.model_dump(),
         "text_folder": backbone.text_folder and str(backbone.text_folder),
-        "side": backbone.sample_shape[1] if backbone.any_size else None,
+        "side": Sides(*backbone.sample_shape[1:]).written if backbone.any_size else None,
         "training": training,
     }
     if backbone.flow_sampler is not None:

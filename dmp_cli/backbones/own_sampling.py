@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 from ..config import BackboneHints, PipelineSampler, ScheduleConfig, SchedulerKind, build
 from ..errors import ConfigError
 from ..storage import Weights, peek_pipeline
-from .scheduler_fields import FLOW_KINDS, NOISE, class_defaults
+from .scheduler_fields import NOISE, class_defaults, is_flow
 from .schedules import RECTIFIED, schedule_of
 from .sources import place_of
 
@@ -23,6 +23,11 @@ _CALLS: dict[str, tuple[int, float | None]] = {
     "PixArtSigmaPipeline": (20, 4.5),
     "StableDiffusion3Pipeline": (28, 7.0),
     "FluxPipeline": (28, 3.5),
+    "AuraFlowPipeline": (50, 3.5),
+    "Lumina2Pipeline": (30, 4.0),
+    "SanaPipeline": (20, 4.5),
+    "ZImagePipeline": (50, 6.0),  # it counts guidance from 0: 5 there is 6 everywhere else
+    "HunyuanDiTPipeline": (50, 5.0),
     "DiTPipeline": (50, 4.0),
     "DDPMPipeline": (1000, None),
     "DDIMPipeline": (50, None),
@@ -78,7 +83,7 @@ def peek_own_sampling(name: str, checkpoint: Path | None = None) -> Peeked | Non
     if found is None:
         return Peeked(None, None)
     weights = Weights({}, {}, None, place, scheduler=found[0], pipeline=place)
-    if found[0].get("_class_name") in FLOW_KINDS:
+    if is_flow(found[0]):
         return Peeked(_read(found[0], pipeline=found[1]), RECTIFIED)
     noise = schedule_of(weights, BackboneHints(), family="unet", learns_sigma=True)
     return Peeked(_read(found[0], pipeline=found[1]), noise)
@@ -94,6 +99,9 @@ def _read(given: Mapping[str, Any], *, pipeline: str) -> OwnSampling:
     fields = {key: value for key, value in fields.items() if key in PipelineSampler.model_fields}
     if fields.get("lambda_min_clipped") == -math.inf:
         del fields["lambda_min_clipped"]  # the default, which JSON has no word for
+    if not fields.get("use_flow_sigmas"):  # read together alone
+        for key in ("use_flow_sigmas", "flow_shift"):
+            fields.pop(key, None)
     if not kind.startswith("DDPM"):
         fields.pop("variance_type", None)  # it says which channels are left out, as is always done here
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

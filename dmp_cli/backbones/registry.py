@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..config import BackboneHints, BackboneRecord, PatchRecord, PipelineSampler, build
+from ..config import BackboneHints, BackboneRecord, PatchRecord, PipelineSampler, build, sides_of
 from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
 from . import schedules
@@ -30,7 +30,7 @@ def load_backbone(
     trained_with: str | None = None,
     schedule: str | None = None,
     objective: str | None = None,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     text: Path | None = None,
     download: bool = False,
     device: str | torch.device = "cpu",
@@ -137,8 +137,9 @@ def _load(found: Found, hints: BackboneHints, *, name: str | None) -> Backbone:
     if hints.text is not None:
         _take_text(backbone, hints.text)
     if own and own.side is not None:
-        check_sizes({**told, "sample_size": own.side}, source=weights.path)
-        backbone.resize(own.side)
+        sides = sides_of(own.side)
+        check_sizes({**told, "sample_size": max(sides)}, source=weights.path)
+        backbone.resize(*sides)
     backbone.record = BackboneRecord(
         family=backbone.family,
         sizes=backbone.sizes,

@@ -21,6 +21,13 @@ DDPM_KINDS = (
 # Classes whose noise is a rectified flow's: x_s = (1 - s) x_0 + s noise, with levels s in [0, 1].
 FLOW_KINDS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 
+
+def is_flow(given: Mapping[str, Any]) -> bool:
+    """Whether a scheduler's config is that of a rectified flow: by its class, or as a solver that was set to one."""
+    told = given.get("use_flow_sigmas") is True and given.get("prediction_type") == "flow_prediction"
+    return given.get("_class_name") in FLOW_KINDS or told
+
+
 NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 ZERO_SNR = "rescale_betas_zero_snr"  # True: the last timestep is pure noise
 # Any other value changes the noise in a way that ScheduleConfig cannot express.

@@ -15,6 +15,7 @@ from .scheduler_fields import (
     ZERO_SNR,
     class_defaults,
     followed_fields,
+    is_flow,
     unknown_fields,
 )
 from .training_args import Said, model_said, objective_said
@@ -65,7 +66,7 @@ def _of_family(known: ScheduleConfig, weights: Weights, *, family: str) -> Sched
     if weights.scheduler is None:
         return known
     source, kind = f"the scheduler of {weights.pipeline or weights.path}", weights.scheduler.get("_class_name")
-    if kind not in FLOW_KINDS:
+    if not is_flow(weights.scheduler):
         raise CheckpointError(
             f"{source} is a {kind}, and a {family} is a flow",
             hint=f"Put the config of a {FLOW_KINDS[0]} in scheduler_config.json, as the model was published with.",

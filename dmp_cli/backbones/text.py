@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -170,12 +171,24 @@ def _kind_of(folder: Path) -> tuple[Literal["clip", "t5"] | TextKind, list[str]]
     """The kind of a folder's text encoders, by their own configs, and the names of their folders."""
     encoders, pipeline = sorted(_encoders(folder)), str(index_of(folder).get("_class_name"))
     if len(encoders) > 1 or named_kind(pipeline) is not None:
+        _check_there(folder, encoders, named_kind(pipeline))
         found = {part: _class_in(folder / part) for part in encoders}
         return find_kind(found, pipeline, source=folder), encoders
     name = _class_in(folder / "text_encoder")
     if name not in _KINDS:
         raise CheckpointError(f"{folder}: its text encoder {name} is not supported; supported are {', '.join(_KINDS)}")
     return _KINDS[name], encoders
+
+
+def _check_there(folder: Path, encoders: list[str], kind: TextKind | None) -> None:
+    """Raise CheckpointError for an encoder that the pipeline can do without, which is named and was not downloaded."""
+    left_out = [part for part in encoders if kind and part in kind.optional and not (folder / part).exists()]
+    for part in left_out:
+        others = ", ".join(f'"{name}": [null, null]' for name in (part, part.replace("text_encoder", "tokenizer")))
+        raise CheckpointError(
+            f"{folder}: its model_index.json names a {part}, and there is none",
+            hint=f"Give the whole pipeline folder; or, to go without it, write {others} there.",
+        )
 
 
 def _class_in(folder: Path) -> str:
@@ -191,4 +204,6 @@ def _encoders(folder: Path) -> set[str]:
     """The text encoders that a pipeline folder holds or that its model_index.json names."""
     named = index_of(folder).items()
     told = {key for key, value in named if "text_encoder" in key and any(value or ())}
-    return told | {path.name for path in folder.glob("text_encoder*") if path.is_dir()}
+    there = (path.name for path in folder.glob("text_encoder*") if path.is_dir())
+    # Stable Diffusion 3.5's repositories have a text_encoders/ too, of files for another program.
+    return told | {name for name in there if re.fullmatch(r"text_encoder(_\w+)?", name)}

@@ -17,6 +17,7 @@ from ..errors import CheckpointError
 
 # The classes of transformers that a text encoder may be of.
 CLIP, PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
+UMT5, GEMMA2, BERT, QWEN3 = "UMT5EncoderModel", "Gemma2Model", "BertModel", "Qwen3Model"
 
 
 class Call(NamedTuple):
@@ -24,12 +25,13 @@ class Call(NamedTuple):
 
     returns: tuple[str | None, ...]  # what its returns are called, in their order; None: not read
     given: Mapping[str, Any] = {}  # what it is called with besides the caption, the device and the length
+    defaults: tuple[str, ...] = ()  # arguments that get the default that the pipeline's own call gives them
 
 
 class TextKind(NamedTuple):
     """How one pipeline encodes captions."""
 
-    name: Literal["sdxl", "sd3", "flux"]  # as in TextRecord.kind
+    name: Literal["sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]  # as in TextRecord.kind
     pipeline: str  # its class in diffusers
     encoders: Mapping[str, str]  # the class of each text encoder, by its folder, in the order of their tokenizers
     calls: tuple[Call, ...]  # usually one; what they return is put together
@@ -41,6 +43,7 @@ class TextKind(NamedTuple):
     # By name of a return: the part of the pipeline, and the field of its config, that says its width E or P.
     widths: Mapping[str, tuple[str, str]] = {}
     finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None  # what is still to be done with the returns
+    templates: tuple[str, ...] = ()  # attributes of the pipeline with words that it puts around a caption
     version: int = 1  # of this entry: raised when it gives other numbers for the same caption
 
 
@@ -74,6 +77,55 @@ KINDS = (
         calls=(Call(("states", "pooled", None), {"prompt_2": None}),),
         length=512,
         widths=_OF_TRANSFORMER,
+    ),
+    TextKind(
+        name="auraflow",
+        pipeline="AuraFlowPipeline",
+        encoders={"text_encoder": UMT5},
+        calls=(Call(("states", None, None, None), _UNGUIDED),),  # zeros where padded: the transformer reads no mask
+        length=256,
+        widths={"states": ("transformer", "joint_attention_dim")},
+    ),
+    TextKind(
+        name="lumina2",
+        pipeline="Lumina2Pipeline",
+        encoders={"text_encoder": GEMMA2},
+        calls=(Call(("states", "mask", None, None), _UNGUIDED),),  # behind the pipeline's own system prompt
+        length=256,
+        null=(Call((None, None, "states", "mask"), {"do_classifier_free_guidance": True}),),  # without it
+        widths={"states": ("transformer", "cap_feat_dim")},
+        templates=("system_prompt",),
+    ),
+    TextKind(
+        name="sana",
+        pipeline="SanaPipeline",
+        encoders={"text_encoder": GEMMA2},
+        calls=(Call(("states", "mask", None, None), _UNGUIDED, ("complex_human_instruction",)),),
+        length=300,
+        null=(Call(("states", "mask", None, None), {"complex_human_instruction": None, **_UNGUIDED}),),
+        widths={"states": ("transformer", "caption_channels")},
+    ),
+    TextKind(
+        name="zimage",
+        pipeline="ZImagePipeline",
+        encoders={"text_encoder": QWEN3},
+        calls=(Call(("states", None), _UNGUIDED),),  # through the tokenizer's own chat template
+        length=512,
+        widths={"states": ("transformer", "cap_feat_dim")},
+    ),
+    TextKind(
+        name="hunyuandit",
+        pipeline="HunyuanDiTPipeline",
+        encoders={"text_encoder": BERT, "text_encoder_2": T5},
+        calls=(
+            Call(("states", None, "mask", None), {"text_encoder_index": 0, **_UNGUIDED}),
+            Call(("states_t5", None, "mask_t5", None), {"text_encoder_index": 1, **_UNGUIDED}),
+        ),
+        options={"requires_safety_checker": False},
+        widths={
+            "states": ("transformer", "cross_attention_dim"),
+            "states_t5": ("transformer", "cross_attention_dim_t5"),
+        },
     ),
 )
 

@@ -5,7 +5,9 @@ Letters: B batch, S tokens of a caption, E width of a token's state (of all enco
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +56,13 @@ class PipelineEncoders(Encoders):
         device: torch.device = self.model.device
         return device
 
+    def digest_tokenizers(self) -> str:
+        """As for all encoders; with the words that this version of the pipeline puts around a caption."""
+        words = {name: getattr(self.pipe, name) for name in self.kind.templates}
+        words |= {name: _default_of(self.pipe, name) for call in self.kind.calls for name in call.defaults}
+        plain = super().digest_tokenizers()
+        return hashlib.sha256(json.dumps([plain, words]).encode()).hexdigest() if words else plain
+
     @property
     def tokenizers(self) -> dict[str, Any]:
         """All tokenizers by the names of their folders."""
@@ -97,7 +106,8 @@ class PipelineEncoders(Encoders):
 
     def _call(self, call: Call, caption: str) -> dict[str, Tensor]:
         length = {} if self._asked_length is None else {"max_sequence_length": self._asked_length}
-        returned = self.pipe.encode_prompt(prompt=caption, device=self.device, **length, **call.given)
+        told = {name: _default_of(self.pipe, name) for name in call.defaults}
+        returned = self.pipe.encode_prompt(prompt=caption, device=self.device, **length, **call.given, **told)
         found = {name: value for name, value in zip(call.returns, returned, strict=True) if name is not None}
         # A list holds one tensor (S, E) a caption. A mask of ones may be left out.
         alone = {name: value[0][None] if isinstance(value, list) else value for name, value in found.items()}
@@ -117,6 +127,11 @@ class PipelineEncoders(Encoders):
                     hint="Give the text encoders of the same pipeline.",
                 )
         self._is_checked = True
+
+
+def _default_of(pipe: Any, name: str) -> Any:
+    """The default of an argument of the pipeline's own call."""
+    return inspect.signature(type(pipe).__call__).parameters[name].default
 
 
 def load_encoders(

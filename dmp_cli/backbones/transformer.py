@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config import BackboneHints, ScheduleConfig
 from ..errors import CheckpointError
 from ..storage import Weights
-from .base import Backbone, Block
+from .base import Backbone, Block, Joined, Layout
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes, side_of
 
 
@@ -32,9 +32,11 @@ class Transformer(Wrapped):
     embedder_at: ClassVar[str]  # the module whose output the gate reads
     features_at: ClassVar[str]  # the module that makes its input of timesteps or levels
     feature_scale: ClassVar[float] = 1  # what a level is multiplied by for ``features_at``
+    reverses: ClassVar[bool] = False  # whether the model's own level is 1 minus ours
     core_scale: ClassVar[float] = 1  # what a level is multiplied by for the model's own ``timestep``
     side: ClassVar[int | None] = None  # of a latent, where the config does not say it
     packing: ClassVar[int] = 1  # side of the squares of latents that the caller makes one token of
+    joined_in: ClassVar[Mapping[str, Joined]] = {}  # where the image is in lists whose blocks are given text too
     image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a flow; None: a DDPM, whose scheduler says the noise
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
@@ -45,8 +47,8 @@ class Transformer(Wrapped):
         channels = int(model.config["in_channels"]) // self.packing**2
         side = side_of(model.config.get("sample_size", self.side))
         self.sample_shape = (channels, side, side)
-        self.learns_sigma = (model.config["out_channels"] or 0) == 2 * channels
-        self.gate_width = self.embedder.linear_2.out_features
+        self.learns_sigma = (model.config.get("out_channels") or 0) == 2 * channels
+        self.gate_width = self.width_of_gate()
 
     def predict(self, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         """One prediction for samples ``x`` (B, C, H, W); ``timesteps`` (B,) are as the model reads them.
@@ -61,6 +63,10 @@ class Transformer(Wrapped):
 
     def restore(self) -> None:
         """Fill buffers that no file holds, which have no values where the model was built on ``meta``."""
+
+    def width_of_gate(self) -> int:
+        """D of the vector that the embedder gives."""
+        return int(self.embedder.linear_2.out_features)
 
     @property
     def embedder(self) -> Any:
@@ -85,24 +91,34 @@ class Transformer(Wrapped):
     def list_blocks(self) -> list[Block]:
         config = self.model.config
         side = side_of(config.get("sample_size", self.side)) // self.side_multiple
-        width = config["num_attention_heads"] * config["attention_head_dim"]
+        return self.blocks_of((side * side, config["num_attention_heads"] * config["attention_head_dim"]))
+
+    def blocks_of(self, shape: tuple[int, int]) -> list[Block]:
+        """The blocks of all lists, which are given image tokens of ``shape`` (N, D)."""
         return [
-            Block(f"{name}.{index}", block, (side * side, width))
+            Block(f"{name}.{index}", block, shape, self.joined_in.get(name))
             for name in self.block_lists
             for index, block in enumerate(self.model.get_submodule(name))
         ]
 
+    @classmethod
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+        given = args[0] if args else kwargs["hidden_states"]  # (B, C, H, W)
+        multiple = cls.packing * int(core.config["patch_size"])  # type: ignore[index]
+        return Layout((given.shape[2] // multiple, given.shape[3] // multiple))
+
     def gate_vector(self, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        return super().gate_vector(_scaled(timesteps, self.feature_scale))
+        return super().gate_vector(self._own(timesteps, self.feature_scale))
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is None:
             raise ValueError(f"this backbone of the family {self.family} takes a caption for every image")
-        return self.predict(x, _scaled(timesteps, self.core_scale), self.captions.look_up(condition))
+        return self.predict(x, self._own(timesteps, self.core_scale), self.captions.look_up(condition))
 
-
-def _scaled(timesteps: Tensor, factor: float) -> Tensor:
-    return timesteps if factor == 1 else timesteps * factor
+    def _own(self, timesteps: Tensor, factor: float) -> Tensor:
+        """Timesteps or levels as the model counts them."""
+        own = 1 - timesteps if self.reverses else timesteps
+        return own if factor == 1 else own * factor
 
 
 class TransformerFamily:
@@ -142,7 +158,7 @@ class TransformerFamily:
                 f"{source} is not supported: samples of side {side} are larger than its table of positions, which is "
                 f"for {backbone.largest_side}"
             )
-        if config["out_channels"] not in (None, config["in_channels"], 2 * config["in_channels"]):
+        if config.get("out_channels") not in (None, config["in_channels"], 2 * config["in_channels"]):
             raise CheckpointError(
                 f"{source} is not supported: it has {config['in_channels']} channels in and "
                 f"{config['out_channels']} out (inpainting, depth or image variations)"

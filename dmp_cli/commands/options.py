@@ -106,6 +106,7 @@ def _parameters(record: type[Frozen], **more: Any) -> Iterator[inspect.Parameter
             metavar=told["metavar"],
             rich_help_panel=(record.panel if told["panel"] is None else told["panel"]) or None,
             min=_lowest(field) if issubclass(record, Options) else None,
+            parser=told["read"],
             **more.get(name, {}),
         )
         kind = kind if is_flag else kind | None

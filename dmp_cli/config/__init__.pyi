@@ -81,6 +81,7 @@ from .sample import (
     Sampler as Sampler,
     name_sampler as name_sampler,
 )
+from .shapes import ImageSize as ImageSize, Sides as Sides, sides_of as sides_of
 from .train import TrainConfig as TrainConfig
 from .tune import (
     TuneImages as TuneImages,

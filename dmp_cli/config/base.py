@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -51,6 +51,7 @@ def option(
     shown: str | bool | None = None,
     metavar: str | None = None,
     panel: str | None = None,
+    read: Callable[[str], Any] | None = None,
     **limits: Any,
 ) -> Any:
     """A field that is an option of the command line too: its default, range, config key, flags and help in one place.
@@ -61,9 +62,10 @@ def option(
         shown: the default in words, where the value alone says too little; False shows none.
         metavar: the name of the value in --help.
         panel: a heading other than the record's own; empty for none.
+        read: makes of the typed word what a file of options would hold; None: typer reads it by its type.
         limits: the range, as pydantic's ``Field`` takes it: ``ge``, ``gt``, ``le``, ``lt``.
     """
-    extra: dict[str, Any] = {"flags": list(flags), "shown": shown, "metavar": metavar, "panel": panel}
+    extra: dict[str, Any] = {"flags": list(flags), "shown": shown, "metavar": metavar, "panel": panel, "read": read}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 

@@ -42,9 +42,9 @@ class EvalConfig(Frozen):
         "The file inception-2015-12-05.pt.", shown="$DMP_INCEPTION, then the user's cache"
     )
     feature_weights: Path | None = option("The folder of transformers that holds the network of clip or dinov2.")
-    crop: Annotated[int | Literal["none"] | None, Crop] = option(
-        "Cut the reference's central squares to this size, as training does; none takes images of other sizes as they "
-        "are.",
+    crop: Crop = option(
+        "Cut the reference's centres to this size, as training does: a square's side, or width x height; none takes "
+        "images of other sizes as they are.",
         metavar="PIXELS|none",
         shown="refuse other sizes than the samples'",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from .base import Options, option, same_option
 from .bounds import MAX_BATCH
@@ -81,7 +81,7 @@ class ImproveScoring(Options):
     features: str | None = option("The feature network, as in dmp eval.", shown="inception; digits for digits")
     inception_weights: Path | None = option("The file inception-2015-12-05.pt, as in dmp eval.")
     feature_weights: Path | None = option("The folder of clip or dinov2, as in dmp eval.")
-    crop: Annotated[int | Literal["none"] | None, Crop] = option(
+    crop: Crop = option(
         "What to cut the reference's images to, as in dmp eval.",
         metavar="PIXELS|none",
         shown="refuse other sizes than the samples'",

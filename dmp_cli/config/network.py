@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from .base import Options, option
 from .records import NamedObjective, ScheduleKind, Trainer
+from .shapes import ImageSize, as_number
 
 _FORCE_BACKBONE = "Accept other weights than those the patch was trained on."
 
@@ -47,7 +48,12 @@ class SizeOptions(Options):
 
     panel: ClassVar[str | None] = "Backbone"
 
-    image_size: int | None = option("Side of the images in pixels.", shown="the backbone's own", ge=1)
+    image_size: ImageSize | None = option(
+        "Size of the images in pixels: a side, such as 512, or width x height, such as 832x1216.",
+        shown="the backbone's own",
+        metavar="PIXELS",
+        read=as_number,
+    )
     num_classes: int | None = option("How many classes there are, where the weights leave it open.", ge=0)
     num_heads: int | None = option("How many attention heads there are, for a DiT of an unusual width.", ge=1)
     trained_with: Trainer | None = option(

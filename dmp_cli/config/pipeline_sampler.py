@@ -67,6 +67,8 @@ class PipelineSampler(Growing):
     lambda_min_clipped: Annotated[float, Field(strict=True)] | None = None
     predict_x0: _Flag | None = None
     disable_corrector: tuple[_Count, ...] | None = None
+    use_flow_sigmas: _Flag | None = None
+    flow_shift: _Positive | None = None
     shift: _Positive | None = None
     use_dynamic_shifting: _Flag | None = None
     base_shift: _Positive | None = None

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from .base import Frozen, Growing, refuse
 from .patch import PatchConfig, Position
+from .shapes import ImageSize
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "vp"]
 Prediction = Literal["epsilon", "v_prediction", "velocity", "score", "sample"]  # sample: x_0 itself
@@ -29,7 +30,7 @@ class BackboneHints(Frozen):
     trained_with: Trainer | None = None
     schedule: ScheduleKind | None = None
     objective: Objective | None = None
-    image_size: int | None = Field(None, ge=1)  # pixels; for weights without a table of positions
+    image_size: ImageSize | None = None  # pixels; for weights without a table of positions
     text: Path | None = None  # with the tokenizer, and the text encoder where the weights hold none
     sizes: dict[str, Any] | None = None  # from the file's own header; None: read from shapes
 
@@ -101,7 +102,7 @@ class CodecRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"settings"})
 
-    kind: Literal["pixel", "vae", "tiny-vae"] = "pixel"
+    kind: Literal["pixel", "vae", "tiny-vae", "dc-vae"] = "pixel"  # dc-vae: AutoencoderDC, which has no posterior
     source: str | None = None  # folder or hub id; None in pixel space
     digest: str | None = None  # SHA-256 of the codec's weights; None in pixel space
     settings: dict[str, Any] | None = None  # config fields other than its class's defaults; None also in older files
@@ -118,7 +119,8 @@ class TextRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"length"})
 
-    kind: Literal["clip", "t5", "sdxl", "sd3", "flux"]  # the last three: all those of such a pipeline
+    # From sdxl on: all those of such a pipeline.
+    kind: Literal["clip", "t5", "sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
     length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma
@@ -173,7 +175,7 @@ class PatchRecord(Growing):
     backbone: BackboneRecord
     schedule: ScheduleConfig
     codec: CodecRecord
-    image_size: _Count  # pixels
+    image_size: ImageSize  # pixels
     text: TextRecord | None = None  # None: it reads none
     rounded: dict[str, str] = Field(
         default_factory=dict
@@ -201,7 +203,7 @@ class TunedRecord(Frozen):
     method: TunedMethod  # which fixes the names of its tensors
     backbone: BackboneRecord
     codec: CodecRecord
-    image_size: _Count  # pixels
+    image_size: ImageSize  # pixels
     training: Annotated[dict[str, Any], AfterValidator(_check_training)] | None = None  # None: never trained
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 from .base import refuse
 from .bounds import MAX_BATCH
+from .shapes import read_size
 
 _MOST_TILES = 10_000
 _MOST_SCALES, _LARGEST_SCALE = 50, 1000
@@ -67,11 +68,7 @@ def _split_part(value: Any, *, option: str) -> Any:
 
 
 def _read_crop(value: Any) -> Any:
-    if not isinstance(value, str) or value == "none":
-        return value
-    if not _DIGITS.fullmatch(value) or not int(value):
-        raise refuse(f"--crop {value}: give pixels such as 256, or none")
-    return int(value)
+    return value if value is None or value == "none" else read_size(value, option="--crop", other=", or none")
 
 
 def _split_scales(value: Any) -> Any:
@@ -119,4 +116,4 @@ Shard = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="
 ValPart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="val-part"))]
 ReferencePart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="reference-part"))]
 Split = BeforeValidator(_split_words)
-Crop = BeforeValidator(_read_crop)
+Crop = Annotated[int | str | None, BeforeValidator(_read_crop)]  # "none": no crop

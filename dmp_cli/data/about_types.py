@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..config import ImageSize
 from ..errors import DMPError
 from ..storage import check_types
 
@@ -48,7 +49,7 @@ class _Made(_Part):
     against: str | None = None
     latents: str | None = None  # type of the values of kept latents; None: they are not kept
     codec: _Codec | None = None
-    image_size: _Index | None = None
+    image_size: ImageSize | None = None
     schedule: dict[str, Any] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Decoding image files to 8-bit pictures, with errors that name the file, and cropping them to squares."""
+"""Decoding image files to 8-bit pictures, with errors that name the file, and cutting their centres."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..config import MAX_PIXELS
+from ..config import MAX_PIXELS, sides_of
 from ..errors import DataError
 from ..storage import physical_memory
 from .bare_files import as_black_is_zero, bare_files
@@ -145,21 +145,22 @@ def naming(name: str) -> Iterator[None]:
         raise DataError(f"cannot read {name}: {reason}") from error
 
 
-def center_crop(image: Image.Image, *, image_size: int) -> Image.Image:
-    """The central square of a picture, ``image_size`` pixels wide, cropped as in ADM and DiT (``center_crop_arr``).
+def center_crop(image: Image.Image, *, image_size: int | str) -> Image.Image:
+    """The centre of a picture, cut to ``image_size``: a square as in ADM and DiT (``center_crop_arr``).
 
-    The picture is halved with BOX while its shorter side is at least twice ``image_size``, then resized with BICUBIC. A
-    picture of exactly that size is unchanged. An addition of ours: a strip longer than 64 times its width first loses
-    its ends, to save memory.
+    The picture is halved with BOX while both sides are at least twice those of ``image_size``, then resized with
+    BICUBIC until it just covers them. A picture of exactly that size is unchanged. An addition of ours: a strip longer
+    than 64 times its width first loses its ends, to save memory.
     """
     longest = _STRIP * min(image.size)
     with unhindered():
         image = _central(image, width=min(image.width, longest), height=min(image.height, longest))
-    while min(image.size) >= 2 * image_size:
+    height, width = sides_of(image_size)
+    while image.width >= 2 * width and image.height >= 2 * height:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = image_size / min(image.size)
+    scale = max(width / image.width, height / image.height)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    return _central(image, width=image_size, height=image_size)
+    return _central(image, width=width, height=height)
 
 
 def _central(image: Image.Image, *, width: int, height: int) -> Image.Image:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import MAX_PIXELS
+from ..config import MAX_PIXELS, sides_of
 from ..errors import ConfigError, DataError
 from .decoding import decode
 from .source import ImageSource
@@ -30,7 +30,7 @@ class Looks(NamedTuple):
                 hint="Train on the pictures as grey ones with --grey, or give another --backbone.",
             )
 
-    def in_words(self, *, image_size: int, channels: int) -> str:
+    def in_words(self, *, image_size: int | str, channels: int) -> str:
         """What becomes of them for a backbone: ``8 images 178x218 RGB, centre square, to 64x64``."""
         parts = [f"{self.total:,} image{'' if self.total == 1 else 's'}"]
         if self.sizes:
@@ -40,10 +40,12 @@ class Looks(NamedTuple):
             parts.append(" and ".join(part for part in ("RGB" if self.colourful else "", grey) if part))
             parts += [f"({len(self.sizes)} looked at)"] if len(self.sizes) < self.total else []
         changes = ["as grey"] if channels == 1 and self.colourful else []
-        changes += ["centre square"] if any(width != height for width, height in self.sizes) else []
-        if any(min(size) != image_size for size in self.sizes):
-            enlarged = all(min(size) < image_size for size in self.sizes)
-            changes.append(f"{'enlarged ' if enlarged else ''}to {image_size}x{image_size}")
+        sides = sides_of(image_size)
+        scales = [max(sides.width / width, sides.height / height) for width, height in self.sizes]
+        cut = "centre square" if sides.height == sides.width else "centre"
+        changes += [cut] if any(width * sides.height != height * sides.width for width, height in self.sizes) else []
+        if any(scale != 1 for scale in scales):
+            changes.append(f"{'enlarged ' if all(scale > 1 for scale in scales) else ''}to {sides.in_words}")
         return ", ".join([" ".join(parts), *changes])
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Protocol
 
 import numpy as np
 
-from ..config import MAX_PIXELS
+from ..config import MAX_PIXELS, sides_of
 from .decoding import center_crop, decode
 from .source import ImageSource
 
@@ -44,7 +45,7 @@ class LiveReader:
         self,
         images: ImageSource,
         *,
-        image_size: int,
+        image_size: int | str,
         channels: int,
         keeps: bool = True,
         sums: bool = False,
@@ -86,10 +87,10 @@ class LiveReader:
             max_pixels=self._max_pixels,
             remarks=self._remarks,
         )
-        square = np.asarray(center_crop(image, image_size=self._image_size))  # (H, W) or (H, W, C)
-        return np.ascontiguousarray(square.reshape(*square.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)
+        cut = np.asarray(center_crop(image, image_size=self._image_size))  # (H, W) or (H, W, C)
+        return np.ascontiguousarray(cut.reshape(*cut.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)
 
 
-def fits_in_memory(images: ImageSource, *, image_size: int, channels: int) -> bool:
+def fits_in_memory(images: ImageSource, *, image_size: int | str, channels: int) -> bool:
     """Whether all decoded images together are small enough for a process to keep them (256 MiB)."""
-    return len(images) * channels * image_size**2 <= KEPT_BYTES
+    return len(images) * channels * math.prod(sides_of(image_size)) <= KEPT_BYTES

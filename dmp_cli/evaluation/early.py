@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..config import EvalConfig
+from ..config import EvalConfig, sides_of
 from ..data import look_at
 from ..errors import MetricError
 from .features import load_extractor
@@ -14,7 +14,7 @@ from .reference import bounds_of, check_sizes
 from .samples import find_samples
 
 
-def check_scoring(config: EvalConfig, *, image_size: int, parts: int | None, device: str = "cpu") -> None:
+def check_scoring(config: EvalConfig, *, image_size: int | str, parts: int | None, device: str = "cpu") -> None:
     """Check features, metrics and the reference's images for samples of ``image_size`` pixels that are yet to be drawn.
 
     ``parts`` is how many parts of the reference there are, of which each is scored against; None: it is not there yet.
@@ -28,7 +28,7 @@ def check_scoring(config: EvalConfig, *, image_size: int, parts: int | None, dev
     extractor = load_extractor(config.features, **given, device=device)
     for metric in config.metrics:
         check(metric, extractor)
-    extractor.prepare(np.zeros((image_size, image_size, 3), np.uint8))
+    extractor.prepare(np.zeros((*sides_of(image_size), 3), np.uint8))
     if parts is None:
         return
     source, indices = find_samples(config.reference, bounds=bounds_of(config))
@@ -40,7 +40,8 @@ def check_scoring(config: EvalConfig, *, image_size: int, parts: int | None, dev
             hint="Give more images, thousands for a score that means something.",
         )
     seen = look_at(source, max_pixels=config.max_pixels).sizes
-    if isinstance(config.crop, int):
-        seen = [(config.crop, config.crop)]
+    if config.crop not in (None, "none"):
+        cut = sides_of(config.crop)
+        seen = [(cut.width, cut.height)]
     if config.crop != "none" or extractor.width is None:
         check_sizes(config, seen, of="the samples", size=image_size)

@@ -43,7 +43,7 @@ def silent(message: str) -> None:
 class Preprocessing:
     """Changes applied to the images of a reference before they are measured, so that it matches the samples."""
 
-    crop: int | None = None  # side of the central square in pixels; None: no crop
+    crop: int | str | None = None  # size in pixels of the centres; None: no crop
     codec: Codec | None = None  # encodes and decodes each image, with the mean of the posterior; None: no codec
 
     def cut(self, image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..config import EvalConfig
+from ..config import EvalConfig, sides_of
 from ..data import Bounds, find_images
 from ..errors import MetricError
 from ..sampling import read_record
@@ -93,16 +93,17 @@ def check_record(config: EvalConfig, reference: Provenance, samples: Path, made:
             f"come from {codec[:12]}",
             hint="Give the VAE of the samples with --reference-vae, or leave that option out.",
         )
-    if config.crop != "none" and isinstance(size, int):
+    if config.crop != "none" and size is not None:
         check_sizes(config, reference.image_sizes, of=str(samples), size=size)
 
 
-def check_sizes(config: EvalConfig, sizes: Iterable[tuple[int, int]], *, of: str, size: int) -> None:
-    """Raise MetricError if some ``sizes`` of the reference are not ``size`` x ``size`` pixels, as those ``of`` are."""
-    other = [f"{width}x{height}" for width, height in dict.fromkeys(sizes) if (width, height) != (size, size)]
+def check_sizes(config: EvalConfig, sizes: Iterable[tuple[int, int]], *, of: str, size: int | str) -> None:
+    """Raise MetricError if some ``sizes`` of the reference are not those of ``size``, as those ``of`` are."""
+    sides = sides_of(size)
+    other = [f"{width}x{height}" for width, height in dict.fromkeys(sizes) if (height, width) != sides]
     if other:
         raise MetricError(
-            f"{config.reference} holds images of {', '.join(other[:3])} pixels, but {of} of {size}x{size}: "
+            f"{config.reference} holds images of {', '.join(other[:3])} pixels, but {of} of {sides.in_words}: "
             "resizing them differently would change the score",
             hint=f"Crop them as training does with --crop {size}, or use them as they are with --crop none."
             if config.reference.suffix != ".npz"
@@ -111,7 +112,7 @@ def check_sizes(config: EvalConfig, sizes: Iterable[tuple[int, int]], *, of: str
 
 
 def _load_preprocessing(config: EvalConfig, extractor: Extractor) -> Preprocessing:
-    crop = config.crop if isinstance(config.crop, int) else None
+    crop = None if config.crop == "none" else config.crop
     if config.reference_vae is None:
         return Preprocessing(crop)
     from ..latents import load_vae
@@ -130,7 +131,7 @@ def _refuse_options(config: EvalConfig) -> None:
         raise MetricError(f"{path} already holds statistics, so there is nothing to save at {config.save_stats}")
     if config.reference_part is not None:
         raise MetricError(f"{path} holds statistics of all its images, so that --reference-part cannot take some")
-    if isinstance(config.crop, int) or config.reference_vae is not None:
+    if config.crop not in (None, "none") or config.reference_vae is not None:
         raise MetricError(f"{path} already holds statistics; --crop and --reference-vae apply only to images")
 
 

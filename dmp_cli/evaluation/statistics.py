@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ..config import Growing
+from ..config import Growing, ImageSize
 from ..errors import MetricError
 from ..storage import read_arrays, write_bytes
 from .distances import Gaussian
@@ -36,7 +36,7 @@ class Provenance(Growing):
     fingerprint: str | None = None  # SHA-256 over names and sizes of the image files
     image_sizes: tuple[tuple[int, int], ...] = ()  # distinct (width, height) in pixels, sorted; after cropping
     resize: str | None = None  # how the extractor resizes them to the size of its network
-    crop: int | None = None  # side in pixels of the central squares; None: no crop
+    crop: ImageSize | None = None  # size in pixels of the centres; None: no crop
     codec: str | None = None  # SHA-256 of the VAE they went through; None: no VAE
     jpegs: int | None = None  # how many of the files are JPEGs
     part: tuple[int, int] | None = None  # which part of the images, from 0, and of how many; None: all

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone
-from ..config import CodecRecord
+from ..config import CodecRecord, Sides, sides_of
 from ..errors import CheckpointError, ConfigError
 
 
@@ -104,7 +104,7 @@ def _check_config(config: Any) -> None:
 
 
 class VAECodec(Codec):
-    """``AutoencoderKL`` or ``AutoencoderTiny`` of diffusers; scale, shift and statistics come from the VAE's config."""
+    """``AutoencoderKL``, ``AutoencoderTiny`` or ``AutoencoderDC``; scale, shift and statistics come from its config."""
 
     clips = False
 
@@ -122,7 +122,8 @@ class VAECodec(Codec):
     def measure(self, images: Tensor) -> Tensor:
         encoded = self.vae.encode(images)
         if not self.has_posterior:
-            return encoded.latents
+            latents: Tensor = encoded.latent if self.record.kind == "dc-vae" else encoded.latents
+            return latents
         return torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], dim=1)
 
     def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:
@@ -166,21 +167,47 @@ def _statistics_of(config: Any, source: object) -> tuple[Tensor, Tensor] | None:
     return mean, std
 
 
-def image_size(codec: Codec, backbone: Backbone) -> int:
-    """Side in pixels of the images that ``backbone`` makes through ``codec``."""
-    return backbone.sample_shape[1] * codec.factor
+def image_size(codec: Codec, backbone: Backbone) -> int | str:
+    """Size in pixels of the images that ``backbone`` makes through ``codec``, as records keep it: 512, or 832x1216."""
+    height, width = backbone.sample_shape[1:]
+    return Sides(height * codec.factor, width * codec.factor).written
 
 
-def set_image_size(wanted: int | None, backbone: Backbone, codec: Codec) -> None:
+def set_image_size(wanted: int | str | None, backbone: Backbone, codec: Codec) -> None:
     """Make the backbone draw images of ``wanted`` pixels; ConfigError when it cannot."""
-    if wanted is not None and backbone.any_size:
-        multiple = codec.factor * backbone.side_multiple
-        if wanted % multiple:
-            raise ConfigError(f"--image-size {wanted}: the codec and the backbone need a multiple of {multiple} pixels")
-        if backbone.largest_side is not None and wanted > backbone.largest_side * codec.factor:
-            most = backbone.largest_side * codec.factor
-            raise ConfigError(f"--image-size {wanted}: this backbone has positions for {most} pixels and no more")
-        backbone.resize(wanted // codec.factor)
+    if wanted is None:
+        return
+    sides = sides_of(wanted)
+    if backbone.any_size:
+        _check_sides(sides, backbone, codec)
+        backbone.resize(sides.height // codec.factor, sides.width // codec.factor)
     actual = image_size(codec, backbone)
-    if wanted is not None and wanted != actual:
-        raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels")
+    if sides.written != actual:
+        only = " and square ones only" if sides.height != sides.width else ""
+        raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels{only}")
+
+
+def _check_sides(sides: Sides, backbone: Backbone, codec: Codec) -> None:
+    """Raise ConfigError for a size that the codec or the backbone cannot divide, or that it has no positions for."""
+    multiple, most = codec.factor * backbone.side_multiple, backbone.largest_side
+    if any(side % multiple for side in sides):
+        below, above = (Sides(*(_rounded(side, multiple, up=up) for side in sides)) for up in (False, True))
+        near = [str(size.written) for size in (above, below) if min(size) > 0]
+        near = near[::-1] if _distance(below, sides) < _distance(above, sides) else near
+        fitting = f"the nearest that fit are {' and '.join(near)}" if len(near) > 1 else f"the least is {near[0]}"
+        raise ConfigError(
+            f"--image-size {sides.written}: the codec and the backbone need a multiple of {multiple} pixels; {fitting}"
+        )
+    if most is not None and max(sides) > most * codec.factor:
+        raise ConfigError(
+            f"--image-size {sides.written}: this backbone has positions for {most * codec.factor} pixels and no more"
+        )
+
+
+def _rounded(side: int, multiple: int, *, up: bool) -> int:
+    """The nearest multiple that is not below, or not above, ``side``."""
+    return (-(-side // multiple) if up else side // multiple) * multiple
+
+
+def _distance(one: Sides, other: Sides) -> int:
+    return abs(one.height - other.height) + abs(one.width - other.width)

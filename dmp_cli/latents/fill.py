@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..backbones import Backbone
-from ..config import MAX_PIXELS
+from ..config import MAX_PIXELS, sides_of
 from ..data import CROP, ImageSource, LiveReader, check_bad, fits_in_memory
 from ..errors import ConfigError, DMPError
 from ..storage import home_folder
@@ -34,9 +34,9 @@ def pays_off(images: ImageSource, codec: Codec, backbone: Backbone) -> bool:
 def describe_store(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: bool) -> StoreRecord:
     """The record of the store that keeps these images for this codec; ``flip``: with their mirror images."""
     size, pixel = image_size(codec, backbone), codec.record.kind == "pixel"
-    channels, side = codec.image_channels, size // codec.factor
+    channels, sides = codec.image_channels, [side // codec.factor for side in sides_of(size)]
     values = channels if pixel else backbone.sample_shape[0] * (2 if codec.has_posterior else 1)
-    shape = (1 if pixel or not flip else 2, values, side, side)  # mirroring pixels on reading is cheap and exact
+    shape = (1 if pixel or not flip else 2, values, *sides)  # mirroring pixels on reading is cheap and exact
     dtype = "uint8" if pixel else "float32"
     return StoreRecord(
         codec=codec.record.kind,

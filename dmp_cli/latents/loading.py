@@ -121,14 +121,15 @@ def _differing(one: CodecRecord, other: CodecRecord) -> str:
 
 def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     """The VAE in a folder or hub repository, and its kind."""
-    from diffusers import AutoencoderKL, AutoencoderTiny
+    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
 
     config = AutoencoderKL.load_config(folder, local_files_only=not download)
     kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
+    kinds["AutoencoderDC"] = (AutoencoderDC, "dc-vae")
     check_sizes(config, source=source)
     name = config["_class_name"]
     if name not in kinds:
-        raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL or AutoencoderTiny")
+        raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL, AutoencoderTiny or AutoencoderDC")
     loader, kind = kinds[name]
     with unpickled(_with_weights(folder, download=download), _STEM, to=_STEM) as place:
         _check_room(loader, config, place, source=source)

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import Frozen
+from ..config import Frozen, ImageSize
 from ..data import Damaged
 from ..errors import DataError
-from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, write_bytes
-from .store_file import HEADER, SUM, OpenFile, sums_of
+from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, sealed, write_bytes
+from .store_file import HEADER, OpenFile, sums_of
 
 _FILE_BYTES = 64 << 20  # about the size of a file, and the work that a process loses when it is killed
 _FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; images that a file should hold at least
@@ -34,7 +34,7 @@ class StoreRecord(Frozen):
     format_version: int = 1
     codec: str  # pixel, vae or tiny-vae
     codec_digest: str | None  # SHA-256 of its weights; None for pixels
-    image_size: int  # pixels
+    image_size: ImageSize  # pixels
     channels: int  # of the images
     crop: str  # how images were cropped to squares
     data: str  # name of the data's folder or file
@@ -112,7 +112,7 @@ class LatentStore(StoreFolder[StoreRecord]):
 
         sums = sums_of(rows)
         header = json.dumps({"key": self.record.key, "number": number, "problems": problems})
-        metadata = {HEADER: header, SUM: str(zlib.crc32(header.encode()))}
+        metadata = sealed(HEADER, header)
         data = safetensors_bytes({"rows": from_numpy(rows), "crc32": from_numpy(sums)}, metadata)
         write_bytes(self.file(number), data)
         self._open.pop(number, None)

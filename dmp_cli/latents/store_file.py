@@ -12,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 
 from ..data import Damaged
 from ..errors import DataError
-from ..storage import check_types, parse_json, read_header
+from ..storage import read_sealed
 
 if TYPE_CHECKING:
     from .store import StoreRecord
 
-HEADER, SUM = "dmp.latents", "dmp.crc32"  # keys of the metadata: the header, and its CRC-32
+HEADER = "dmp.latents"  # key of the metadata
 
 
 class _FileHeader(BaseModel):
@@ -33,12 +33,7 @@ class OpenFile:
 
     def __init__(self, path: Path, record: StoreRecord, number: int) -> None:
         try:
-            head = read_header(path, kind=DataError)
-            text = head.metadata[HEADER]
-            if str(zlib.crc32(text.encode())) != head.metadata[SUM]:
-                raise DataError("its header was changed after it was written")
-            content = parse_json(text, name="its header", kind=DataError)
-            header = check_types(_FileHeader, content, name="its header", kind=DataError)
+            head, header = read_sealed(path, HEADER, _FileHeader)
             count, known = len(record.span(number)), {"uint8": "U8", "float32": "F32"}.get(record.dtype)
             expected = {"rows": ((count, *record.shape), known), "crc32": ((count, record.shape[0]), "I64")}
             found = {name: (entry.shape, entry.dtype) for name, entry in head.tensors.items()}

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from ..backbones import Backbone
 from .expert_hooks import hook_experts
 from .gates import BlockWeights, Gating
-from .hooks import AddMap, AddMixture, AddNothing, DropPrompts, Link, PrependPrompts, ReadGate
+from .hooks import AddMap, AddMixture, AddNothing, DropPrompts, Link, NoteLayout, PrependPrompts, ReadGate
 from .prompts import Patch
 
 
@@ -33,7 +33,11 @@ class AttachedPatch:
         # Registered even without a prompted block, because attach() recognises a patched backbone by it.
         source = self.backbone.gate_sources[self.patch.config.gate_input]
         first = self.backbone.run_sources_first()
-        handles = [*([first] if first else []), source.register_forward_hook(ReadGate(self.link))]
+        handles = [] if first is None else [first]
+        if type(self.backbone).layout_of.__func__ is not Backbone.layout_of.__func__:  # type: ignore[attr-defined]
+            note = NoteLayout(self.link, type(self.backbone))
+            handles.append(self.backbone.core.register_forward_pre_hook(note, with_kwargs=True))
+        handles.append(source.register_forward_hook(ReadGate(self.link)))
         for block, mixture in zip(blocks, mixtures, strict=True):
             handles.append(block.module.register_forward_pre_hook(mixture, with_kwargs=True))
         for block, layers, experts in zip(blocks, self.patch.expert_layers, self.patch.experts, strict=False):
@@ -51,7 +55,8 @@ class AttachedPatch:
             return [AddNothing(self.link, kind) for _ in range(count)]
         if self.patch.config.position == "add":
             adds = AddMixture if self.patch.grid is None else AddMap
-            return [adds(self.link, kind) for _ in range(count)]
+            blocks = self.backbone.list_blocks()[:count]
+            return [adds(self.link, kind, block.joined) for block in blocks]
         return [PrependPrompts(self.link, kind, first=index == 0) for index in range(count)]
 
     def remove(self) -> None:

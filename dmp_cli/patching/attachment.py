@@ -92,7 +92,7 @@ def _behind_the_seam(model: Backbone | nn.Module) -> Backbone:
 
 
 def create_patch(
-    backbone: Backbone, config: PatchConfig, *, codec: CodecRecord, image_size: int, seed: int = 0
+    backbone: Backbone, config: PatchConfig, *, codec: CodecRecord, image_size: int | str, seed: int = 0
 ) -> Patch:
     """Create a new patch for ``backbone``. By default its prompts, or its experts' B, are zero: it changes nothing yet.
 
@@ -100,7 +100,7 @@ def create_patch(
 
     Args:
         codec: codec of the training images.
-        image_size: side of the training images in pixels.
+        image_size: of the training images in pixels: a side, or width x height, such as 832x1216.
         seed: seed of the gate's first weights; see :class:`Patch`.
 
     Raises:

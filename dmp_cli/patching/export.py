@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import PatchRecord, TableRecord
 from ..errors import ConfigError
 from ..storage import safetensors_bytes, sha256_of, write_bytes
-from .interpolate import resize_tokens
+from .interpolate import resize_tokens, square_grid
 from .patched import PatchedBackbone
 
 _HEADER = "dmp.table"
@@ -46,8 +46,9 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[int | float], *, de
         prompts = [prompt.detach().float().cpu() for prompt in patch.prompts]
         if patch.config.prompt_grid is not None:  # what is added to the tokens, as the hooks resize it
             counts = [block.hidden_shape[0] for block in patched.backbone.list_blocks()]
-            weights = [resize_tokens(own, count=count) for own, count in zip(weights, counts, strict=False)]
-            prompts = [resize_tokens(p[None], count=count)[0] for p, count in zip(prompts, counts, strict=False)]
+            grids = [square_grid(count) for count in counts]
+            weights = [resize_tokens(own, grid=grid) for own, grid in zip(weights, grids, strict=False)]
+            prompts = [resize_tokens(p[None], grid=grid)[0] for p, grid in zip(prompts, grids, strict=False)]
         if dense:
             return {f"mixtures.{i}": own * p for i, (own, p) in enumerate(zip(weights, prompts, strict=True))}
         named = {f"prompts.{i}": prompt for i, prompt in enumerate(prompts)}

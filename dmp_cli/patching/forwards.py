@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ..backbones import Layout
 from .gates import BlockWeights
 
 
@@ -35,6 +36,7 @@ class Forward(NamedTuple):
 
     settings: Settings
     weights: BlockWeights | None
+    layout: Layout | None = None  # where the image's tokens are; None: on a square, and alone
 
 
 S = TypeVar("S")
@@ -61,6 +63,7 @@ class ThreadState:
         self.rows: Tensor | None = None
         self.adds = False  # whether the running forward adds anything
         self.strength = 1.0  # of the running forward
+        self.layout: Layout | None = None  # of the running forward
         self.forward: Forward | None = None  # the running one; None in compiled code, which keeps its own tensors
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone
+from ..backbones import Backbone, Joined
 from .expert_hooks import AddExperts
 from .forwards import Forward, ForwardsInFlight, PerThread, Settings, ThreadState, is_in_backward
 from .gates import BlockWeights
-from .interpolate import resize_maps, resize_tokens
+from .interpolate import resize_maps, resize_tokens, square_grid
+from .joined import put_image, take_image
 from .prompts import Patch, add_mixture
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Link:
         """Make ``forward`` the running one of this thread."""
         here = self.here
         here.adds, here.strength = forward.weights is not None, forward.settings.strength
+        here.layout = forward.layout
         if not torch.compiler.is_compiling():
             here.forward = forward
         if forward.weights is None:
@@ -100,8 +102,9 @@ class AddMixture:
     torch.compile would compile every block anew.
     """
 
-    def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
-        self.link, self.backbone_type, self._threads = link, backbone_type, PerThread(_Added)
+    def __init__(self, link: Link, backbone_type: type[Backbone], joined: Joined | None = None) -> None:
+        self.link, self.backbone_type, self.joined = link, backbone_type, joined
+        self._threads = PerThread(_Added)
 
     @property
     def here(self) -> _Added:
@@ -116,9 +119,16 @@ class AddMixture:
         return self.backbone_type.put_hidden(args, kwargs, self.add(hidden))
 
     def add(self, hidden: Tensor) -> Tensor:
-        """The hidden state with the block's mixture."""
-        weights, prompts = self.fit(hidden)
-        return add_mixture(hidden, weights=weights, prompts=prompts, strength=self.link.here.strength)
+        """The hidden state with the block's mixture, which is added to the image's tokens alone."""
+        here = self.link.here
+        if self.joined is None:
+            weights, prompts = self.fit(hidden)
+            return add_mixture(hidden, weights=weights, prompts=prompts, strength=here.strength)
+        assert here.layout is not None
+        image = take_image(hidden, self.joined, here.layout)
+        weights, prompts = self.fit(image)
+        added = add_mixture(image, weights=weights, prompts=prompts, strength=here.strength)
+        return put_image(hidden, added, self.joined, here.layout)
 
     @property
     def weights(self) -> Tensor:
@@ -133,10 +143,12 @@ class AddMixture:
         return self.here.prompts
 
     def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and prompts for ``hidden`` (B, T, D), resized if the image has another number of tokens (T != N)."""
-        if hidden.shape[1] == self.prompts.shape[0]:
+        """Weights and prompts for ``hidden`` (B, T, D), resized if the image has another grid of tokens."""
+        layout, count = self.link.here.layout, self.prompts.shape[0]
+        if hidden.shape[1] == count and (layout is None or layout.grid[0] == layout.grid[1]):
             return self.weights, self.prompts
-        return tuple(resize_tokens(t, count=hidden.shape[1]) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]
+        grid = square_grid(hidden.shape[1]) if layout is None else layout.grid
+        return tuple(resize_tokens(t, grid=grid) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
         # The tensors belong to one forward. They are results of autograd, which can be neither copied nor pickled.
@@ -193,6 +205,16 @@ class DropPrompts:
         return self.backbone_type.put_output(output, images)
 
 
+class NoteLayout:
+    """Pre-hook on the denoiser: notes where the image's tokens are in the forward that begins."""
+
+    def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
+        self.link, self.backbone_type = link, backbone_type
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.link.here.layout = self.backbone_type.layout_of(module, args, kwargs)
+
+
 class ReadGate:
     """Forward hook on the module that the gate reads: computes the weights of every block from its output t (B, D)."""
 
@@ -201,7 +223,7 @@ class ReadGate:
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
         settings = self._settings(args)
-        self.link.enter(Forward(settings, self._weights(settings, output)))
+        self.link.enter(Forward(settings, self._weights(settings, output), self.link.here.layout))
         if args and isinstance(args[0], Tensor) and not is_in_backward():
             self.link.tie(args[0])
 

@@ -21,7 +21,7 @@ from .identity import backbone_digest
 from .prompts import Patch
 
 
-def import_patch(path: Path, backbone: Backbone, *, codec: CodecRecord, image_size: int) -> Patch:
+def import_patch(path: Path, backbone: Backbone, *, codec: CodecRecord, image_size: int | str) -> Patch:
     """Read the patch in the authors' checkpoint at ``path``, for the backbone in the same file.
 
     Args:

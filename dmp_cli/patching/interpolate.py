@@ -29,12 +29,18 @@ def resize_maps(maps: Tensor, *, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-def resize_tokens(tokens: Tensor, *, count: int) -> Tensor:
-    """Resize the tokens (B, N, D) of a square grid to ``count`` tokens of another square grid, (B, count, D)."""
+def square_grid(count: int) -> tuple[int, int]:
+    """The rows and columns of ``count`` tokens of a square grid."""
+    side = math.isqrt(count)
+    assert side * side == count, "the tokens must form a square grid"
+    return side, side
+
+
+def resize_tokens(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Resize the tokens (B, N, D) of a square grid to those of ``grid``, its rows and columns: (B, N', D)."""
     batch, own, width = tokens.shape
-    if own == count:
+    side = square_grid(own)[0]
+    if grid == (side, side):
         return tokens
-    side, new = math.isqrt(own), math.isqrt(count)
-    assert (side * side, new * new) == (own, count), "the tokens must form a square grid"
     maps = tokens.transpose(1, 2).reshape(batch, width, side, side)
-    return resize_maps(maps, size=(new, new)).flatten(2).transpose(1, 2)  # (B, count, D)
+    return resize_maps(maps, size=grid).flatten(2).transpose(1, 2)  # (B, count, D)

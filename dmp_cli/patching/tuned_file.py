@@ -22,12 +22,14 @@ _TYPES = ("F32", "F16", "BF16", "F64")
 _HINT = "Check the path of --adapter, or copy the file again."
 
 
-def save_tuned(path: Path, tuned: Tuned, *, codec: CodecRecord, image_size: int, training: Mapping[str, Any]) -> None:
+def save_tuned(
+    path: Path, tuned: Tuned, *, codec: CodecRecord, image_size: int | str, training: Mapping[str, Any]
+) -> None:
     """Write ``tuned`` to ``path``, whole or not at all. The same content gives the same bytes.
 
     Args:
         codec: codec of the training images.
-        image_size: side of the training images in pixels.
+        image_size: of the training images in pixels: a side, or width x height, such as 832x1216.
         training: the record of the training.
 
     Raises:

@@ -13,6 +13,8 @@ import numpy as np
 
 from ..backbones import Backbone
 from ..config import PipelineSampler, SampleConfig, SchedulerKind
+from ..errors import ConfigError
+from .stock_schedulers import draws_noise
 
 _EULER: SchedulerKind = "FlowMatchEulerDiscreteScheduler"
 _HEUN: SchedulerKind = "FlowMatchHeunDiscreteScheduler"
@@ -23,7 +25,9 @@ def named_flow(sampler: str, own: PipelineSampler | None) -> PipelineSampler | N
     """The scheduler of a named sampler of a rectified flow, with the settings of ``own``; None for other samplers."""
     if sampler not in _NAMED:
         return None
-    settings = {} if own is None else own.model_dump(exclude={"kind"})
+    settings = {} if own is None else own.model_dump(exclude={"kind", "use_flow_sigmas", "flow_shift"})
+    if own is not None and own.flow_shift is not None:  # of a solver that was set to a flow
+        settings["shift"] = own.flow_shift
     return PipelineSampler(kind=_NAMED[sampler], **settings)
 
 
@@ -37,8 +41,17 @@ def build_rectified(config: SampleConfig, backbone: Backbone) -> Any:
     if own.kind == _HEUN and own.use_dynamic_shifting:  # it knows a constant shift alone
         fields["shift"] = math.exp(_mu(own, backbone.num_tokens))
     known = inspect.signature(cls.__init__).parameters
-    settings = {key: value for key, value in fields.items() if key in known}
+    settings = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in fields.items() if key in known
+    }
+    if own.use_flow_sigmas:
+        settings["prediction_type"] = "flow_prediction"
     scheduler = cls(num_train_timesteps=backbone.schedule.num_timesteps, **settings)
+    if draws_noise(scheduler):
+        raise ConfigError(
+            f"--sampler pipeline: a {own.kind} that adds noise is not supported for a flow",
+            hint="Give --sampler flow-euler.",
+        )
     how: dict[str, Any] = {}
     if own.kind == _EULER:
         if backbone.even_levels:

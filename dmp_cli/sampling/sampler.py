@@ -63,7 +63,10 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
         raise ConfigError(f"--classes {','.join(map(str, classes))}: this backbone knows {known}")
     guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
     if guided and not backbone.has_null and backbone.embedded_guidance is None:
-        raise ConfigError(f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks")
+        raise ConfigError(
+            f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks",
+            hint="Leave it out, or give --guidance 1.",
+        )
     _check_without_null(config, backbone)
     for prompt in config.prompts or ():
         if prompt.negative is not None and (config.guidance if prompt.guidance is None else prompt.guidance) == 1:
@@ -85,7 +88,15 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
 
 
 def _check_without_null(config: SampleConfig, backbone: Backbone) -> None:
-    """Raise ConfigError for what needs a second prediction, of a backbone that has no null condition."""
+    """Raise ConfigError for what needs a second prediction, of a backbone that has no null condition.
+
+    So for negative prompts where only the empty one is encoded as the pipeline does it.
+    """
+    if backbone.other_negatives and any(prompt.negative for prompt in config.prompts or ()):
+        raise ConfigError(
+            "the pipeline of this backbone encodes negative prompts in another way than prompts: not supported",
+            hint="Leave it out (--n): guidance then leads away from the empty prompt.",
+        )
     if backbone.has_null:
         return
     if any(prompt.negative is not None for prompt in config.prompts or ()):

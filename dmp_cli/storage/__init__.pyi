@@ -54,6 +54,7 @@ from .partials import (
 )
 from .pickle_folders import unpickled as unpickled
 from .regular import open_regular as open_regular, read_regular as read_regular, what_is as what_is
+from .sealed_header import read_sealed as read_sealed, sealed as sealed
 from .store_folder import StoreFolder as StoreFolder, key_of as key_of, read_manifest as read_manifest
 from .strict import (
     check_finite as check_finite,

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..data import Damaged
 from ..errors import DataError
-from ..storage import check_types, parse_json, read_header, safetensors_bytes
+from ..storage import read_sealed, safetensors_bytes, sealed
 
-HEADER, SUM = "dmp.texts", "dmp.crc32"  # keys of the metadata: the header, and its CRC-32
+HEADER = "dmp.texts"  # key of the metadata
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _NAMES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}  # in safetensors
 _STATES, _MASK = "states", "mask"  # what the names of tokens' states and of their masks begin with
@@ -70,7 +70,7 @@ def file_bytes(key: str, digests: Sequence[bytes], rows: Sequence[Row], lengths:
     sums = [_sum_of(row, digest, whole) for row, digest, whole in zip(rows, digests, wholes, strict=True)]
     tensors[_SUMS] = torch.tensor(sums, dtype=torch.int64)
     header = json.dumps({"key": key, "names": names})
-    return safetensors_bytes(tensors, {HEADER: header, SUM: str(zlib.crc32(header.encode()))})
+    return safetensors_bytes(tensors, sealed(HEADER, header))
 
 
 class OpenTexts:
@@ -79,12 +79,7 @@ class OpenTexts:
     def __init__(self, path: Path, key: str, dtype: str) -> None:
         self.path = path
         try:
-            head = read_header(path, kind=DataError)
-            text = head.metadata[HEADER]
-            if str(zlib.crc32(text.encode())) != head.metadata[SUM]:
-                raise DataError("its header was changed after it was written")
-            content = parse_json(text, name="its header", kind=DataError)
-            header = check_types(_FileHeader, content, name="its header", kind=DataError)
+            head, header = read_sealed(path, HEADER, _FileHeader)
             if header.key != key:
                 raise Damaged(f"{path} belongs to another store")
             self._file: Any = safe_open(str(path), framework="pt")

@@ -16,7 +16,7 @@ from dmp_cli.diffusion import noise_betas
 from dmp_cli.errors import CheckpointError
 from dmp_cli.storage import Weights
 from tests.backbones.pipelines import tiny_plain_unet, write_scheduler
-from tests.zoo.schedulers import DDPM_LIKE, OTHER
+from tests.zoo.schedulers import DDPM_LIKE, FLOWS, OTHER
 
 
 def read(config: dict[str, Any], *, learns_sigma: bool = False) -> ScheduleConfig:
@@ -55,13 +55,13 @@ def test_absent_fields_have_the_defaults_of_their_class(name: str, start: float)
     torch.testing.assert_close(noise_betas(ours).float(), getattr(diffusers, name)().betas)
 
 
-@pytest.mark.parametrize("repository", OTHER)
+@pytest.mark.parametrize("repository", [*OTHER, *FLOWS])
 def test_another_process_is_refused_by_its_name(tmp_path: Path, repository: str) -> None:
     tiny_plain_unet().save_pretrained(tmp_path / "unet")
     (tmp_path / "scheduler").mkdir()
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(OTHER[repository]))
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps({**OTHER, **FLOWS}[repository]))
     (tmp_path / "model_index.json").write_text("{}")
-    name = OTHER[repository]["_class_name"]
+    name = {**OTHER, **FLOWS}[repository]["_class_name"]
     with pytest.raises(CheckpointError, match=f"^the scheduler of {tmp_path} is a {name}: only the noise of a DDPM"):
         load_backbone(str(tmp_path))
 

@@ -104,7 +104,7 @@ def test_parts_that_are_missing_or_wrong_are_said(sd3: Path, flux: Path, tmp_pat
 
     folder = shutil.copytree(sd3, tmp_path / "named")
     shutil.rmtree(folder / "text_encoder_3")
-    refused(folder, r"cannot read .*text_encoder_3")  # model_index.json says that there is one
+    refused(folder, r"names a text_encoder_3")  # model_index.json says that there is one
     folder = shutil.copytree(sd3, tmp_path / "two")
     shutil.rmtree(folder / "text_encoder_2")
     index = json.loads((folder / "model_index.json").read_text())
@@ -152,3 +152,19 @@ def test_an_entry_can_say_what_other_pipelines_need() -> None:
     assert found["states"][:, 0, 0].tolist() == [3, 7]
     assert found["more"][:, 0, 0].tolist() == [16, 0]
     assert found["mask"].tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_an_encoder_that_was_not_downloaded_is_named_with_the_way_to_go_without_it(sd3: Path, tmp_path: Path) -> None:
+    shutil.copytree(sd3, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "text_encoder_3")
+    with pytest.raises(CheckpointError, match="names a text_encoder_3, and there is none") as refused:
+        load_text(tmp_path / "cut")
+    hint = str(refused.value.hint)
+    file = tmp_path / "cut" / "model_index.json"
+    told = json.loads("{" + hint.partition("write ")[2].partition(" there")[0] + "}")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **told}))
+    table = load_text(tmp_path / "cut")  # as the hint says
+    assert not table.look_up(table.indices(["a red fox"]))["states"][0, 77:].any()
+    shutil.rmtree(tmp_path / "cut" / "text_encoder_2")
+    with pytest.raises(CheckpointError, match="text_encoder_2"):
+        load_text(tmp_path / "cut")

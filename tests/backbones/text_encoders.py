@@ -51,20 +51,13 @@ def write_projected_clip(folder: Path, *, seed: int = 1, projection: int = 24) -
     return folder
 
 
-def write_t5(folder: Path, *, seed: int = 0, width: int = 32, suffix: str = "") -> Path:
-    """``folder/tokenizer`` and ``folder/text_encoder``, with ``suffix``, of a T5 encoder."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+def write_t5(folder: Path, *, seed: int = 0, width: int = 32, suffix: str = "", kind: str = "T5") -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder``, with ``suffix``, of a T5 encoder; ``kind``: or of a UMT5."""
+    import transformers
 
-    entries = ["<pad>", "</s>", "<unk>", *WORDS]
-    tokenizer = Tokenizer(models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder / f"tokenizer{suffix}")
-    config = T5Config(
-        vocab_size=len(entries),
+    count = write_words(folder / f"tokenizer{suffix}")
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=count,
         d_model=width,
         d_kv=8,
         d_ff=32,
@@ -72,8 +65,84 @@ def write_t5(folder: Path, *, seed: int = 0, width: int = 32, suffix: str = "") 
         num_heads=2,
         feed_forward_proj="gated-gelu",
     )
-    filled(T5EncoderModel(config), seed).save_pretrained(folder / f"text_encoder{suffix}")
+    filled(getattr(transformers, f"{kind}EncoderModel")(config), seed).save_pretrained(folder / f"text_encoder{suffix}")
     return folder
+
+
+def write_gemma(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a Gemma 2."""
+    from transformers import Gemma2Config, Gemma2Model
+
+    count = write_words(folder / "tokenizer")
+    config = Gemma2Config(
+        vocab_size=count,
+        hidden_size=width,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+        query_pre_attn_scalar=8,
+        pad_token_id=0,
+    )
+    filled(Gemma2Model(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def write_qwen(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer``, with a chat template, and ``folder/text_encoder`` of a Qwen 3 of width 32."""
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3Model
+
+    count = write_words(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.chat_template = "{% for m in messages %}red {{ m['content'] }} fox {% endfor %}"
+    tokenizer.save_pretrained(folder / "tokenizer")
+    config = Qwen3Config(
+        vocab_size=count,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+        pad_token_id=0,
+    )
+    filled(Qwen3Model(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def write_bert(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a BERT of width 32."""
+    from transformers import BertConfig, BertModel
+
+    count = write_words(folder / "tokenizer", length=77)
+    config = BertConfig(
+        vocab_size=count,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    filled(BertModel(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+def write_words(folder: Path, *, length: int = 512) -> int:
+    """A tokenizer of words, and of the end; how many it knows."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    entries = ["<pad>", "</s>", "<unk>", *WORDS]
+    tokenizer = Tokenizer(models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=length
+    ).save_pretrained(folder)
+    return len(entries)
 
 
 def filled(model: Any, seed: int) -> Any:

@@ -133,6 +133,17 @@ def test_center_crop_equals_resize_then_crop():
         assert np.array_equal(cropped, _adm(image, size)), (width, height, size)
 
 
+def test_center_crop_to_two_sides_by_hand():
+    tall = picture(1)  # 4 x 4 to 4 wide, 2 high: the middle rows
+    assert np.array_equal(center_crop(Image.fromarray(tall), image_size=f"{SIZE}x{SIZE // 2}"), tall[1:3])
+    blocks = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8)[:, None] * 10, 6, axis=1))  # 6 wide, 8 high
+    assert np.asarray(center_crop(blocks, image_size="3x2")).tolist() == [[25] * 3, [45] * 3]  # halved to 3 x 4
+    for size in ((40, 30), (31, 77), (5, 400)):
+        found = center_crop(Image.new("RGB", size, (7, 8, 9)), image_size="24x16")
+        assert found.size == (24, 16)
+        assert np.asarray(found).reshape(-1, 3).tolist() == [[7, 8, 9]] * 384
+
+
 def test_center_crop_by_hand():
     exact = Image.fromarray(picture(1))
     assert np.array_equal(center_crop(exact, image_size=SIZE), picture(1))

@@ -11,6 +11,13 @@ import torch
 
 from dmp_cli.backbones import Backbone, load_backbone
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
+from tests.backbones.joined_pipelines import (
+    write_auraflow_pipeline,
+    write_hunyuan_pipeline,
+    write_lumina2_pipeline,
+    write_sana_pipeline,
+    write_zimage_pipeline,
+)
 from tests.backbones.pipelines import tiny_pixart, tiny_vae, write_stock_pipeline, write_xl_pipeline
 from tests.backbones.text_encoders import write_t5
 from tests.builders import tiny_dit, write_meta_checkpoint
@@ -154,5 +161,54 @@ CASES = (
         prepends=False,
         guidance=1.0,
         **_OF_FLOW,
+    ),
+    Case(
+        "AuraFlow",
+        _in(write_auraflow_pipeline),
+        blocks="double-stream, then single-stream",
+        prepends=False,
+        **_OF_FLOW,
+    ),
+    Case(
+        "Lumina 2",
+        _in(write_lumina2_pipeline),
+        blocks="noise refiner, then layers",
+        prepends=False,
+        call={"cfg_normalization": False},
+        **_OF_FLOW,
+    ),
+    Case(
+        "Sana",
+        _in(write_sana_pipeline),
+        blocks="all, in order",
+        pixels=128,
+        prepends=False,
+        call=_BINNED,
+        **_OF_FLOW,
+    ),
+    Case(
+        "Z-Image",
+        _in(write_zimage_pipeline),
+        side=8,
+        blocks="noise refiner, then layers",
+        prepends=False,
+        call={"guidance_scale": 3.5},  # which it counts from 0
+        **_OF_FLOW,
+    ),
+    Case(
+        "Hunyuan-DiT 1.1",
+        _in(write_hunyuan_pipeline),
+        blocks="all, in order",
+        core="transformer",
+        prepends=False,
+        call=_BINNED,
+    ),
+    Case(
+        "Hunyuan-DiT 1.2",
+        _in(write_hunyuan_pipeline, style=False),
+        blocks="all, in order",
+        core="transformer",
+        prepends=False,
+        call=_BINNED,
     ),
 )

@@ -9,8 +9,8 @@ import pytest
 from .cases import Case
 
 COLUMNS = (
-    *("prompts", "training", "samples", "samplers", "any size", "prepend", "experts", "LoRA", "full", "in use"),
-    *("patch file", "killed", "text store", "measured"),
+    *("prompts", "training", "samples", "samplers", "any size", "any shape", "prepend", "experts", "LoRA", "full"),
+    *("in use", "patch file", "killed", "text store", "measured"),
 )
 
 

@@ -52,6 +52,7 @@ def test_attached_it_changes_nothing(case: Case, backbone: Backbone) -> None:
         assert torch.equal(backbone(x, levels, condition), bare)
 
 
+@pytest.mark.slow
 @shows("training", lambda case: "loss falls")
 def test_only_the_patch_learns_one_image(case: Case, backbone: Backbone) -> None:
     torch.manual_seed(0)

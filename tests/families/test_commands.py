@@ -112,7 +112,7 @@ def test_a_text_store_is_filled_once(
         assert result.exit_code == 1
         assert "--text-store is for a backbone that reads text" in result.stderr
         return
-    owner = PipelineEncoders if "SD3" in case.name or "Flux" in case.name or case.name == "SDXL" else TextEncoder
+    owner = TextEncoder if case.name in ("SD 1.5", "PixArt-alpha", "PixArt-Sigma") else PipelineEncoders
     typed(*train, "--text-store", "--text-store-dir", "whole", "-o", "straight")
     killed(owner, "encode", 3, *train, "--text-store", "--text-store-dir", "part", "-o", "killed")
     typed(*train, "--text-store", "--text-store-dir", "part", "-o", "killed")

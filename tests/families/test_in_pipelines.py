@@ -155,13 +155,13 @@ def test_gradients_with_recomputation(case: Case, used: Used) -> None:
         return [parameter.grad.clone() for parameter in patched.patch.parameters() if parameter.grad is not None]
 
     expected = gradients()
-    if hasattr(used.network, "enable_gradient_checkpointing"):
+    if getattr(used.network, "_supports_gradient_checkpointing", False):
         used.network.enable_gradient_checkpointing()
         used.network.train()
     else:
         from torch.utils.checkpoint import checkpoint
 
-        for block in used.network.blocks:
+        for block in used.network.blocks:  # of our DiT, and of Hunyuan-DiT, which has no way of its own
             block._call_impl = functools.partial(checkpoint, type(block)._call_impl.__get__(block), use_reentrant=False)
     found = gradients()
     assert len(found) == len(expected) > 0
@@ -181,6 +181,10 @@ def test_offloaded(case: Case, used: Used, whole: bool) -> None:
         accelerate.cpu_offload_with_hook(core, torch.device("cpu"))
     else:
         accelerate.cpu_offload(core, torch.device("cpu"), offload_buffers=True)
+    if case.name.startswith("Hunyuan") and not whole:  # nor does it without a patch: it reads weights of its children
+        with pytest.raises(RuntimeError, match="meta"):
+            used.call()
+        return
     assert torch.equal(used.call(), expected)
 
 
@@ -188,7 +192,11 @@ def test_offloaded(case: Case, used: Used, whole: bool) -> None:
 @torch.no_grad()
 def test_beside_an_adapter_of_peft(case: Case, used: Used) -> None:
     peft = pytest.importorskip("peft")
-    names = [name for name, module in used.network.named_modules() if name.endswith(("attn1.to_q", "attn.to_q", "qkv"))]
+    names = [
+        name
+        for name, module in used.network.named_modules()
+        if name.endswith(("attn1.to_q", "attn.to_q", "attention.to_q", "qkv"))
+    ]
     bare = used.call()
     patched = used.attach()
     alone = used.call()

@@ -62,7 +62,10 @@ def test_small_changes_of_the_weights(case: Case, backbone: Backbone, method: st
     trainee = one_step(case, backbone, method=method)
     blocks = [block.name for block in backbone.list_blocks()]
     touched = [block for block in blocks if any(f"{block}." in name for name in trainee.learnt)]
-    assert len(touched) >= (2 if case.core != "unet" else 1)
+    # the blocks of AuraFlow have no biases, and those of a U-Net no attention everywhere
+    expected = {"AuraFlow": 0 if method == "bitfit" else 2, "SD 1.5": 1, "SDXL": 1}.get(case.name, 2)
+    assert len(touched) >= expected
+    assert trainee.learnt
     trainee.write(tmp_path / f"learnt{trainee.file_suffix}", dict(trainee.learnt), {})
     assert list(tmp_path.rglob("*"))
 

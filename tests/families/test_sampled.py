@@ -41,15 +41,14 @@ def starts(backbone: Backbone) -> list[torch.Tensor]:
 
 def stock(case: Case, pipe: Any, backbone: Backbone) -> torch.Tensor:
     """The same two samples by the stock pipeline."""
-    channels, side, _ = backbone.sample_shape
-    packs = backbone.family == "flux"
-    size = side * pipe.vae_scale_factor
-    how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": size, "width": size, **case.call}
+    packs, factor = backbone.family == "flux", pipe.vae_scale_factor
+    height, width = (side * factor for side in backbone.sample_shape[1:])
+    how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": height, "width": width, **case.call}
     found = []
     for text, start in zip(PROMPTS, starts(backbone), strict=True):
-        latents = pipe._pack_latents(start, 1, channels, side, side) if packs else start
+        latents = pipe._pack_latents(start, 1, *backbone.sample_shape) if packs else start
         images = pipe(text, latents=latents, output_type="latent", **how).images
-        found.append(pipe._unpack_latents(images, size, size, pipe.vae_scale_factor) if packs else images)
+        found.append(pipe._unpack_latents(images, height, width, factor) if packs else images)
     return torch.cat(found)
 
 
@@ -99,6 +98,29 @@ def test_samples_are_those_of_the_stock_pipeline(case: Case, place: Path, backbo
         assert (own - other).norm() <= 1e-5 * other.norm()
 
 
+@pytest.mark.slow
+@shows("any shape", lambda case: "stock pipeline's" if case.any_size else "squares alone")
+@torch.no_grad()
+def test_a_patch_of_a_square_on_another_shape(case: Case, place: Path, backbone: Backbone) -> None:
+    patch = filled_patch(backbone)
+    channels, side, _ = backbone.sample_shape
+    if not case.any_size:  # its table of positions is a square's
+        with pytest.raises(ConfigError, match=f"make images of {side} pixels and square ones only"):
+            set_image_size(f"{side + 2}x{side}", backbone, PixelCodec(3))
+        return
+    set_image_size(f"{side + side // 2}x{side}", backbone, PixelCodec(3))  # width first
+    assert backbone.sample_shape == (channels, side, side + side // 2)
+    denoiser, pipe = attach(backbone, patch), case.pipeline(place)
+    bare = stock(case, pipe, backbone)
+    attach(getattr(pipe, str(case.core)), patch, force=True)
+    ours, theirs = drawn(case, backbone, denoiser, sampler="pipeline"), stock(case, pipe, backbone)
+    assert ours.shape == (2, *backbone.sample_shape)
+    for own, other in zip(ours, theirs, strict=True):
+        assert (own - other).norm() <= 1e-5 * other.norm()
+    assert not torch.allclose(bare, theirs, atol=1e-3)
+
+
+@pytest.mark.slow
 @shows("samplers", lambda case: ", ".join(case.samplers))
 def test_every_sampler(case: Case, backbone: Backbone) -> None:
     everyone = {name for other in CASES for name in other.samplers}
@@ -116,6 +138,7 @@ def test_every_sampler(case: Case, backbone: Backbone) -> None:
     assert all(not torch.equal(a, b) for n, a in enumerate(others) for b in others[:n])
 
 
+@pytest.mark.slow
 @shows("any size", lambda case: "yes" if case.any_size else "its own")
 def test_other_sizes(case: Case, backbone: Backbone) -> None:
     codec, own = PixelCodec(3), backbone.sample_shape[1]
@@ -132,7 +155,7 @@ def test_other_sizes(case: Case, backbone: Backbone) -> None:
         patched.detach()
         assert not torch.equal(larger, drawn(case, backbone, sampler=case.samplers[0], steps=4))
     if backbone.side_multiple > 1:
-        with pytest.raises(ConfigError, match="need a multiple of"):
+        with pytest.raises(ConfigError, match=r"need a multiple of .* pixels; the nearest that fit are"):
             set_image_size(own + 1, backbone, codec)
     if backbone.largest_side is not None:
         with pytest.raises(ConfigError, match="and no more"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dmp_cli.patching.interpolate import pool_weights, resize_maps, resize_tokens
+from dmp_cli.patching.interpolate import pool_weights, resize_maps, resize_tokens, square_grid
 
 
 def test_pooling_sums_the_weights_of_each_place() -> None:
@@ -31,8 +31,8 @@ def test_tokens_are_resized_on_their_square_grid() -> None:
     tokens = torch.randn(2, 9, 5)
     maps = tokens.transpose(1, 2).reshape(2, 5, 3, 3)
     expected = resize_maps(maps, size=(6, 6))
-    resized = resize_tokens(tokens, count=36)
+    resized = resize_tokens(tokens, grid=square_grid(36))
     for row in range(6):
         for column in range(6):
             assert torch.equal(resized[:, row * 6 + column], expected[:, :, row, column])
-    assert resize_tokens(tokens, count=9) is tokens
+    assert resize_tokens(tokens, grid=square_grid(9)) is tokens

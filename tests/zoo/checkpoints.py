@@ -103,6 +103,13 @@ FLOWS: dict[str, Callable[[Tensors], Any]] = {
 }
 
 
+# Bare weights that say of no flow: what each is, by the words for it.
+TOLD_FLOWS = {
+    "SiT's public file, bare, with `--objective sit`": "sit",
+    "SiT's tensors of REPA, without its projectors, with `--objective repa`": "repa",
+}
+
+
 def _decoder_blocks(tensors: Tensors) -> Tensors:
     """All blocks behind the first under ``decoder_blocks``, counted anew."""
     return {

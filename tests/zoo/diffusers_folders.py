@@ -35,15 +35,15 @@ def change_config(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def shard(folder: Path, *, variant: str | None = None, stem: str = STEM) -> Path:
-    """The weights of ``folder`` in two files and an index, named as ``save_pretrained`` names them."""
+def shard(folder: Path, *, variant: str | None = None, stem: str = STEM, count: int = 2) -> Path:
+    """The weights of ``folder`` in ``count`` files and an index, named as ``save_pretrained`` names them."""
     whole = folder / f"{stem}.safetensors"
     tensors = load_file(whole)
     whole.unlink()
     names, middle = sorted(tensors), "" if variant is None else f".{variant}"
-    parts = {f"{stem}{middle}-0000{n}-of-00002.safetensors": names[n - 1 :: 2] for n in (1, 2)}
+    parts = {f"{stem}{middle}-0000{n + 1}-of-0000{count}.safetensors": names[n::count] for n in range(count)}
     for file, own in parts.items():
-        save_file({name: tensors[name] for name in own}, folder / file)
+        save_file({name: tensors[name] for name in own}, folder / file, metadata={"format": "pt"})
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     places = {name: file for file, own in parts.items() for name in own}
     index = {"metadata": {"total_size": total}, "weight_map": places}

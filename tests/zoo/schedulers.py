@@ -56,8 +56,8 @@ DDPM_LIKE: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# Weights of another process, by the repository that the config is from.
-OTHER: dict[str, dict[str, Any]] = {
+# Of rectified flows, likewise. A backbone that is no flow is refused with one.
+FLOWS: dict[str, dict[str, Any]] = {
     "stabilityai/stable-diffusion-3-medium-diffusers": {
         "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.29.0.dev0",
         "num_train_timesteps": 1000, "shift": 3.0,
@@ -65,6 +65,20 @@ OTHER: dict[str, dict[str, Any]] = {
     "a flow sampled by Heun": {
         "_class_name": "FlowMatchHeunDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0,
     },
+    "black-forest-labs/FLUX.1-dev": {
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.30.0.dev0",
+        "base_image_seq_len": 256, "base_shift": 0.5, "max_image_seq_len": 4096, "max_shift": 1.15,
+        "num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True,
+    },
+    "black-forest-labs/FLUX.1-schnell": {
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.30.0.dev0",
+        "base_image_seq_len": 256, "base_shift": 0.5, "max_image_seq_len": 4096, "max_shift": 1.15,
+        "num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": False,
+    },
+}  # fmt: skip
+
+# Weights of another process, by the repository that the config is from.
+OTHER: dict[str, dict[str, Any]] = {
     "playgroundai/playground-v2.5-1024px-aesthetic": {
         "_class_name": "EDMDPMSolverMultistepScheduler", "_diffusers_version": "0.27.0.dev0", "algorithm_type":
         "dpmsolver++", "num_train_timesteps": 1000, "prediction_type": "epsilon", "rho": 7.0, "sigma_data": 0.5,

@@ -16,7 +16,9 @@ from ...config import (
     PatchConfig,
     PatchOptions,
     SampleConfig,
+    Sides,
     SizeOptions,
+    sides_of,
 )
 from ...errors import ConfigError
 from ..console import Printer
@@ -167,10 +169,11 @@ def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> No
 
     name = network.backbone
     if name is not None and network.checkpoint is None and is_size_name(name):
-        input_size = network.image_size and network.image_size // (1 if network.vae == "none" else 8)
+        factor, size = 1 if network.vae == "none" else 8, network.image_size
+        input_size = None if size is None else sides_of(size).over(factor).written
         backbone = build_backbone(name, num_classes=network.num_classes, input_size=input_size)
     else:
         pixels = network.model_copy(update={"vae": "none"}) if name == "digits" else network
         backbone = load_bare(pixels, "cpu").backbone
-    made = create_patch(backbone, config, codec=CodecRecord(), image_size=backbone.sample_shape[1])
+    made = create_patch(backbone, config, codec=CodecRecord(), image_size=Sides(*backbone.sample_shape[1:]).written)
     print_sizes(backbone, made, printer, name=str(network.name), path=None)

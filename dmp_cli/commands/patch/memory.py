@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import CommonOptions, MemoryOptions, NetworkOptions, PatchConfig, TrainConfig, build
+from ...config import CommonOptions, MemoryOptions, NetworkOptions, PatchConfig, TrainConfig, build, sides_of
 from ..console import Printer
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def _find_backbone(network: NetworkOptions) -> Backbone:
 
     name = network.backbone
     if name is not None and network.checkpoint is None and is_size_name(name):
-        side = network.image_size and network.image_size // (1 if network.vae == "none" else 8)
-        return build_backbone(name, num_classes=network.num_classes, input_size=side)
+        factor, size = 1 if network.vae == "none" else 8, network.image_size
+        sides = None if size is None else sides_of(size).over(factor).written
+        return build_backbone(name, num_classes=network.num_classes, input_size=sides)
     if network.image_size is None and network.name is not None:  # else only the codec tells the size of a sample
         found = peek_backbone(network.name, network.checkpoint)
         if found is not None:

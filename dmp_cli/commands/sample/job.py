@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, MAX_PIXELS, NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
+from ...config import DEFAULT_CHUNK, NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
 from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
+from .grid import check_grid
 from .network import load, load_versions, remarks_on
 from .own_sampler import compare, default_sampler, default_steps
 from .patches import PatchShare
@@ -92,7 +93,7 @@ class _Drawing:
         self.config = resolve(filled, self.loaded.backbone)
         self.plan: Plan = Plan(self.config, request.lines)
         self.plan.check(self.loaded.backbone)
-        _check_grid(request.options.grid, self.loaded)
+        check_grid(request.options.grid, self.loaded)
         if self.own is not None and not self.part.number:
             printer.note(compare(self.own, self.config))
         self._warn_of_long_prompts()
@@ -206,18 +207,6 @@ def _keeps_latents(request: Request, loaded: Loaded, recorded: dict[str, Any] | 
             "--keep-latents: this backbone denoises pixels, so the images are all there is", hint="Leave it out."
         )
     return False
-
-
-def _check_grid(grid: tuple[int, int], loaded: Loaded) -> None:
-    """Raise ConfigError, before images are drawn, for a grid that would be too large a picture."""
-    from ...latents import image_size
-
-    (rows, columns), side = grid, image_size(loaded.codec, loaded.backbone)
-    pixels = rows * columns * side**2
-    if pixels > MAX_PIXELS:
-        raise ConfigError(
-            f"--grid {rows}x{columns}: a picture of {pixels:,} pixels, and at most {MAX_PIXELS:,} are drawn"
-        )
 
 
 def _smaller_chunks(size: int) -> tuple[str, str]:
