@@ -10,7 +10,13 @@ from torch import Tensor
 
 from .base import Backbone
 
-_TOKENS = {"unet": 77, "pixart": 300, "sd3": 77 + 256, "flux": 512}  # of a caption, as the pipelines encode it
+_TOKENS = {
+    "unet": 77,
+    "pixart": 300,
+    "sd3": 77 + 256,
+    "flux": 512,
+    "sana": 300,
+}  # of a caption, as the pipelines encode it
 _OTHER_TOKENS = 256
 # Fields of the configs of diffusers that say the width of a token's state; the first that is there.
 _WIDTHS = ("joint_attention_dim", "caption_channels", "cap_feat_dim", "text_embed_dim", "cross_attention_dim")
@@ -25,6 +31,9 @@ class BlankCaptions:
         width = next((config[name] for name in _WIDTHS if config.get(name)), 0)
         tokens = backbone.text_length or _TOKENS.get(backbone.family, _OTHER_TOKENS)
         self.shapes: dict[str, tuple[int, ...]] = {"states": (tokens, width), "mask": (tokens,)}
+        if other := config.get("cross_attention_dim_t5"):  # Hunyuan-DiT reads two encoders, side by side
+            self.shapes = {"states": (77, config["cross_attention_dim"]), "mask": (77,)}
+            self.shapes |= {"states_t5": (_OTHER_TOKENS, other), "mask_t5": (_OTHER_TOKENS,)}
         if pooled := _pooled_width(config):
             self.shapes["pooled"] = (pooled,)
 

@@ -6,6 +6,8 @@ autograd keeps of the frozen blocks is counted, not estimated. It is counted as 
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
@@ -56,7 +58,7 @@ def prepare_dry(config: TrainConfig, backbone: Backbone, patch_config: PatchConf
     restore: Callable[[], None] = getattr(backbone, "restore", lambda: None)
     restore()
     trainee = prepare(config, backbone=backbone, codec=PixelCodec(backbone.sample_shape[0]), patch_config=patch_config)
-    with shapes_only():
+    with _counting():
         return _without_values(trainee)
 
 
@@ -67,7 +69,7 @@ def count_training(trainee: Trainee, config: TrainConfig) -> Need:
         DMPError: this backbone cannot be counted.
     """
     backbone = trainee.backbone
-    with shapes_only(), arranged(trainee, config, World(), _CPU):
+    with _counting(), arranged(trainee, config, World(), _CPU):
         frozen = _bytes(backbone.parameters()) + _bytes(backbone.buffers())
         # The originals are on the device of the weights, which is the CPU here.
         aside = sum(p.numel() * 4 for p in backbone.parameters() if p.dtype in (torch.bfloat16, torch.float16))
@@ -90,13 +92,31 @@ def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Nee
     """
     backbone = trainee.backbone
     rows = images * (2 if backbone.has_null and backbone.embedded_guidance is None else 1)
-    with shapes_only(), torch.no_grad(), autocast(_CPU, config.dtype), LiveMemory(_tensors(trainee)) as memory:
+    with _counting(), torch.no_grad(), autocast(_CPU, config.dtype), LiveMemory(_tensors(trainee)) as memory:
         inputs = _blank_inputs(backbone, rows)
         condition = inputs.batch.labels if backbone.num_classes > 0 or backbone.takes_text else None
         _computed(backbone, lambda: trainee.denoiser(inputs.batch.values, inputs.draws.timesteps, condition))
     return Need(
         _bytes(backbone.parameters()) + _bytes(backbone.buffers()), _bytes(trainee.learnt.values()), memory.peak
     )
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[None]:
+    """Context without values. Tables of positions that backbones remember are made anew in it, and again after it."""
+    _forget_tables()
+    try:
+        with shapes_only():
+            yield
+    finally:
+        _forget_tables()
+
+
+def _forget_tables() -> None:
+    for name in [name for name in sys.modules if name.startswith(Backbone.__module__.rpartition(".")[0] + ".")]:
+        for value in vars(sys.modules[name]).values():
+            if callable(forget := getattr(value, "cache_clear", None)):
+                forget()
 
 
 def _computed(backbone: Backbone, compute: Callable[[], object]) -> None:
@@ -107,9 +127,11 @@ def _computed(backbone: Backbone, compute: Callable[[], object]) -> None:
     except Exception as error:  # models of diffusers raise anything
         if is_out_of_memory(error):
             raise
+        reason = f"{type(error).__name__}: {error}"
+        if "DataDependent" in reason:
+            reason = "it reads values, such as the lengths of captions"
         raise DMPError(
-            f"the memory of a backbone of the family {backbone.family} cannot be counted from shapes: "
-            f"{type(error).__name__}: {error}"
+            f"the memory of a backbone of the family {backbone.family} cannot be counted from shapes: {reason}"
         ) from error
 
 
