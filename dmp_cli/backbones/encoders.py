@@ -27,6 +27,7 @@ _LENGTHS = {
     "sana": 300,
     "hunyuandit": 77,
     "zimage": 512,
+    "qwenimage": 1024,
 }  # tokens of a caption where a record says nothing
 
 

@@ -14,6 +14,7 @@ from .flux import Flux
 from .hunyuandit import HunyuanDiT
 from .lumina2 import Lumina2
 from .pixart import PixArt
+from .qwenimage import QwenImage
 from .sana import Sana
 from .sd3 import SD3
 from .transformer import Transformer, TransformerFamily
@@ -61,7 +62,7 @@ def _transformers() -> list[type[Transformer]]:
     return [family.kind for family in FAMILIES.values() if isinstance(family, TransformerFamily)]
 
 
-for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT, ZImage):
+for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT, ZImage, QwenImage):
     register_family(_kind)
 
 

@@ -13,11 +13,13 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from ..config import TextKindName
 from ..errors import CheckpointError
 
 # The classes of transformers that a text encoder may be of.
 CLIP, PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
 UMT5, GEMMA2, BERT, QWEN3 = "UMT5EncoderModel", "Gemma2Model", "BertModel", "Qwen3Model"
+QWEN_VL = "Qwen2_5_VLForConditionalGeneration"
 
 
 class Call(NamedTuple):
@@ -31,7 +33,7 @@ class Call(NamedTuple):
 class TextKind(NamedTuple):
     """How one pipeline encodes captions."""
 
-    name: Literal["sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]  # as in TextRecord.kind
+    name: TextKindName
     pipeline: str  # its class in diffusers
     encoders: Mapping[str, str]  # the class of each text encoder, by its folder, in the order of their tokenizers
     calls: tuple[Call, ...]  # usually one; what they return is put together
@@ -112,6 +114,15 @@ KINDS = (
         calls=(Call(("states", None), _UNGUIDED),),  # through the tokenizer's own chat template
         length=512,
         widths={"states": ("transformer", "cap_feat_dim")},
+    ),
+    TextKind(
+        name="qwenimage",
+        pipeline="QwenImagePipeline",
+        encoders={"text_encoder": QWEN_VL},
+        calls=(Call(("states", "mask")),),
+        length=1024,
+        widths={"states": ("transformer", "joint_attention_dim")},
+        templates=("prompt_template_encode",),
     ),
     TextKind(
         name="hunyuandit",

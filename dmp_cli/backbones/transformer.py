@@ -158,7 +158,8 @@ class TransformerFamily:
                 f"{source} is not supported: samples of side {side} are larger than its table of positions, which is "
                 f"for {backbone.largest_side}"
             )
-        if config.get("out_channels") not in (None, config["in_channels"], 2 * config["in_channels"]):
+        known = (None, config["in_channels"], 2 * config["in_channels"], backbone.sample_shape[0])
+        if config.get("out_channels") not in known:
             raise CheckpointError(
                 f"{source} is not supported: it has {config['in_channels']} channels in and "
                 f"{config['out_channels']} out (inpainting, depth or image variations)"

@@ -16,6 +16,7 @@ from ..config import BackboneHints
 from ..errors import CheckpointError
 from ..storage import Weights
 from .base import Backbone, Block
+from .framed_images import frames_of
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
 
 _CONDITIONAL, _PLAIN = "UNet2DConditionModel", "UNet2DModel"
@@ -105,7 +106,8 @@ class UNet(Wrapped):
     def _added(self, x: Tensor, pooled: Tensor | None) -> dict[str, Tensor]:
         """The further conditions of XL: pooled states, and height, width, crop and target size in pixels.
 
-        The image counts as never cropped and of the size it has, as in the stock pipeline's defaults.
+        Where nothing else is said the image counts as never cropped and of the size it has, as in the stock pipeline's
+        defaults; a training in buckets says how each image was cut.
 
         Raises:
             CheckpointError: the text encoder gives no pooled states.
@@ -115,9 +117,11 @@ class UNet(Wrapped):
                 "this U-Net of Stable Diffusion XL needs two text encoders, and its pipeline has one",
                 hint="Give the whole pipeline folder of the XL model.",
             )
-        height, width = (_FACTOR * side for side in x.shape[2:])
-        sizes = x.new_tensor([[height, width, 0, 0, height, width]])
-        return {"text_embeds": pooled, "time_ids": sizes.expand(len(x), -1)}
+        sizes = frames_of(x)
+        if sizes is None:
+            height, width = (_FACTOR * side for side in x.shape[2:])
+            sizes = x.new_tensor([[height, width, 0, 0, height, width]]).expand(len(x), -1)
+        return {"text_embeds": pooled, "time_ids": sizes}
 
 
 def recognises(weights: Weights) -> bool:

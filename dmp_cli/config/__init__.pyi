@@ -9,6 +9,7 @@ from .base import (
     options_of as options_of,
 )
 from .bounds import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS
+from .buckets import BUCKET_OPTIONS as BUCKET_OPTIONS
 from .changes import describe_changes as describe_changes
 from .commands import (
     AblateOptions as AblateOptions,
@@ -66,6 +67,7 @@ from .records import (
     ScheduleConfig as ScheduleConfig,
     ScheduleKind as ScheduleKind,
     TableRecord as TableRecord,
+    TextKindName as TextKindName,
     TextRecord as TextRecord,
     TrainingRecord as TrainingRecord,
     TunedMethod as TunedMethod,

@@ -18,6 +18,8 @@ Flow = Literal["sit", "repa", "rectified"]
 NamedObjective = Literal["epsilon", "v_prediction", "sample", "sit", "repa"]  # that --objective takes
 Objective = Literal[NamedObjective, "rectified"]  # and one that families of diffusers have by themselves
 Trainer = Literal["meta", "diffusers"]
+# All text encoders of such a pipeline.
+TextKindName = Literal["sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage", "qwenimage"]
 TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
 _Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
 
@@ -102,7 +104,7 @@ class CodecRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"settings"})
 
-    kind: Literal["pixel", "vae", "tiny-vae", "dc-vae"] = "pixel"  # dc-vae: AutoencoderDC, which has no posterior
+    kind: Literal["pixel", "vae", "tiny-vae", "dc-vae", "video-vae"] = "pixel"
     source: str | None = None  # folder or hub id; None in pixel space
     digest: str | None = None  # SHA-256 of the codec's weights; None in pixel space
     settings: dict[str, Any] | None = None  # config fields other than its class's defaults; None also in older files
@@ -119,8 +121,7 @@ class TextRecord(Growing):
 
     later: ClassVar[frozenset[str] | None] = frozenset({"length"})
 
-    # From sdxl on: all those of such a pipeline.
-    kind: Literal["clip", "t5", "sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage"]
+    kind: Literal["clip", "t5", TextKindName]
     source: str  # the pipeline's folder or hub id
     digest: str  # SHA-256 of the text encoder's weights
     length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma

@@ -7,18 +7,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from . import levels as noise, memory
+from . import balance, buckets as shapes, levels as noise, memory
 from .base import Dtype, Frozen, option
 from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .train_rules import find_problems
 from .typed import ValPart, Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full", "scratch"]
-BalanceLosses = Literal["paper", "authors"]
 RateSchedule = Literal["constant", "cosine"]
 
 # Headings of --help, beside that of the recipe.
-_BALANCE, _LORA, _RECORD, _SPEED = "Gate and balance", "LoRA", "Reading and saving", "Speed and memory"
+_LORA, _RECORD, _SPEED = "LoRA", "Reading and saving", "Speed and memory"
 _HELD = "Held-out loss"
 
 
@@ -54,7 +53,7 @@ class TrainConfig(Frozen):
         ge=1,
     )
     lr: float = option("Learning rate of the prompts; for other methods of all that is learnt.", default=1e-4, gt=0)
-    gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0, panel=_BALANCE)
+    gate_lr: float = option("Learning rate of the gate.", default=1e-3, gt=0, panel=balance.PANEL)
     lora_rank: int = option(
         "Rank of the low-rank matrices of --method lora and dora, which is also their alpha. A higher rank means more "
         "parameters.",
@@ -72,29 +71,10 @@ class TrainConfig(Frozen):
         "How the learning rates change over the steps: constant, or cosine down to 0.", default="constant"
     )
     warmup: int = option("Steps over which the learning rates rise from 0.", default=0, ge=0)
-    balance_importance: float = option(
-        "Weight of the importance loss, which keeps the gate from using few prompts only. 0 switches it off.",
-        default=1.0,
-        ge=0,
-        panel=_BALANCE,
-    )
-    balance_load: float = option(
-        "Weight of the load loss, which evens out how often each prompt is among the strongest. 0 switches it off.",
-        default=1.0,
-        ge=0,
-        panel=_BALANCE,
-    )
-    balance_losses: BalanceLosses = option(
-        "Compute the two balance losses as the paper says, or as the authors' code does, for comparison.",
-        default="paper",
-        panel=_BALANCE,
-    )
-    gate_noise: bool = option(
-        "Add noise to the gate's logits while it trains, as the authors' code does.",
-        "--gate-noise/--no-gate-noise",
-        default=False,
-        panel=_BALANCE,
-    )
+    balance_importance: float = balance.IMPORTANCE
+    balance_load: float = balance.LOAD
+    balance_losses: balance.Losses = balance.LOSSES
+    gate_noise: bool = balance.GATE_NOISE
     levels: noise.Levels | None = noise.LEVELS
     level_mean: float | None = noise.LEVEL_MEAN
     level_std: float | None = noise.LEVEL_STD
@@ -117,6 +97,11 @@ class TrainConfig(Frozen):
         "--flip/--no-flip",
         default=True,
     )
+    buckets: bool = shapes.BUCKETS
+    bucket_step: int | None = shapes.STEP
+    bucket_min: int | None = shapes.LEAST
+    bucket_max: int | None = shapes.MOST
+    upscale: bool = shapes.UPSCALE
     seed: int = Field(0, ge=0)
     dtype: Dtype = "fp32"
     log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1, panel=_RECORD)

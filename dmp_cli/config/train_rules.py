@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .buckets import bucket_option
 from .levels import foreign_option
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def find_problems(config: TrainConfig) -> Iterator[str]:
         yield f"--val-draws {config.val_draws} are too few for 10 bands of timesteps: give {_FEWEST_DRAWS} or more"
     if config.levels is not None and (problem := foreign_option(config, config.levels)) is not None:
         yield problem
+    if (given := bucket_option(config)) is not None:
+        yield f"{given} is for images of several shapes: give --buckets too"
+    if config.bucket_min is not None and config.bucket_max is not None and config.bucket_min > config.bucket_max:
+        yield f"--bucket-min {config.bucket_min} is above --bucket-max {config.bucket_max}"
     if config.snr_gamma is not None and config.loss_weight != "min-snr":
         yield "--snr-gamma is for --loss-weight min-snr"
     for name in ("keep_best", "patience", "val_part", "val_losses"):

@@ -7,6 +7,13 @@ from .batches import (
     to_uint8 as to_uint8,
 )
 from .bounds import BOUNDS as BOUNDS, Bounds as Bounds
+from .bucket_reader import BucketReader as BucketReader
+from .buckets import (
+    BucketRule as BucketRule,
+    Buckets as Buckets,
+    fill_buckets as fill_buckets,
+    find_pictures as find_pictures,
+)
 from .classes import are_other as are_other, describe_classes as describe_classes
 from .decoding import CROP as CROP, center_crop as center_crop, decode as decode, naming as naming
 from .folder import find_images as find_images

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,16 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError
 from ..runtime import randomness
+from .bucket_order import BucketOrder
+from .bucket_reader import BucketReader
+from .framing import Frame
 from .readers import Damaged, Reader
 from .shuffling import Order, Place
 from .source import ImageSource
 from .workers import load
 
 _SHOWN = 3  # unreadable files that an error names
+_EPOCHS = 3  # whose mirroring is kept
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Batch:
     bad: list[str]  # a message for each unreadable file that is found for the first time
     remarks: list[str] = field(default_factory=list)  # what Pillow warned of, each remark once
     captions: list[str] | None = None  # one per image, when they were asked for
+    frames: Tensor | None = None  # (B, 6) a Frame for each image, where they are in buckets
 
 
 def as_floats(pixels: Tensor) -> Tensor:
@@ -58,6 +64,7 @@ class Sample:
     problems: list[tuple[int, str]]  # (index, message) of each unreadable file that was tried
     caption: str | None = None  # None: captions were not asked for
     fault: str | None = None  # a message, when training cannot continue
+    frame: Frame | None = None  # None: there are no buckets
     remarks: list[str] = field(default_factory=list)
 
 
@@ -69,24 +76,26 @@ class _Samples:
     problems: list[tuple[int, str]]
     faults: list[str]
     remarks: list[str]
+    frames: list[Frame]  # empty without buckets
 
 
 class TrainingImages(Dataset[Sample]):
     """Images by (epoch, index), mirrored at random with ``flip``, for the workers of a torch DataLoader.
 
-    An unreadable image is replaced by the next readable one (index + 1, ... modulo n), after at most ``max_bad``
-    unreadable ones in a row. Whether an image is mirrored, and which of its captions it gets, depends on (seed, epoch,
-    index of the image that is shown).
+    An unreadable image is replaced by the next readable one (index + 1, ... modulo n; of a reader of buckets the next
+    of the same bucket), after at most ``max_bad`` unreadable ones in a row. Whether an image is mirrored, and which of
+    its captions it gets, depends on (seed, epoch, index of the image that is shown).
     """
 
     def __init__(
         self, images: ImageSource, reader: Reader, *, seed: int, flip: bool, max_bad: int, captions: bool = False
     ) -> None:
+        self.buckets = reader.buckets if isinstance(reader, BucketReader) else None
         self._captions = captions
         self._images, self._reader = images, reader
         self._seed, self._flip = seed, flip
         self._tries = min(len(images), max_bad + 1)
-        self._mirrored_in, self._mirror = -1, np.empty(0, bool)  # one epoch, and whether each image is mirrored in it
+        self._mirror: dict[int, np.ndarray] = {}  # of the last epochs, whether each image is mirrored
 
     def __len__(self) -> int:
         return len(self._images)
@@ -94,17 +103,27 @@ class TrainingImages(Dataset[Sample]):
     def __getitem__(self, place: Place) -> Sample:
         epoch, first = place
         problems = []
-        for index in ((first + k) % len(self) for k in range(self._tries)):
+        for index in (self._follow(first, k) for k in range(self._tries)):
+            mirrored = self._flip and self._mirrored(index, epoch=epoch)
             try:
-                values = self._reader.read(index, mirrored=self._flip and self._mirrored(index, epoch=epoch))
+                values = self._reader.read(index, mirrored=mirrored)
                 caption = self._caption(index, epoch=epoch) if self._captions else None
             except DataError as error:
                 problems.append((index, error.message))
                 continue
             except Damaged as error:
                 return Sample(index, None, problems, fault=str(error))
-            return Sample(index, values, problems, caption, remarks=self._reader.take_remarks())
+            frame = None if self.buckets is None else self.buckets.frame(index, mirrored=mirrored)
+            return Sample(index, values, problems, caption, remarks=self._reader.take_remarks(), frame=frame)
         return Sample(first, None, problems)
+
+    def order(self, batch_size: int) -> Order | BucketOrder:
+        """Which places a step shows."""
+        how: dict[str, Any] = {"batch_size": batch_size, "seed": self._seed, "spans": self._images.spans}
+        return Order(len(self), **how) if self.buckets is None else BucketOrder(self.buckets, **how)
+
+    def _follow(self, first: int, count: int) -> int:
+        return (first + count) % len(self) if self.buckets is None else self.buckets.follow(first, count)
 
     def _caption(self, index: int, *, epoch: int) -> str:
         """One of the captions of an image, each equally often over the epochs."""
@@ -115,11 +134,11 @@ class TrainingImages(Dataset[Sample]):
         return texts[int(draw.random() * len(texts))]
 
     def _mirrored(self, index: int, *, epoch: int) -> bool:
-        if self._mirrored_in != epoch:
-            everyone = range(len(self))
-            self._mirror = randomness.uniform("flip", seed=self._seed, step=epoch, indices=everyone).numpy() < 0.5
-            self._mirrored_in = epoch
-        return bool(self._mirror[index])
+        if epoch not in self._mirror:
+            draws = randomness.uniform("flip", seed=self._seed, step=epoch, indices=range(len(self)))
+            kept = list(self._mirror)[1 - _EPOCHS :]  # buckets are in epochs of their own
+            self._mirror = {**{key: self._mirror[key] for key in kept}, epoch: draws.numpy() < 0.5}
+        return bool(self._mirror[epoch][index])
 
 
 def read_batches(
@@ -139,16 +158,15 @@ def read_batches(
     """The batches of steps ``start_step`` to ``stop_step`` - 1, the same for any ``workers`` (processes; 0: none).
 
     An epoch is a permutation of all images; no image is dropped. Starting at any step costs the same. ``share`` is this
-    process' part of the ``batch_size`` places of a step; None: all places. An unreadable image is replaced (see
-    :class:`TrainingImages`) and reported once, in the batch that meets it first.
+    process' part of the ``batch_size`` places of a step; None: all places. A :class:`BucketReader` has a step show one
+    bucket. An unreadable image is replaced (see :class:`TrainingImages`) and reported once, in the first such batch.
 
     Raises:
         DataError: more than ``max_bad`` different files are unreadable, or all files; a worker was killed; or the
             reader's own files are damaged.
     """
     dataset = TrainingImages(images, reader, seed=seed, flip=flip, max_bad=max_bad, captions=captions)
-    order = Order(len(images), batch_size=batch_size, seed=seed, spans=images.spans)
-    steps = range(start_step, stop_step)
+    order, steps = dataset.order(batch_size), range(start_step, stop_step)
     found = load(dataset, steps=steps, places=partial(order.places, share=share), collate=_stack, workers=workers)
     bad: dict[int, str] = {}
     said: set[str] = set()
@@ -159,7 +177,8 @@ def read_batches(
             if samples.faults:
                 raise DataError(samples.faults[0], hint="Continue with --resume: damaged files are made again.")
             check_bad(list(bad.values()), images, max_bad=max_bad)
-            assert samples.values is not None
+            if samples.values is None:  # all of a bucket are bad, and not all of the data
+                raise DataError(f"no image of a bucket can be read: {_first_of(list(bad.values()))}")
             remarks = [remark for remark in dict.fromkeys(samples.remarks) if remark not in said]
             said.update(remarks)
             yield Batch(
@@ -170,12 +189,13 @@ def read_batches(
                 bad=list(new.values()),
                 remarks=remarks,
                 captions=samples.captions if captions else None,
+                frames=torch.tensor(samples.frames) if samples.frames else None,
             )
 
 
 def check_bad(bad: list[str], images: ImageSource, *, max_bad: int) -> None:
     """Raise DataError when more than ``max_bad`` images, or all, are unreadable; ``bad`` has a message for each."""
-    first = "; ".join(bad[:_SHOWN]) + ("; ..." if len(bad) > _SHOWN else "")
+    first = _first_of(bad)
     if len(bad) == len(images):
         raise DataError(f"none of the {len(images)} images in {images.path} can be read: {first}")
     if len(bad) > max_bad:
@@ -183,6 +203,10 @@ def check_bad(bad: list[str], images: ImageSource, *, max_bad: int) -> None:
             f"{len(bad)} images in {images.path} cannot be read and at most {max_bad} may be bad: {first}",
             hint="Repair or remove these files, or allow more of them with --max-bad.",
         )
+
+
+def _first_of(bad: list[str]) -> str:
+    return "; ".join(bad[:_SHOWN]) + ("; ..." if len(bad) > _SHOWN else "")
 
 
 def _stack(samples: list[Sample]) -> _Samples:
@@ -194,4 +218,5 @@ def _stack(samples: list[Sample]) -> _Samples:
         problems=[problem for sample in samples for problem in sample.problems],
         faults=[sample.fault for sample in samples if sample.fault is not None],
         remarks=[remark for sample in samples for remark in sample.remarks],
+        frames=[sample.frame for sample in samples if sample.frame is not None],
     )

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..config import MAX_PIXELS, sides_of
+from ..config import MAX_PIXELS, Sides, sides_of
 from ..errors import DataError
 from ..storage import physical_memory
 from .bare_files import as_black_is_zero, bare_files
+from .framing import resizing_of
 from .kinds import read_formats
 from .pillow import unhindered
 
 _BYTES = 8  # of memory for a pixel while an image is decoded
 _ROWS = 1 << 22  # pixels that are converted at once
-_STRIP = 64  # longest ratio of length to width that is resized whole
 CROP = "adm-center"  # the name of center_crop's method in records of files made from its results
 
 
@@ -32,6 +32,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = {5, 6, 7, 8}  # those that exchange height and width
 
 
 def decode(
@@ -152,17 +153,38 @@ def center_crop(image: Image.Image, *, image_size: int | str) -> Image.Image:
     BICUBIC until it just covers them. A picture of exactly that size is unchanged. An addition of ours: a strip longer
     than 64 times its width first loses its ends, to save memory.
     """
-    longest = _STRIP * min(image.size)
+    target = sides_of(image_size)
+    cut, halvings, resized = resizing_of(Sides(image.height, image.width), target)
     with unhindered():
-        image = _central(image, width=min(image.width, longest), height=min(image.height, longest))
-    height, width = sides_of(image_size)
-    while image.width >= 2 * width and image.height >= 2 * height:
+        image = _central(image, cut)
+    for _ in range(halvings):
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = max(width / image.width, height / image.height)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    return _central(image, width=width, height=height)
+    return _central(image.resize((resized.width, resized.height), Image.Resampling.BICUBIC), target)
 
 
-def _central(image: Image.Image, *, width: int, height: int) -> Image.Image:
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+def _central(image: Image.Image, sides: Sides) -> Image.Image:
+    left, top = (image.width - sides.width) // 2, (image.height - sides.height) // 2
+    return image.crop((left, top, left + sides.width, top + sides.height))
+
+
+def _lies(image: Image.Image) -> bool:
+    """Whether height and width of an image change places when it is put upright, by its header alone."""
+    try:
+        return Image.Image.getexif(image).get(_ORIENTATION, 1) in _TURNED  # PNG's own would decode the pixels first
+    except Exception:  # of any type, as in decode
+        return False
+
+
+def read_sides(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Sides:
+    """Height and width of the upright picture in a file, by its header where that tells.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    try:
+        with unhindered():
+            opened = Image.open(io.BytesIO(data), formats=read_formats())
+            return Sides(*opened.size) if _lies(opened) else Sides(opened.height, opened.width)
+    except Exception:  # of any type; a picture may be read nevertheless
+        image = decode(data, channels=3, name=name, max_pixels=max_pixels)
+    return Sides(image.height, image.width)

@@ -30,8 +30,11 @@ class Looks(NamedTuple):
                 hint="Train on the pictures as grey ones with --grey, or give another --backbone.",
             )
 
-    def in_words(self, *, image_size: int | str, channels: int) -> str:
-        """What becomes of them for a backbone: ``8 images 178x218 RGB, centre square, to 64x64``."""
+    def in_words(self, *, image_size: int | str | None, channels: int) -> str:
+        """What becomes of them for a backbone: ``8 images 178x218 RGB, centre square, to 64x64``.
+
+        ``image_size`` is None where each keeps its own shape.
+        """
         parts = [f"{self.total:,} image{'' if self.total == 1 else 's'}"]
         if self.sizes:
             smallest, largest = (f"{width}x{height}" for width, height in _extremes(self.sizes))
@@ -40,6 +43,8 @@ class Looks(NamedTuple):
             parts.append(" and ".join(part for part in ("RGB" if self.colourful else "", grey) if part))
             parts += [f"({len(self.sizes)} looked at)"] if len(self.sizes) < self.total else []
         changes = ["as grey"] if channels == 1 and self.colourful else []
+        if image_size is None:
+            return ", ".join([" ".join(parts), *changes])
         sides = sides_of(image_size)
         scales = [max(sides.width / width, sides.height / height) for width, height in self.sizes]
         cut = "centre square" if sides.height == sides.width else "centre"

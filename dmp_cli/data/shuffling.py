@@ -18,7 +18,11 @@ class Order:
     stays within few files at a time. Any step may be asked for, in any process: it costs one epoch's permutation.
     """
 
-    def __init__(self, count: int, *, batch_size: int, seed: int, spans: np.ndarray | None = None) -> None:
+    def __init__(
+        self, count: int, *, batch_size: int, seed: int, spans: np.ndarray | None = None, purpose: str = "epoch"
+    ) -> None:
+        """``purpose`` tells its random numbers from those of other orders."""
+        self._purpose = purpose
         self._count, self._batch_size, self._seed, self._spans = count, batch_size, seed, spans
         self._epoch = -1
         self._permutation = np.empty(0, np.int64)  # of the current epoch alone, (n,)
@@ -39,12 +43,12 @@ class Order:
 
     def _permute(self, epoch: int) -> np.ndarray:
         if self._spans is None:
-            return randomness.permutation("epoch", self._count, seed=self._seed, step=epoch)
+            return randomness.permutation(self._purpose, self._count, seed=self._seed, step=epoch)
         starts, ends = self._spans[:-1], self._spans[1:]
-        shards = randomness.permutation("epoch-shards", len(starts), seed=self._seed, step=epoch)
+        shards = randomness.permutation(f"{self._purpose}-shards", len(starts), seed=self._seed, step=epoch)
         windows = []
         for first in range(0, len(shards), _WINDOW):
             images = np.concatenate([np.arange(starts[k], ends[k]) for k in shards[first : first + _WINDOW]])
-            draw = randomness.generator("epoch", seed=self._seed, step=epoch, index=first)
+            draw = randomness.generator(self._purpose, seed=self._seed, step=epoch, index=first)
             windows.append(draw.permutation(images))
         return np.concatenate(windows)

@@ -94,37 +94,41 @@ class PixelCodec(Codec):
 
 def _check_config(config: Any) -> None:
     """Raise ValueError where a VAE's config has no channels or stages that a VAE can have."""
-    stages = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+    is_video = "z_dim" in config
+    stages = config.get("block_out_channels") or config.get("encoder_block_out_channels") or config.get("dim_mult")
     if not isinstance(stages, (list, tuple)) or not 1 <= len(stages) <= 16:
         raise ValueError(f"its config has stages {stages!r:.60}")
-    for name in ("in_channels", "latent_channels"):
+    for name in ("input_channels", "z_dim") if is_video else ("in_channels", "latent_channels"):
         value = config.get(name)
         if not (isinstance(value, int) and 1 <= value <= 4096):
             raise ValueError(f"its config has {name} {value!r:.60}")
 
 
 class VAECodec(Codec):
-    """``AutoencoderKL``, ``AutoencoderTiny`` or ``AutoencoderDC``; scale, shift and statistics come from its config."""
+    """A VAE of diffusers, of images or of videos; scale, shift and statistics come from its config."""
 
     clips = False
 
     def __init__(self, vae: Any, record: CodecRecord) -> None:
         _check_config(vae.config)
         self.vae, self.record = vae, record
-        self.has_posterior = record.kind == "vae"
-        self.image_channels = vae.config["in_channels"]
+        self.has_posterior, self.is_video = record.kind in ("vae", "video-vae"), record.kind == "video-vae"
+        names = ("input_channels", "z_dim") if self.is_video else ("in_channels", "latent_channels")
+        self.image_channels, self.latent_channels = (int(vae.config[name]) for name in names)
         stages = vae.config.get("block_out_channels") or vae.config.get("encoder_block_out_channels")
-        self.factor = 2 ** (len(stages) - 1)
+        self.factor = 2 ** (len(stages or vae.config["dim_mult"]) - 1)
         scale, shift = (vae.config.get(f"{name}_factor") for name in ("scaling", "shift"))
         self.scaling = Scaling(scale or 1.0, shift or 0.0, _statistics_of(vae.config, record.source))
 
     @torch.no_grad()
     def measure(self, images: Tensor) -> Tensor:
-        encoded = self.vae.encode(images)
+        # a VAE of videos sees an image as a video of one frame
+        encoded = self.vae.encode(images.unsqueeze(2) if self.is_video else images)
         if not self.has_posterior:
             latents: Tensor = encoded.latent if self.record.kind == "dc-vae" else encoded.latents
             return latents
-        return torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], dim=1)
+        measured = torch.cat([encoded.latent_dist.mean, encoded.latent_dist.std], dim=1)
+        return measured.squeeze(2) if self.is_video else measured
 
     def draw(self, measured: Tensor, *, noise: Tensor | None) -> Tensor:
         latents = measured
@@ -140,7 +144,12 @@ class VAECodec(Codec):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         try:
-            return self.vae.decode(self.scaling.undo(latents)).sample
+            values = self.scaling.undo(latents)
+            return (
+                self.vae.decode(values.unsqueeze(2)).sample[:, :, 0]
+                if self.is_video
+                else self.vae.decode(values).sample
+            )
         except torch.cuda.OutOfMemoryError:
             if len(latents) == 1:
                 raise
@@ -157,7 +166,7 @@ def _statistics_of(config: Any, source: object) -> tuple[Tensor, Tensor] | None:
     found = [config.get(key) for key in ("latents_mean", "latents_std")]
     if found == [None, None]:
         return None
-    channels = config["latent_channels"]
+    channels = config["z_dim"] if "z_dim" in config else config["latent_channels"]
     if any(values is None or len(values) != channels for values in found) or config.get("shift_factor"):
         raise CheckpointError(
             f"{source}: its config gives latents_mean and latents_std, which are supported for all {channels} "

@@ -31,9 +31,20 @@ def pays_off(images: ImageSource, codec: Codec, backbone: Backbone) -> bool:
     return codec.record.kind != "pixel" or not fits_in_memory(images, image_size=size, channels=codec.image_channels)
 
 
-def describe_store(images: ImageSource, codec: Codec, backbone: Backbone, *, flip: bool) -> StoreRecord:
-    """The record of the store that keeps these images for this codec; ``flip``: with their mirror images."""
-    size, pixel = image_size(codec, backbone), codec.record.kind == "pixel"
+def describe_store(
+    images: ImageSource,
+    codec: Codec,
+    backbone: Backbone,
+    *,
+    flip: bool,
+    size: int | str | None = None,
+    members: str | None = None,
+) -> StoreRecord:
+    """The record of the store that keeps these images for this codec; ``flip``: with their mirror images.
+
+    ``size``: in pixels, where it is not that of ``backbone``; ``members``: the digest of a bucket.
+    """
+    size, pixel = size or image_size(codec, backbone), codec.record.kind == "pixel"
     channels, sides = codec.image_channels, [side // codec.factor for side in sides_of(size)]
     values = channels if pixel else backbone.sample_shape[0] * (2 if codec.has_posterior else 1)
     shape = (1 if pixel or not flip else 2, values, *sides)  # mirroring pixels on reading is cheap and exact
@@ -50,6 +61,7 @@ def describe_store(images: ImageSource, codec: Codec, backbone: Backbone, *, fli
         shape=shape,
         dtype=dtype,
         rows=rows_per_file(shape, dtype, count=len(images)),
+        members=members,
     )
 
 

@@ -121,15 +121,18 @@ def _differing(one: CodecRecord, other: CodecRecord) -> str:
 
 def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     """The VAE in a folder or hub repository, and its kind."""
-    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
+    from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderKLQwenImage, AutoencoderTiny
 
     config = AutoencoderKL.load_config(folder, local_files_only=not download)
     kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
-    kinds["AutoencoderDC"] = (AutoencoderDC, "dc-vae")
+    kinds |= {
+        "AutoencoderDC": (AutoencoderDC, "dc-vae"),
+        "AutoencoderKLQwenImage": (AutoencoderKLQwenImage, "video-vae"),
+    }
     check_sizes(config, source=source)
     name = config["_class_name"]
     if name not in kinds:
-        raise CheckpointError(f"{source} is a {name}, not an AutoencoderKL, AutoencoderTiny or AutoencoderDC")
+        raise CheckpointError(f"{source} is a {name}, not one of {', '.join(kinds)}")
     loader, kind = kinds[name]
     with unpickled(_with_weights(folder, download=download), _STEM, to=_STEM) as place:
         _check_room(loader, config, place, source=source)
@@ -184,6 +187,6 @@ def _read_original(file: Path) -> Any:
 
 
 def _check_channels(codec: Codec, channels: int, choice: str) -> None:
-    latent = codec.vae.config["latent_channels"] if isinstance(codec, VAECodec) else channels
+    latent = codec.latent_channels if isinstance(codec, VAECodec) else channels
     if latent != channels:
         raise ConfigError(f"--vae {choice} makes {latent} channels; the backbone denoises {channels}")

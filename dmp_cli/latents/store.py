@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import Frozen, ImageSize
+from ..config import Growing, ImageSize
 from ..data import Damaged
 from ..errors import DataError
 from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, sealed, write_bytes
@@ -28,21 +28,24 @@ _FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; 
 NAMES = frozenset({"data"})  # fields of the record that are for people
 
 
-class StoreRecord(Frozen):
+class StoreRecord(Growing):
     """What a store holds and what it was made from: the content of ``manifest.json``."""
+
+    later: ClassVar[frozenset[str] | None] = frozenset({"members"})
 
     format_version: int = 1
     codec: str  # pixel, vae or tiny-vae
     codec_digest: str | None  # SHA-256 of its weights; None for pixels
     image_size: ImageSize  # pixels
     channels: int  # of the images
-    crop: str  # how images were cropped to squares
+    crop: str  # how images were cut to their size
     data: str  # name of the data's folder or file
     fingerprint: str  # of the data
     count: int  # n
     shape: tuple[int, ...]  # of one image: (F, K, H, W)
     dtype: str  # uint8 or float32
     rows: int  # images in a file; the last file has the rest
+    members: str | None = None  # SHA-256 of which images of the data they are, for a bucket; None: all
 
     @property
     def key(self) -> str:
@@ -72,7 +75,11 @@ class LatentStore(StoreFolder[StoreRecord]):
     """One store. It is small to send to worker processes: each of them opens the memory-mapped files on first use."""
 
     what, option, names = "latent store", "--store-dir", NAMES
-    words: ClassVar = {"fingerprint": "the data have changed", "codec_digest": "another codec"}
+    words: ClassVar = {
+        "fingerprint": "the data have changed",
+        "codec_digest": "another codec",
+        "members": "other images, or not those of one bucket",
+    }
 
     def __init__(self, path: Path, record: StoreRecord) -> None:
         super().__init__(path, record)

@@ -69,8 +69,17 @@ class TrainingLoop:
         """The batch of a step and its random draws, on their way to the device. Any thread may call this."""
         labels = to_device(batch.labels, self.device)
         values = to_device(batch.values, self.device)
-        draws = self.noise_source.draw(batch.step).to(self.device)
-        return Inputs(replace(batch, values=values, labels=labels), draws)
+        frames = None if batch.frames is None else to_device(batch.frames, self.device)
+        draws = self.noise_source.draw(batch.step, sides=self._sides(batch)).to(self.device)
+        return Inputs(replace(batch, values=values, labels=labels, frames=frames), draws)
+
+    def _sides(self, batch: Batch) -> tuple[int, int] | None:
+        """Height and width of the samples of a batch of one bucket; None: there are no buckets."""
+        if batch.frames is None:
+            return None
+        factor = self.trainee.codec.factor if batch.values.dtype == torch.uint8 else 1  # pixels, or a codec's values
+        height, width = batch.values.shape[2:]
+        return height // factor, width // factor
 
     def advance(self, inputs: Inputs, *, stop: int | None = None) -> Terms:
         """Do one optimizer step on one global batch and return the terms of its loss.

@@ -47,8 +47,9 @@ class NoiseSource:
     drops_condition: bool  # whether labels or captions are dropped at random
     rule: LevelRule | None = None  # which levels; None: all alike
 
-    def draw(self, step: int) -> Draws:
-        """The random numbers of ``step`` (0-based), in main memory."""
+    def draw(self, step: int, *, sides: tuple[int, int] | None = None) -> Draws:
+        """The random numbers of ``step`` (0-based), in main memory; ``sides``: of its samples, where they vary."""
+        shape_of_sample = self.sample_shape if sides is None else (self.sample_shape[0], *sides)
         config, everywhere = self.config, range(self.config.batch_size)
         own: dict[str, Any] = {"seed": config.seed, "step": step, "indices": self.places}
         of_all: dict[str, Any] = {"seed": config.seed, "step": step, "indices": everywhere}
@@ -56,8 +57,8 @@ class NoiseSource:
         dropped = randomness.uniform("class-dropout", **of_all) < config.class_dropout if self.drops_condition else None
         return Draws(
             timesteps=self.process.training_levels(randomness.uniform("timestep", **of_all), self.rule),
-            noise=randomness.normal("noise", self.sample_shape, **own),
-            posterior=randomness.normal("posterior", self.sample_shape, **own) if self.has_posterior else None,
+            noise=randomness.normal("noise", shape_of_sample, **own),
+            posterior=randomness.normal("posterior", shape_of_sample, **own) if self.has_posterior else None,
             gate_noise=randomness.normal_rows("load", shape, seed=config.seed, step=step) if self.num_prompts else None,
             dropped=dropped,
         )

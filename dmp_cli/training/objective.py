@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..backbones import framed
 from ..config import TrainConfig
 from ..data import Batch, as_floats
 from ..diffusion import SNR_GAMMA, make_process, make_weigh
@@ -74,7 +75,8 @@ class Objective:
         xt = self.process.add_noise(x0, noise=noise, timesteps=timesteps)
         dropped = None if draws.dropped is None else draws.dropped[everywhere]
         condition = self._condition(labels[part], dropped)
-        with self._noisy_gate(draws, everywhere), autocast(self.device, self.config.dtype):
+        frames = None if inputs.batch.frames is None else inputs.batch.frames[part]
+        with self._noisy_gate(draws, everywhere), framed(frames), autocast(self.device, self.config.dtype):
             prediction = self._call(xt, timesteps, condition)
         loss = self.process.loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps)
         share = len(x0) / self.config.batch_size

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import LEVEL_OPTIONS, TrainConfig, default_of, describe_changes, level_rule
+from ..config import BUCKET_OPTIONS, LEVEL_OPTIONS, TrainConfig, default_of, describe_changes, level_rule
 from ..errors import ConfigError, DMPError
 from ..storage import identity_of, refuse_existing, remove_partials, write_json, write_text
 from ..version import __version__
@@ -207,7 +207,9 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig, traine
     if config.method not in ("lora", "dora"):
         left_out |= {"lora_rank", "lora_targets"}
     left_out |= set() if config.quantize else {"quantize"}
-    left_out |= {name for name in LEVEL_OPTIONS if getattr(config, name) == default_of(TrainConfig, name)}
+    left_out |= {
+        name for name in (*LEVEL_OPTIONS, *BUCKET_OPTIONS) if getattr(config, name) == default_of(TrainConfig, name)
+    }
     fields, rule = config.model_dump(mode="json", exclude=left_out), level_rule(config, trainee.backbone.level_rule)
     return {
         **fields,

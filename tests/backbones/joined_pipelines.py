@@ -1,4 +1,4 @@
-"""Tiny random pipelines of AuraFlow, Lumina 2, Sana, Z-Image and Hunyuan-DiT."""
+"""Tiny random pipelines of AuraFlow, Lumina 2, Sana, Z-Image, Qwen-Image and Hunyuan-DiT."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.backbones.flow_pipelines import flow_vae
 from tests.backbones.pipelines import randomise
-from tests.backbones.text_encoders import write_bert, write_gemma, write_qwen, write_t5
+from tests.backbones.text_encoders import write_bert, write_gemma, write_qwen, write_qwen_vl, write_t5
 
 
 def write_auraflow_pipeline(folder: Path, **changes: Any) -> Any:
@@ -117,6 +117,38 @@ def write_zimage_pipeline(folder: Path, **changes: Any) -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
         text_encoder=Qwen3Model.from_pretrained(folder / "text_encoder"),
+    )
+    return _saved(pipe, folder)
+
+
+def write_qwen_pipeline(folder: Path, **changes: Any) -> Any:
+    """A whole QwenImagePipeline of two blocks; ``changes`` are those of the transformer."""
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    write_qwen_vl(folder)
+    sizes: dict[str, Any] = {
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 32,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    levels = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    pipe = QwenImagePipeline(
+        transformer=randomise(QwenImageTransformer2DModel(**{**sizes, **changes}), seed=0),
+        vae=randomise(vae, seed=1),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True, **levels),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder"),
     )
     return _saved(pipe, folder)
 

@@ -113,6 +113,32 @@ def write_qwen(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_qwen_vl(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer`` and ``folder/text_encoder`` of a Qwen 2.5 VL of width 32."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    count = write_words(folder / "tokenizer", length=2048)
+    text: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": count,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config={**vision, "fullatt_block_indexes": [0]},
+        hidden_size=32,
+        vocab_size=count,
+    )
+    filled(Qwen2_5_VLForConditionalGeneration(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
 def write_bert(folder: Path, *, seed: int = 0) -> Path:
     """``folder/tokenizer`` and ``folder/text_encoder`` of a BERT of width 32."""
     from transformers import BertConfig, BertModel

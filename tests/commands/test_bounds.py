@@ -86,7 +86,7 @@ def test_absurd_numbers_of_samples(options: list[object], told: str, run: Run) -
 
 def test_a_grid_that_is_too_large_a_picture(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     how = ["sample", "--backbone", "digits", "-n", 1, "--steps", 1, "-o", "out"]
-    monkeypatch.setattr(importlib.import_module("dmp_cli.commands.sample.job"), "MAX_PIXELS", 64)
+    monkeypatch.setattr(importlib.import_module("dmp_cli.commands.sample.grid"), "MAX_PIXELS", 64)
     assert "--grid 4x4: a picture of 1,024 pixels" in run(*how, code=1).stderr
     assert not Path("out").exists()
     run(*how, "--grid", "1x1", "-q")

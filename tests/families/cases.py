@@ -15,6 +15,7 @@ from tests.backbones.joined_pipelines import (
     write_auraflow_pipeline,
     write_hunyuan_pipeline,
     write_lumina2_pipeline,
+    write_qwen_pipeline,
     write_sana_pipeline,
     write_zimage_pipeline,
 )
@@ -193,6 +194,15 @@ CASES = (
         blocks="noise refiner, then layers",
         prepends=False,
         call={"guidance_scale": 3.5},  # which it counts from 0
+        **_OF_FLOW,
+    ),
+    Case(
+        "Qwen-Image",
+        _in(write_qwen_pipeline),
+        side=8,
+        blocks="all, in order",
+        prepends=False,
+        guidance=1.0,  # its pipeline rescales a guided prediction, always
         **_OF_FLOW,
     ),
     Case(

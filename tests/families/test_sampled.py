@@ -41,14 +41,15 @@ def starts(backbone: Backbone) -> list[torch.Tensor]:
 
 def stock(case: Case, pipe: Any, backbone: Backbone) -> torch.Tensor:
     """The same two samples by the stock pipeline."""
-    packs, factor = backbone.family == "flux", pipe.vae_scale_factor
+    packs, factor = backbone.family in ("flux", "qwenimage"), pipe.vae_scale_factor
     height, width = (side * factor for side in backbone.sample_shape[1:])
     how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": height, "width": width, **case.call}
     found = []
     for text, start in zip(PROMPTS, starts(backbone), strict=True):
         latents = pipe._pack_latents(start, 1, *backbone.sample_shape) if packs else start
         images = pipe(text, latents=latents, output_type="latent", **how).images
-        found.append(pipe._unpack_latents(images, height, width, factor) if packs else images)
+        unpacked = pipe._unpack_latents(images, height, width, factor) if packs else images
+        found.append(unpacked.squeeze(2) if unpacked.ndim == 5 else unpacked)
     return torch.cat(found)
 
 

@@ -88,7 +88,7 @@ def break_folder(folder, how):
         ({"block_out_channels": [4, 4, 6]}, "cannot be read as a VAE"),
         ({"layers_per_block": 2}, r"tensors do not fit: \d+ missing_keys such as decoder"),
         ({"use_quant_conv": False}, "tensors do not fit: 2 unexpected_keys such as quant_conv.bias"),
-        ({"_class_name": "UNet2DModel"}, "is a UNet2DModel, not an AutoencoderKL"),
+        ({"_class_name": "UNet2DModel"}, "is a UNet2DModel, not one of AutoencoderKL"),
     ],
     ids=str,
 )

@@ -165,9 +165,13 @@ def test_another_format_version(backbone, tmp_path):
 def test_an_invalid_header_with_a_right_seal_is_refused(backbone, tmp_path):
     """The seal and the version are right, but the header has an invalid value."""
     patch = make_patch(backbone)
-    patch.record = patch.record.model_copy(update={"image_size": "large"})
+    record = patch.record
+    patch.record = record.model_copy(update={"gate_width": "large"})
     with pytest.warns(UserWarning, match="serializ"):
         save_patch(tmp_path / "a.safetensors", patch)
+    assert "gate_width" in refused(tmp_path / "a.safetensors").message
+    patch.record = record.model_copy(update={"image_size": "large"})
+    save_patch(tmp_path / "a.safetensors", patch)
     assert "image_size" in refused(tmp_path / "a.safetensors").message
 
 

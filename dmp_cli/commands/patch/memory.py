@@ -73,9 +73,9 @@ def _find_backbone(network: NetworkOptions) -> Backbone:
 
     name = network.backbone
     if name is not None and network.checkpoint is None and is_size_name(name):
-        factor, size = 1 if network.vae == "none" else 8, network.image_size
-        sides = None if size is None else sides_of(size).over(factor).written
-        return build_backbone(name, num_classes=network.num_classes, input_size=sides)
+        size, factor = network.image_size, 1 if network.vae == "none" else 8
+        side = None if size is None else sides_of(size).over(factor).written
+        return build_backbone(name, num_classes=network.num_classes, input_size=side)
     if network.image_size is None and network.name is not None:  # else only the codec tells the size of a sample
         found = peek_backbone(network.name, network.checkpoint)
         if found is not None:

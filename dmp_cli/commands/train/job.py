@@ -59,6 +59,7 @@ class _Job:
         from ...training import check_quantize, images_record, prepare
         from .held_out import divide
         from .latent_store import find_kept_latents, find_store
+        from .shapes import find_shapes
         from .watchers import tensorboard_writer
 
         request = request._replace(patch_config=with_recorded_grid(request))
@@ -75,20 +76,21 @@ class _Job:
         self.captions = encode_early(request, self.images, self.peeked, world=world, device=device, printer=printer)
         self.loaded = self._load()
         self.captions.give(self.loaded.backbone)
-        self.trainee = prepare(
-            self.config,
-            backbone=self.loaded.backbone,
-            codec=self.loaded.codec,
-            patch_config=request.patch_config,
-        )
+        asked, backbone, codec = request.patch_config, self.loaded.backbone, self.loaded.codec
+        self.trainee = prepare(self.config, backbone=backbone, codec=codec, patch_config=asked)
         self.looks = world.tell(self._look)
         self.kept, self.on_kept = find_kept_latents(self.images, self.trainee, self.config)
-        self.store = None if self.kept else find_store(self.images, self.trainee, self.config)
+        store = None if self.kept else find_store(self.images, self.trainee, self.config)
+        self.stores = [] if store is None else [(store, self.images)]
         # In every process alike: a later one would wait for ever for one that found an error.
-        self.parts = divide(self.images, self.kept or self.store, self.trainee, self.config)
+        self.parts = divide(self.images, self.kept or store, self.trainee, self.config)
+        self.shapes = find_shapes(self.parts.training, self.trainee, self.config, world)
+        if self.shapes is not None:
+            self.stores, self.parts = self.shapes.stores, self.parts._replace(reader=self.shapes.reader)
         self.settings = settings_of(request, self.loaded, self.trainee)
         self.settings["images"] = images_record(self.images)
         self.settings["text_store"] = self.captions.dtype
+        self.settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
         if self.parts.held_out is not None:
             self.settings["held_out"] = images_record(self.parts.held_out[0])
 
@@ -141,7 +143,8 @@ class _Job:
         looks, channels = look_at(images, max_pixels=self.config.max_pixels), loaded.codec.image_channels
         goes_on = options.resume and self.run.config_file.exists()  # it was allowed when the run began
         looks.check_colours(channels=channels, allowed=options.grey or goes_on)
-        told = looks.in_words(image_size=image_size(loaded.codec, loaded.backbone), channels=channels)
+        size = None if self.config.buckets else image_size(loaded.codec, loaded.backbone)
+        told = looks.in_words(image_size=size, channels=channels)
         return told + (f"; {describe_classes(images.classes)}" if images.classes else "")
 
     def begin(self) -> RunState | None:
@@ -160,8 +163,8 @@ class _Job:
         for remark in self.loaded.backbone.remarks:
             self.printer.note(remark)
         self.printer.note(self.looks)
-        if self.on_kept:
-            self.printer.note(self.on_kept)
+        for remark in (self.on_kept, *(() if self.shapes is None else self.shapes.remarks)):
+            self.printer.note(remark) if remark else None
         if self.images.passed_over:
             kinds = self.images.passed_over
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
@@ -195,8 +198,8 @@ class _Job:
         config, printer, onlooker = self.config, self.printer, self.request.onlooker
         with StopRequest(speaks=self.world.is_first) as request, naming_checkpoint(self.run):
             self.captions.encode(self.loaded.backbone, every_caption(self.images, self.config))
-            if self.store is not None:
-                fill_store(self.store, self.images, self.trainee, config, self.device, printer, request)
+            for store, images in self.stores:
+                fill_store(store, images, self.trainee, config, self.device, printer, request)
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
             how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
             watchers = Watchers(self.run, self.trainee, config, printer, **how)

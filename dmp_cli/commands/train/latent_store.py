@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import DataError, DMPError, StoppedError
@@ -25,6 +26,8 @@ def find_kept_latents(images: ImageSource, trainee: Trainee, config: TrainConfig
     """
     from ...latents import find_kept
 
+    if config.buckets:
+        return None, ""
     kept, remark = find_kept(images, trainee.codec, trainee.backbone, flip=config.flip)
     if kept is not None and config.latent_store is not None:
         asked = "--latent-store" if config.latent_store else "--no-latent-store"
@@ -39,17 +42,28 @@ def find_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> La
         ConfigError: the folder of --store-dir holds other files.
         DMPError: latents are missing, and its folder cannot be written; or there is none, as the user has no home.
     """
-    from ...latents import LatentStore, default_store_folder, describe_store, pays_off
+    from ...latents import describe_store
+
+    if config.buckets or not wants_store(images, trainee, config):
+        return None
+    return as_store(describe_store(images, trainee.codec, trainee.backbone, flip=config.flip), config.store_dir)
+
+
+def wants_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> bool:
+    """Whether latents are kept: as asked for, or where it saves work."""
+    from ...latents import pays_off
+
+    if config.latent_store is not None:
+        return config.latent_store
+    return config.store_dir is not None or pays_off(images, trainee.codec, trainee.backbone)
+
+
+def as_store(record: StoreRecord, folder: Path | None) -> LatentStore:
+    """The store of a record in ``folder``, or where such a store is by default. Raises as :func:`find_store`."""
+    from ...latents import LatentStore, default_store_folder
     from ...storage import can_write
 
-    codec, backbone = trainee.codec, trainee.backbone
-    wanted = config.latent_store
-    if wanted is None:
-        wanted = config.store_dir is not None or pays_off(images, codec, backbone)
-    if not wanted:
-        return None
-    record = describe_store(images, codec, backbone, flip=config.flip)
-    store = LatentStore(config.store_dir or default_store_folder(record), record)
+    store = LatentStore(folder or default_store_folder(record), record)
     store.check()
     if not can_write(store.path) and store.missing():
         raise _unwritable(store, "this user may not, or the disk is read-only")
