@@ -26,8 +26,8 @@ _CALLS: dict[str, tuple[int, float | None]] = {
     "AuraFlowPipeline": (50, 3.5),
     "Lumina2Pipeline": (30, 4.0),
     "SanaPipeline": (20, 4.5),
-    "QwenImagePipeline": (50, 4.0),
-    "ZImagePipeline": (50, 6.0),  # it counts guidance from 0: 5 there is 6 everywhere else
+    "QwenImagePipeline": (50, None),  # without a negative prompt
+    "ZImagePipeline": (50, 5.0),  # which counts guidance from 0: it is 6 everywhere else
     "HunyuanDiTPipeline": (50, 5.0),
     "DiTPipeline": (50, 4.0),
     "DDPMPipeline": (1000, None),

@@ -19,6 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "xl"
 
 
+@pytest.mark.slow
 def test_train_resume_sample_and_measure(run: Run, folder: Path, tmp_path: Path) -> None:
     write_captioned(tmp_path / "images", count=6, size=64)
     train = ["train", "--backbone", folder, "--data", "images", *HOW]
