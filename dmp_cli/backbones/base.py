@@ -68,6 +68,7 @@ class Backbone(nn.Module, ABC):
     channels_last: ClassVar[bool] = False  # whether it is faster on a GPU in this memory format
     any_size: ClassVar[bool] = False  # whether it denoises samples of any size
     takes_more_tokens: ClassVar[bool] = True  # whether a block does: --position prepend needs it
+    has_layout: ClassVar[bool] = False  # whether layout_of says where the image's tokens are
     image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
     embedded_guidance: float | None = None  # scale of guidance that it reads itself, as distilled; None: it reads none
 
@@ -169,9 +170,9 @@ class Backbone(nn.Module, ABC):
         """The null condition, ``count`` times: (count,). Only for a backbone with ``has_null``."""
 
     @classmethod
-    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
-        """Where the image's tokens are in the forward that ``core`` is called for; None: on a square, and alone."""
-        return None
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """Where the image's tokens are in the forward that ``core`` is called for. Only with ``has_layout``."""
+        raise NotImplementedError
 
     @staticmethod
     def take_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 
 from .base import Backbone
+from .text_kinds import length_of
 
-_TOKENS = {
-    "unet": 77,
-    "pixart": 300,
-    "sd3": 77 + 256,
-    "flux": 512,
-    "sana": 300,
-}  # of a caption, as the pipelines encode it
+# Of a caption, as the pipelines encode it, where it is not their length of one: SD3 has a CLIP in front of its T5.
+_TOKENS = {"unet": 77, "pixart": 300, "sd3": 77 + 256}
 _OTHER_TOKENS = 256
 # Fields of the configs of diffusers that say the width of a token's state; the first that is there.
 _WIDTHS = ("joint_attention_dim", "caption_channels", "cap_feat_dim", "text_embed_dim", "cross_attention_dim")
@@ -29,7 +25,7 @@ class BlankCaptions:
     def __init__(self, backbone: Backbone) -> None:
         config = getattr(backbone.core, "config", {})
         width = next((config[name] for name in _WIDTHS if config.get(name)), 0)
-        tokens = backbone.text_length or _TOKENS.get(backbone.family, _OTHER_TOKENS)
+        tokens = backbone.text_length or _TOKENS.get(backbone.family) or length_of(backbone.family) or _OTHER_TOKENS
         self.shapes: dict[str, tuple[int, ...]] = {"states": (tokens, width), "mask": (tokens,)}
         if other := config.get("cross_attention_dim_t5"):  # Hunyuan-DiT reads two encoders, side by side
             self.shapes = {"states": (77, config["cross_attention_dim"]), "mask": (77,)}

@@ -17,18 +17,10 @@ from torch import Tensor
 
 from ..config import TextRecord
 from ..errors import CheckpointError, ConfigError
+from .text_kinds import KINDS
 
-_LENGTHS = {
-    "t5": 120,
-    "sd3": 256,
-    "flux": 512,
-    "auraflow": 256,
-    "lumina2": 256,
-    "sana": 300,
-    "hunyuandit": 77,
-    "zimage": 512,
-    "qwenimage": 1024,
-}  # tokens of a caption where a record says nothing
+# Tokens of a caption where a record says nothing; 77: a pipeline that takes no length.
+_LENGTHS: dict[str, int] = {"t5": 120, **{kind.name: kind.length or 77 for kind in KINDS}}
 
 
 class Encoders(ABC):

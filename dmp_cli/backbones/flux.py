@@ -62,7 +62,7 @@ class Flux(Transformer):
             raise CheckpointError(f"{source}: axes_dims_rope {list(axes)} must be three numbers that add up to {width}")
 
     @classmethod
-    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
         return Layout(_grid_of(kwargs["img_ids"]))
 
     def predict(self, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor]) -> Tensor:
@@ -98,6 +98,8 @@ def _grid_of(places: Tensor) -> tuple[int, int]:
         return rows, places.shape[-2] // rows
     found = _GRIDS.get(places)
     if found is None:
+        if bool(places[:, 0].any()):  # as Kontext marks the tokens of a second image
+            raise ValueError("a patched Flux.1 takes no image beside the one that it draws")
         rows = int(places[-1, 1]) + 1
         found = _GRIDS[places] = rows, places.shape[-2] // rows
     return found

@@ -42,9 +42,8 @@ class Lumina2(Transformer):
         return self.blocks_of((side * side, width))
 
     @classmethod
-    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
         found = super().layout_of(core, args, kwargs)
-        assert found is not None
         mask = kwargs["encoder_attention_mask"] if "encoder_attention_mask" in kwargs else args[3]  # (B, S)
         return Layout(found.grid, mask.sum(1))
 

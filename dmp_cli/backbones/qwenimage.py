@@ -56,9 +56,9 @@ class QwenImage(Transformer):
         return self.packing  # which its config calls patch_size
 
     @classmethod
-    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
         shapes = {tuple(shape) for own in kwargs["img_shapes"] for shape in own}  # of each image: 1, rows, columns
-        if len(shapes) != 1:
+        if len(shapes) != 1 or any(len(own) != 1 for own in kwargs["img_shapes"]):
             raise ValueError(f"a patched Qwen-Image takes one image of one size a row, not {sorted(shapes)}")
         _, rows, columns = shapes.pop()
         return Layout((int(rows), int(columns)))

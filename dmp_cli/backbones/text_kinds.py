@@ -141,6 +141,11 @@ KINDS = (
 )
 
 
+def length_of(name: str) -> int | None:
+    """Tokens of a caption that the pipeline of this kind asks for; None: none, or there is no such kind."""
+    return next((kind.length for kind in KINDS if kind.name == name), None)
+
+
 def named_kind(pipeline: str) -> TextKind | None:
     """The entry of the pipeline of this class; None: there is none."""
     return next((kind for kind in KINDS if kind.pipeline == pipeline), None)

@@ -26,6 +26,7 @@ class Transformer(Wrapped):
 
     takes_text = True
     has_null = True
+    has_layout = True
     num_classes = 0
 
     block_lists: ClassVar[tuple[str, ...]] = ("transformer_blocks",)  # in the order they run
@@ -102,7 +103,7 @@ class Transformer(Wrapped):
         ]
 
     @classmethod
-    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
         given = args[0] if args else kwargs["hidden_states"]  # (B, C, H, W)
         multiple = cls.packing * int(core.config["patch_size"])  # type: ignore[index]
         return Layout((given.shape[2] // multiple, given.shape[3] // multiple))

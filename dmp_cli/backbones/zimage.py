@@ -58,7 +58,7 @@ class ZImage(Transformer):
         return self.blocks_of((side * side, int(self.model.config["dim"])))
 
     @classmethod
-    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout | None:
+    def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
         latents = args[0] if args else kwargs["x"]  # of each image, (C, 1, H, W)
         sizes = {tuple(own.shape[-2:]) for own in latents}
         if len(sizes) != 1:

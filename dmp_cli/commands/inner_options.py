@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import FLOW_SAMPLERS, ArmSampling, CommonOptions, Flow, Frozen, NetworkOptions, SampleConfig, build
+from ..config import ArmSampling, CommonOptions, Flow, Frozen, NetworkOptions, SampleConfig, build, usual_sampler
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def network_options(network: NetworkOptions) -> list[str]:
 def sampling_options(sampling: ArmSampling, *, flow: Flow | None) -> list[str]:
     """How samples are drawn, as ``dmp sample`` takes it; ``flow``: what the backbone is trained as, None: a DDPM."""
     given = given_of(sampling, ArmSampling.model_fields)
-    if flow is not None:  # all sets that are compared have one; elsewhere it is named where they are drawn
-        given.setdefault("sampler", FLOW_SAMPLERS[flow][0])
+    if (usual := usual_sampler(flow)) is not None:  # of a DDPM it is named where the sets are drawn
+        given.setdefault("sampler", usual)
     if sampling.prompts is not None:
         given["prompts"] = sampling.prompts.resolve()
     return _typed({_RENAMED.get(name, name): value for name, value in given.items()})
@@ -57,7 +57,7 @@ def check_sampler(sampling: ArmSampling, loaded: Loaded | None, *, methods: Iter
     if loaded is None:
         return
     backbone = loaded.backbone
-    usual = None if backbone.schedule.flow is None else FLOW_SAMPLERS[backbone.schedule.flow][0]
+    usual = usual_sampler(backbone.schedule.flow)
     told = {"sampler": sampling.sampler or usual, "steps": sampling.sampling_steps}
     config = build(SampleConfig, **{key: value for key, value in told.items() if value is not None})
     filled = with_own_scheduler(config, backbone.own_sampling, flow=backbone.flow_sampler)

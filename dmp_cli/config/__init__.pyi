@@ -82,6 +82,7 @@ from .sample import (
     SampleConfig as SampleConfig,
     Sampler as Sampler,
     name_sampler as name_sampler,
+    usual_sampler as usual_sampler,
 )
 from .shapes import ImageSize as ImageSize, Sides as Sides, sides_of as sides_of
 from .train import TrainConfig as TrainConfig

@@ -22,6 +22,13 @@ FLOW_SAMPLERS: dict[Flow, tuple[str, ...]] = {
     "rectified": ("flow-euler", "flow-heun", "pipeline"),
 }
 RECTIFIED_STEPS = 28  # of a call of StableDiffusion3Pipeline and of FluxPipeline, by default
+
+
+def usual_sampler(flow: Flow | None) -> str | None:
+    """The sampler of a flow where none is named and no pipeline has one; None for a DDPM, which has the option's."""
+    return None if flow is None else FLOW_SAMPLERS[flow][0]
+
+
 GuidedChannels = Literal["3", "all"]
 
 MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory

@@ -145,11 +145,8 @@ class VAECodec(Codec):
     def decode(self, latents: Tensor) -> Tensor:
         try:
             values = self.scaling.undo(latents)
-            return (
-                self.vae.decode(values.unsqueeze(2)).sample[:, :, 0]
-                if self.is_video
-                else self.vae.decode(values).sample
-            )
+            found: Tensor = self.vae.decode(values.unsqueeze(2) if self.is_video else values).sample
+            return found[:, :, 0] if self.is_video else found
         except torch.cuda.OutOfMemoryError:
             if len(latents) == 1:
                 raise

@@ -124,8 +124,9 @@ def _read_vae(folder: str, source: str, *, download: bool) -> tuple[Any, str]:
     from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderKLQwenImage, AutoencoderTiny
 
     config = AutoencoderKL.load_config(folder, local_files_only=not download)
-    kinds = {"AutoencoderKL": (AutoencoderKL, "vae"), "AutoencoderTiny": (AutoencoderTiny, "tiny-vae")}
-    kinds |= {
+    kinds = {
+        "AutoencoderKL": (AutoencoderKL, "vae"),
+        "AutoencoderTiny": (AutoencoderTiny, "tiny-vae"),
         "AutoencoderDC": (AutoencoderDC, "dc-vae"),
         "AutoencoderKLQwenImage": (AutoencoderKLQwenImage, "video-vae"),
     }

@@ -34,7 +34,7 @@ class AttachedPatch:
         source = self.backbone.gate_sources[self.patch.config.gate_input]
         first = self.backbone.run_sources_first()
         handles = [] if first is None else [first]
-        if type(self.backbone).layout_of.__func__ is not Backbone.layout_of.__func__:  # type: ignore[attr-defined]
+        if self.backbone.has_layout:
             note = NoteLayout(self.link, type(self.backbone))
             handles.append(self.backbone.core.register_forward_pre_hook(note, with_kwargs=True))
         handles.append(source.register_forward_hook(ReadGate(self.link)))

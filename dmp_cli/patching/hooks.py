@@ -145,9 +145,11 @@ class AddMixture:
     def fit(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and prompts for ``hidden`` (B, T, D), resized if the image has another grid of tokens."""
         layout, count = self.link.here.layout, self.prompts.shape[0]
-        if hidden.shape[1] == count and (layout is None or layout.grid[0] == layout.grid[1]):
-            return self.weights, self.prompts
         grid = square_grid(hidden.shape[1]) if layout is None else layout.grid
+        if grid[0] * grid[1] != hidden.shape[1]:
+            raise ValueError(f"a block is given {hidden.shape[1]} tokens, and the image has {grid[0]} x {grid[1]}")
+        if grid[0] == grid[1] and hidden.shape[1] == count:
+            return self.weights, self.prompts
         return tuple(resize_tokens(t, grid=grid) for t in (self.weights, self.prompts[None]))  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:

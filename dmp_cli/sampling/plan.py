@@ -88,8 +88,8 @@ class Plan:
                 raise ConfigError(f"{place}: a negative prompt needs text and a guidance other than 1")
             if (line.label is not None) != (num_classes > 0) or (line.label is not None and line.label >= num_classes):
                 raise ConfigError(f"{place}: class {line.label}; this backbone knows {_classes(num_classes)}")
-            if not backbone.has_null and line.negative is not None:
-                raise ConfigError(f"{place}: a negative prompt needs a null condition, which this backbone lacks")
+            if problem := negative_problem(line.negative, backbone):
+                raise ConfigError(f"{place}: {problem}")
             is_guided = backbone.has_null or backbone.embedded_guidance is not None
             if not is_guided and line.guidance not in (None, 1):
                 raise ConfigError(f"{place}: guidance needs a null condition, which this backbone lacks")
@@ -98,6 +98,17 @@ class Plan:
         """The first ``count`` items as JSON lines, which :func:`read_plan` reads as the same plan."""
         rows = (_to_json(index, self.item(index)) for index in range(count))
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def negative_problem(negative: str | None, backbone: Backbone) -> str:
+    """Why guidance cannot lead away from ``negative``, in words; empty: it can, or there is none."""
+    if negative is None:
+        return ""
+    if not backbone.has_null:
+        return "a negative prompt needs a null condition, which this backbone lacks"
+    if negative and backbone.other_negatives:  # the empty one is encoded as there
+        return "the pipeline of this backbone encodes negative prompts in another way than prompts: not supported"
+    return ""
 
 
 def read_plan(path: Path) -> tuple[PlanLine, ...]:

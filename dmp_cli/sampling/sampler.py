@@ -26,7 +26,7 @@ from ..patching import Versions
 from ..runtime import randomness
 from .flow import integrate
 from .forward import GuidedForward
-from .plan import Item, Plan
+from .plan import Item, Plan, negative_problem
 from .rectified import build_rectified, named_flow
 from .scheduler import build_scheduler, check_steps
 from .stock_schedulers import draws_noise, takes_variance
@@ -67,7 +67,7 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
             f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks",
             hint="Leave it out, or give --guidance 1.",
         )
-    _check_without_null(config, backbone)
+    _check_negatives(config, backbone)
     for prompt in config.prompts or ():
         if prompt.negative is not None and (config.guidance if prompt.guidance is None else prompt.guidance) == 1:
             raise ConfigError(
@@ -87,22 +87,13 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     return config.model_copy(update={"classes": classes})
 
 
-def _check_without_null(config: SampleConfig, backbone: Backbone) -> None:
-    """Raise ConfigError for what needs a second prediction, of a backbone that has no null condition.
-
-    So for negative prompts where only the empty one is encoded as the pipeline does it.
-    """
-    if backbone.other_negatives and any(prompt.negative for prompt in config.prompts or ()):
-        raise ConfigError(
-            "the pipeline of this backbone encodes negative prompts in another way than prompts: not supported",
-            hint="Leave it out (--n): guidance then leads away from the empty prompt.",
-        )
-    if backbone.has_null:
-        return
-    if any(prompt.negative is not None for prompt in config.prompts or ()):
-        raise ConfigError(
-            "a negative prompt needs a null condition, which this backbone lacks", hint="Leave it out (--n)."
-        )
+def _check_negatives(config: SampleConfig, backbone: Backbone) -> None:
+    """Raise ConfigError for negative prompts, or an interval of guidance, that the backbone cannot have."""
+    problem = next(
+        (told for prompt in config.prompts or () if (told := negative_problem(prompt.negative, backbone))), ""
+    )
+    if problem:
+        raise ConfigError(problem, hint="Leave it out (--n).")
     if backbone.embedded_guidance is not None and config.guidance_interval != (0, 1):
         raise ConfigError("--guidance-interval: this backbone reads the scale of guidance itself, at every level")
 

@@ -12,6 +12,7 @@ import pytest
 from dmp_cli import load_patch
 from dmp_cli.storage import weights as weight_files
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
+from tests.backbones.joined_pipelines import write_lumina2_pipeline
 from tests.backbones.pipelines import STABLE_DIFFUSION, tiny_pixart, write_captioned, write_pipeline
 from tests.builders import write_images
 
@@ -94,6 +95,17 @@ def test_sampling_of_flux_is_refused_in_one_sentence(
     draw = ["sample", "--backbone", folders["flux"], "--image-size", 64, *prompt, "-n", 1, "--steps", 2]
     said = run(*draw, *options, "-o", "out", code=1).stderr
     assert message in said
+
+
+def test_negative_prompts_that_are_encoded_in_another_way_are_refused_in_plans_too(run: Run, tmp_path: Path) -> None:
+    write_lumina2_pipeline(tmp_path / "lumina")
+    (tmp_path / "negative.txt").write_text("a red fox --n two cats\n")
+    plan = {"prompt": "a red fox", "guidance": 4.0, "negative": "two cats"}
+    (tmp_path / "plan.jsonl").write_text(json.dumps(plan) + "\n")
+    draw = ["sample", "--backbone", "lumina", "-n", 1, "--steps", 2, "-o", "out"]
+    for how in (["--prompts", "negative.txt"], ["--plan", "plan.jsonl"]):
+        assert "encodes negative prompts in another way" in run(*draw, *how, code=1).stderr
+    assert not list(tmp_path.glob("out/*.png"))
 
 
 def test_guidance_is_read_inside(folders: dict[str, Path], run: Run) -> None:

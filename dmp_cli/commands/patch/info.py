@@ -119,6 +119,8 @@ def _describe_schedule(schedule: ScheduleConfig) -> str:
     if schedule.flow is None:
         end = ", the last one pure noise" if schedule.zero_terminal_snr else ""
         return f"{schedule.kind}, {schedule.num_timesteps} timesteps{end}"
+    if schedule.flow == "rectified":
+        return "rectified flow, which predicts the velocity"
     return f"{schedule.kind} flow of {schedule.flow}, which predicts the {_PREDICTED[schedule.prediction]}"
 
 

@@ -6,7 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ...config import FLOW_SAMPLERS, RECTIFIED_STEPS, Flow, NetworkOptions, SampleConfig, Sampler, ScheduleConfig
+from ...config import (
+    FLOW_SAMPLERS,
+    RECTIFIED_STEPS,
+    Flow,
+    NetworkOptions,
+    SampleConfig,
+    Sampler,
+    ScheduleConfig,
+    usual_sampler,
+)
 
 if TYPE_CHECKING:
     from ...backbones import OwnSampling, Peeked
@@ -24,7 +33,7 @@ def default_sampler(
     earlier = (recorded or {}).get("made", {}).get("sample", {}).get("sampler")
     if earlier in get_args(Sampler):
         return {"sampler": earlier}
-    usual = wanted.sampler if flow is None else FLOW_SAMPLERS[flow][0]
+    usual = usual_sampler(flow) or wanted.sampler
     has_own = own is not None and own.sampler is not None and (flow is None or "pipeline" in FLOW_SAMPLERS[flow])
     return {"sampler": "pipeline" if has_own else usual}
 

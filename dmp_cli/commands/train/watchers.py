@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import FLOW_SAMPLERS, Prompt, SampleConfig, TrainConfig
+from ...config import Prompt, SampleConfig, TrainConfig, usual_sampler
 from ...errors import ConfigError
 from ..console import Printer
 from .first_losses import FirstLosses
@@ -136,8 +136,7 @@ class Watchers:
             "seed": self.config.seed,
             "prompts": self.prompts,
         }
-        if backbone.schedule.flow is not None:
-            changes["sampler"] = FLOW_SAMPLERS[backbone.schedule.flow][0]
+        changes["sampler"] = usual_sampler(backbone.schedule.flow) or _GRID.sampler
         changes["dtype"] = self.config.dtype  # frozen weights may be kept in it
         config = _GRID.model_copy(update=changes)
         (images,) = sample(
