@@ -5,6 +5,7 @@ Letters: B batch, S tokens of a caption, E width of a token's state.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,13 @@ class QwenImage(Transformer):
 
     @classmethod
     def check(cls, model: Any, *, source: object) -> None:
+        import diffusers
+
+        if "txt_seq_lens" in inspect.signature(type(model).forward).parameters:
+            raise CheckpointError(
+                f"{source}: a Qwen-Image needs a newer diffusers than {diffusers.__version__}",
+                hint="Update it: pip install -U diffusers.",
+            )
         more = ("zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
         if found := [name for name in more if model.config.get(name)]:
             raise CheckpointError(f"{source} is not supported: a Qwen-Image with {', '.join(found)} (editing, layers)")

@@ -42,7 +42,11 @@ class ZImage(Transformer):
     @classmethod
     def check(cls, model: Any, *, source: object) -> None:
         config = model.config
-        if _PATCH not in config["all_patch_size"] or 1 not in config["all_f_patch_size"] or config["siglip_feat_dim"]:
+        if (
+            _PATCH not in config["all_patch_size"]
+            or 1 not in config["all_f_patch_size"]
+            or config.get("siglip_feat_dim")
+        ):
             raise CheckpointError(f"{source} is not supported: it is no Z-Image for text alone, in patches of 2 x 2")
 
     def width_of_gate(self) -> int:

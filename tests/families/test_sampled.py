@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.pipelines.z_image import pipeline_z_image
 
 from dmp_cli.backbones import Backbone
 from dmp_cli.config import Prompt, SampleConfig
@@ -41,6 +42,8 @@ def starts(backbone: Backbone) -> list[torch.Tensor]:
 
 def stock(case: Case, pipe: Any, backbone: Backbone) -> torch.Tensor:
     """The same two samples by the stock pipeline."""
+    if case.name == "Z-Image" and not hasattr(pipeline_z_image, "get_default_z_image_sigmas"):
+        pytest.skip("this diffusers draws it at other levels than the newest, which dmp follows")
     packs, factor = backbone.family in ("flux", "qwenimage"), pipe.vae_scale_factor
     height, width = (side * factor for side in backbone.sample_shape[1:])
     how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": height, "width": width, **case.call}
