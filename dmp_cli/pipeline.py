@@ -201,7 +201,8 @@ def check_early(network: NetworkOptions, config: PatchConfig | None) -> Backbone
     """The backbone without its weights, where its folder or name tells enough; ``config`` must suit it.
 
     Raises:
-        ConfigError: a variant that the backbone cannot have; it is said before a weight is read.
+        ConfigError: a variant that the backbone cannot have, or an objective that is not its family's. It is said
+            before a weight is read.
     """
     from .backbones import peek_backbone
     from .patching import check_variant
@@ -209,6 +210,11 @@ def check_early(network: NetworkOptions, config: PatchConfig | None) -> Backbone
     backbone = None if network.name is None else peek_backbone(network.name, network.checkpoint)
     if backbone is not None and config is not None:
         check_variant(backbone, config)
+    if backbone is not None and backbone.trained_as is not None and network.objective is not None:
+        raise ConfigError(
+            f"--objective {network.objective} contradicts {network.name}, which says {backbone.trained_as.objective}",
+            hint="Leave --objective out.",
+        )
     return backbone
 
 

@@ -1,38 +1,18 @@
-"""The scale of guidance that a distilled backbone reads itself, for each image that this thread draws."""
+"""The scale of guidance that a distilled backbone reads itself, for each image that a thread draws."""
 
 from __future__ import annotations
-
-import contextlib
-import threading
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from ..runtime import Ambient
 
-class _Here(threading.local):
-    """What the running thread asks for."""
-
-    def __init__(self) -> None:
-        self.scales: Tensor | None = None  # (B,) of one chunk; None: the backbone's own
-
-
-_HERE = _Here()
-
-
-@contextlib.contextmanager
-def guided_inside(scales: Tensor) -> Iterator[None]:
-    """Context in which forwards of a chunk read these scales, (B,), or as often as B rows fit into theirs."""
-    before, _HERE.scales = _HERE.scales, scales
-    try:
-        yield
-    finally:
-        _HERE.scales = before
+guided_inside: Ambient[Tensor] = Ambient()  # scales of the images of a chunk, (B,); None: the backbone's own
 
 
 def rows_of_guidance(x: Tensor, *, default: float) -> Tensor:
-    """The scale for every row of ``x`` (B, ...), (B,)."""
-    scales = _HERE.scales
+    """The scale for every row of ``x`` (B, ...), which may hold the images of a chunk several times: (B,)."""
+    scales = guided_inside.value
     if scales is None:
         return torch.full((len(x),), default, device=x.device)
     return scales.to(device=x.device, dtype=torch.float32).repeat(len(x) // len(scales))

@@ -1,4 +1,5 @@
 from . import randomness as randomness
+from .ambient import Ambient as Ambient
 from .devices import HALF as HALF, autocast as autocast, fast_matmul as fast_matmul, pick_device as pick_device
 from .distributed import (
     World as World,

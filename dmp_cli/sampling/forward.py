@@ -41,7 +41,7 @@ class GuidedForward:
         apart = config.against_scale if _is_within(config.against_interval, timestep, backbone) else 0
         gated = self.network if isinstance(self.network, Versions) else self.denoiser
         is_inside = backbone.embedded_guidance is not None  # the scale is read by the network itself
-        inside = guided_inside(self.scales) if is_inside else contextlib.nullcontext()
+        inside = guided_inside.given(self.scales if is_inside else None)
         with _gates_at(gated, timestep), autocast(backbone.device, config.dtype), inside:
             return predict(
                 self.network,

@@ -76,7 +76,7 @@ class Objective:
         dropped = None if draws.dropped is None else draws.dropped[everywhere]
         condition = self._condition(labels[part], dropped)
         frames = None if inputs.batch.frames is None else inputs.batch.frames[part]
-        with self._noisy_gate(draws, everywhere), framed(frames), autocast(self.device, self.config.dtype):
+        with self._noisy_gate(draws, everywhere), framed.given(frames), autocast(self.device, self.config.dtype):
             prediction = self._call(xt, timesteps, condition)
         loss = self.process.loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps)
         share = len(x0) / self.config.batch_size

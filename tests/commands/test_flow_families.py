@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dmp_cli import load_patch
-from dmp_cli.storage import weights as weight_files
+from dmp_cli.backbones import sources
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
 from tests.backbones.joined_pipelines import write_lumina2_pipeline
 from tests.backbones.pipelines import STABLE_DIFFUSION, tiny_pixart, write_captioned, write_pipeline
@@ -37,34 +37,51 @@ def changed(folder: Path, place: Path, file: str, **changes: Any) -> Path:
     return place
 
 
-@pytest.fixture
-def unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where weights are read."""
-
-    def read(*given: Any, **named: Any) -> None:
-        raise AssertionError("weights are read before the options are checked")
-
-    monkeypatch.setattr(weight_files, "read_weights", read)
-
-
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
         ("sd3", ["--gate-input", "conditioning"], "--gate-input conditioning: this backbone takes no class"),
         ("sd3", ["--objective", "epsilon"], "--objective epsilon contradicts"),
         ("sd3", ["--objective", "sit"], "--objective sit contradicts"),
-        ("sd3", ["--image-size", 24], "--image-size 24: the codec and the backbone need a multiple of 16 pixels"),
-        ("sd3", ["--image-size", 208], "--image-size 208: this backbone has positions for 192 pixels and no more"),
         ("flux", ["--position", "prepend"], "--position prepend: the blocks of this backbone take as many tokens"),
         ("flux", ["--loss-weight", "min-snr"], "--loss-weight min-snr"),
     ],
 )
-def test_training_is_refused_in_one_sentence(
+def test_what_a_folder_tells_is_refused_before_weights_are_read(
+    family: str,
+    options: list[Any],
+    message: str,
+    folders: dict[str, Path],
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(*given: Any, **named: Any) -> None:
+        raise AssertionError("weights are read before the options are checked")
+
+    monkeypatch.setattr(sources, "read_weights", read)
+    assert_refused(family, [*options, "--image-size", 64], message, folders, run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image-size", 24], "--image-size 24: the codec and the backbone need a multiple of 16 pixels"),
+        (["--image-size", 208], "--image-size 208: this backbone has positions for 192 pixels and no more"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(
+    options: list[Any], message: str, folders: dict[str, Path], run: Run, tmp_path: Path
+) -> None:
+    assert_refused("sd3", options, message, folders, run, tmp_path)
+
+
+def assert_refused(
     family: str, options: list[Any], message: str, folders: dict[str, Path], run: Run, tmp_path: Path
 ) -> None:
+    """Training ends in one sentence, with nothing written."""
     write_captioned(tmp_path / "images", count=4, size=64)
-    side = [] if "--image-size" in options else ["--image-size", 64]
-    said = run("train", "--backbone", folders[family], "--data", "images", *FEW, *side, *options, "-o", "out", code=1)
+    said = run("train", "--backbone", folders[family], "--data", "images", *FEW, *options, "-o", "out", code=1)
     assert message in said.stderr
     assert len(said.stderr.strip().splitlines()) <= 3  # the sentence, and a hint
     assert not Path("out").exists()

@@ -46,7 +46,7 @@ class Used:
         if case.core is None:
             self.network: Any = backbone
             self.call: Call = lambda: backbone(x.to(self.dtype), levels, condition)
-            self.backbone = backbone
+            self.backbone, self.text = backbone, None
             return
         pipe = case.pipeline(place)
         self.network = getattr(pipe, case.core)
@@ -54,12 +54,19 @@ class Used:
         text = {name: value.clone() for name, value in backbone.captions.look_up(condition).items()}
         kind = copy.copy(backbone)  # calls the pipeline's own network as the family's pipeline does
         kind._modules = {**backbone._modules, "model": self.network}
-        kind._captions = _Fixed(text)  # type: ignore[assignment]
+        kind._captions = self.text = _Fixed(text)  # type: ignore[assignment]
         self.call = lambda: kind(x.to(self.dtype), levels, condition)
 
     @property
     def dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
+
+    def to(self, dtype: torch.dtype) -> None:
+        """Compute in another precision, with captions in it."""
+        self.network.to(dtype)
+        if self.text is not None:
+            told = self.text.text
+            self.text.text = {k: v.to(dtype) if v.is_floating_point() else v for k, v in told.items()}
 
     def attach(self, patch: Any = None, **options: Any) -> Any:
         return attach(self.network, patch or self.patch, force=True, **options)
@@ -81,19 +88,10 @@ def used(case: Case, place: Path, backbone: Backbone, tmp_path: Path) -> Used:
     return Used(case, place, backbone, tmp_path / "patch.safetensors")
 
 
-def in_precision(used: Used, dtype: torch.dtype) -> None:
-    used.network.to(dtype)
-    captions = getattr(used.call, "__closure__", None)
-    for cell in captions or ():
-        fixed = getattr(cell.cell_contents, "_captions", None)
-        if isinstance(fixed, _Fixed):
-            fixed.text = {k: v.to(dtype) if v.is_floating_point() else v for k, v in fixed.text.items()}
-
-
 @shows("in use", lambda case: "bf16")
 @torch.no_grad()
 def test_in_lower_precision_it_works_and_switches_off(case: Case, used: Used) -> None:
-    in_precision(used, torch.bfloat16)
+    used.to(torch.bfloat16)
     bare = used.call()
     patched = used.attach()
     assert bare.dtype == torch.bfloat16

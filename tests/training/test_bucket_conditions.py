@@ -70,8 +70,8 @@ def test_the_conditions_change_the_prediction(loop: TrainingLoop) -> None:
     call = torch.ones(1, 4, 8, 8), torch.tensor([500]), backbone.captions.indices(["a red fox"])
     with torch.no_grad():
         whole = backbone(*call)
-        with framed(torch.tensor([[64, 64, 0, 0, 64, 64]])):
+        with framed.given(torch.tensor([[64, 64, 0, 0, 64, 64]])):
             assert torch.equal(backbone(*call), whole)
-        with framed(torch.tensor([[512, 64, 0, 9, 64, 64]])):
+        with framed.given(torch.tensor([[512, 64, 0, 9, 64, 64]])):
             assert not torch.equal(backbone(*call), whole)
         assert torch.equal(backbone(*call), whole)
