@@ -74,7 +74,12 @@ class TextEncoder(Encoders):
         """Tokens of ``texts``, all of which the encoder knows: others would end in an error of the device."""
         try:
             tokens = self.tokenizer(
-                texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+                texts,
+                padding="max_length",
+                max_length=self.length,
+                truncation=True,
+                return_attention_mask=True,  # whatever its config says
+                return_tensors="pt",
             )
             largest = int(tokens["input_ids"].max())
         except BaseException as error:  # a tokenizer with a damaged vocabulary raises anything, and its Rust panics

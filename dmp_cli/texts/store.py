@@ -127,7 +127,10 @@ class TextStore(StoreFolder[TextStoreRecord]):
             stored.append(cut(own) if self.record.masked else own)
         lengths = {name: [len(row[name]) for row in rows] for name in rows[0] if name.startswith("states")}
         digests = [digest_of_caption(caption) for caption in captions]
-        write_bytes(self.path / self.name_for(captions), file_bytes(self.record.key, digests, stored, lengths))
+        name = self.name_for(captions)
+        write_bytes(self.path / name, file_bytes(self.record.key, digests, stored, lengths))
+        if name in self._seen:  # the one that was there was damaged
+            self._forget(name)
 
     def drop(self, name: str) -> None:
         """Remove a file, so that what is in it is encoded again."""

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from dmp_cli.errors import DMPError, StoppedError
 from dmp_cli.texts import fill
+from dmp_cli.texts.store import digest_of_caption
 
 from .encoders import LetterEncoders, contents, make, store_of
 
@@ -63,6 +65,25 @@ def test_a_store_grows_by_what_it_lacks(tmp_path: Path) -> None:
     assert encoders.asked == ["", *CAPTIONS[5:7], "more"]
     assert before.items() <= files_of(tmp_path / "store").items()
     assert not store.missing([*CAPTIONS[:7], "more", ""])
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_captions_that_a_damaged_file_no_longer_names_are_encoded_again(count: int, tmp_path: Path) -> None:
+    encoders = LetterEncoders()
+    make(store_of(tmp_path / "store", encoders), CAPTIONS, encoders)
+    whole = files_of(tmp_path / "store")
+    name = store_of(tmp_path / "store", encoders).name_for(["", *CAPTIONS[:3]])
+    digests = b"".join(digest_of_caption(one) for one in ("", *CAPTIONS[:3]))
+    assert whole[name].count(digests) == 1
+    (tmp_path / "store" / name).write_bytes(whole[name].replace(digests, bytes(32 * count) + digests[32 * count :]))
+    store = store_of(tmp_path / "store", encoders)
+    make(store, CAPTIONS, encoders)  # ends
+    assert not store.missing(["", *CAPTIONS])
+    found = store.find("")
+    assert found is not None
+    assert torch.equal(found["states"], encoders.encode([""])["states"][0])
+    if count == 4:  # the whole file is made again
+        assert files_of(tmp_path / "store") == whole
 
 
 class SlowEncoders(LetterEncoders):
