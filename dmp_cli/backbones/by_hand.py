@@ -19,7 +19,7 @@ from ..config import BackboneRecord, ByHandRecord, ImageAt, build
 from ..errors import CheckpointError
 from ..storage import digest_tensors
 from .base import Backbone, Block, Layout
-from .dry_forward import TIMES, Shape, dry_forward, stand_ins
+from .dry_forward import TIMES, Shape, check_arguments, dry_forward, stand_ins
 from .image_shapes import image_shapes
 from .wrapped import Wrapped
 
@@ -106,6 +106,10 @@ class ByHand(Wrapped):
             self.model(**given, return_dict=False)
         except _Reached:
             return found[0]
+        except Exception as error:  # of stand-ins that another model was called with, or of a file that was forged
+            raise CheckpointError(
+                f"{type(self.model).__name__} does not run on what the patch says: {error}"
+            ) from error
         finally:
             handle.remove()
         raise CheckpointError(f"a forward does not reach {self.about.timestep_module}")
@@ -189,6 +193,7 @@ def as_by_hand(model: Any, record: BackboneRecord) -> Backbone:
         raise CheckpointError(f"the patch is of a {record.sizes.get('class')}, and this is a {type(model).__name__}")
     count = len(blocks_of(model, about.block_lists))
     _check_module(model, about.timestep_module)
+    check_arguments(model, about.inputs)
     if count != len(about.shapes):
         raise CheckpointError(f"the patch is of a model of {len(about.shapes)} blocks, and this one has {count}")
     return ByHand(model, about)

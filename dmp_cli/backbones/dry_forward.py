@@ -84,13 +84,19 @@ def _parameters(model: Any) -> dict[str, inspect.Parameter]:
     }
 
 
-def _arguments(model: Any, shapes: Mapping[str, Shape]) -> tuple[str, dict[str, Shape]]:
-    """The name of the noised image, and the shapes of all arguments that are given."""
+def check_arguments(model: Any, shapes: Mapping[str, Shape]) -> None:
+    """Raise CheckpointError for an argument that the model's forward does not take."""
     taken = _parameters(model)
     if unknown := sorted(shapes.keys() - taken.keys()):
         raise CheckpointError(
             f"{type(model).__name__} is not called with {unknown[0]}", hint=f"It takes {', '.join(taken)}."
         )
+
+
+def _arguments(model: Any, shapes: Mapping[str, Shape]) -> tuple[str, dict[str, Shape]]:
+    """The name of the noised image, and the shapes of all arguments that are given."""
+    check_arguments(model, shapes)
+    taken = _parameters(model)
     latent = next((name for name in LATENTS if name in taken), None)
     if latent is None:
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from .base import Frozen, Options, option, refuse
 from .typed import Words
 
 ImageAt = Literal["first", "last"]  # of the tokens of a sequence that holds text too
+_MOST = 1 << 28  # numbers of one argument, more than any image takes
 _SHAPE = re.compile(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*")
 
 
@@ -87,3 +89,20 @@ class ByHandRecord(Frozen):
     per_token: int | None = Field(ge=1)  # side of the squares of that image that are one token; None: it is tokens
     shapes: tuple[tuple[int, ...], ...]  # of the image's hidden state in each block: (N, D), or (H, W, C)
     gate_width: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> ByHandRecord:
+        sizes = [*self.inputs.values(), *self.shapes]
+        if any(side < 1 for shape in sizes for side in shape) or any(math.prod(shape) > _MOST for shape in sizes):
+            raise refuse("a model by hand is called with shapes that no image has")
+        latent = len(self.inputs.get(self.latent, ()))
+        kinds = {len(shape) for shape in self.shapes}
+        if (
+            latent not in (3, 4)
+            or kinds not in ({2}, {3})
+            or (self.per_token is None) == (kinds == {2} and latent == 4)
+        ):
+            raise refuse("a model by hand is given neither tokens nor maps of an image")
+        if not self.image_at.keys() <= {*self.block_lists}:
+            raise refuse("a model by hand says where the image is in a list that it does not name")
+        return self

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from dmp_cli import PatchConfig, attach, create_patch, load_patch, save_patch, wrap_by_hand
 from dmp_cli.backbones import as_backbone
-from dmp_cli.config import CodecRecord
-from dmp_cli.errors import CheckpointError, PatchError
+from dmp_cli.config import CodecRecord, PatchRecord
+from dmp_cli.errors import CheckpointError, DMPError, PatchError
 from dmp_cli.patching import Patch
+from dmp_cli.storage import check_types
 
 from .by_hand_models import MODELS, Foreign, cogview3, flux2
 from .pipelines import tiny_plain_unet
@@ -207,3 +208,30 @@ def test_it_makes_no_prediction_by_itself() -> None:
     backbone = wrap_by_hand(foreign.model, **foreign.said)
     with pytest.raises(CheckpointError, match="call it yourself"):
         backbone(foreign.call["hidden_states"], foreign.call["timestep"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"latent": "image"},
+        {"inputs": {"hidden_states": [1, 4, 8, -8]}},
+        {"inputs": {"hidden_states": [1, 4, 1 << 20, 1 << 20]}},
+        {"inputs": {"hidden_states": [1, 4]}},
+        {"shapes": [[16, 16], [4, 4, 16]]},
+        {"per_token": None},
+        {"image_at": {"single": "last"}},
+        {"block_lists": ["transformer_blocks", "no.such"]},
+        {"block_lists": ["transformer_blocks.0"]},
+        {"timestep_module": "no.such"},
+        {"inputs": {"hidden_states": [1, 4, 8, 8], "sample": [1]}},
+    ],
+)
+def test_a_forged_record_is_refused(changes: dict[str, Any]) -> None:
+    foreign = cogview3()
+    patch = made(foreign)
+    assert patch.record is not None
+    forged = patch.record.model_dump(mode="json")
+    forged["backbone"]["by_hand"].update(changes)
+    with pytest.raises(DMPError):
+        patch.record = check_types(PatchRecord, forged, name="the header", kind=PatchError)
+        attach(foreign.model, patch)
