@@ -233,5 +233,9 @@ def test_a_forged_record_is_refused(changes: dict[str, Any]) -> None:
     forged = patch.record.model_dump(mode="json")
     forged["backbone"]["by_hand"].update(changes)
     with pytest.raises(DMPError):
-        patch.record = check_types(PatchRecord, forged, name="the header", kind=PatchError)
-        attach(foreign.model, patch)
+        attach_forged(foreign, patch, forged)
+
+
+def attach_forged(foreign: Foreign, patch: Patch, forged: dict[str, Any]) -> None:
+    patch.record = check_types(PatchRecord, forged, name="the header", kind=PatchError)
+    attach(foreign.model, patch)
