@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .encoder_shares import Share, without_withheld
 from .encoders import Encoders, depart
 
 KEPT_BYTES = 1 << 30  # memory for encoded captions
@@ -38,6 +39,7 @@ class CaptionTable:
     ) -> None:
         self.encoder, self._kept_bytes, self._load = encoder, kept_bytes, load
         self.store: Kept | None = None  # where captions are looked for first
+        self.shares: Sequence[Sequence[Share]] = ()  # of encoders that training withholds captions from
         self._texts: list[str] = [""]
         self._index = {"": 0}
         self._kept: OrderedDict[int, dict[str, Tensor]] = OrderedDict()  # least recently used first
@@ -68,7 +70,9 @@ class CaptionTable:
                 rows[index] = self._find(self._texts[index])
         self._keep(rows)
         # The encoders may be on another device than the backbone.
-        return {name: _stack([rows[index][name] for index in wanted]).to(condition.device) for name in rows[wanted[0]]}
+        names = rows[wanted[0]]
+        found = {name: _stack([rows[index][name] for index in wanted]).to(condition.device) for name in names}
+        return without_withheld(found, self.shares)
 
     def hold(self, captions: Iterable[str]) -> bool:
         """Encode captions and the empty one and keep them in memory, if there is room for all; whether there is."""

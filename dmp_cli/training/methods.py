@@ -27,6 +27,7 @@ from ..patching import (
     save_patch,
     save_tuned,
 )
+from .conditions import withhold_captions
 
 _PROMPT_OPTIONS = {"depth", "position", "num_prompts", "init"}  # options of the prompts, which need no gate
 
@@ -136,6 +137,7 @@ def prepare(
     """
     level_rule(config, backbone.level_rule)
     check_weight(config.loss_weight, backbone.schedule)
+    withhold_captions(config, backbone)
     if config.method not in ("dmp", "prompt-tuning"):
         if patch_config is not None and patch_config != PatchConfig():
             raise ConfigError(f"--method {config.method} has no patch, so options such as --gate do not apply to it")
