@@ -42,11 +42,11 @@ class Printer:
         if not self.quiet:
             self._results.print(one_line(text))
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """A table of the result; all columns but the first hold numbers and align right."""
+    def table(self, title: str, columns: list[str], rows: list[list[str]], *, left: int = 1) -> None:
+        """A table of the result; all columns but the first ``left`` ones hold numbers and align right."""
         table = Table(title=one_line(title), title_justify="left")
         for place, column in enumerate(columns):
-            table.add_column(one_line(column), justify="left" if place == 0 else "right", overflow="fold")
+            table.add_column(one_line(column), justify="left" if place < left else "right", overflow="fold")
         for row in rows:
             table.add_row(*map(one_line, row))
         if not self.quiet:

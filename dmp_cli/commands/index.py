@@ -79,6 +79,12 @@ COMMANDS = {
         "tune",
         "Search good options for a training, then measure the winner again on seeds and images that no trial saw.",
     ),
+    "runs": Entry(
+        "runs",
+        "runs",
+        "List the runs, patches, samples and scores below a folder: what, when, how far, and who works there now.",
+    ),
+    "env": Entry("env", "env", "Print what a report of a fault needs: versions, devices, memory and folders."),
     "demo": Entry(
         "demo",
         "demo",

@@ -84,6 +84,26 @@ def check_unowned(folder: Path) -> None:
         held.release()
 
 
+def holder_of(folder: Path) -> str | None:
+    """Which process owns ``folder`` or a part of it, in words; None: nobody does, or the one that did was killed."""
+    for lock in sorted(folder.glob(".owner*.lock")):
+        told = _read_note(lock.with_suffix(".json"))
+        if told is None or (told.get("host") == host_name() and not _is_held(lock)):
+            continue
+        return f"{told.get('command')}, host {told.get('host')}, pid {told.get('pid')}"
+    return None
+
+
+def _is_held(lock: Path) -> bool:
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        return True
+    held.release()
+    return False
+
+
 def clear_owned(folder: Path) -> None:
     """Remove all that is in a folder but the files of its owner, who calls this."""
     for entry in folder.iterdir() if folder.is_dir() else ():

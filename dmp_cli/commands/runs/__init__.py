@@ -1,0 +1,5 @@
+"""``dmp runs``. Start reading at ``command``."""
+
+from .command import runs
+
+__all__ = ["runs"]
