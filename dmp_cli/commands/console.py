@@ -14,9 +14,9 @@ from rich.table import Table
 
 from ..config import CommonOptions
 from ..errors import one_line, visible
-from ..runtime import LastingStream
+from ..runtime import LastingStream, watched
 
-_PLAIN_INTERVAL = 10.0  # seconds between two plain progress lines where there is no terminal
+_PLAIN_INTERVAL = 30.0  # seconds between two plain progress lines where there is no terminal
 
 
 class Printer:
@@ -26,6 +26,7 @@ class Printer:
         self.as_json, self.quiet, self.verbose = common.json_, common.quiet, common.verbose
         self._stdout, stderr = LastingStream(sys.stdout, drops=False), LastingStream(sys.stderr, drops=True)
         self._notes = _console(stderr)
+        self._shown: Any = None  # the bars that are on the terminal now
         self._results = _console(stderr if self.as_json else self._stdout)
 
     def note(self, text: str) -> None:
@@ -66,22 +67,43 @@ class Printer:
 
     @contextlib.contextmanager
     def progress(self, title: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-        """Yields ``advance(done, remark)``: a bar on a terminal, a plain line every ten seconds elsewhere."""
+        """Yields ``advance(done, remark)``: a bar on a terminal, a plain line every 30 seconds elsewhere.
+
+        Inside another one it is a second bar below.
+        """
         if self.quiet:
             yield lambda done, remark: None
         elif self._notes.is_terminal:
-            with self._bar() as bar:
-                task = bar.add_task(one_line(title), total=total, completed=done, remark="")
-                yield lambda done, remark: bar.update(task, completed=done, remark=one_line(remark))
+            with self._bars() as bars:
+                task = bars.add_task(one_line(title), total=total, completed=done, remark="")
+                try:
+                    yield lambda done, remark: bars.update(task, completed=done, remark=one_line(remark))
+                finally:
+                    bars.remove_task(task)
         else:
             yield self._plain(title, total)
 
-    def _bar(self) -> Any:
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Context in which the engine's computations in this thread are shown, each by a bar of its own."""
+        with watched.given(self.progress):
+            yield
+
+    @contextlib.contextmanager
+    def _bars(self) -> Iterator[Any]:
+        """The bars that are shown, all at once: begun by the outermost."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        if self._shown is not None:
+            yield self._shown
+            return
         title, remark = (TextColumn(f"{{task.{told}}}", markup=False) for told in ("description", "fields[remark]"))
-        columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        return Progress(*columns, remark, console=self._notes, transient=True)
+        columns = (title, BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+        with Progress(*columns, remark, console=self._notes, transient=True, expand=True) as self._shown:
+            try:
+                yield self._shown
+            finally:
+                self._shown = None
 
     def _plain(self, title: str, total: int) -> Callable[[int, str], None]:
         last = time.monotonic()

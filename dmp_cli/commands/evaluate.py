@@ -85,7 +85,8 @@ def _score(config: EvalConfig, asked: EvalOptions, common: CommonOptions, printe
     refuse_existing(folder / "report.json", force=asked.force)
     gates = gates_sections(asked.gates) if asked.gates else []
     smaller = f"Give --batch-size {config.batch_size // 2}." if config.batch_size > 1 else "Give another --device."
-    with explaining_memory(f"with {config.batch_size} images in the network at once", smaller):
+    memory = explaining_memory(f"with {config.batch_size} images in the network at once", smaller)
+    with memory, printer.watching():
         evaluation = score(config, device=str(pick_device(common.device or "auto")), log=printer.note)
     report = evaluation.to_json()
     write_text(folder / "report.md", render_scores(evaluation))

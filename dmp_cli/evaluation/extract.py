@@ -21,13 +21,13 @@ from ..config import MAX_PIXELS
 from ..data import BOUNDS, Bounds, ImageSource, as_floats, center_crop, decode, to_uint8
 from ..errors import DataError, MetricError
 from ..latents import Codec
+from ..runtime import Advance, tracking
 from .distances import fit_gaussian
 from .features import Extractor
 from .samples import find_samples
 from .statistics import Provenance, Statistics
 
 _THREADS = min(8, os.cpu_count() or 1)  # for decoding and resizing while the network runs
-_LOG_EVERY = 5000  # images between two log lines
 _SHOWN = 3  # unreadable images that a message names
 
 Log = Callable[[str], None]
@@ -90,7 +90,9 @@ def measure(
     indices = _take(source, indices, part)
     images = _Images(source, indices, max_pixels, log)
     try:
-        batches, sizes, jpegs = zip(*_embed_batches(images, extractor, changes, batch_size=batch_size), strict=True)
+        with tracking(f"measure {Path(path).name}", len(indices)) as advance:
+            found = _embed_batches(images, extractor, changes, batch_size=batch_size, advance=advance)
+            batches, sizes, jpegs = zip(*found, strict=True)
     except DataError as error:
         raise _unreadable(images, error) from error
     except MetricError as error:
@@ -154,7 +156,7 @@ class _Prepared:
 
 
 def _embed_batches(
-    images: _Images, extractor: Extractor, changes: Preprocessing, *, batch_size: int
+    images: _Images, extractor: Extractor, changes: Preprocessing, *, batch_size: int, advance: Advance
 ) -> Iterator[tuple[np.ndarray, set[tuple[int, int]], int]]:
     """Yield the features (B, d), the image sizes and the number of JPEG files of one batch after the other."""
 
@@ -179,8 +181,7 @@ def _embed_batches(
                 arrays = [extractor.prepare(image) for image in decoded]
             yield extractor.embed(arrays), {one.size for one in batch}, sum(one.is_jpeg for one in batch)
             batch = []
-        if done % _LOG_EVERY == 0:
-            images.log(f"{images.source.path}: {done:,} of {count:,} images")
+            advance(done, "")
 
 
 def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:

@@ -14,6 +14,7 @@ import torch
 
 from ..config import EvalConfig
 from ..errors import ConfigError, MetricError
+from ..runtime import tracking
 from .distances import fit_gaussian, frechet_distance, kernel_distances
 from .features import Extractor
 from .influence import Influence, expand_frechet, expand_kernel_distance, expand_mean
@@ -102,9 +103,11 @@ def _fid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting
         features = features_of(samples)
         influence = expand_frechet(features, samples.gaussian, reference=reference.gaussian)
         return {"fid": Replicates(np.array(values), influence=influence)}
-    for row in counts[1:]:
-        drawn = fit_gaussian(features_of(samples), counts=row)
-        values.append(frechet_distance(drawn, reference=reference.gaussian))
+    with tracking("resample", len(counts) - 1) as advance:
+        for done, row in enumerate(counts[1:], start=1):
+            drawn = fit_gaussian(features_of(samples), counts=row)
+            values.append(frechet_distance(drawn, reference=reference.gaussian))
+            advance(done, "")
     return {"fid": Replicates(np.array(values))}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,21 @@ from ..backbones import Backbone, guided_inside
 from ..config import SampleConfig
 from ..diffusion import noise_share
 from ..patching import PatchedBackbone, Versions
-from ..runtime import autocast
+from ..runtime import Ambient, autocast, tracking
 from .guidance import predict
 from .plan import Item
+
+_counted: Ambient[Callable[[], None]] = Ambient()  # what is told of each prediction in this thread
+
+
+@contextlib.contextmanager
+def telling_steps(config: SampleConfig) -> Iterator[None]:
+    """Context in which whoever watches is told how many denoising steps of a chunk are done."""
+    total = config.steps * (2 if "heun" in config.sampler else 1)  # predictions
+    with tracking("step", total) as advance:
+        done = itertools.count(1)
+        with _counted.given(lambda: advance(min(next(done), total), "")):
+            yield
 
 
 class GuidedForward:
@@ -36,6 +49,8 @@ class GuidedForward:
 
     def predict(self, x: Tensor, timestep: float) -> Tensor:
         """The prediction (B, C', H, W) for samples ``x`` (B, C, H, W) at ``timestep``."""
+        if _counted.value is not None:
+            _counted.value()
         config, backbone = self.config, self.backbone
         is_guided = _is_within(config.guidance_interval, timestep, backbone)
         apart = config.against_scale if _is_within(config.against_interval, timestep, backbone) else 0

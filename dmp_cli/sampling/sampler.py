@@ -25,7 +25,7 @@ from ..latents import Codec
 from ..patching import Versions
 from ..runtime import randomness
 from .flow import integrate
-from .forward import GuidedForward
+from .forward import GuidedForward, telling_steps
 from .plan import Item, Plan, negative_problem
 from .rectified import build_rectified, named_flow
 from .scheduler import build_scheduler, check_steps
@@ -152,7 +152,8 @@ def sample(
         versions.compile()
     for indices in chunks(config) if todo is None else todo:
         how: dict[str, Any] = {"clips": codec.clips, "plan": plan, "call": call, "versions": versions}
-        latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
+        with telling_steps(config):
+            latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
         decoded = codec.decode(latents)
         _check_finite(decoded, indices)
         images = to_uint8(decoded)

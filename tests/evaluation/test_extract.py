@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from dmp_cli.errors import DataError, MetricError
 from dmp_cli.evaluation import extract as measurement
 from dmp_cli.evaluation.extract import measure
 from dmp_cli.evaluation.features import Extractor, load_extractor
+from dmp_cli.runtime import Advance, watched
 
 torch.set_num_threads(1)
 PIXELS = load_extractor("pixels")
@@ -161,8 +164,14 @@ def test_decoding_runs_beside_the_network_and_never_far_ahead(tmp_path: Path) ->
     assert max(lead) <= 2 * 4 + measurement._THREADS + 4
 
 
-def test_the_log_counts_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurement, "_LOG_EVERY", 2)
-    lines: list[str] = []
-    measure(_write(tmp_path / "a", _pictures(5)), PIXELS, batch_size=2, log=lines.append)
-    assert [line.split(": ")[1] for line in lines] == ["2 of 5 images", "4 of 5 images"]
+def test_whoever_watches_is_told_of_every_batch(tmp_path: Path) -> None:
+    told: list[tuple[object, ...]] = []
+
+    @contextlib.contextmanager
+    def watch(title: str, total: int) -> Iterator[Advance]:
+        told.append((title, total))
+        yield lambda done, remark: told.append((done,))
+
+    with watched.given(watch):
+        measure(_write(tmp_path / "a", _pictures(5)), PIXELS, batch_size=2)
+    assert told == [("measure a", 5), (2,), (4,), (5,)]

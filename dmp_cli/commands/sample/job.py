@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...config import DEFAULT_CHUNK, NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
 from ...errors import ConfigError
 from ..console import Printer
+from ..in_process import in_shell
 from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
@@ -150,6 +151,7 @@ class _Drawing:
         memory = explaining_memory(*_smaller_chunks(self.config.batch_size))
         with (
             memory,
+            self.printer.watching(),
             self.printer.progress("sample", total, done=done) as advance,
             self.folder.writer(self.part) as write,
         ):
@@ -189,6 +191,7 @@ class _Drawing:
         if options.npz:
             self.printer.say(f"wrote {self.folder.write_npz(count, self._labels())}")
         self.printer.say(f"wrote {count} images to {path}, {shown.name} among them")
+        self.printer.say(f"next: {in_shell(['eval', '--samples', str(path), '--reference', 'REAL_IMAGES'])}")
         self.printer.result({**result, "grid": str(shown), "missing_chunks": 0})
 
     def _labels(self) -> Any:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from ...data import ImageSource
     from ...pipeline import Loaded
     from ...runtime import World
-    from ...training import RunFolder, RunState, Trainee
-    from .watchers import Watchers
+    from ...training import RunFolder, RunState
 
 _COUNTED = 100_000  # captions that are looked at before the first step: some seconds
 
@@ -192,6 +191,7 @@ class _Job:
         """Fill the latent store, train, and say what was written."""
         from ...runtime import StopRequest
         from ...training import naming_checkpoint, train
+        from .ending import report
         from .latent_store import fill_store
         from .watchers import Watchers
 
@@ -224,27 +224,8 @@ class _Job:
                     watchers.see(event)
                     advance(event.step, watchers.remark)
         if self.world.is_first:
-            _report(self.run, self.trainee, config, watchers, printer)
+            report(self.run, self.trainee, config, watchers, printer)
 
 
 def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
     return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
-
-
-def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
-    written = run.learnt_file(trainee)
-    if watchers.ended:
-        printer.say(f"ended after step {watchers.step}: {watchers.ended}")
-    printer.say(f"wrote {written}" + (f" and {run.learnt_file(trainee, ema=True).name}" if config.ema else ""))
-    if watchers.bad:
-        printer.warn(f"{watchers.bad} unreadable images were skipped")
-    printer.result(
-        {
-            "output": str(written),
-            "run": str(run.path),
-            "steps": watchers.step or config.steps,
-            "parameters": trainee.num_learnt,
-            "skipped_images": watchers.bad,
-            "last": watchers.last_line,
-        }
-    )

@@ -9,6 +9,7 @@ from ...config import Prompt, SampleConfig, TrainConfig, usual_sampler
 from ...errors import ConfigError
 from ..console import Printer
 from .first_losses import FirstLosses
+from .pace import Pace
 
 if TYPE_CHECKING:
     from ...runtime import World
@@ -38,6 +39,8 @@ class Watchers:
         self.remark = ""
         self.last_line: dict[str, Any] = {}
         self.step, self.ended, self.held_out = 0, "", ""
+        self.last_held_out: HeldOutLoss | None = None
+        self.pace = Pace(config.batch_size)
         self.first = FirstLosses(trainee) if config.method != "scratch" else None
         self.writer = writer  # TensorBoard's; None: not asked for
 
@@ -56,6 +59,8 @@ class Watchers:
         suspicion = self.first.remark(event) if self.first is not None and self.world.is_first else None
         if suspicion is not None:
             self.printer.warn(suspicion)
+        if not self.last_line:
+            self.remark = self.pace.remark(event)
         if event.line is not None:
             self.last_line = event.line
             speed = f"{event.line['images_per_second']:.1f} images/s"
@@ -72,7 +77,7 @@ class Watchers:
 
     def _see_held_out(self, step: int, found: HeldOutLoss) -> None:
         """Put the held-out loss on the bar, into TensorBoard and on its page."""
-        whole = found.whole
+        self.last_held_out, whole = found, found.whole
         change = "" if whole.difference is None else f" ({whole.difference:+.6f})"
         self.held_out = f"held out {whole.loss:.4f}{change}  "
         if self.writer is not None:
