@@ -15,6 +15,7 @@ from ..config import BackboneHints, ScheduleConfig
 from ..errors import CheckpointError
 from ..storage import Weights
 from .base import Backbone, Block, Joined, Layout
+from .row_groups import predict_in_groups
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes, side_of
 
 
@@ -41,6 +42,7 @@ class Transformer(Wrapped):
     image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a flow; None: a DDPM, whose scheduler says the noise
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
+    one_length: ClassVar[bool] = False  # whether the captions of one forward of the model must be of one length
 
     def __init__(self, model: Any) -> None:
         nn.Module.__init__(self)
@@ -114,7 +116,10 @@ class Transformer(Wrapped):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is None:
             raise ValueError(f"this backbone of the family {self.family} takes a caption for every image")
-        return self.predict(x, self._own(timesteps, self.core_scale), self.captions.look_up(condition))
+        own, text = self._own(timesteps, self.core_scale), self.captions.look_up(condition)
+        if self.one_length:
+            return predict_in_groups(self.predict, x, own, text, self.captions.lengths(condition))
+        return self.predict(x, own, text)
 
     def _own(self, timesteps: Tensor, factor: float) -> Tensor:
         """Timesteps or levels as the model counts them."""

@@ -86,7 +86,8 @@ def test_only_the_patch_learns_one_image(case: Case, backbone: Backbone) -> None
 
 @shows("training", lambda case: "gate reads levels")
 def test_the_gate_reads_the_backbones_own_embedding(case: Case, backbone: Backbone) -> None:
-    x, levels, condition = draws(case, backbone)
+    x, levels, _ = draws(case, backbone)
+    condition = case.conditions(backbone, ("a red fox", "two cats"))  # of one length: one forward
     read = []
     source = backbone.gate_sources["timestep"]
     handle = source.register_forward_hook(lambda module, args, output: read.append(output.detach()))
