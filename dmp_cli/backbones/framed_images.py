@@ -7,7 +7,7 @@ from torch import Tensor
 from ..runtime import Ambient
 from .row_groups import own_rows
 
-_FACTOR = 8  # image pixels per latent pixel, of all backbones that read sizes
+FACTOR = 8  # image pixels per latent pixel, of all backbones that read sizes
 
 framed: Ambient[Tensor] = Ambient()  # height, width, top, left, and target size of each image, (B, 6); None: not cut
 
@@ -26,5 +26,5 @@ def sizes_of_images(x: Tensor) -> Tensor:
     frames = frames_of(x)
     if frames is not None:
         return frames
-    height, width = (_FACTOR * side for side in x.shape[2:])
+    height, width = (FACTOR * side for side in x.shape[2:])
     return x.new_tensor([[height, width, 0, 0, height, width]]).expand(len(x), -1)
