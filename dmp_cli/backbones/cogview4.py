@@ -81,3 +81,6 @@ class CogView4(Transformer):
         """The model's timesteps (B,), 0 to 1000, of levels (B,)."""
         # u = s / (s + S (1 - s)); a level in float32 holds two decimals of it, and the pipeline's own are whole
         return torch.round(1000 * levels / (levels + self._shift(tokens) * (1 - levels)), decimals=2)
+
+
+COGVIEW4_SIZES = {"class": CogView4.classes[0], "num_layers": 28, "num_attention_heads": 32, "attention_head_dim": 128}

@@ -79,3 +79,15 @@ def _rotary_table(width: int, rows: int, columns: int, base: int, device: torch.
         crop = get_resize_crop_region_for_grid((rows, columns), base)
         cosines, sines = get_2d_rotary_pos_embed(width, crop, (rows, columns), device=device, output_type="pt")
     return cosines, sines
+
+
+HUNYUAN_11_SIZES: dict[str, Any] = {
+    "class": HunyuanDiT.classes[0],
+    "in_channels": 4,
+    "patch_size": 2,
+    "sample_size": 128,
+    "num_layers": 40,
+    "hidden_size": 1408,
+    "mlp_ratio": 4.3637,
+}
+HUNYUAN_12_SIZES = {**HUNYUAN_11_SIZES, "use_style_cond_and_image_meta_size": False}
