@@ -188,7 +188,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "Stable Diffusion XL, its fp16 files alone": sdxl_fp16,
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": sigma,
 }
-# Those that came later, whose returns of encode_prompt differ; the tests of their families hold captions to the pipeline.
+# Those that came later. That captions are encoded as their pipelines do it is tested for each family.
 LATER: dict[str, Callable[[Path], None]] = {
     "fal/AuraFlow": auraflow,
     "Alpha-VLLM/Lumina-Image-2.0": sharded(write_lumina2_pipeline, transformer=1, encoders={"text_encoder": 2}),
