@@ -1,4 +1,4 @@
-from .backbones import load_backbone as load_backbone
+from .backbones import load_backbone as load_backbone, wrap_by_hand as wrap_by_hand
 from .config import (
     EvalConfig as EvalConfig,
     NetworkOptions as NetworkOptions,

@@ -1,5 +1,7 @@
-from .base import Backbone as Backbone, Block as Block, Joined as Joined, Layout as Layout
+from .base import Backbone as Backbone, Block as Block, Joined as Joined, Layout as Layout, Places as Places
 from .blank_captions import BlankCaptions as BlankCaptions
+from .by_hand import wrap_by_hand as wrap_by_hand
+from .by_hand_folder import load_by_hand as load_by_hand
 from .caption_table import CaptionTable as CaptionTable
 from .claims import building as building, check_sizes as check_sizes
 from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta

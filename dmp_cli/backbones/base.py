@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,12 @@ class Layout(NamedTuple):
 
     grid: tuple[int, int]  # their rows and columns
     text: Tensor | None = None  # how many tokens of text are in front of them in each row of the batch, (B,); "behind"
+
+
+class Places(Protocol):
+    """What tells where the image's tokens are in a forward; it can be copied and pickled with the hooks that ask it."""
+
+    def layout_of(self, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout: ...
 
 
 class Block(NamedTuple):
@@ -178,6 +184,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def null_condition(self, count: int) -> Tensor:
         """The null condition, ``count`` times: (count,). Only for a backbone with ``has_null``."""
+
+    @property
+    def places(self) -> Places | None:
+        """What tells where the image's tokens are in a forward: its class. None: there are no tokens to tell."""
+        return type(self) if self.has_layout else None
 
     @classmethod
     def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:

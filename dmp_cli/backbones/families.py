@@ -36,6 +36,7 @@ class Family(Protocol):
 
 FAMILIES: dict[str, Family] = {"dit": dit_weights, "unet": unet}
 ABOUT = "docs/families.md"
+BY_HAND = "docs/by-hand.md"
 HOW_TO_ADD = "docs/adding-a-family.md"
 _NEEDED = ("family", "classes", "embedder_at", "features_at")  # attributes without a default
 
@@ -75,7 +76,8 @@ def recognise(weights: Weights) -> str:
     about = weights.config.get("_class_name") if weights.config else ", ".join(sorted(weights.tensors)[:4]) + ", …"
     raise CheckpointError(
         f"{weights.path} belongs to an unknown family: {about}",
-        hint=f"Known families: {', '.join(FAMILIES)}. How to add one is said in {ABOUT}.",
+        hint=f"Known families: {', '.join(FAMILIES)}. How to add one is said in {ABOUT}; {BY_HAND} says how to patch a "
+        "model by hand, for training in Python.",
     )
 
 

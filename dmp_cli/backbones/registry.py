@@ -13,6 +13,7 @@ from ..errors import CheckpointError, ConfigError
 from ..storage import digest_tensors
 from . import schedules
 from .base import Backbone
+from .by_hand import as_by_hand
 from .claims import building, check_sizes
 from .families import FAMILIES, recognise, wrap
 from .names import named_sizes, plain_name
@@ -89,6 +90,11 @@ def reload_backbone(
         CheckpointError: the file is gone, or holds the tensors of another backbone.
     """
     about = record.backbone
+    if about.by_hand is not None:
+        raise CheckpointError(
+            f"the patch is of a {about.sizes.get('class')} that was patched by hand: how it is called is not known",
+            hint="Attach it in Python to your own model: attach(pipe.transformer, load_patch(PATH)).",
+        )
     where = name or (str(checkpoint) if checkpoint else _last_known(about))
     hints = BackboneHints(
         sizes=about.sizes,
@@ -165,13 +171,16 @@ def _take_text(backbone: Backbone, folder: Path, *, only_missing: bool = False) 
         backbone.text_folder = folder
 
 
-def as_backbone(model: Any) -> Backbone:
+def as_backbone(model: Any, record: BackboneRecord | None = None) -> Backbone:
     """Wrap a model that diffusers has loaded, such as ``pipe.unet``, as a backbone. The model itself stays as it is.
+
+    ``record`` is what a patch says of its own backbone: of one that was patched by hand, it names the blocks.
 
     Raises:
         CheckpointError: the class or the config of the model is not supported.
     """
-    return wrap(getattr(model, "_orig_mod", model))  # what torch.compile has wrapped
+    model = getattr(model, "_orig_mod", model)  # what torch.compile has wrapped
+    return wrap(model) if record is None or record.by_hand is None else as_by_hand(model, record)
 
 
 def _last_known(about: BackboneRecord) -> str:

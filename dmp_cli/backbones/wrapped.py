@@ -91,10 +91,10 @@ def read_sizes(weights: Weights, hints: BackboneHints) -> dict[str, Any]:
     if weights.config is None:
         assert hints.sizes is not None, "only its own header lets a single file be recognised"
         return hints.sizes
-    return {"class": class_of(weights), **known_fields(weights.config, _fields_of(class_of(weights)))}
+    return {"class": class_of(weights), **known_fields(weights.config, fields_of(class_of(weights)))}
 
 
-def _fields_of(name: str | None) -> Collection[str]:
+def fields_of(name: str | None) -> Collection[str]:
     """The config fields of a model class of diffusers."""
     import diffusers
 
@@ -128,7 +128,7 @@ def fill(backbone: Wrapped, weights: Weights) -> Any:
     tensors = with_present_names(weights.tensors, backbone.core.state_dict().keys())
     load_strictly(backbone.core, tensors, source=weights.path)
     if weights.config is not None:
-        known = _fields_of(class_of(weights))
+        known = fields_of(class_of(weights))
         backbone.remarks = passed_over(weights.config, known, source=weights.path)
     empty = [name for name, buffer in backbone.core.named_buffers() if buffer.is_meta]
     assert not empty, f"buffers without values: {empty}"

@@ -10,6 +10,7 @@ from .base import (
 )
 from .bounds import MAX_FILE_SIZE as MAX_FILE_SIZE, MAX_PIXELS as MAX_PIXELS
 from .buckets import BUCKET_OPTIONS as BUCKET_OPTIONS
+from .by_hand import ByHandOptions as ByHandOptions, ByHandRecord as ByHandRecord, ImageAt as ImageAt
 from .changes import describe_changes as describe_changes
 from .commands import (
     AblateOptions as AblateOptions,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .base import Frozen, Growing, refuse
+from .by_hand import ByHandRecord
 from .patch import PatchConfig, Position
 from .shapes import ImageSize
 
@@ -129,14 +130,17 @@ class TextRecord(Growing):
     length: int | None = None  # tokens of a caption where it is not the kind's own, as for PixArt-Sigma
 
 
-class BackboneRecord(Frozen):
+class BackboneRecord(Growing):
     """Which backbone a patch belongs to."""
+
+    later: ClassVar[frozenset[str] | None] = frozenset({"by_hand"})
 
     family: str
     sizes: dict[str, Any]  # the family's own config
     source: str  # the file or hub id it was read from
     name: str | None = None  # a registry name such as dit-b2, when it was loaded by one
     digest: str  # SHA-256 over its tensors: the same for the same weights in any container
+    by_hand: ByHandRecord | None = None  # of a model that no family names
 
 
 class TrainingRecord(BaseModel):

@@ -34,8 +34,8 @@ class AttachedPatch:
         source = self.backbone.gate_sources[self.patch.config.gate_input]
         first = self.backbone.run_sources_first()
         handles = [] if first is None else [first]
-        if self.backbone.has_layout:
-            note = NoteLayout(self.link, type(self.backbone))
+        if (places := self.backbone.places) is not None:
+            note = NoteLayout(self.link, places)
             handles.append(self.backbone.core.register_forward_pre_hook(note, with_kwargs=True))
         handles.append(source.register_forward_hook(ReadGate(self.link)))
         for block, mixture in zip(blocks, mixtures, strict=True):

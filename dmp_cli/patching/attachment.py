@@ -43,7 +43,7 @@ def attach(
         PatchError: the backbone has another family, other sizes or other weights; or it has a patch already, and the
             new one has no name of its own.
     """
-    backbone = _behind_the_seam(backbone)
+    backbone = _behind_the_seam(backbone, patch.record)
     hooks = [hook for source in backbone.gate_sources.values() for hook in source._forward_hooks.values()]
     gates = [hook for hook in hooks if isinstance(hook, ReadGate)]
     if gates and name is None:
@@ -79,14 +79,14 @@ def _warn_of_half_precision(backbone: Backbone) -> None:
         )
 
 
-def _behind_the_seam(model: Backbone | nn.Module) -> Backbone:
+def _behind_the_seam(model: Backbone | nn.Module, record: PatchRecord | None) -> Backbone:
     """``model`` as a backbone: itself, what a patched backbone holds, or a model of diffusers wrapped."""
     if isinstance(model, PatchedBackbone):
         return model.backbone
     if isinstance(model, Backbone):
         return model
     try:
-        return as_backbone(model)
+        return as_backbone(model, None if record is None else record.backbone)
     except CheckpointError as error:
         raise PatchError(error.message, hint="Load it with dmp_cli.load_backbone.") from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone, Joined, own_rows, running_rows
+from ..backbones import Backbone, Joined, Places, own_rows, running_rows
 from .expert_hooks import AddExperts
 from .forwards import Forward, ForwardsInFlight, PerThread, Settings, ThreadState, is_in_backward
 from .gates import BlockWeights
@@ -211,11 +211,11 @@ class DropPrompts:
 class NoteLayout:
     """Pre-hook on the denoiser: notes where the image's tokens are in the forward that begins."""
 
-    def __init__(self, link: Link, backbone_type: type[Backbone]) -> None:
-        self.link, self.backbone_type = link, backbone_type
+    def __init__(self, link: Link, places: Places) -> None:
+        self.link, self.places = link, places
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.link.here.layout = self.backbone_type.layout_of(module, args, kwargs)
+        self.link.here.layout = self.places.layout_of(module, args, kwargs)
 
 
 class ReadGate:

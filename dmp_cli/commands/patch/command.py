@@ -9,6 +9,7 @@ import typer
 
 from ...config import (
     BackboneOptions,
+    ByHandOptions,
     CodecOptions,
     CommonOptions,
     MemoryOptions,
@@ -24,6 +25,7 @@ from ...errors import ConfigError
 from ..console import Printer
 from ..options import Given, takes
 from ..sample.own_sampler import default_sampler, default_steps
+from .by_hand import make_by_hand
 from .info import print_info, print_sizes
 from .memory import print_memory
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from ...patching import Patch
 
 
-@takes(PatchOptions, MemoryOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
+@takes(PatchOptions, MemoryOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions, ByHandOptions)
 def patch(ctx: typer.Context, given: Given) -> None:
     """Make a zero patch, which changes nothing until it is trained, and print how large it is.
 
@@ -42,7 +44,9 @@ def patch(ctx: typer.Context, given: Given) -> None:
     """
     common, asked = given.make(CommonOptions), given.make(PatchOptions)
     printer, network = Printer(common), given.make(NetworkOptions)
-    if (counting := given.make(MemoryOptions)).memory:
+    if (by_hand := given.make(ByHandOptions)).block_lists is not None:
+        make_by_hand(given, by_hand, printer, common)
+    elif (counting := given.make(MemoryOptions)).memory:
         if others := [name for name in ("output", "info", "from_", "export") if getattr(asked, name) is not None]:
             raise ConfigError(f"--memory counts and does nothing else; leave out --{others[0].rstrip('_')}")
         print_memory(counting, given.make(PatchConfig), network, common, printer)

@@ -99,8 +99,16 @@ def _describe_place(record: PatchRecord | TunedRecord) -> list[str]:
     return [
         f"backbone   {backbone.name or backbone.family} from {backbone.source}",
         f"           digest {backbone.digest}",
-        f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}",
+        *_describe_images(record),
     ]
+
+
+def _describe_images(record: PatchRecord | TunedRecord) -> list[str]:
+    about = record.backbone.by_hand
+    if about is None:
+        return [f"images     {record.image_size} px, codec {record.codec.source or 'none (pixel space)'}"]
+    lists = [f"{name} ({about.image_at[name]})" if name in about.image_at else name for name in about.block_lists]
+    return [f"by hand    blocks {', '.join(lists)}; the gate reads {about.timestep_module}"]
 
 
 def describe(record: PatchRecord) -> list[str]:
@@ -109,7 +117,7 @@ def describe(record: PatchRecord) -> list[str]:
     return [
         f"patch      {_describe_variant(record.config)}; {count} blocks, {_describe_learnt(record)}",
         *_describe_place(record),
-        f"schedule   {_describe_schedule(record.schedule)}",
+        *([] if record.backbone.by_hand else [f"schedule   {_describe_schedule(record.schedule)}"]),
         f"training   {_describe_training(record.training)}",
         f"format     version {record.format_version}",
     ]
