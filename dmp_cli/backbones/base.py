@@ -190,6 +190,10 @@ class Backbone(nn.Module, ABC):
         """What tells where the image's tokens are in a forward: its class. None: there are no tokens to tell."""
         return type(self) if self.has_layout else None
 
+    def levels_of(self, timesteps: Tensor, x: Any) -> Tensor:
+        """What :meth:`forward` calls timesteps, of what a pipeline calls ``core`` with beside its latents ``x``."""
+        return timesteps
+
     @classmethod
     def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
         """Where the image's tokens are in the forward that ``core`` is called for. Only with ``has_layout``."""

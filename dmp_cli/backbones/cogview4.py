@@ -69,6 +69,10 @@ class CogView4(Transformer):
         )[0]
         return found
 
+    def levels_of(self, timesteps: Tensor, x: Tensor) -> Tensor:
+        own, shift = timesteps / 1000, self._shift(x.shape[2] * x.shape[3] // self.side_multiple**2)
+        return shift * own / (1 + (shift - 1) * own)
+
     def _shift(self, tokens: int) -> float:
         """S of an image of so many tokens: a timestep u / 1000 of the model has the level S u / (1 + (S - 1) u)."""
         own = self.flow_sampler

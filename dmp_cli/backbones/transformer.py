@@ -121,6 +121,10 @@ class Transformer(Wrapped):
             return predict_in_groups(self.predict, x, own, text, self.captions.lengths(condition))
         return self.predict(x, own, text)
 
+    def levels_of(self, timesteps: Tensor, x: Any) -> Tensor:
+        levels = timesteps / self.core_scale
+        return 1 - levels if self.reverses else levels
+
     def _own(self, timesteps: Tensor, factor: float) -> Tensor:
         """Timesteps or levels as the model counts them."""
         own = 1 - timesteps if self.reverses else timesteps
