@@ -81,6 +81,7 @@ class Backbone(nn.Module, ABC):
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
     other_negatives: ClassVar[bool] = False  # whether its pipeline encodes negative prompts in another way than prompts
+    one_length: ClassVar[bool] = False  # whether the captions of one forward of the model must be of one length
     reads_mask: ClassVar[bool] = False  # whether it reads no token of a caption that the encoders' mask leaves out
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
     tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache

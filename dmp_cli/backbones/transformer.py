@@ -42,7 +42,6 @@ class Transformer(Wrapped):
     image_output: ClassVar[int | None] = None  # where the image is in what a block returns; None: it is all of it
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a flow; None: a DDPM, whose scheduler says the noise
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
-    one_length: ClassVar[bool] = False  # whether the captions of one forward of the model must be of one length
 
     def __init__(self, model: Any) -> None:
         nn.Module.__init__(self)

@@ -14,8 +14,12 @@ from torch import Tensor
 from dmp_cli.analysis.magnitude import measure_added
 from dmp_cli.backbones import Backbone, framed, load_backbone, own_rows
 from dmp_cli.backbones.cogview4 import CogView4
+from dmp_cli.config import TrainConfig
+from dmp_cli.errors import ConfigError
+from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching import attach
 from dmp_cli.patching.versions import AdapterVersions, PatchVersions
+from dmp_cli.training import prepare
 from tests.backbones.joined_pipelines import write_cogview4_pipeline
 from tests.builders import filled_patch
 from tests.patching.adapters import create, fill
@@ -147,6 +151,12 @@ def test_its_own_timesteps_are_those_of_the_pipeline(backbone: Backbone, side: i
     assert torch.equal(read[0], whole.float())
     assert backbone.level_rule.shift == pytest.approx(mu)
     assert backbone.level_rule.kind == "uniform"
+
+
+def test_spread_weights_are_refused(backbone: Backbone) -> None:
+    config = TrainConfig(data=Path("unused"), shard_backbone=True)
+    with pytest.raises(ConfigError, match="as many forwards as its captions have lengths"):
+        prepare(config, backbone=backbone, codec=PixelCodec(3))
 
 
 @pytest.mark.slow
