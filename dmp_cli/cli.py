@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import COMMANDS
+from .commands import COMMANDS, group_page
 from .errors import DMPError, one_line
 from .runtime import (
     complain,
@@ -26,10 +26,31 @@ from .version import __version__
 
 
 class _Group(TyperGroup):
-    """Commands in the order they are registered; errors a user can cause end without a traceback."""
+    """The commands, each loaded when it is asked for; errors a user can cause end without a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = entry.load(cmd_name)
+        return self.commands[cmd_name]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(group_page(self, ctx, [(name, entry.summary) for name, entry in COMMANDS.items()]))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        loaded, self.get_command = self.get_command, self._listed  # type: ignore[method-assign]
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self.get_command = loaded  # type: ignore[method-assign]
+
+    def _listed(self, ctx: Any, cmd_name: str) -> Any:
+        return COMMANDS[cmd_name].listed(cmd_name) if cmd_name in COMMANDS else None
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         spell_characters()
@@ -90,13 +111,20 @@ def _stopped(error: BaseException) -> typer.Exit:
 app = typer.Typer(
     name="dmp",
     cls=_Group,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Patch a frozen diffusion model with a mixture of prompts: train the patch, sample, score, look at its gates.",
 )
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+
+_ROAD = """
+  dmp patch   --backbone dit-l2                            how large a patch is
+  dmp train   --backbone dit-l2 --data ffhq/ -o run        learn it
+  dmp sample  --patch run/patch.safetensors -n 1000        draw images with it
+  dmp eval    --samples samples/patch --reference ffhq/    score them
+
+  dmp demo tells the whole story in three minutes; dmp --help lists all.
+"""
 
 
 def _print_version(wanted: bool) -> None:
@@ -107,11 +135,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        print(_ROAD)
 
 
 def main() -> None:

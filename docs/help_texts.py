@@ -14,30 +14,19 @@ PAGE = Path(__file__).resolve().parent / "help.txt"
 
 
 def help_texts() -> str:
-    """The help of ``dmp`` and of each command, as plain text: without the boxes that a terminal gets."""
+    """The help of ``dmp``, and of each command its essential options and all of them."""
     os.environ |= {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}
-    import typer
+    from typer.testing import CliRunner
 
     from dmp_cli.cli import app
+    from dmp_cli.commands import COMMANDS
 
-    mode, app.rich_markup_mode = app.rich_markup_mode, None
-    try:
-        root = typer.main.get_command(app)
-    finally:
-        app.rich_markup_mode = mode
-    texts = [_help(root, "dmp", None)]
-    context = typer.Context(root, info_name="dmp", max_content_width=80, terminal_width=80)
-    texts += [_help(command, name, context) for name, command in root.commands.items()]
+    calls = [["--help"], *([name, flag] for name in COMMANDS for flag in ("--help", "--help-all"))]
+    texts = []
+    for words in calls:
+        lines = CliRunner().invoke(app, words, prog_name="dmp").stdout.strip().splitlines()
+        texts.append("\n".join([f"# dmp {' '.join(words)}", "", *(line.rstrip() for line in lines), ""]))
     return "\n\n".join(texts)
-
-
-def _help(command: object, name: str, parent: object) -> str:
-    import typer
-
-    context = typer.Context(command, info_name=name, parent=parent, max_content_width=80, terminal_width=80)
-    text = command.get_help(context)
-    title = f"# {context.command_path} --help"
-    return "\n".join([title, "", *(line.rstrip() for line in text.splitlines()), ""])
 
 
 if __name__ == "__main__":

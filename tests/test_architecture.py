@@ -65,7 +65,7 @@ def uses(others: set[str], library: str) -> bool:
 def offered(wing: str) -> dict[str, str]:
     """Name -> the module of the wing that it comes from, as its face says; '' for a whole module."""
     if wing == "commands":
-        return {"COMMANDS": ""}
+        return {"COMMANDS": "", "group_page": "help"}
     tree = ast.parse((ROOT / wing / "__init__.pyi").read_text())
     return {alias.name: node.module or "" for node in tree.body for alias in node.names}
 

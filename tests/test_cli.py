@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_what_stands_everywhere(command: str) -> None:
-    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+    shown = CliRunner().invoke(app, [command, "--help-all"], env={"COLUMNS": "200"}).stdout
     for option in EVERYWHERE:
         assert option in shown
 
@@ -71,7 +71,7 @@ def test_tracebacks_only_when_asked_for() -> None:
 )
 def test_a_signal_ends_with_its_code(name: str, message: str) -> None:
     code = (
-        "import os, signal, sys, dmp_cli.cli; command = sys.modules['dmp_cli.commands.patch.command']\n"
+        "import os, signal, sys, dmp_cli.cli; import dmp_cli.commands.patch.command as command\n"
         f"command.print_info = lambda *given: os.kill(os.getpid(), signal.{name})\n"
         "sys.argv = ['dmp', 'patch', '--info', 'x']; from dmp_cli.cli import main; main()"
     )
@@ -105,7 +105,7 @@ import runpy; runpy.run_module("dmp_cli", run_name="__main__")
         ("torch", "SIGTERM", True),
         ("torch.nn", "SIGINT", True),
         ("typer", "SIGINT", False),
-        ("dmp_cli.commands.train", "SIGTERM", False),
+        ("dmp_cli.commands.patch", "SIGTERM", False),
     ],
 )
 def test_a_signal_during_an_import_ends_in_one_sentence(name: str, number: str, wraps: bool) -> None:

@@ -7,6 +7,7 @@ from .claims import building as building, check_sizes as check_sizes
 from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta
 from .embedded_guidance import guided_inside as guided_inside
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
+from .encoder_shares import find_shares as find_shares, withheld as withheld
 from .encoders import Encoders as Encoders, check_same_text as check_same_text
 from .families import build_from as build_from, register_family as register_family
 from .flow_shift import shift_of as shift_of

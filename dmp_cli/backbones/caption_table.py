@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .encoder_shares import Share, without_withheld
 from .encoders import Encoders, depart
 
 KEPT_BYTES = 1 << 30  # memory for encoded captions
@@ -38,6 +39,7 @@ class CaptionTable:
     ) -> None:
         self.encoder, self._kept_bytes, self._load = encoder, kept_bytes, load
         self.store: Kept | None = None  # where captions are looked for first
+        self.shares: Sequence[Sequence[Share]] = ()  # of encoders that training withholds captions from
         self._texts: list[str] = [""]
         self._index = {"": 0}
         self._lengths: dict[int, int] = {}  # by index, of captions that were looked up
@@ -70,7 +72,9 @@ class CaptionTable:
                 self._lengths[index] = len(rows[index]["states"])
         self._keep(rows)
         # The encoders may be on another device than the backbone.
-        return {name: _stack([rows[index][name] for index in wanted]).to(condition.device) for name in rows[wanted[0]]}
+        names = rows[wanted[0]]
+        found = {name: _stack([rows[index][name] for index in wanted]).to(condition.device) for name in names}
+        return without_withheld(found, self.shares)
 
     def lengths(self, condition: Tensor) -> list[int]:
         """Tokens of each caption in ``condition`` (B,), which :meth:`look_up` has found."""

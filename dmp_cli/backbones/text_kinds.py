@@ -31,6 +31,14 @@ class Call(NamedTuple):
     defaults: tuple[str, ...] = ()  # arguments that get the default that the pipeline's own call gives them
 
 
+class Told(NamedTuple):
+    """What one of several encoders gives: a return, or a part of it that lies beside those of others."""
+
+    name: str  # of the return
+    width: str | None = None  # the field of the encoder's config that says how much of its width; None: all of it
+    is_behind: bool = False  # whether it is the last tokens, as many as max_sequence_length
+
+
 class TextKind(NamedTuple):
     """How one pipeline encodes captions."""
 
@@ -47,6 +55,7 @@ class TextKind(NamedTuple):
     widths: Mapping[str, tuple[str, str]] = {}
     finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None  # what is still to be done with the returns
     templates: tuple[str, ...] = ()  # attributes of the pipeline with words that it puts around a caption
+    told: Mapping[str, tuple[Told, ...]] = {}  # of several encoders: what each gives, in the order of the widths
     version: int = 1  # of this entry: raised when it gives other numbers for the same caption
 
 
@@ -63,6 +72,10 @@ KINDS = (
         null_flag="force_zeros_for_empty_prompt",
         options={"add_watermarker": False},
         widths={"states": ("unet", "cross_attention_dim")},
+        told={
+            "text_encoder": (Told("states", "hidden_size"),),
+            "text_encoder_2": (Told("states", "hidden_size"), Told("pooled")),
+        },
     ),
     TextKind(
         name="sd3",
@@ -72,6 +85,11 @@ KINDS = (
         length=256,
         optional=frozenset({"text_encoder_3"}),  # its states are zeros then
         widths=_OF_TRANSFORMER,
+        told={
+            "text_encoder": (Told("states", "hidden_size"), Told("pooled", "projection_dim")),
+            "text_encoder_2": (Told("states", "hidden_size"), Told("pooled", "projection_dim")),
+            "text_encoder_3": (Told("states", is_behind=True),),
+        },
     ),
     TextKind(
         name="flux",
@@ -80,6 +98,7 @@ KINDS = (
         calls=(Call(("states", "pooled", None), {"prompt_2": None}),),
         length=512,
         widths=_OF_TRANSFORMER,
+        told={"text_encoder": (Told("pooled"),), "text_encoder_2": (Told("states"),)},
     ),
     TextKind(
         name="auraflow",
@@ -146,6 +165,7 @@ KINDS = (
             "states": ("transformer", "cross_attention_dim"),
             "states_t5": ("transformer", "cross_attention_dim_t5"),
         },
+        told={"text_encoder": (Told("states"),), "text_encoder_2": (Told("states_t5"),)},
     ),
 )
 

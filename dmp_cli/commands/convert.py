@@ -10,7 +10,17 @@ from .console import Printer
 from .options import Given, takes
 
 
-@takes(ConvertOptions, BackboneOptions, CodecOptions, SizeOptions)
+@takes(
+    ConvertOptions,
+    BackboneOptions,
+    CodecOptions,
+    SizeOptions,
+    first=("backbone", "output", "num_classes", "trained_with"),
+    examples=(
+        "dmp convert --backbone run/backbone.safetensors -o dit.pt",
+        "dmp convert --backbone DiT-XL-2-256x256.pt -o folder/",
+    ),
+)
 def convert(ctx: typer.Context, given: Given) -> None:
     """Write a DiT as a .pt with Meta's names, or as a folder that diffusers loads. Its weights stay as they are."""
     common, asked, network = given.make(CommonOptions), given.make(ConvertOptions), given.make(NetworkOptions)

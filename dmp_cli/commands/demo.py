@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from ..demo import Story
 
 
-@takes(DemoOptions)
+@takes(
+    DemoOptions,
+    first=("output", "steps", "num_images"),
+    examples=(
+        "dmp demo",
+        "dmp demo --steps 4 -n 60 -o quick",
+    ),
+)
 def demo(ctx: typer.Context, given: Given) -> None:
     """Try to improve a small converged model on real digits four ways, score them, and write a page to look at.
 

@@ -19,7 +19,30 @@ from .options import Given, takes
 from .processes import owning
 
 
-@takes(EvalConfig, EvalOptions, LossOptions, BackboneOptions, CodecOptions, SizeOptions)
+@takes(
+    EvalConfig,
+    EvalOptions,
+    LossOptions,
+    BackboneOptions,
+    CodecOptions,
+    SizeOptions,
+    first=(
+        "samples",
+        "reference",
+        "output",
+        "metrics",
+        "features",
+        "inception_weights",
+        "gates",
+        "loss",
+        "val_data",
+        "patch",
+    ),
+    examples=(
+        "dmp eval --samples samples/bare --samples samples/patch --reference ffhq/",
+        "dmp eval --loss --patch run/patch.safetensors --val-data held-out/",
+    ),
+)
 def evaluate(ctx: typer.Context, given: Given) -> None:
     """Score folders of samples against real images: FID and other metrics, each with its spread.
 

@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 _TIMESTEPS = 21  # at which images are looked at
 
 
-@takes(PatchedOptions, InspectOptions, BackboneOptions, CodecOptions)
+@takes(
+    PatchedOptions,
+    InspectOptions,
+    BackboneOptions,
+    CodecOptions,
+    first=("patch", "output", "compare", "data", "num_images"),
+    examples=(
+        "dmp inspect-gates --patch run/patch.safetensors",
+        "dmp inspect-gates --patch a.safetensors --compare b.safetensors",
+    ),
+)
 def inspect_gates(ctx: typer.Context, given: Given) -> None:
     """Draw and measure the gate of a patch: which prompts it uses at which timestep, block by block.
 

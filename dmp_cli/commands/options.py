@@ -21,9 +21,12 @@ from pydantic.fields import FieldInfo
 
 from ..config import CommonOptions, Frozen, Options, build, default_of, in_words, options_of
 from ..errors import ConfigError
+from .completing import offered
+from .help import show_all
 
 C = TypeVar("C", bound=Frozen)
 Command = Callable[..., None]
+_SHORT = 20  # columns of choices that are shown beside the name of an option
 _PLAIN = (str, int, float, bool, Path)  # types that typer reads itself; all others are typed as one word
 
 
@@ -59,8 +62,12 @@ def _as_typed(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def takes(*records: type[Frozen]) -> Callable[[Callable[..., None]], Command]:
+def takes(
+    *records: type[Frozen], first: tuple[str, ...] = (), examples: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Command]:
     """Give a command the options of ``records``, and those that every command takes.
+
+    ``first`` names the essential ones, which ``--help`` shows; the others are shown by ``--help-all``.
 
     The command is called with typer's context, a :class:`Given`, and its own arguments, such as ``arms``.
     """
@@ -84,6 +91,7 @@ def takes(*records: type[Frozen]) -> Callable[[Callable[..., None]], Command]:
         typed.__doc__ = "\n\n".join(map(_one_line, inspect.cleandoc(command.__doc__ or "").split("\n\n")))
         typed.__signature__ = inspect.Signature([context, *own, *parameters])  # type: ignore[attr-defined]
         typed.__annotations__ = {p.name: p.annotation for p in [context, *own, *parameters]}
+        typed.first, typed.examples = first, examples  # type: ignore[attr-defined]
         return typed
 
     return decorate
@@ -101,12 +109,13 @@ def _parameters(record: type[Frozen], **more: Any) -> Iterator[inspect.Parameter
         shown = told["shown"] if told["shown"] is not None else in_words(_default(record, name))
         about = typer.Option(
             *flags,
-            help=field.description,
+            help=_help_of(field, kind),
             show_default=False if is_flag else shown,
-            metavar=told["metavar"],
+            metavar=told["metavar"] or _metavar_of(kind, flags[0]),
             rich_help_panel=(record.panel if told["panel"] is None else told["panel"]) or None,
             min=_lowest(field) if issubclass(record, Options) else None,
             parser=told["read"],
+            autocompletion=offered(name, record=record.__name__),
             **more.get(name, {}),
         )
         kind = kind if is_flag else kind | None
@@ -130,8 +139,18 @@ def _common_parameters() -> list[inspect.Parameter]:
     config = inspect.Parameter(
         "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Path | None, from_file]
     )
+    all_of_it = typer.Option(
+        "--help-all",
+        help="Show all options and exit.",
+        rich_help_panel=CommonOptions.panel,
+        is_eager=True,
+        callback=show_all,
+        show_default=False,
+    )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    help_all = inspect.Parameter("help_all", kind, default=False, annotation=Annotated[bool, all_of_it])
     common = list(_parameters(CommonOptions, verbose={"is_eager": True, "callback": _note_verbose}))
-    return [*common[:3], config, *common[3:]]
+    return [*common[:3], config, *common[3:], help_all]
 
 
 def _default(record: type[Frozen], name: str) -> Any:
@@ -147,6 +166,23 @@ def _kind_of(field: FieldInfo) -> Any:
     if get_origin(kind) is tuple and get_args(kind)[0] is Path:
         return list[Path]  # given again for each further one
     return kind if kind in _PLAIN or get_origin(kind) is Literal else str
+
+
+def _help_of(field: FieldInfo, kind: Any) -> str:
+    """What an option does, with its values where neither that nor the name of the value names them."""
+    text, choices = field.description or "", [str(one) for one in get_args(kind)]
+    if get_origin(kind) is not Literal or len("|".join(choices)) <= _SHORT or all(one in text for one in choices):
+        return text
+    return f"{text} One of {', '.join(choices)}."
+
+
+def _metavar_of(kind: Any, flag: str) -> str:
+    """The name of an option's value: its choices where they are short, else what kind of value it is."""
+    if get_origin(kind) is Literal:
+        joined = "|".join(map(str, get_args(kind)))
+        return joined if len(joined) <= _SHORT else flag.lstrip("-").upper()
+    kinds: dict[Any, str] = {int: "N", float: "X", Path: "PATH", list[Path]: "PATH"}
+    return kinds.get(kind, "TEXT")
 
 
 def _is_plain_flag(field: FieldInfo, flags: list[str]) -> bool:

@@ -9,25 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from .base import Frozen, Options, option, refuse
-from .typed import Words
+from .typed import Words, split_pairs
 
 ImageAt = Literal["first", "last"]  # of the tokens of a sequence that holds text too
 _MOST = 1 << 28  # numbers of one argument, more than any image takes
 _SHAPE = re.compile(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*")
 
 
-def _pairs(value: Any, *, option: str, example: str) -> Any:
-    """``a=b,c=d`` as a dict."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.strip().partition("=") for part in value.split(",")]
-    if not all(name and mark and given for name, mark, given in pairs):
-        raise refuse(f"--{option} {value}: give names and values, such as {example}")
-    return {name: given for name, _, given in pairs}
-
-
 def _read_inputs(value: Any) -> Any:
-    found = _pairs(value, option="inputs", example="encoder_hidden_states=1x77x4096")
+    found = split_pairs(value, option="inputs", example="encoder_hidden_states=1x77x4096")
     for name, shape in found.items() if isinstance(found, dict) else ():
         if isinstance(shape, str) and not _SHAPE.fullmatch(shape):
             raise refuse(f"--inputs {name}={shape}: give a shape such as 1x77x4096")
@@ -39,7 +29,7 @@ def _sides(shape: Any) -> Any:
 
 
 def _read_image_at(value: Any) -> Any:
-    return _pairs(value, option="image-at", example="single_transformer_blocks=last")
+    return split_pairs(value, option="image-at", example="single_transformer_blocks=last")
 
 
 Inputs = Annotated[dict[str, tuple[int, ...]], BeforeValidator(_read_inputs)]

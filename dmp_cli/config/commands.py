@@ -60,7 +60,8 @@ class TrainOptions(Options):
     output: Path | None = option("The run's folder.", "--output", "-o", shown="runs/DATA-METHOD")
     preset: str | None = option(
         "All options of one experiment of the paper: paper-ffhq-b2, paper-ffhq-l2, paper-coco-b2 or paper-sd15. "
-        "Options given beside it win."
+        "Options given beside it win.",
+        metavar="NAME",
     )
     resume: bool = option(
         "Continue the run in -o where it stopped; all other options may be left out.", "--resume", default=False

@@ -19,7 +19,8 @@ class BackboneOptions(Options):
 
     backbone: str | None = option(
         "The backbone, which is the pretrained denoiser: a name (dit-s2 … dit-xl8, sd-v1.5, sdxl, digits), a weight "
-        "file, a folder of diffusers, or a hub id."
+        "file, a folder of diffusers, or a hub id.",
+        metavar="NAME|PATH",
     )
     checkpoint: Path | None = option("Its weight file or folder, where a name alone does not find one.")
     text: Path | None = option(
@@ -40,6 +41,7 @@ class CodecOptions(Options):
         "The codec, which turns images into the space the backbone denoises: a VAE's folder or hub id, or none for "
         "pixel space.",
         shown="what the backbone or patch names",
+        metavar="PATH|none",
     )
 
 

@@ -11,7 +11,7 @@ from . import balance, buckets as shapes, levels as noise, memory
 from .base import Dtype, Frozen, option
 from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .train_rules import find_problems
-from .typed import ValPart, Words
+from .typed import Rates, ValPart, Words
 
 Method = Literal["dmp", "prompt-tuning", "lora", "dora", "bitfit", "difffit", "full", "scratch"]
 RateSchedule = Literal["constant", "cosine"]
@@ -91,6 +91,12 @@ class TrainConfig(Frozen):
     )
     class_dropout: float = option(  # used only where the backbone has a null condition
         "Share of classes or captions that are replaced by the null condition, for guidance.", default=0.1, ge=0, le=1
+    )
+    encoder_dropout: Rates | None = option(
+        "Share of captions that single text encoders of several are not told, as Stable Diffusion 3 was trained: their "
+        "states are zeros there.",
+        shown="every encoder is told all",
+        metavar="text_encoder=0.5,...",
     )
     flip: bool = option(
         "Mirror half of the images. Switch it off where left and right differ, as for text or digits.",

@@ -103,6 +103,29 @@ def _split_batches(value: Any) -> Any:
     return tuple(sorted({int(part) for part in parts}))
 
 
+def split_pairs(value: Any, *, option: str, example: str) -> Any:
+    """``a=b,c=d`` as a dict."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip().partition("=") for part in value.split(",")]
+    if not all(name and mark and given for name, mark, given in pairs):
+        raise refuse(f"--{option} {value}: give names and values, such as {example}")
+    return {name: given for name, _, given in pairs}
+
+
+def _split_rates(value: Any) -> Any:
+    found = split_pairs(value, option="encoder-dropout", example="text_encoder=0.5,text_encoder_2=0.5")
+    if not isinstance(found, dict):
+        return found
+    try:
+        rates = {name: float(rate) for name, rate in found.items()}
+    except (TypeError, ValueError):
+        rates = {}
+    if not rates or not all(0 <= rate <= 1 for rate in rates.values()):
+        raise refuse(f"--encoder-dropout {value}: give shares from 0 to 1, such as text_encoder=0.5")
+    return rates
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_split_seeds)]
@@ -117,3 +140,4 @@ ValPart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option
 ReferencePart = Annotated[tuple[int, int], BeforeValidator(partial(_split_part, option="reference-part"))]
 Split = BeforeValidator(_split_words)
 Crop = Annotated[int | str | None, BeforeValidator(_read_crop)]  # "none": no crop
+Rates = Annotated[dict[str, float], BeforeValidator(_split_rates)]  # by the name of a text encoder

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..backbones import Backbone
+from ..backbones import Backbone, find_shares
+from ..config import TrainConfig
 from ..data import ImageSource
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 
 
 def check_conditions(images: ImageSource, backbone: Backbone) -> None:
@@ -26,3 +27,20 @@ def check_captions(images: ImageSource, backbone: Backbone) -> None:
             f"this backbone reads text, and {len(missing)} or more images have no caption, such as {missing[0]}",
             hint='Put captions in metadata.jsonl, one line {"file_name": ..., "text": ...} per image, or in NAME.txt.',
         )
+
+
+def withhold_captions(config: TrainConfig, backbone: Backbone) -> None:
+    """Let the captions of ``backbone`` know which part each encoder gives that ``config`` withholds some from.
+
+    Raises:
+        ConfigError: the backbone reads no text, or has no such encoders.
+        CheckpointError: a config of an encoder does not tell its width.
+    """
+    if config.encoder_dropout is None:
+        return
+    if not backbone.takes_text:
+        raise ConfigError("--encoder-dropout is for a backbone that reads text")
+    encoder = backbone.captions.encoder
+    backbone.captions.shares = find_shares(
+        backbone.text_folder, encoder.record.kind, names=list(config.encoder_dropout), length=encoder.asked_length
+    )

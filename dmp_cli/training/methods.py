@@ -27,6 +27,7 @@ from ..patching import (
     save_patch,
     save_tuned,
 )
+from .conditions import withhold_captions
 
 _PROMPT_OPTIONS = {"depth", "position", "num_prompts", "init"}  # options of the prompts, which need no gate
 
@@ -142,6 +143,7 @@ def prepare(
             "weights need all processes to take the same",
             hint="Leave it out; --quantize saves memory too.",
         )
+    withhold_captions(config, backbone)
     if config.method not in ("dmp", "prompt-tuning"):
         if patch_config is not None and patch_config != PatchConfig():
             raise ConfigError(f"--method {config.method} has no patch, so options such as --gate do not apply to it")

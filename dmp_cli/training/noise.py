@@ -25,6 +25,7 @@ class Draws:
     posterior: Tensor | None  # (b, C, H, W) noise of the VAE's posterior; None without a posterior
     gate_noise: Tensor | None  # (B, N) noise of the gate's logits; None if no logits get noise
     dropped: Tensor | None  # (B,) bool, true where the label or caption is dropped; None if none is
+    withheld: Tensor | None = None  # (B, K) bool, true where one of K text encoders is not told the caption
 
     def to(self, device: torch.device) -> Draws:
         """The same draws on ``device``."""
@@ -61,7 +62,13 @@ class NoiseSource:
             posterior=randomness.normal("posterior", shape_of_sample, **own) if self.has_posterior else None,
             gate_noise=randomness.normal_rows("load", shape, seed=config.seed, step=step) if self.num_prompts else None,
             dropped=dropped,
+            withheld=self._withheld(of_all),
         )
+
+    def _withheld(self, of_all: dict[str, Any]) -> Tensor | None:
+        rates = self.config.encoder_dropout or {}
+        own = [randomness.uniform(f"dropout-{name}", **of_all) < rate for name, rate in rates.items()]
+        return torch.stack(own, dim=1) if own else None
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..backbones import framed, own_rows
+from ..backbones import framed, own_rows, withheld
 from ..config import TrainConfig
 from ..data import Batch, as_floats
 from ..diffusion import SNR_GAMMA, make_process, make_weigh
@@ -76,7 +76,9 @@ class Objective:
         dropped = None if draws.dropped is None else draws.dropped[everywhere]
         condition = self._condition(labels[part], dropped)
         frames = None if inputs.batch.frames is None else inputs.batch.frames[part]
-        with self._noisy_gate(draws, everywhere), framed.given(frames), autocast(self.device, self.config.dtype):
+        told = withheld.given(None if draws.withheld is None else draws.withheld[everywhere])
+        noisy, frame = self._noisy_gate(draws, everywhere), framed.given(frames)
+        with noisy, told, frame, autocast(self.device, self.config.dtype):
             prediction = self._call(xt, timesteps, condition)
         loss = self.process.loss(prediction, x0=x0, xt=xt, noise=noise, timesteps=timesteps)
         share = len(x0) / self.config.batch_size

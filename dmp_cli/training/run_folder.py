@@ -206,7 +206,7 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig, traine
         left_out |= {"val_split"}
     if config.method not in ("lora", "dora"):
         left_out |= {"lora_rank", "lora_targets"}
-    left_out |= set() if config.quantize else {"quantize"}
+    left_out |= {name for name in ("quantize", "encoder_dropout") if not getattr(config, name)}
     left_out |= {
         name for name in (*LEVEL_OPTIONS, *BUCKET_OPTIONS) if getattr(config, name) == default_of(TrainConfig, name)
     }

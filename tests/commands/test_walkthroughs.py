@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dmp_cli.backbones import is_size_name
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
+from tests.backbones.joined_pipelines import write_qwen_pipeline, write_sana_pipeline
 from tests.backbones.pipelines import tiny_vae, write_captioned, write_xl_pipeline
 from tests.builders import tiny_dit, write_images, write_weights
 
@@ -58,12 +59,12 @@ def sit(folder: Path) -> int:
     return 16
 
 
-def of_text(write: Callable[[Path], Any], name: str) -> Callable[[Path], int]:
+def of_text(write: Callable[[Path], Any], name: str, *, side: int = 64) -> Callable[[Path], int]:
     def made(folder: Path) -> int:
         write(folder / name)
-        write_captioned(folder / "photos", size=64)
+        write_captioned(folder / "photos", size=side)
         (folder / "prompts.txt").write_text("a red fox\na blue bird\n")
-        return 64
+        return side
 
     return made
 
@@ -73,9 +74,15 @@ MADE = {
     "sd3": of_text(write_sd3_pipeline, "stable-diffusion-3-medium"),
     "flux": of_text(write_flux_pipeline, "FLUX.1-dev"),
     "sdxl": of_text(write_xl_pipeline, "stable-diffusion-xl-base-1.0"),
+    "sana": of_text(write_sana_pipeline, "Sana_1600M_1024px_diffusers", side=128),
+    "qwenimage": of_text(write_qwen_pipeline, "Qwen-Image"),
 }
 # What a tiny model cannot tell: a file of other than the public sizes its heads and classes, a Flux its size.
-TOLD = {"sit": "--num-classes 4 --num-heads 2", "flux": "--image-size 64"}
+TOLD = {
+    "sit": "--num-classes 4 --num-heads 2",
+    "flux": "--image-size 64",
+    "qwenimage": "--image-size 64",
+}
 
 
 def test_every_walk_has_a_model() -> None:
@@ -90,7 +97,7 @@ def test_names_of_public_sizes_are_known(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "walk", [pytest.param(walk, marks=pytest.mark.slow) if walk.startswith("sd") else walk for walk in MADE]
+    "walk", [pytest.param(walk, marks=pytest.mark.slow) if walk not in ("sit", "flux") else walk for walk in MADE]
 )
 def test_four_commands_lead_to_scored_samples(walk: str, run: Run, tmp_path: Path) -> None:
     side = MADE[walk](tmp_path)

@@ -18,6 +18,7 @@ from ...config import (
     NetworkOptions,
     SizeOptions,
 )
+from ..completing import offered
 from ..console import Printer
 from ..in_process import in_shell, run_inside
 from ..options import Given, takes
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 @takes(
     *(AblateOptions, ArmTraining, ArmSampling, ArmScoring),
     *(BackboneOptions, CodecOptions, SizeOptions),
+    first=("backbone", "data", "output", "steps", "seeds", "num_images", "reference", "metrics", "features"),
+    examples=(
+        "dmp ablate table2 --backbone dit-b2 --data ffhq/ --seeds 3",
+        "dmp ablate arms.toml --backbone digits -o mine",
+    ),
 )
 def ablate(
     ctx: typer.Context,
@@ -38,6 +44,7 @@ def ablate(
         str,
         typer.Argument(
             metavar="TABLE|ARMS.toml",
+            autocompletion=offered("arms"),
             help="The arms, which are the ways to train that are compared: table2, table3, table4, controls or "
             "guidance, or a TOML file of your own.",
         ),
@@ -57,10 +64,7 @@ def ablate(
     request = Request(arms, folder, asked, *parts, network, common)
     if common.dry_run:
         plan, _ = plan_of(request)
-        commands = [in_shell(command) for command in plan.commands()]
-        for command in commands:
-            printer.say(command)
-        printer.result({"commands": commands})
+        _say_commands([in_shell(command) for command in plan.commands()], printer)
         return
     from ...runtime import refuse_many
 
@@ -81,6 +85,12 @@ def ablate(
                     run_inside(due, ctx.find_root().command)
                 advance(number, "")
         _report(plan, commands, printer)
+
+
+def _say_commands(commands: list[str], printer: Printer) -> None:
+    for command in commands:
+        printer.say(command)
+    printer.result({"commands": commands})
 
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:

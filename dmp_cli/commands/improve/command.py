@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 @takes(
     *(ImproveOptions, NegativeOptions, ImproveSampling, ImproveScoring),
     *(BackboneOptions, CodecOptions, SizeOptions),
+    first=("backbone", "reference", "output", "own_samples", "steps", "scales", "num_images", "features"),
+    examples=(
+        "dmp improve --backbone digits -o better",
+        "dmp improve --backbone dit-b2 --reference ffhq/ -o better",
+    ),
 )
 def improve(ctx: typer.Context, given: Given) -> None:
     """Make a backbone better by sampling it against a version that has learnt from the backbone's own samples.

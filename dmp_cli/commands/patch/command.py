@@ -34,7 +34,20 @@ if TYPE_CHECKING:
     from ...patching import Patch
 
 
-@takes(PatchOptions, MemoryOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions, ByHandOptions)
+@takes(
+    PatchOptions,
+    MemoryOptions,
+    PatchConfig,
+    BackboneOptions,
+    CodecOptions,
+    SizeOptions,
+    ByHandOptions,
+    first=("backbone", "output", "gate", "experts", "prompt_grid", "depth", "info", "from_", "export", "memory"),
+    examples=(
+        "dmp patch --backbone dit-l2",
+        "dmp patch --backbone stable-diffusion-3-medium/ -o new.safetensors",
+    ),
+)
 def patch(ctx: typer.Context, given: Given) -> None:
     """Make a zero patch, which changes nothing until it is trained, and print how large it is.
 

@@ -29,7 +29,31 @@ from .patches import read_patches
 from .verification import run_verify
 
 
-@takes(SummedPatches, SampleConfig, SampleOptions, TextStoreOptions, BackboneOptions, CodecOptions, SizeOptions)
+@takes(
+    SummedPatches,
+    SampleConfig,
+    SampleOptions,
+    TextStoreOptions,
+    BackboneOptions,
+    CodecOptions,
+    SizeOptions,
+    first=(
+        "patch",
+        "num_images",
+        "output",
+        "no_patch",
+        "strength",
+        "sampler",
+        "steps",
+        "guidance",
+        "classes",
+        "prompts",
+    ),
+    examples=(
+        "dmp sample --patch run/patch.safetensors -n 1000",
+        "dmp sample --patch run/patch.safetensors --no-patch -n 1000 -o samples/bare",
+    ),
+)
 def sample(ctx: typer.Context, given: Given) -> None:
     """Draw images from a patched or bare backbone. The same seed gives the same images, whatever the number.
 

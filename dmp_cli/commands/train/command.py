@@ -31,7 +31,20 @@ if TYPE_CHECKING:
 _OF_LORA = ("lora_rank", "lora_targets")
 
 
-@takes(TrainOptions, TrainConfig, TextStoreOptions, PatchConfig, BackboneOptions, CodecOptions, SizeOptions)
+@takes(
+    TrainOptions,
+    TrainConfig,
+    TextStoreOptions,
+    PatchConfig,
+    BackboneOptions,
+    CodecOptions,
+    SizeOptions,
+    first=("backbone", "data", "output", "method", "steps", "batch_size", "lr", "image_size", "val_split", "resume"),
+    examples=(
+        "dmp train --backbone dit-l2 --data ffhq/ -o run",
+        "dmp train --resume -o run",
+    ),
+)
 def train(ctx: typer.Context, given: Given) -> None:
     """Train a patch for a converged backbone, on the images the backbone was trained on.
 

@@ -98,7 +98,7 @@ class _Job:
         from ...data import Bounds, find_images
         from ...pipeline import check_early
         from ...training import as_recorded, check_captions, check_noise
-        from .loss_weight import check_weight_early
+        from .early import check_options_early
 
         recorded = self.run.read_images() if self.request.options.resume else None
         config, bounds = self.config, Bounds(self.config.max_file_size, self.config.follow_links)
@@ -108,7 +108,7 @@ class _Job:
         self.peeked = check_early(self.request.network, self.request.patch_config)
         if self.peeked is not None:
             check_captions(images, self.peeked)
-        check_weight_early(config.loss_weight, self.request.network)
+        check_options_early(config, self.request.network)
         return images
 
     def _refuse_existing(self) -> None:

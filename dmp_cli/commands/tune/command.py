@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 @takes(
     *(TuneOptions, TuneImages, TuneTraining, ArmSampling, TuneScoring),
     *(BackboneOptions, CodecOptions, SizeOptions),
+    first=("backbone", "data", "output", "ranges", "trials", "steps", "by", "reference", "features"),
+    examples=(
+        "dmp tune --backbone digits --trials 8 -o tune",
+        "dmp tune --backbone dit-b2 --data ffhq/ --ranges ranges.toml -o tune",
+    ),
 )
 def tune(ctx: typer.Context, given: Given) -> None:
     """Search good options for a training, then measure the winner again on seeds and images that no trial saw.
