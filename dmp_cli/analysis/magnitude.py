@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone
+from ..backbones import Backbone, Block
 from ..config import MAX_PIXELS
 from ..data import ImageSource, as_floats, center_crop, decode
 from ..diffusion import make_process
@@ -118,19 +118,26 @@ def measure_added(
     shape = tuple(x0.shape[1:])
     noise = randomness.normal("added", shape, seed=seed, indices=list(range(len(x0)))).to(x0.device)
     rows = []
-    with _norms(patched) as pairs:
+    blocks = prompted_blocks(patched.backbone.list_blocks(), patched.patch.config)
+    with _norms(patched, blocks) as pairs:
         for timestep in timesteps:
             pairs.clear()
             at = torch.full((len(x0),), timestep, device=x0.device)
             patched(process.add_noise(x0, noise=noise, timesteps=at), at, condition)
-            rows.append(torch.stack([torch.stack(pair) for pair in pairs]).double().cpu().numpy())  # (L, 2, B)
+            rows.append(_by_block(pairs, len(blocks)).double().cpu().numpy())  # (L, 2, B)
     norms = np.stack(rows)  # (T, L, 2, B)
     added, hidden = norms[:, :, 0], norms[:, :, 1]
     return Added(np.asarray(timesteps), added.mean(-1), hidden.mean(-1), (added / hidden).mean(-1))
 
 
+def _by_block(pairs: Sequence[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    """The norms of ``count`` blocks, (L, 2, B): a batch may take several forwards, each of which runs all blocks."""
+    forwards = [pairs[start : start + count] for start in range(0, len(pairs), count)]
+    return torch.cat([torch.stack([torch.stack(pair) for pair in own]) for own in forwards], dim=2)
+
+
 @contextlib.contextmanager
-def _norms(patched: PatchedBackbone) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def _norms(patched: PatchedBackbone, blocks: Sequence[Block]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Context in which each forward appends, for each prompted block, the norms (B,) of mixture and hidden state."""
     pairs: list[tuple[Tensor, Tensor]] = []
     before: list[Tensor] = []  # the hidden state of the current block, before the mixture is added
@@ -145,7 +152,7 @@ def _norms(patched: PatchedBackbone) -> Iterator[list[tuple[Tensor, Tensor]]]:
         pairs.append((added.flatten(1).norm(dim=1), hidden.flatten(1).norm(dim=1)))
 
     with contextlib.ExitStack() as hooks:
-        for block in prompted_blocks(patched.backbone.list_blocks(), patched.patch.config):
+        for block in blocks:
             # ``keep`` runs before the patch's own hook, ``compare`` after it.
             for hook, first in ((keep, True), (compare, False)):
                 handle = block.module.register_forward_pre_hook(hook, with_kwargs=True, prepend=first)

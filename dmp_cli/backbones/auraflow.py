@@ -39,3 +39,6 @@ class AuraFlow(Transformer):
             return_dict=False,
         )[0]
         return found
+
+
+AURAFLOW_SIZES = {"class": AuraFlow.classes[0], "pos_embed_max_size": 9216}

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..config import BackboneRecord, CodecRecord, GateInput, LevelRule, PipelineSampler, ScheduleConfig
 from ..errors import CheckpointError, ConfigError
+from .flow_shift import linear_mu
 
 if TYPE_CHECKING:
     from .caption_table import CaptionTable
@@ -62,7 +63,7 @@ class Backbone(nn.Module, ABC):
     trained_as: ClassVar[ScheduleConfig | None] = None  # of a family that is a flow always
     flow_sampler: PipelineSampler | None = None  # of a rectified flow: as its pipeline says, else as published
     even_levels: ClassVar[bool] = False  # whether its pipeline gives its scheduler equal steps of the level
-    level_rule: LevelRule = LevelRule()  # how its own training draws noise levels
+    whole_timesteps: ClassVar[bool] = False  # or of the timestep, cut to whole ones
     own_sampling: OwnSampling | None = None  # how the pipeline of the weights draws images; None: there is none
     remarks: tuple[str, ...] = ()  # what was assumed or passed over when it was read, in words
 
@@ -80,6 +81,7 @@ class Backbone(nn.Module, ABC):
 
     takes_text: bool = False  # whether its condition is an index into ``captions``, not a class
     other_negatives: ClassVar[bool] = False  # whether its pipeline encodes negative prompts in another way than prompts
+    one_length: ClassVar[bool] = False  # whether the captions of one forward of the model must be of one length
     reads_mask: ClassVar[bool] = False  # whether it reads no token of a caption that the encoders' mask leaves out
     text_folder: Path | None = None  # the pipeline with its tokenizer and text encoder; or a file with the latter
     tokenizer_folder: Path | None = None  # where the tokenizer is, for a file; None: in the hub's local cache
@@ -119,6 +121,15 @@ class Backbone(nn.Module, ABC):
         """Set the sample size; without a ``width`` to a square. Only for a backbone with ``any_size``."""
         assert self.any_size
         self.sample_shape = (self.sample_shape[0], height, height if width is None else width)
+
+    @property
+    def level_rule(self) -> LevelRule:
+        """How its own training draws noise levels."""
+        return LevelRule()
+
+    def dynamic_shift(self, own: PipelineSampler) -> float:
+        """What its pipeline gives a scheduler with dynamic shifting, ``mu``, for samples of the present size."""
+        return linear_mu(own, self.num_tokens)
 
     @property
     def side_multiple(self) -> int:
@@ -179,6 +190,10 @@ class Backbone(nn.Module, ABC):
     def places(self) -> Places | None:
         """What tells where the image's tokens are in a forward: its class. None: there are no tokens to tell."""
         return type(self) if self.has_layout else None
+
+    def levels_of(self, timesteps: Tensor, x: Any) -> Tensor:
+        """What :meth:`forward` calls timesteps, of what a pipeline calls ``core`` with beside its latents ``x``."""
+        return timesteps
 
     @classmethod
     def layout_of(cls, core: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:

@@ -41,6 +41,10 @@ class BlankCaptions:
         """Encodings for ``condition`` (B,), by name."""
         return {name: torch.ones(len(condition), *shape) for name, shape in self.shapes.items()}
 
+    def lengths(self, condition: Tensor) -> list[int]:
+        """Tokens of each caption in ``condition`` (B,)."""
+        return [self.shapes["mask"][0]] * len(condition)
+
 
 def _pooled_width(config: Mapping[str, Any]) -> int:
     """The width of a pooled state that the model of this config reads; 0: it reads none."""

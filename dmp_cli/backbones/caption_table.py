@@ -42,6 +42,7 @@ class CaptionTable:
         self.shares: Sequence[Sequence[Share]] = ()  # of encoders that training withholds captions from
         self._texts: list[str] = [""]
         self._index = {"": 0}
+        self._lengths: dict[int, int] = {}  # by index, of captions that were looked up
         self._kept: OrderedDict[int, dict[str, Tensor]] = OrderedDict()  # least recently used first
 
     def indices(self, captions: Sequence[str]) -> Tensor:
@@ -68,11 +69,16 @@ class CaptionTable:
         for index in dict.fromkeys(wanted):
             if index not in rows:
                 rows[index] = self._find(self._texts[index])
+                self._lengths[index] = len(rows[index]["states"])
         self._keep(rows)
         # The encoders may be on another device than the backbone.
         names = rows[wanted[0]]
         found = {name: _stack([rows[index][name] for index in wanted]).to(condition.device) for name in names}
         return without_withheld(found, self.shares)
+
+    def lengths(self, condition: Tensor) -> list[int]:
+        """Tokens of each caption in ``condition`` (B,), which :meth:`look_up` has found."""
+        return [self._lengths[index] for index in condition.tolist()]
 
     def hold(self, captions: Iterable[str]) -> bool:
         """Encode captions and the empty one and keep them in memory, if there is room for all; whether there is."""

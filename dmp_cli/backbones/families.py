@@ -10,6 +10,7 @@ from ..storage import Weights
 from . import dit_stock, dit_weights, unet
 from .auraflow import AuraFlow
 from .base import Backbone
+from .cogview4 import CogView4
 from .flux import Flux
 from .hunyuandit import HunyuanDiT
 from .lumina2 import Lumina2
@@ -63,7 +64,7 @@ def _transformers() -> list[type[Transformer]]:
     return [family.kind for family in FAMILIES.values() if isinstance(family, TransformerFamily)]
 
 
-for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT, ZImage, QwenImage):
+for _kind in (PixArt, SD3, Flux, AuraFlow, Lumina2, Sana, HunyuanDiT, ZImage, QwenImage, CogView4):
     register_family(_kind)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .framed_images import FACTOR, frames_of, sizes_of_images
 from .transformer import Transformer
 
-_FACTOR = 8  # image pixels per latent pixel; the size conditions count image pixels
 _ORIGINAL = 1024  # side of the original image in its pipeline's default
 _BASE = 512  # side of the image whose positions are the rotary table's own
 
@@ -50,20 +50,23 @@ class HunyuanDiT(Transformer):
         return found
 
     def _size_conditions(self, x: Tensor) -> dict[str, Tensor | None]:
-        """Original size, target size, crop and style, as in the stock pipeline's defaults; only until version 1.1."""
+        """Original size, target size, crop and style; only until version 1.1.
+
+        Where nothing is said of how an image was cut they are as in the stock pipeline's defaults.
+        """
         if not self.model.config["use_style_cond_and_image_meta_size"]:
             return {"image_meta_size": None, "style": None}
-        height, width = (_FACTOR * side for side in x.shape[2:])
-        sizes = x.new_tensor([[_ORIGINAL, _ORIGINAL, height, width, 0, 0]])
+        sizes = sizes_of_images(x)
+        original = torch.full_like(sizes[:, :2], _ORIGINAL) if frames_of(x) is None else sizes[:, :2]
         return {
-            "image_meta_size": sizes.repeat(len(x), 1),
+            "image_meta_size": torch.cat([original, sizes[:, 4:], sizes[:, 2:4]], dim=1),
             "style": torch.zeros(len(x), dtype=torch.int64, device=x.device),
         }
 
     def _rotation(self, x: Tensor) -> tuple[Tensor, Tensor]:
         patch, heads = int(self.model.config["patch_size"]), int(self.model.config["num_attention_heads"])
         width = int(self.model.inner_dim) // heads
-        return _rotary_table(width, x.shape[2] // patch, x.shape[3] // patch, _BASE // _FACTOR // patch, x.device)
+        return _rotary_table(width, x.shape[2] // patch, x.shape[3] // patch, _BASE // FACTOR // patch, x.device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,3 +79,15 @@ def _rotary_table(width: int, rows: int, columns: int, base: int, device: torch.
         crop = get_resize_crop_region_for_grid((rows, columns), base)
         cosines, sines = get_2d_rotary_pos_embed(width, crop, (rows, columns), device=device, output_type="pt")
     return cosines, sines
+
+
+HUNYUAN_11_SIZES: dict[str, Any] = {
+    "class": HunyuanDiT.classes[0],
+    "in_channels": 4,
+    "patch_size": 2,
+    "sample_size": 128,
+    "num_layers": 40,
+    "hidden_size": 1408,
+    "mlp_ratio": 4.3637,
+}
+HUNYUAN_12_SIZES = {**HUNYUAN_11_SIZES, "use_style_cond_and_image_meta_size": False}

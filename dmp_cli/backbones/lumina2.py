@@ -61,3 +61,6 @@ class Lumina2(Transformer):
         embedder = self.model.rope_embedder  # its tables are no buffers, and were built without values
         with torch.device("cpu"):
             embedder.freqs_cis = embedder._precompute_freqs_cis(embedder.axes_dim, embedder.axes_lens, embedder.theta)
+
+
+LUMINA2_SIZES = {"class": Lumina2.classes[0], "cap_feat_dim": 2304}

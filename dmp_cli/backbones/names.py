@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .auraflow import AURAFLOW_SIZES
+from .cogview4 import COGVIEW4_SIZES
 from .dit_sizes import named_config
 from .flux import FLUX_DEV_SIZES, FLUX_SCHNELL_SIZES
+from .hunyuandit import HUNYUAN_11_SIZES, HUNYUAN_12_SIZES
+from .lumina2 import LUMINA2_SIZES
 from .pixart import SIGMA_SIZES
+from .qwenimage import QWEN_IMAGE_SIZES
+from .sana import SANA_600M_SIZES, SANA_1600M_SIZES
 from .sd3 import SD3_SIZES, SD35_LARGE_SIZES, SD35_MEDIUM_SIZES
 from .unet import SD15_SIZES, SDXL_SIZES
+from .zimage import Z_IMAGE_SIZES
 
 
 class Known(NamedTuple):
@@ -29,6 +36,15 @@ PUBLIC_HOMES = {
     "flux-dev": "black-forest-labs/FLUX.1-dev",
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
     "pixart-sigma": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+    "sana-1600m": "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
+    "sana-600m": "Efficient-Large-Model/Sana_600M_1024px_diffusers",
+    "lumina2": "Alpha-VLLM/Lumina-Image-2.0",
+    "auraflow": "fal/AuraFlow",
+    "cogview4": "THUDM/CogView4-6B",
+    "qwen-image": "Qwen/Qwen-Image",
+    "hunyuan-dit-1.1": "Tencent-Hunyuan/HunyuanDiT-v1.1-Diffusers",
+    "hunyuan-dit-1.2": "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
+    "z-image-turbo": "Tongyi-MAI/Z-Image-Turbo",
 }
 _KNOWN = {
     "sd-v1.5": Known("unet", SD15_SIZES),
@@ -39,6 +55,15 @@ _KNOWN = {
     "flux-dev": Known("flux", FLUX_DEV_SIZES),
     "flux-schnell": Known("flux", FLUX_SCHNELL_SIZES),
     "pixart-sigma": Known("pixart", SIGMA_SIZES),
+    "sana-1600m": Known("sana", SANA_1600M_SIZES),
+    "sana-600m": Known("sana", SANA_600M_SIZES),
+    "lumina2": Known("lumina2", LUMINA2_SIZES),
+    "auraflow": Known("auraflow", AURAFLOW_SIZES),
+    "cogview4": Known("cogview4", COGVIEW4_SIZES),
+    "qwen-image": Known("qwenimage", QWEN_IMAGE_SIZES),
+    "hunyuan-dit-1.1": Known("hunyuandit", HUNYUAN_11_SIZES),
+    "hunyuan-dit-1.2": Known("hunyuandit", HUNYUAN_12_SIZES),
+    "z-image-turbo": Known("zimage", Z_IMAGE_SIZES),
 }
 
 

@@ -28,6 +28,7 @@ _CALLS: dict[str, tuple[int, float | None]] = {
     "SanaPipeline": (20, 4.5),
     "QwenImagePipeline": (50, None),  # without a negative prompt
     "ZImagePipeline": (50, 5.0),  # which counts guidance from 0: it is 6 everywhere else
+    "CogView4Pipeline": (50, 5.0),
     "HunyuanDiTPipeline": (50, 5.0),
     "DiTPipeline": (50, 4.0),
     "DDPMPipeline": (1000, None),

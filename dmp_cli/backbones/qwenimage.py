@@ -88,3 +88,6 @@ class QwenImage(Transformer):
         with torch.device("cpu"):
             fresh = type(position)(theta=position.theta, axes_dim=position.axes_dim, scale_rope=position.scale_rope)
         position.pos_freqs, position.neg_freqs = fresh.pos_freqs, fresh.neg_freqs
+
+
+QWEN_IMAGE_SIZES = {"class": QwenImage.classes[0]}

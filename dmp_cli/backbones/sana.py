@@ -46,3 +46,14 @@ class Sana(Transformer):
             return_dict=False,
         )[0]
         return found
+
+
+SANA_1600M_SIZES: dict[str, Any] = {"class": Sana.classes[0]}
+SANA_600M_SIZES = {
+    **SANA_1600M_SIZES,
+    "num_layers": 28,
+    "num_attention_heads": 36,
+    "num_cross_attention_heads": 16,
+    "cross_attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+}

@@ -19,6 +19,7 @@ from ..errors import CheckpointError
 # The classes of transformers that a text encoder may be of.
 CLIP, PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
 UMT5, GEMMA2, BERT, QWEN3 = "UMT5EncoderModel", "Gemma2Model", "BertModel", "Qwen3Model"
+GLM = "GlmModel"
 QWEN_VL = "Qwen2_5_VLForConditionalGeneration"
 
 
@@ -142,6 +143,14 @@ KINDS = (
         length=1024,
         widths={"states": ("transformer", "joint_attention_dim")},
         templates=("prompt_template_encode",),
+    ),
+    TextKind(
+        name="cogview4",
+        pipeline="CogView4Pipeline",
+        encoders={"text_encoder": GLM},
+        calls=(Call(("states", None), _UNGUIDED),),  # padded in front to a multiple of 16, and the padding is read
+        length=1024,
+        widths={"states": ("transformer", "text_embed_dim")},
     ),
     TextKind(
         name="hunyuandit",

@@ -15,6 +15,7 @@ from ..config import BackboneHints, ScheduleConfig
 from ..errors import CheckpointError
 from ..storage import Weights
 from .base import Backbone, Block, Joined, Layout
+from .row_groups import predict_in_groups
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes, side_of
 
 
@@ -114,7 +115,14 @@ class Transformer(Wrapped):
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is None:
             raise ValueError(f"this backbone of the family {self.family} takes a caption for every image")
-        return self.predict(x, self._own(timesteps, self.core_scale), self.captions.look_up(condition))
+        own, text = self._own(timesteps, self.core_scale), self.captions.look_up(condition)
+        if self.one_length:
+            return predict_in_groups(self.predict, x, own, text, self.captions.lengths(condition))
+        return self.predict(x, own, text)
+
+    def levels_of(self, timesteps: Tensor, x: Any) -> Tensor:
+        levels = timesteps / self.core_scale
+        return 1 - levels if self.reverses else levels
 
     def _own(self, timesteps: Tensor, factor: float) -> Tensor:
         """Timesteps or levels as the model counts them."""

@@ -16,11 +16,10 @@ from ..config import BackboneHints
 from ..errors import CheckpointError
 from ..storage import Weights
 from .base import Backbone, Block
-from .framed_images import frames_of
+from .framed_images import sizes_of_images
 from .wrapped import Wrapped, build_model, class_of, fill, read_sizes
 
 _CONDITIONAL, _PLAIN = "UNet2DConditionModel", "UNet2DModel"
-_FACTOR = 8  # image pixels per latent pixel; the size conditions of XL count image pixels
 _PROMPTED_SIDE = 32  # side of the latent that sets the prompts' shapes: 256 pixels
 # Further conditions that such a U-Net may take; none of them is supported.
 _UNSUPPORTED = {
@@ -106,9 +105,6 @@ class UNet(Wrapped):
     def _added(self, x: Tensor, pooled: Tensor | None) -> dict[str, Tensor]:
         """The further conditions of XL: pooled states, and height, width, crop and target size in pixels.
 
-        Where nothing else is said the image counts as never cropped and of the size it has, as in the stock pipeline's
-        defaults; a training in buckets says how each image was cut.
-
         Raises:
             CheckpointError: the text encoder gives no pooled states.
         """
@@ -117,11 +113,7 @@ class UNet(Wrapped):
                 "this U-Net of Stable Diffusion XL needs two text encoders, and its pipeline has one",
                 hint="Give the whole pipeline folder of the XL model.",
             )
-        sizes = frames_of(x)
-        if sizes is None:
-            height, width = (_FACTOR * side for side in x.shape[2:])
-            sizes = x.new_tensor([[height, width, 0, 0, height, width]]).expand(len(x), -1)
-        return {"text_embeds": pooled, "time_ids": sizes}
+        return {"text_embeds": pooled, "time_ids": sizes_of_images(x)}
 
 
 def recognises(weights: Weights) -> bool:

@@ -80,3 +80,6 @@ class ZImage(Transformer):
         latents = list(x.unsqueeze(2).unbind(0))
         found = self.model(latents, timesteps, captions, return_dict=False)[0]
         return -torch.stack(list(found)).squeeze(2)
+
+
+Z_IMAGE_SIZES = {"class": ZImage.classes[0]}

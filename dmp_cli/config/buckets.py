@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .train import TrainConfig
 
 # By the names that TrainConfig has them under.
-BUCKET_OPTIONS = ("buckets", "bucket_step", "bucket_min", "bucket_max", "upscale")
+BUCKET_OPTIONS = ("buckets", "bucket_step", "bucket_min", "bucket_max", "upscale", "random_crop")
 PANEL = "Images of several shapes"
 
 BUCKETS = option(
@@ -31,6 +31,13 @@ UPSCALE = option(
     default=True,
     panel=PANEL,
 )
+RANDOM_CROP = option(
+    "Cut another part out of each image at random every time that it is shown, instead of its centre. Images are then "
+    "encoded at every step, without a latent store.",
+    "--random-crop/--no-random-crop",
+    default=False,
+    panel=PANEL,
+)
 
 
 def bucket_option(config: TrainConfig) -> str | None:
@@ -39,4 +46,5 @@ def bucket_option(config: TrainConfig) -> str | None:
         return None
     named = {"bucket_step": "--bucket-step", "bucket_min": "--bucket-min", "bucket_max": "--bucket-max"}
     given = [flag for name, flag in named.items() if getattr(config, name) is not None]
-    return next(iter([*given, *([] if config.upscale else ["--no-upscale"])]), None)
+    given += [] if config.upscale else ["--no-upscale"]
+    return next(iter([*given, *(["--random-crop"] if config.random_crop else [])]), None)

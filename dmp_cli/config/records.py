@@ -20,7 +20,9 @@ NamedObjective = Literal["epsilon", "v_prediction", "sample", "sit", "repa"]  # 
 Objective = Literal[NamedObjective, "rectified"]  # and one that families of diffusers have by themselves
 Trainer = Literal["meta", "diffusers"]
 # All text encoders of such a pipeline.
-TextKindName = Literal["sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage", "qwenimage"]
+TextKindName = Literal[
+    "sdxl", "sd3", "flux", "auraflow", "lumina2", "sana", "hunyuandit", "zimage", "qwenimage", "cogview4"
+]
 TunedMethod = Literal["bitfit", "difffit"]  # training methods that learn some weights of the backbone itself
 _Count = Annotated[int, Field(ge=1, lt=1 << 31, strict=True)]
 

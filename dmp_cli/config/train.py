@@ -108,6 +108,7 @@ class TrainConfig(Frozen):
     bucket_min: int | None = shapes.LEAST
     bucket_max: int | None = shapes.MOST
     upscale: bool = shapes.UPSCALE
+    random_crop: bool = shapes.RANDOM_CROP
     seed: int = Field(0, ge=0)
     dtype: Dtype = "fp32"
     log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1, panel=_RECORD)

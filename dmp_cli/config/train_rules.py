@@ -27,6 +27,9 @@ def find_problems(config: TrainConfig) -> Iterator[str]:
         yield problem
     if (given := bucket_option(config)) is not None:
         yield f"{given} is for images of several shapes: give --buckets too"
+    if config.random_crop and (config.latent_store or config.store_dir is not None):
+        asked = "--latent-store" if config.latent_store else "--store-dir"
+        yield f"--random-crop cuts each image anew, and a latent store keeps one cut of it: leave out {asked}"
     if config.bucket_min is not None and config.bucket_max is not None and config.bucket_min > config.bucket_max:
         yield f"--bucket-min {config.bucket_min} is above --bucket-max {config.bucket_max}"
     if config.snr_gamma is not None and config.loss_weight != "min-snr":

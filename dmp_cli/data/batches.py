@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..runtime import randomness
 from .bucket_order import BucketOrder
 from .bucket_reader import BucketReader
-from .framing import Frame
+from .framing import Cut, Frame
 from .readers import Damaged, Reader
 from .shuffling import Order, Place
 from .source import ImageSource
@@ -83,8 +83,8 @@ class TrainingImages(Dataset[Sample]):
     """Images by (epoch, index), mirrored at random with ``flip``, for the workers of a torch DataLoader.
 
     An unreadable image is replaced by the next readable one (index + 1, ... modulo n; of a reader of buckets the next
-    of the same bucket), after at most ``max_bad`` unreadable ones in a row. Whether an image is mirrored, and which of
-    its captions it gets, depends on (seed, epoch, index of the image that is shown).
+    of the same bucket), after at most ``max_bad`` unreadable ones in a row. Whether an image is mirrored, which of its
+    captions it gets, and which part of it where that is random, depends on (seed, epoch, index of the image shown).
     """
 
     def __init__(
@@ -106,14 +106,16 @@ class TrainingImages(Dataset[Sample]):
         for index in (self._follow(first, k) for k in range(self._tries)):
             mirrored = self._flip and self._mirrored(index, epoch=epoch)
             try:
-                values = self._reader.read(index, mirrored=mirrored)
+                cut = self._cut(index, epoch=epoch)
+                how = {} if cut is None else {"cut": cut}
+                values = self._reader.read(index, mirrored=mirrored, **how)
                 caption = self._caption(index, epoch=epoch) if self._captions else None
             except DataError as error:
                 problems.append((index, error.message))
                 continue
             except Damaged as error:
                 return Sample(index, None, problems, fault=str(error))
-            frame = None if self.buckets is None else self.buckets.frame(index, mirrored=mirrored)
+            frame = None if self.buckets is None else self.buckets.frame(index, mirrored=mirrored, cut=cut)
             return Sample(index, values, problems, caption, remarks=self._reader.take_remarks(), frame=frame)
         return Sample(first, None, problems)
 
@@ -124,6 +126,12 @@ class TrainingImages(Dataset[Sample]):
 
     def _follow(self, first: int, count: int) -> int:
         return (first + count) % len(self) if self.buckets is None else self.buckets.follow(first, count)
+
+    def _cut(self, index: int, *, epoch: int) -> Cut | None:
+        """Which part of an image is cut out; None: its centre."""
+        if not (isinstance(self._reader, BucketReader) and self._reader.random_crop):
+            return None
+        return Cut(*randomness.generator("crop", seed=self._seed, step=epoch, index=index).random(2).tolist())
 
     def _caption(self, index: int, *, epoch: int) -> str:
         """One of the captions of an image, each equally often over the epochs."""

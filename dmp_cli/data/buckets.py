@@ -18,7 +18,7 @@ import numpy as np
 from ..config import MAX_PIXELS, Sides
 from ..errors import DataError
 from .decoding import read_sides
-from .framing import Frame, central_frame
+from .framing import Cut, Frame, find_frame
 from .source import ImageSource
 
 _READERS = 8  # threads that read the headers of files
@@ -86,10 +86,10 @@ class Buckets:
         members = self.members[self.bucket[index]]
         return int(members[(self.rank[index] + count) % len(members)])
 
-    def frame(self, index: int, *, mirrored: bool) -> Frame:
+    def frame(self, index: int, *, mirrored: bool, cut: Cut | None = None) -> Frame:
         """How an image was cut. A mirrored one was cut from the mirrored picture."""
         picture = Sides(*map(int, self.pictures[index]))
-        return central_frame(picture, self.sizes[self.bucket[index]], mirrored=mirrored)
+        return find_frame(picture, self.sizes[self.bucket[index]], mirrored=mirrored, cut=cut)
 
     def digest(self, number: int) -> str:
         """SHA-256 over the numbers of the images of a bucket, as hex."""

@@ -13,7 +13,7 @@ from ..config import MAX_PIXELS, Sides, sides_of
 from ..errors import DataError
 from ..storage import physical_memory
 from .bare_files import as_black_is_zero, bare_files
-from .framing import resizing_of
+from .framing import Cut, place_of, resizing_of
 from .kinds import read_formats
 from .pillow import unhindered
 
@@ -146,24 +146,26 @@ def naming(name: str) -> Iterator[None]:
         raise DataError(f"cannot read {name}: {reason}") from error
 
 
-def center_crop(image: Image.Image, *, image_size: int | str) -> Image.Image:
+def center_crop(image: Image.Image, *, image_size: int | str, cut: Cut | None = None) -> Image.Image:
     """The centre of a picture, cut to ``image_size``: a square as in ADM and DiT (``center_crop_arr``).
+
+    With ``cut`` it is another part of the picture, resized alike.
 
     The picture is halved with BOX while both sides are at least twice those of ``image_size``, then resized with
     BICUBIC until it just covers them. A picture of exactly that size is unchanged. An addition of ours: a strip longer
     than 64 times its width first loses its ends, to save memory.
     """
     target = sides_of(image_size)
-    cut, halvings, resized = resizing_of(Sides(image.height, image.width), target)
+    whole, halvings, resized = resizing_of(Sides(image.height, image.width), target)
     with unhindered():
-        image = _central(image, cut)
+        image = _part(image, whole)
     for _ in range(halvings):
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    return _central(image.resize((resized.width, resized.height), Image.Resampling.BICUBIC), target)
+    return _part(image.resize((resized.width, resized.height), Image.Resampling.BICUBIC), target, cut)
 
 
-def _central(image: Image.Image, sides: Sides) -> Image.Image:
-    left, top = (image.width - sides.width) // 2, (image.height - sides.height) // 2
+def _part(image: Image.Image, sides: Sides, cut: Cut | None = None) -> Image.Image:
+    top, left = place_of(Sides(image.height, image.width), sides, cut)
     return image.crop((left, top, left + sides.width, top + sides.height))
 
 

@@ -9,8 +9,15 @@ from ..config import Sides
 STRIP = 64  # longest ratio of length to width that is resized whole
 
 
+class Cut(NamedTuple):
+    """Where an image is cut out of what its picture was resized to; each in [0, 1), of all places that there are."""
+
+    down: float
+    right: float
+
+
 class Frame(NamedTuple):
-    """How the centre of a picture was cut to an image; all in pixels."""
+    """How a picture was cut to an image; all in pixels."""
 
     height: int  # of the picture
     width: int
@@ -39,9 +46,16 @@ def resizing_of(picture: Sides, target: Sides) -> Resizing:
     return Resizing(cut, halvings, Sides(round(now.height * scale), round(now.width * scale)))
 
 
-def central_frame(picture: Sides, target: Sides, *, mirrored: bool = False) -> Frame:
-    """Where the centre of a picture lies that is cut to ``target``; ``mirrored``: in the mirrored picture."""
-    resized = resizing_of(picture, target).resized
+def place_of(resized: Sides, target: Sides, cut: Cut | None = None) -> tuple[int, int]:
+    """Top and left of an image in what its picture was resized to; without a ``cut`` it is the centre."""
     rows, columns = resized.height - target.height, resized.width - target.width  # that are cut off
-    left = columns // 2
-    return Frame(*picture, rows // 2, columns - left if mirrored else left, *target)
+    if cut is None:
+        return rows // 2, columns // 2
+    return int(cut.down * (rows + 1)), int(cut.right * (columns + 1))
+
+
+def find_frame(picture: Sides, target: Sides, *, mirrored: bool = False, cut: Cut | None = None) -> Frame:
+    """Where an image lies in its picture that is cut to ``target``; ``mirrored``: in the mirrored picture."""
+    resized = resizing_of(picture, target).resized
+    top, left = place_of(resized, target, cut)
+    return Frame(*picture, top, resized.width - target.width - left if mirrored else left, *target)

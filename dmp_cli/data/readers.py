@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import MAX_PIXELS, sides_of
 from .decoding import center_crop, decode
+from .framing import Cut
 from .source import ImageSource
 
 KEPT_BYTES = 1 << 28  # decoded images that one process may keep
@@ -58,12 +59,12 @@ class LiveReader:
         self._keeps = keeps and fits_in_memory(images, image_size=image_size, channels=channels)
         self._kept: dict[int, np.ndarray] = {}  # small data sets are decoded once, not once per epoch
 
-    def read(self, index: int, *, mirrored: bool) -> np.ndarray:
-        """See :class:`Reader`."""
-        pixels = self._kept.get(index)
+    def read(self, index: int, *, mirrored: bool, cut: Cut | None = None) -> np.ndarray:
+        """See :class:`Reader`; ``cut``: which part of the picture, instead of its centre."""
+        pixels = self._kept.get(index) if cut is None else None
         if pixels is None:
-            pixels = self._decode(index)
-            if self._keeps:
+            pixels = self._decode(index, cut)
+            if self._keeps and cut is None:
                 self._kept[index] = pixels
         return np.ascontiguousarray(pixels[..., ::-1]) if mirrored else pixels
 
@@ -76,7 +77,7 @@ class LiveReader:
         assert self._sums is not None
         return self._sums.pop(index, -1)
 
-    def _decode(self, index: int) -> np.ndarray:
+    def _decode(self, index: int, cut: Cut | None) -> np.ndarray:
         data = self._images.read(index)
         if self._sums is not None:
             self._sums[index] = zlib.crc32(data)
@@ -87,8 +88,8 @@ class LiveReader:
             max_pixels=self._max_pixels,
             remarks=self._remarks,
         )
-        cut = np.asarray(center_crop(image, image_size=self._image_size))  # (H, W) or (H, W, C)
-        return np.ascontiguousarray(cut.reshape(*cut.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)
+        part = np.asarray(center_crop(image, image_size=self._image_size, cut=cut))  # (H, W) or (H, W, C)
+        return np.ascontiguousarray(part.reshape(*part.shape[:2], self._channels).transpose(2, 0, 1))  # (C, H, W)
 
 
 def fits_in_memory(images: ImageSource, *, image_size: int | str, channels: int) -> bool:

@@ -23,7 +23,7 @@ class AttachedPatch:
         self.backbone, self.patch = backbone, patch
         self.link = Link(patch, strength)
         self._weights_at: dict[float, BlockWeights] = {}  # by timestep; see at()
-        self._weights_stamp: tuple[tuple[int, int], ...] = ()
+        self._weights_stamp: tuple[tuple[int, ...], ...] = ()
         self.handles = self._hook()
 
     def _hook(self) -> list[RemovableHandle]:
@@ -82,7 +82,8 @@ class AttachedPatch:
         """The gate's weights at ``timestep``, kept until the patch changes; None if the gate reads the class."""
         if self.patch.config.gate_input != "timestep" or not self.patch.hidden_shapes:
             return None
-        stamp = tuple((id(parameter), parameter._version) for parameter in self.patch.parameters())
+        own = ((id(parameter), parameter._version) for parameter in self.patch.parameters())
+        stamp = (*own, self.backbone.sample_shape[1:])  # on whose size the timestep of a level may depend
         if stamp != self._weights_stamp:
             self._weights_at, self._weights_stamp = {}, stamp
         known = self._weights_at

@@ -23,7 +23,7 @@ class Signature:
         # of the class: offloading puts another forward on the object
         self.names = list(inspect.signature(type(denoiser).forward).parameters)[1:]
         self.latents = self.names[0]
-        self.timesteps = "timesteps" if "timesteps" in self.names else "timestep"
+        self.timesteps = next((name for name in ("timesteps", "t") if name in self.names), "timestep")
         self.classes = "condition" if "condition" in self.names else "class_labels"
 
     def read(self, name: str, call: Call) -> Any:

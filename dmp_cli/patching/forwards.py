@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..backbones import Layout
+from ..backbones import Layout, running_rows
 from .gates import BlockWeights
 
 
@@ -28,7 +28,15 @@ class Settings(NamedTuple):
     strength: float
     offset: Callable[[Tensor], Tensor] | None  # noise on the gate's logits, as the authors train
     fixed: BlockWeights | None  # if all rows have one known timestep
-    rows: Tensor | None = None  # a factor for each row of the batch, (B,): 0 where the patch adds nothing
+    rows: Tensor | None = None  # a factor for each row of the forward, (B,): 0 where the patch adds nothing
+    running: Tensor | None = None  # which rows of the thread's batch the forward holds; None: all
+
+    def noise(self, vector: Tensor) -> Tensor | None:
+        """What is added to the gate's logits for its input ``vector`` (B, D); None: nothing."""
+        if self.offset is None or self.running is None:
+            return None if self.offset is None else self.offset(vector)
+        with running_rows.given(self.running):
+            return self.offset(vector)
 
 
 class Forward(NamedTuple):

@@ -153,7 +153,8 @@ class Guidance:
         if self.interval is None:
             return self.scale
         low, high = self.interval
-        timesteps = torch.as_tensor(self._signature.read(self._signature.timesteps, call))
+        given, x = (self._signature.read(name, call) for name in (self._signature.timesteps, self._signature.latents))
+        timesteps = self._backbone.levels_of(torch.as_tensor(given), x)
         records = [patch.record for patch in self.patched.patches.values() if patch.record is not None]
         schedule = records[0].schedule if records else self._backbone.schedule
         share = noise_share(timesteps, schedule)

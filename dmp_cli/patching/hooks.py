@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone, Joined, Places
+from ..backbones import Backbone, Joined, Places, own_rows, running_rows
 from .expert_hooks import AddExperts
 from .forwards import Forward, ForwardsInFlight, PerThread, Settings, ThreadState, is_in_backward
 from .gates import BlockWeights
@@ -44,7 +44,8 @@ class Link:
     def settings(self) -> Settings:
         """How a forward that begins now in this thread begins."""
         here = self.here
-        return Settings(here.enabled, self.strength, here.offset, here.fixed, here.rows)
+        rows = None if here.rows is None else own_rows(here.rows)
+        return Settings(here.enabled, self.strength, here.offset, here.fixed, rows, running_rows.value)
 
     def enter(self, forward: Forward) -> None:
         """Make ``forward`` the running one of this thread."""
@@ -245,5 +246,4 @@ class ReadGate:
         patch = self.link.patch
         if patch.device != vector.device:  # the backbone was moved, or is offloaded and computes elsewhere
             patch.to(vector.device)
-        offset = None if settings.offset is None else settings.offset(vector)
-        return patch.for_blocks(patch(vector, offset=offset).weights).of_rows(settings.rows)
+        return patch.for_blocks(patch(vector, offset=settings.noise(vector)).weights).of_rows(settings.rows)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..backbones import own_rows, running_rows
 from .lora import adapted_layers, switch_off
 
 
@@ -25,6 +26,17 @@ class _Rows(NamedTuple):
     start: int
     stop: int
     factors: Tensor | None  # one for each row from start to stop, 0 where the adapter does not act; None: 1 in all
+    adapted: Tensor  # (B,), bool and on the CPU: where the adapter acts
+
+
+def _rows_of(adapted: Tensor, device: torch.device) -> _Rows | None:
+    """The rows where ``adapted`` (B,) is set; None: there are none."""
+    chosen = adapted.nonzero()[:, 0]
+    if not len(chosen):
+        return None
+    start, stop = int(chosen[0]), int(chosen[-1]) + 1
+    factors = None if stop - start == len(chosen) else adapted[start:stop].to(device, torch.float32)
+    return _Rows(start, stop, factors, adapted)
 
 
 class _Acting(threading.local):
@@ -47,6 +59,10 @@ class _AddUpdate:
 
     def __call__(self, layer: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         x, rows = args[0], self.here.rows
+        if rows is not None and running_rows.value is not None:
+            rows = _rows_of(own_rows(rows.adapted), x.device)
+            if rows is None:
+                return output
         if rows is not None:
             _add_to(output, x, rows, layer, is_dora=self.is_dora)
             return output
@@ -125,10 +141,7 @@ class AdapterRows:
 
         At least one row must be.
         """
-        chosen = adapted.nonzero()[:, 0]
-        start, stop = int(chosen[0]), int(chosen[-1]) + 1
-        factors = None if stop - start == len(chosen) else adapted[start:stop].to(device, torch.float32)
-        self._here.rows = _Rows(start, stop, factors)
+        self._here.rows = _rows_of(adapted, device)
         try:
             yield
         finally:

@@ -6,12 +6,11 @@ A scheduler's timesteps are levels times its number of training timesteps.
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any
 
 import numpy as np
 
-from ..backbones import Backbone
+from ..backbones import Backbone, shift_of
 from ..config import PipelineSampler, SampleConfig, SchedulerKind
 from ..errors import ConfigError
 from .stock_schedulers import draws_noise
@@ -39,7 +38,7 @@ def build_rectified(config: SampleConfig, backbone: Backbone) -> Any:
     assert own is not None, "resolve() fills it in"
     cls, fields = getattr(diffusers, own.kind), own.model_dump(exclude={"kind"})
     if own.kind == _HEUN and own.use_dynamic_shifting:  # it knows a constant shift alone
-        fields["shift"] = math.exp(_mu(own, backbone.num_tokens))
+        fields["shift"] = shift_of(own, backbone.dynamic_shift(own))
     known = inspect.signature(cls.__init__).parameters
     settings = {
         key: list(value) if isinstance(value, tuple) else value for key, value in fields.items() if key in known
@@ -56,15 +55,11 @@ def build_rectified(config: SampleConfig, backbone: Backbone) -> Any:
     if own.kind == _EULER:
         if backbone.even_levels:
             how["sigmas"] = np.linspace(1.0, 1 / config.steps, config.steps)
+        if backbone.whole_timesteps:
+            count = backbone.schedule.num_timesteps
+            how["sigmas"] = np.linspace(count, 1.0, config.steps).astype(np.int64).astype(np.float32) / count
         if own.use_dynamic_shifting:
-            how["mu"] = _mu(own, backbone.num_tokens)
+            how["mu"] = backbone.dynamic_shift(own)
     scheduler.set_timesteps(config.steps, **how)
     scheduler.set_begin_index(0)
     return scheduler
-
-
-def _mu(own: PipelineSampler, tokens: int) -> float:
-    """The shift's logarithm, linear in the number of image tokens (Esser et al. 2024, section 5.3.2, as published)."""
-    low, high = own.base_image_seq_len or 256, own.max_image_seq_len or 4096
-    base, top = own.base_shift or 0.5, own.max_shift or 1.15
-    return base + (top - base) * (tokens - low) / (high - low)

@@ -132,11 +132,17 @@ def prepare(
 
     Raises:
         ConfigError: ``patch_config`` leaves nothing to train, or is given to a method that has no patch; for LoRA and
-            DoRA, no layer has one of the target names, or peft is not installed; the options of noise levels do not
-            fit the backbone.
+            DoRA, no layer has one of the target names, or peft is not installed; the options of noise levels or
+            ``shard_backbone`` do not fit the backbone.
     """
     level_rule(config, backbone.level_rule)
     check_weight(config.loss_weight, backbone.schedule)
+    if config.shard_backbone and backbone.one_length:  # one process would wait for the others for ever
+        raise ConfigError(
+            f"--shard-backbone: a {backbone.family} takes as many forwards as its captions have lengths, and spread "
+            "weights need all processes to take the same",
+            hint="Leave it out; --quantize saves memory too.",
+        )
     withhold_captions(config, backbone)
     if config.method not in ("dmp", "prompt-tuning"):
         if patch_config is not None and patch_config != PatchConfig():

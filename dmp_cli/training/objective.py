@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..backbones import framed, withheld
+from ..backbones import framed, own_rows, withheld
 from ..config import TrainConfig
 from ..data import Batch, as_floats
 from ..diffusion import SNR_GAMMA, make_process, make_weigh
@@ -103,7 +103,7 @@ class Objective:
         if not self.config.gate_noise or noise is None or std is None or not isinstance(denoiser, PatchedBackbone):
             return contextlib.nullcontext()
         own = noise[places, None]  # (b, 1, N)
-        return denoiser.noisy(lambda vector: std(vector) * own)
+        return denoiser.noisy(lambda vector: std(vector) * own_rows(own))
 
     def balance(self, draws: Draws, labels: Tensor) -> tuple[Tensor | None, Terms]:
         """The balance loss of the gate and its terms, with statistics of how the gate is used.

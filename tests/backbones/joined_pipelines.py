@@ -1,4 +1,4 @@
-"""Tiny random pipelines of AuraFlow, Lumina 2, Sana, Z-Image, Qwen-Image and Hunyuan-DiT."""
+"""Tiny random pipelines of AuraFlow, Lumina 2, Sana, Z-Image, Qwen-Image, CogView4 and Hunyuan-DiT."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.backbones.flow_pipelines import flow_vae
 from tests.backbones.pipelines import randomise
-from tests.backbones.text_encoders import write_bert, write_gemma, write_qwen, write_qwen_vl, write_t5
+from tests.backbones.text_encoders import write_bert, write_gemma, write_glm, write_qwen, write_qwen_vl, write_t5
 
 
 def write_auraflow_pipeline(folder: Path, **changes: Any) -> Any:
@@ -149,6 +149,33 @@ def write_qwen_pipeline(folder: Path, **changes: Any) -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True, **levels),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
         text_encoder=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder"),
+    )
+    return _saved(pipe, folder)
+
+
+def write_cogview4_pipeline(folder: Path, **changes: Any) -> Any:
+    """A whole CogView4Pipeline of two blocks, for 8x8 latents; ``changes`` are those of the transformer."""
+    from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
+    from transformers import AutoTokenizer, GlmModel
+
+    write_glm(folder)
+    sizes: dict[str, Any] = {
+        "sample_size": 8,
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "text_embed_dim": 32,
+        "time_embed_dim": 24,
+        "condition_dim": 8,
+        "rope_axes_dim": (16, 16),
+    }
+    levels = {"base_shift": 0.25, "max_shift": 0.75, "base_image_seq_len": 256, "time_shift_type": "linear"}
+    pipe = CogView4Pipeline(
+        transformer=randomise(CogView4Transformer2DModel(**{**sizes, **changes}), seed=0),
+        vae=flow_vae(scaling=1.0, shift=0.0),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **levels),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=GlmModel.from_pretrained(folder / "text_encoder"),
     )
     return _saved(pipe, folder)
 

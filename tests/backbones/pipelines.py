@@ -185,12 +185,18 @@ def write_xl_pipeline(folder: Path, **changes: Any) -> Any:
     return pipe
 
 
-def write_captioned(folder: Path, *, count: int = 6, size: int = 32, seed: int = 0) -> Path:
-    """``count`` flat RGB images with a caption each, in metadata.jsonl."""
+def write_captioned(
+    folder: Path,
+    *,
+    count: int = 6,
+    size: int = 32,
+    seed: int = 0,
+    words: tuple[str, ...] = ("a red fox", "a blue bird", "two cats"),
+) -> Path:
+    """``count`` flat RGB images with a caption each, one of ``words``, in metadata.jsonl."""
     from tests.builders import write_images
 
     write_images(folder, count=count, size=size, classes=0, seed=seed)
-    words = ("a red fox", "a blue bird", "two cats")
     lines = [
         {"file_name": path.name, "text": words[index % len(words)]}
         for index, path in enumerate(sorted(folder.glob("*.png")))

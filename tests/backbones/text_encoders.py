@@ -139,6 +139,26 @@ def write_qwen_vl(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_glm(folder: Path, *, seed: int = 0) -> Path:
+    """``folder/tokenizer``, which pads in front, and ``folder/text_encoder`` of a GLM of width 32."""
+    from transformers import GlmConfig, GlmModel
+
+    count = write_words(folder / "tokenizer", length=2048, padding_side="left")
+    config = GlmConfig(
+        vocab_size=count,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+    )
+    filled(GlmModel(config), seed).save_pretrained(folder / "text_encoder")
+    return folder
+
+
 def write_bert(folder: Path, *, seed: int = 0) -> Path:
     """``folder/tokenizer`` and ``folder/text_encoder`` of a BERT of width 32."""
     from transformers import BertConfig, BertModel
@@ -156,7 +176,7 @@ def write_bert(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def write_words(folder: Path, *, length: int = 512) -> int:
+def write_words(folder: Path, *, length: int = 512, **options: Any) -> int:
     """A tokenizer of words, and of the end; how many it knows."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -172,6 +192,7 @@ def write_words(folder: Path, *, length: int = 512) -> int:
         unk_token="<unk>",
         model_max_length=length,
         model_input_names=["input_ids", "attention_mask"],
+        **options,
     )
     own.save_pretrained(folder)
     return len(entries)

@@ -56,6 +56,20 @@ def test_a_run_resumes_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
     assert "is a latent store of something else: " in told
 
 
+def test_random_crops_resume_to_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    pipeline = write_pipeline(tmp_path / "pipeline", tiny_unet(), text="clip")
+    train = ["train", "--backbone", pipeline, "--data", write_shapes(tmp_path / "shapes"), *HOW]
+    run(*train, "--random-crop", "--steps", 3, "-o", "straight")
+    run(*train, "--random-crop", "--steps", 1, "-o", "parts")
+    run("train", "--resume", "-o", "parts", "--steps", 3, "-q")
+    straight = Path("straight/patch.safetensors").read_bytes()
+    assert Path("parts/patch.safetensors").read_bytes() == straight
+    run(*train, "--no-latent-store", "--steps", 3, "-o", "centres")
+    assert Path("centres/patch.safetensors").read_bytes() != straight
+    told = run("train", "--resume", "-o", "centres", "--random-crop", "-q", code=1).stderr
+    assert "random-crop off, now on" in " ".join(told.split())
+
+
 @pytest.mark.parametrize("kind", ["unet", "pixart"])
 def test_images_that_are_encoded_at_every_step(run: Run, tmp_path: Path, kind: str) -> None:
     make, text = (tiny_unet, "clip") if kind == "unet" else (tiny_pixart, "t5")
@@ -74,6 +88,9 @@ def test_images_that_are_encoded_at_every_step(run: Run, tmp_path: Path, kind: s
         ([], "--buckets: images of 64x64 pixels are smaller than a step of 128"),
         (["--bucket-step", 16, "--bucket-min", 96], "leave out squares of 64 pixels"),
         (["--bucket-min", 96, "--bucket-max", 64], "--bucket-min 96 is above --bucket-max 64"),
+        (["--no-buckets", "--random-crop"], "--random-crop is for images of several shapes: give --buckets too"),
+        (["--random-crop", "--latent-store"], "a latent store keeps one cut of it: leave out --latent-store"),
+        (["--random-crop", "--store-dir", "store"], "a latent store keeps one cut of it: leave out --store-dir"),
         (["--no-buckets", "--no-upscale"], "--no-upscale is for images of several shapes: give --buckets too"),
     ],
 )

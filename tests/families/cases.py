@@ -13,6 +13,7 @@ from dmp_cli.backbones import Backbone, load_backbone
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
 from tests.backbones.joined_pipelines import (
     write_auraflow_pipeline,
+    write_cogview4_pipeline,
     write_hunyuan_pipeline,
     write_lumina2_pipeline,
     write_qwen_pipeline,
@@ -41,6 +42,7 @@ class Case:
     prepends: bool = True
     any_size: bool = True
     call: dict[str, Any] = field(default_factory=dict)  # of the stock pipeline
+    texts: tuple[str, str] = ("a red fox", "two cats")  # captions of two images
 
     @property
     def reads_text(self) -> bool:
@@ -62,8 +64,9 @@ class Case:
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def conditions(self, backbone: Backbone, texts: tuple[str, ...] = ("a red fox", "two cats")) -> torch.Tensor:
-        """The conditions of two images."""
+    def conditions(self, backbone: Backbone, texts: tuple[str, ...] | None = None) -> torch.Tensor:
+        """The conditions of two images, or of those with ``texts``."""
+        texts = self.texts if texts is None else texts
         return backbone.captions.indices(texts) if backbone.takes_text else torch.arange(len(texts))
 
 
@@ -203,6 +206,14 @@ CASES = (
         blocks="all, in order",
         prepends=False,
         guidance=1.0,  # its pipeline rescales a guided prediction, always
+        **_OF_FLOW,
+    ),
+    Case(
+        "CogView4",
+        _in(write_cogview4_pipeline),
+        blocks="all, in order",
+        prepends=False,
+        texts=("a red fox", "two cats " * 20),  # of 16 tokens and of 48
         **_OF_FLOW,
     ),
     Case(

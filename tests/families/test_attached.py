@@ -14,6 +14,7 @@ from dmp_cli.config import CodecRecord, PatchConfig
 from dmp_cli.diffusion import make_process
 from dmp_cli.errors import ConfigError, PatchError
 from dmp_cli.patching import attach, create_patch, load_patch, save_patch
+from dmp_cli.patching.calls import Call, Signature
 from tests.builders import filled_patch, tiny_dit
 
 from .cases import Case
@@ -86,7 +87,8 @@ def test_only_the_patch_learns_one_image(case: Case, backbone: Backbone) -> None
 
 @shows("training", lambda case: "gate reads levels")
 def test_the_gate_reads_the_backbones_own_embedding(case: Case, backbone: Backbone) -> None:
-    x, levels, condition = draws(case, backbone)
+    x, levels, _ = draws(case, backbone)
+    condition = case.conditions(backbone, ("a red fox", "two cats"))  # of one length: one forward
     read = []
     source = backbone.gate_sources["timestep"]
     handle = source.register_forward_hook(lambda module, args, output: read.append(output.detach()))
@@ -97,6 +99,20 @@ def test_the_gate_reads_the_backbones_own_embedding(case: Case, backbone: Backbo
         torch.testing.assert_close(backbone.gate_vector(levels), read[0], rtol=1e-6, atol=1e-6)
         assert read[0].shape == (2, backbone.gate_width)
         assert not torch.equal(read[0][0], read[0][1])
+
+
+def test_levels_are_told_from_a_pipeline_s_call(case: Case, backbone: Backbone) -> None:
+    x, levels, _ = draws(case, backbone)
+    signature = Signature(backbone.core)
+    seen: list[Call] = []
+    core = backbone.core
+    handle = core.register_forward_pre_hook(lambda m, args, kwargs: seen.append(Call(args, kwargs)), with_kwargs=True)
+    with torch.no_grad():
+        backbone(x, levels, case.conditions(backbone, ("a red fox", "two cats")))
+    handle.remove()
+    (call,) = seen
+    given, latents = signature.read(signature.timesteps, call), signature.read(signature.latents, call)
+    torch.testing.assert_close(backbone.levels_of(given, latents).to(levels), levels, rtol=1e-4, atol=1e-4)
 
 
 @shows("patch file", lambda case: "same bytes")

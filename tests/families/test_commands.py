@@ -56,7 +56,8 @@ def backbone_options(case: Case, place: Path, tmp_path: Path, monkeypatch: pytes
     if case.core is None:
         write_images(tmp_path / "images", size=side)
     else:
-        write_captioned(tmp_path / "images", count=6, size=side)
+        words = case.texts[0], "a blue bird", case.texts[1]
+        write_captioned(tmp_path / "images", count=6, size=side, words=words)
     return ["--backbone", place, *case.options, *([] if case.side is None else ["--image-size", side])]
 
 

@@ -52,9 +52,10 @@ class Used:
         self.network = getattr(pipe, case.core)
         self.backbone = backbone
         text = {name: value.clone() for name, value in backbone.captions.look_up(condition).items()}
+        lengths = backbone.captions.lengths(condition)
         kind = copy.copy(backbone)  # calls the pipeline's own network as the family's pipeline does
         kind._modules = {**backbone._modules, "model": self.network}
-        kind._captions = self.text = _Fixed(text)  # type: ignore[assignment]
+        kind._captions = self.text = _Fixed(text, lengths)  # type: ignore[assignment]
         self.call = lambda: kind(x.to(self.dtype), levels, condition)
 
     @property
@@ -75,11 +76,14 @@ class Used:
 class _Fixed:
     """Captions that are encoded already, in the network's precision."""
 
-    def __init__(self, text: dict[str, Tensor]) -> None:
-        self.text = text
+    def __init__(self, text: dict[str, Tensor], lengths: list[int]) -> None:
+        self.text, self._lengths = text, lengths
 
     def look_up(self, condition: Tensor) -> dict[str, Tensor]:
         return self.text
+
+    def lengths(self, condition: Tensor) -> list[int]:
+        return self._lengths
 
 
 @pytest.fixture

@@ -23,14 +23,13 @@ from tests.builders import filled_patch
 from .cases import CASES, Case
 from .shown import shows
 
-PROMPTS = ("a red fox", "two cats")
 STEPS = 5
 
 
 def drawn(case: Case, backbone: Backbone, denoiser: Any = None, **changes: Any) -> torch.Tensor:
     """Two samples, (2, C, H, W)."""
     told: dict[str, Any] = {"num_images": 2, "batch_size": 2, "steps": STEPS, "guidance": case.guidance, **changes}
-    told |= {"prompts": tuple(Prompt(text=text) for text in PROMPTS)} if backbone.takes_text else {"classes": (0, 1)}
+    told |= {"prompts": tuple(Prompt(text=text) for text in case.texts)} if backbone.takes_text else {"classes": (0, 1)}
     config = resolve(SampleConfig(**told), backbone)
     return denoise(denoiser or backbone, range(2), backbone=backbone, config=config, clips=False)
 
@@ -48,7 +47,7 @@ def stock(case: Case, pipe: Any, backbone: Backbone) -> torch.Tensor:
     height, width = (side * factor for side in backbone.sample_shape[1:])
     how = {"num_inference_steps": STEPS, "guidance_scale": case.guidance, "height": height, "width": width, **case.call}
     found = []
-    for text, start in zip(PROMPTS, starts(backbone), strict=True):
+    for text, start in zip(case.texts, starts(backbone), strict=True):
         latents = pipe._pack_latents(start, 1, *backbone.sample_shape) if packs else start
         images = pipe(text, latents=latents, output_type="latent", **how).images
         unpacked = pipe._unpack_latents(images, height, width, factor) if packs else images

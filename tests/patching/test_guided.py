@@ -18,6 +18,7 @@ from dmp_cli import attach, guide
 from dmp_cli.backbones import as_backbone
 from dmp_cli.backbones.dit import DiT
 from dmp_cli.errors import PatchError
+from tests.backbones.flow_pipelines import tiny_sd3
 from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet, tiny_unet
 from tests.builders import call_of, filled_patch, tiny_dit
 
@@ -131,6 +132,25 @@ def test_only_within_the_interval_and_row_by_row() -> None:
     assert torch.allclose(found[::2], bare[::2], atol=1e-6)
     assert torch.allclose(last, torch.cat([bare[:2], everywhere[2:]]), atol=1e-6)
     assert not torch.allclose(everywhere[::2], bare[::2], atol=1e-3)
+
+
+def test_the_interval_of_a_flow_is_over_its_levels() -> None:
+    model = tiny_sd3()
+    x, text, pooled = torch.randn(1, 16, 8, 8), torch.randn(1, 5, 96), torch.randn(1, 64)
+    call = {"encoder_hidden_states": text, "pooled_projections": pooled, "return_dict": False}
+
+    def predict(timestep: float) -> Tensor:
+        found: Tensor = model(x, timestep=torch.tensor([timestep]), **call)[0]
+        return found
+
+    with torch.no_grad():
+        bare = predict(500.0), predict(900.0)
+        with guide(model, against=filled_patch(as_backbone(model)), scale=W, classifier_free=False) as guidance:
+            everywhere = predict(500.0)
+            guidance.interval = (0.4, 0.6)  # of levels, which the model is given times 1000
+            assert torch.equal(predict(500.0), everywhere)
+            assert torch.equal(predict(900.0), bare[1])
+    assert not torch.allclose(everywhere, bare[0], atol=1e-3)
 
 
 def test_threads_and_copies() -> None:

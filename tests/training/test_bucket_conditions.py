@@ -1,4 +1,4 @@
-"""What a step of images of one bucket is made of: noise of their size, and for SDXL how each image was cut."""
+"""What a step of images of one bucket is made of: noise of their size, and how each image was cut, where it is read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dmp_cli.latents import load_codec
 from dmp_cli.runtime import randomness
 from dmp_cli.training import prepare
 from dmp_cli.training.loop import TrainingLoop
+from tests.backbones.joined_pipelines import write_cogview4_pipeline, write_hunyuan_pipeline
 from tests.backbones.pipelines import write_xl_pipeline
 
 FRAMES = torch.tensor([[96, 64, 8, 0, 80, 48], [70, 44, 1, 3, 80, 48]])
@@ -23,16 +24,21 @@ FRAMES = torch.tensor([[96, 64, 8, 0, 80, 48], [70, 44, 1, 3, 80, 48]])
 @pytest.fixture
 def loop(tmp_path: Path) -> TrainingLoop:
     write_xl_pipeline(tmp_path)
-    backbone = load_backbone(str(tmp_path))
-    config = TrainConfig(data=Path("unused"), batch_size=2, micro_batch_size=1, seed=3)
+    return loop_of(tmp_path, micro_batch_size=1)
+
+
+def loop_of(folder: Path, **options: Any) -> TrainingLoop:
+    """What trains a new patch of the pipeline in ``folder``."""
+    backbone = load_backbone(str(folder))
+    config = TrainConfig(data=Path("unused"), batch_size=2, seed=3, **options)
     return TrainingLoop(
         prepare(config, backbone=backbone, codec=load_codec(None, backbone), patch_config=PatchConfig()), config
     )
 
 
-def batch(values: torch.Tensor, frames: torch.Tensor | None) -> Batch:
+def batch(values: torch.Tensor, frames: torch.Tensor | None, *, second: str = "two cats") -> Batch:
     told: dict[str, Any] = {"labels": torch.zeros(2, dtype=torch.int64), "indices": torch.arange(2), "bad": []}
-    return Batch(0, values, captions=["a red fox", "two cats"], frames=frames, **told)
+    return Batch(0, values, captions=["a red fox", second], frames=frames, **told)
 
 
 def given(loop: TrainingLoop, inputs: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -75,3 +81,36 @@ def test_the_conditions_change_the_prediction(loop: TrainingLoop) -> None:
         with framed.given(torch.tensor([[512, 64, 0, 9, 64, 64]])):
             assert not torch.equal(backbone(*call), whole)
         assert torch.equal(backbone(*call), whole)
+
+
+def read_in(loop: TrainingLoop, inputs: Any, *names: str) -> list[list[float]]:
+    """What the forwards of one step are given under these names, a row for each image, in order."""
+    seen: list[torch.Tensor] = []
+
+    def look(module: Any, args: Any, kwargs: Any) -> None:
+        seen.append(torch.cat([kwargs[name] for name in names], dim=1))
+
+    handle = loop.trainee.backbone.core.register_forward_pre_hook(look, with_kwargs=True)
+    loop.advance(inputs)
+    handle.remove()
+    return torch.cat(seen).tolist()
+
+
+def test_hunyuan_dit_reads_them_in_an_order_of_its_own(tmp_path: Path) -> None:
+    write_hunyuan_pipeline(tmp_path)
+    loop, name = loop_of(tmp_path), "image_meta_size"
+    # original size, target size, crop
+    expected = [[96, 64, 80, 48, 8, 0], [70, 44, 80, 48, 1, 3]]
+    assert read_in(loop, loop.prepare(batch(torch.rand(2, 8, 10, 6), FRAMES)), name) == expected
+    loop = loop_of(tmp_path)
+    assert read_in(loop, loop.prepare(batch(torch.rand(2, 8, 8, 8), None)), name) == [[1024, 1024, 64, 64, 0, 0]] * 2
+
+
+@pytest.mark.parametrize("second", ["two cats", "two cats " * 20])  # of one length, and of two: two forwards
+def test_cogview4_reads_them_beside_its_captions(tmp_path: Path, second: str) -> None:
+    write_cogview4_pipeline(tmp_path)
+    loop = loop_of(tmp_path, class_dropout=0)
+    inputs = loop.prepare(batch(torch.rand(2, 32, 10, 6), FRAMES, second=second))
+    found = read_in(loop, inputs, "original_size", "crop_coords", "target_size")
+    assert found == FRAMES.tolist()
+    assert inputs.draws.noise.shape == (2, 16, 10, 6)

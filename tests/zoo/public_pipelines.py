@@ -15,6 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
+from tests.backbones.joined_pipelines import (
+    write_auraflow_pipeline,
+    write_cogview4_pipeline,
+    write_hunyuan_pipeline,
+    write_lumina2_pipeline,
+    write_qwen_pipeline,
+    write_sana_pipeline,
+    write_zimage_pipeline,
+)
 from tests.backbones.pipelines import tiny_pixart, write_pipeline, write_xl_pipeline
 
 from .diffusers_folders import PIXART_LEGACY, STEM, change_config, shard
@@ -137,6 +146,37 @@ def sigma(folder: Path) -> None:
     shard(folder / "text_encoder", stem=_OF_TRANSFORMERS)
 
 
+def sharded(
+    writer: Callable[..., Any], *, transformer: int, encoders: dict[str, int], **how: Any
+) -> Callable[..., None]:
+    """A pipeline whose transformer and text encoders are in so many shards; an encoder of 1 is in one file."""
+
+    def write(folder: Path) -> None:
+        writer(folder, **how)
+        if transformer > 1:
+            shard(folder / "transformer", count=transformer)
+        for name, count in encoders.items():
+            if count > 1:
+                shard(folder / name, stem=_OF_TRANSFORMERS, count=count)
+
+    return write
+
+
+def auraflow(folder: Path) -> None:
+    """fal/AuraFlow: two precisions of each part, and the weights of its own code at the root."""
+    write_auraflow_pipeline(folder)
+    for name, stem in (("transformer", STEM), ("vae", STEM), ("text_encoder", "model")):
+        add_fp16(folder / name, stem=stem)
+    shard(folder / "transformer", count=3)
+    beside(folder / "aura_flow_0.1.safetensors")
+
+
+def zimage(folder: Path) -> None:
+    """Tongyi-MAI/Z-Image-Turbo: three shards of both, and a scheduler that states two fields."""
+    sharded(write_zimage_pipeline, transformer=3, encoders={"text_encoder": 3})(folder)
+    only(folder, "shift", "use_dynamic_shifting")
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "stabilityai/stable-diffusion-3-medium-diffusers": sd3_medium,
     "Stable Diffusion 3 without its T5": sd3_without_t5,
@@ -147,4 +187,21 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "stabilityai/stable-diffusion-xl-base-1.0": sdxl,
     "Stable Diffusion XL, its fp16 files alone": sdxl_fp16,
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": sigma,
+}
+# Those that came later. That captions are encoded as their pipelines do it is tested for each family.
+LATER: dict[str, Callable[[Path], None]] = {
+    "fal/AuraFlow": auraflow,
+    "Alpha-VLLM/Lumina-Image-2.0": sharded(write_lumina2_pipeline, transformer=1, encoders={"text_encoder": 2}),
+    "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": sharded(
+        write_sana_pipeline, transformer=2, encoders={"text_encoder": 2}
+    ),
+    "Tongyi-MAI/Z-Image-Turbo": zimage,
+    "Qwen/Qwen-Image": sharded(write_qwen_pipeline, transformer=9, encoders={"text_encoder": 4}),
+    "THUDM/CogView4-6B": sharded(write_cogview4_pipeline, transformer=3, encoders={"text_encoder": 4}),
+    "Tencent-Hunyuan/HunyuanDiT-v1.1-Diffusers": sharded(
+        write_hunyuan_pipeline, transformer=1, encoders={"text_encoder": 1, "text_encoder_2": 2}
+    ),
+    "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers": sharded(
+        write_hunyuan_pipeline, transformer=1, encoders={"text_encoder": 1, "text_encoder_2": 2}, style=False
+    ),
 }

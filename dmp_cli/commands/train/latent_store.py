@@ -53,6 +53,8 @@ def wants_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> b
     """Whether latents are kept: as asked for, or where it saves work."""
     from ...latents import pays_off
 
+    if config.random_crop:  # a store keeps one cut of each image
+        return False
     if config.latent_store is not None:
         return config.latent_store
     return config.store_dir is not None or pays_off(images, trainee.codec, trainee.backbone)

@@ -65,7 +65,8 @@ def _read(
         for part, sides in zip(parts, buckets.sizes, strict=True):
             how: dict[str, Any] = {"image_size": sides.written, "channels": codec.image_channels}
             readers.append(LiveReader(part, keeps=keeps, max_pixels=config.max_pixels, **how))
-        return Shapes(BucketReader(buckets, readers), [], buckets.counts(), remarks)
+        live = BucketReader(buckets, readers, random_crop=config.random_crop)
+        return Shapes(live, [], buckets.counts(), remarks)
     if folder is not None and (folder / "manifest.json").exists():
         raise ConfigError(
             f"{folder} is a latent store of one size, and --buckets has several",
