@@ -11,6 +11,7 @@ from .image_record import (
 from .methods import Trainee as Trainee, check_noise as check_noise, prepare as prepare
 from .needs import (
     Need as Need,
+    count_loaded as count_loaded,
     count_sampling as count_sampling,
     count_training as count_training,
     prepare_dry as prepare_dry,

@@ -84,6 +84,19 @@ def count_training(trainee: Trainee, config: TrainConfig) -> Need:
     return Need(frozen, learnt, memory.peak, aside)
 
 
+def count_loaded(trainee: Trainee, config: TrainConfig) -> Need:
+    """As :func:`count_training`, for a trainee that was made to train: its tensors lose their values.
+
+    Raises:
+        DMPError: this backbone cannot be counted.
+    """
+    if trainee.backbone.takes_text:
+        trainee.backbone.take_captions(cast(CaptionTable, BlankCaptions(trainee.backbone)))
+    with _counting():
+        dry = _without_values(replace(trainee, codec=PixelCodec(trainee.backbone.sample_shape[0])))
+    return count_training(dry, config)
+
+
 def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Need:
     """What one denoising step of ``images`` samples needs, guided where the backbone has a null condition.
 

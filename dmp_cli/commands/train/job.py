@@ -42,7 +42,7 @@ class Request(NamedTuple):
 def run_train(request: Request, printer: Printer) -> None:
     """Train as ``request`` says, as one of the processes that were started together."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
-        job = _Job(request, world, device, printer)
+        job = Job(request, world, device, printer)
         try:
             job.train(job.begin())
         except DivergedError as error:
@@ -51,11 +51,11 @@ def run_train(request: Request, printer: Printer) -> None:
             raise
 
 
-class _Job:
+class Job:
     """One process' part of a run: everything is checked before the first file is written."""
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
-        from ...training import check_quantize, images_record, prepare
+        from ...training import check_quantize, prepare
         from .held_out import divide
         from .latent_store import find_kept_latents, find_store
         from .shapes import find_shapes
@@ -72,9 +72,7 @@ class _Job:
         self.images = self._find_images()
         world.tell(self._refuse_existing)
         self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
-        self.captions = encode_early(request, self.images, self.peeked, world=world, device=device, printer=printer)
-        self.loaded = self._load()
-        self.captions.give(self.loaded.backbone)
+        self._load_with_captions()
         asked, backbone, codec = request.patch_config, self.loaded.backbone, self.loaded.codec
         self.trainee = prepare(self.config, backbone=backbone, codec=codec, patch_config=asked)
         self.looks = world.tell(self._look)
@@ -86,12 +84,19 @@ class _Job:
         self.shapes = find_shapes(self.parts.training, self.trainee, self.config, world)
         if self.shapes is not None:
             self.stores, self.parts = self.shapes.stores, self.parts._replace(reader=self.shapes.reader)
-        self.settings = settings_of(request, self.loaded, self.trainee)
-        self.settings["images"] = images_record(self.images)
-        self.settings["text_store"] = self.captions.dtype
-        self.settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
+        self.settings = self._settings()
+
+    def _settings(self) -> dict[str, Any]:
+        """The resolved config.json of the run."""
+        from ...training import images_record
+
+        settings = settings_of(self.request, self.loaded, self.trainee)
+        settings["images"] = images_record(self.images)
+        settings["text_store"] = self.captions.dtype
+        settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
         if self.parts.held_out is not None:
-            self.settings["held_out"] = images_record(self.parts.held_out[0])
+            settings["held_out"] = images_record(self.parts.held_out[0])
+        return settings
 
     def _find_images(self) -> ImageSource:
         from ...data import Bounds, find_images
@@ -116,7 +121,15 @@ class _Job:
         known = {"train": self.config.model_dump(mode="json"), "patch": asked and asked.model_dump()}
         self.run.refuse_existing(known, resume=options.resume, force=options.force)
 
-    def _load(self) -> Loaded:
+    def _load_with_captions(self) -> None:
+        """The backbone, with captions that are encoded before its weights need the memory."""
+        how: dict[str, Any] = {"world": self.world, "device": self.device, "printer": self.printer}
+        self.captions = encode_early(self.request, self.images, self.peeked, **how)
+        self.loaded = self.load()
+        self.captions.give(self.loaded.backbone)
+
+    def load(self) -> Loaded:
+        """The backbone and its codec, which go with the data. Raises as :func:`~dmp_cli.pipeline.load_bare`."""
         import torch
 
         from ...pipeline import load_bare, load_fresh
