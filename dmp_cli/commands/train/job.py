@@ -56,7 +56,7 @@ class _Job:
     """One process' part of a run: everything is checked before the first file is written."""
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
-        from ...training import check_quantize, images_record, prepare
+        from ...training import images_record, keeping_of, prepare
         from .held_out import divide
         from .latent_store import find_kept_latents, find_store
         from .shapes import find_shapes
@@ -68,8 +68,8 @@ class _Job:
         world.share(self.config.batch_size)
         if self.config.shard_backbone:
             world.check_spread()
-        if self.config.quantize is not None:
-            check_quantize(self.config.quantize, device)
+        self.keeping = keeping_of(self.config)
+        self.keeping.check(device)
         self.images = self._find_images()
         world.tell(self._refuse_existing)
         self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
@@ -123,9 +123,8 @@ class _Job:
         from ...pipeline import load_bare, load_fresh
         from ...training import check_conditions
 
-        # Where the weights are to be spread over the devices, or kept in few bits, none of them ever holds all.
-        spread = self.config.shard_backbone or self.config.quantize is not None
-        device = torch.device("cpu") if spread else self.device
+        # Where the weights are to be spread, kept in few bits or in main memory, no device ever holds all of them.
+        device = torch.device("cpu") if self.config.shard_backbone or self.keeping.packs else self.device
         if self.config.method == "scratch":
             classes = len(self.images.classes)
             loaded = load_fresh(self.request.network, device, data_classes=classes, seed=self.config.seed)
