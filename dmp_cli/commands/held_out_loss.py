@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, TextStoreOptions, default_of
 from ..errors import ConfigError, PatchError
 from .console import Printer
+from .half_range import place_of, warn_early
 from .options import Given
 from .processes import owning
 from .texts import Captions
@@ -64,6 +65,7 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     refuse_existing(folder / _NAMES[0], force=asked.force)
     device, how = pick_device(common.device or "auto"), Keeping("fp32", options.quantize, options.offload_blocks)
     how.check(device)
+    warn_early(common.dtype, given.make(NetworkOptions), place_of(options.patch), printer)
     loaded = _load(given, "cpu" if how.packs else str(device))
     with _kept(loaded, how, device):
         images, draws = _draws(given, loaded, common, printer)

@@ -15,6 +15,7 @@ from ...config import (
 )
 from ...errors import ConfigError
 from ..console import Printer
+from ..half_range import place_of, warn_early
 from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
@@ -89,6 +90,8 @@ class _Drawing:
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
         recorded = None if request.options.force else folder.recorded()
         self.keeping, self.device = keeping_of(request.config, request.memory, device), device
+        place = place_of(tuple(share.path for share in request.patches))
+        warn_early(request.config.dtype, request.network, place, printer)
         self.captions = encode_early(request, recorded, world=world, device=device, printer=printer)
         self.loaded = load(request, torch.device("cpu") if self.keeping.packs else device, self.captions)
         self.tiles: dict[str, Any] = {}

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import NetworkOptions, PatchConfig, Prompt, TextStoreOptions, TrainConfig, TrainOptions
+from ...config import NetworkOptions, PatchConfig, TextStoreOptions, TrainConfig, TrainOptions
 from ...errors import DivergedError
 from ..console import Printer
+from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
-from .captions import encode_early, every_caption
+from .captions import encode_early, every_caption, first_captions
 from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class _Job:
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
         self.peeked = check_early(self.request.network, self.request.patch_config)
+        warn_of_fp16(self.config.dtype, self.peeked, self.printer)
         if self.peeked is not None:
             check_captions(images, self.peeked)
         check_weight_early(config.loss_weight, self.request.network)
@@ -202,7 +204,7 @@ class _Job:
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
             how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
             watchers = Watchers(self.run, self.trainee, config, printer, **how)
-            watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
+            watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(
                 self.trainee,
                 images=self.parts.training,
@@ -224,10 +226,6 @@ class _Job:
                     advance(event.step, watchers.remark)
         if self.world.is_first:
             _report(self.run, self.trainee, config, watchers, printer)
-
-
-def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
-    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
 
 
 def _report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
