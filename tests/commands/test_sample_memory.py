@@ -11,7 +11,9 @@ import pytest
 from diffusers import AutoencoderKL
 
 from dmp_cli.backbones import keeping, packed, quantized
+from dmp_cli.evaluation.reproduce import _sample_words
 from dmp_cli.latents.codec import VAECodec
+from dmp_cli.sampling import read_record
 from tests.backbones.pipelines import tiny_vae
 from tests.backbones.test_quantized import by_rows
 from tests.builders import tiny_dit, write_meta_checkpoint
@@ -57,11 +59,19 @@ def made(folder: str) -> dict[str, Any]:
     return found
 
 
+def words_again(folder: str) -> str:
+    """The command that draws a folder again, as the page of scores has it."""
+    content = json.loads(Path(folder, "samples.json").read_text())
+    return " ".join(_sample_words(read_record(content), count=4, folder=Path(folder)))
+
+
 def test_images_of_eight_bits(run: Run, patch: Path, eight_bits: None) -> None:
     draw = ["sample", "--patch", patch, "-n", 4, *QUICK[:-1]]
     run(*draw, "-o", "float")
     shown = run(*draw, "-o", "few", "--quantize", "int8").stderr
     assert "the patch was trained on weights in float, and these are in int8: nearly the same" in shown
+    assert "--quantize int8" in words_again("few")
+    assert "quantize" not in words_again("float")
     assert made("few")["sample"].pop("quantize") == "int8"
     assert "quantize" not in made("float")["sample"]
     apart = np.abs(pixels(Path("few"), 4) - pixels(Path("float"), 4))
@@ -138,6 +148,7 @@ def test_images_in_tiles(run: Run, latent: list[str]) -> None:
     run(*draw, "-o", "whole")
     run(*draw, "-o", "tiled", "--vae-tiling")
     assert made("tiled")["vae_tiling"] == 8
+    assert "--vae-tiling" in words_again("tiled")
     assert "vae_tiling" not in made("whole")
     latents = [Path(name, "000000.latent.npy").read_bytes() for name in ("whole", "tiled")]
     assert latents[0] == latents[1]
