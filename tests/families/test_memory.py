@@ -30,7 +30,7 @@ BATCHES = (1, 2, 4)
 
 @pytest.mark.slow
 def test_what_the_command_says(case: Case, place: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = {name: how for name, how in memory._PRECISIONS.items() if name in ("fp32", "offloaded")}
+    counted = {name: how for name, how in memory._PRECISIONS.items() if name == "fp32"}
     monkeypatch.setattr(memory, "_PRECISIONS", counted)  # the others are counted alike
     size = [] if case.side is None else ["--image-size", str(case.pixels)]
     words = ["patch", "--backbone", str(place), *case.options, *size, "--memory", "--batches", "1,2,4"]
@@ -43,13 +43,12 @@ def test_what_the_command_says(case: Case, place: Path, backbone: Backbone, monk
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in found["rows"]:
         rows.setdefault(row["precision"], []).append(row)
-    assert list(rows) == ["fp32", "offloaded"]
+    assert list(rows) == ["fp32"]
     for batches in rows.values():
         assert [row["images"] for row in batches] == [*BATCHES]
         for stage in ("training", "training_recomputed", "sampling"):
             needed = [row[stage] for row in batches]
             assert 0 < needed[0] < needed[1] < needed[2]
-    assert rows["offloaded"][0]["frozen_weights"] < rows["fp32"][0]["frozen_weights"]
 
 
 @pytest.mark.slow
