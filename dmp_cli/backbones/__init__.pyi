@@ -12,6 +12,7 @@ from .encoders import Encoders as Encoders, check_same_text as check_same_text
 from .families import build_from as build_from, register_family as register_family
 from .flow_shift import shift_of as shift_of
 from .framed_images import framed as framed
+from .keeping import Keeping as Keeping, kept as kept
 from .known_text import recall_text as recall_text
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
     *("max_pixels", "max_file_size", "follow_links", "class_names"),
-    *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
+    *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing", "offload_blocks"),
     *("micro_batch_size", "auto_micro_batch"),
     *("val_data", "val_every", "val_draws", "val_losses", "keep_best", "patience"),
 }

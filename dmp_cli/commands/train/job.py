@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import NetworkOptions, PatchConfig, Prompt, TextStoreOptions, TrainConfig, TrainOptions
+from ...config import NetworkOptions, PatchConfig, TextStoreOptions, TrainConfig, TrainOptions
 from ...errors import DivergedError
 from ..console import Printer
+from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
-from .captions import encode_early, every_caption
+from .captions import encode_early, every_caption, first_captions
 from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Job:
     """One process' part of a run: everything is checked before the first file is written."""
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
-        from ...training import check_quantize, prepare
+        from ...training import keeping_of, prepare
         from .held_out import divide
         from .latent_store import find_kept_latents, find_store
         from .shapes import find_shapes
@@ -67,8 +68,8 @@ class Job:
         world.share(self.config.batch_size)
         if self.config.shard_backbone:
             world.check_spread()
-        if self.config.quantize is not None:
-            check_quantize(self.config.quantize, device)
+        self.keeping = keeping_of(self.config)
+        self.keeping.check(device)
         self.images = self._find_images()
         world.tell(self._refuse_existing)
         self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
@@ -110,6 +111,7 @@ class Job:
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
         self.peeked = check_early(self.request.network, self.request.patch_config)
+        warn_of_fp16(self.config.dtype, self.peeked, self.printer)
         if self.peeked is not None:
             check_captions(images, self.peeked)
         check_options_early(config, self.request.network)
@@ -135,9 +137,8 @@ class Job:
         from ...pipeline import load_bare, load_fresh
         from ...training import check_conditions
 
-        # Where the weights are to be spread over the devices, or kept in few bits, none of them ever holds all.
-        spread = self.config.shard_backbone or self.config.quantize is not None
-        device = torch.device("cpu") if spread else self.device
+        # Where the weights are to be spread, kept in few bits or in main memory, no device ever holds all of them.
+        device = torch.device("cpu") if self.config.shard_backbone or self.keeping.packs else self.device
         if self.config.method == "scratch":
             classes = len(self.images.classes)
             loaded = load_fresh(self.request.network, device, data_classes=classes, seed=self.config.seed)
@@ -216,7 +217,7 @@ class Job:
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
             how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
             watchers = Watchers(self.run, self.trainee, config, printer, **how)
-            watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
+            watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(
                 self.trainee,
                 images=self.parts.training,
@@ -238,7 +239,3 @@ class Job:
                     advance(event.step, watchers.remark)
         if self.world.is_first:
             report(self.run, self.trainee, config, watchers, printer)
-
-
-def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
-    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))
