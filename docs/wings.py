@@ -19,7 +19,7 @@ PICTURE = Path(__file__).resolve().parent / "images" / "wings.svg"
 
 # The wings and the modules beside them, lowest first: a line of code may import from those before its own.
 WINGS = (
-    *("version", "errors", "report", "storage", "config", "runtime", "diffusion", "data", "backbones"),
+    *("version", "errors", "report", "storage", "config", "runtime", "hub", "diffusion", "data", "backbones"),
     *("latents", "texts"),
     *(
         "patching",
@@ -42,6 +42,7 @@ PURPOSES = {
     "storage": "files and weights",
     "config": "options and records",
     "runtime": "devices, processes",
+    "hub": "patches to and fro",
     "diffusion": "noise and loss",
     "data": "images to batches",
     "backbones": "the seam",

@@ -32,7 +32,7 @@ HOMES = {
     "matplotlib": {"report", "analysis"},
     "jinja2": {"report.html"},
     "diffusers": {"backbones", "latents.loading", "sampling", "diffusion"},
-    "huggingface_hub": {"backbones.sources", "latents.loading"},
+    "huggingface_hub": {"hub", "backbones.sources", "latents.loading"},
     "torch.distributed": {"runtime.distributed"},
     "torch.utils.tensorboard": {"commands.train.watchers"},
     "sklearn": {"demo.make_data"},

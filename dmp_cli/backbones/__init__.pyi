@@ -14,6 +14,7 @@ from .flow_shift import shift_of as shift_of
 from .framed_images import framed as framed
 from .keeping import Keeping as Keeping, kept as kept
 from .known_text import recall_text as recall_text
+from .names import public_home as public_home
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of
 from .own_sampling import OwnSampling as OwnSampling, Peeked as Peeked, peek_own_sampling as peek_own_sampling

@@ -46,6 +46,13 @@ PUBLIC_HOMES = {
     "hunyuan-dit-1.2": "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
     "z-image-turbo": "Tongyi-MAI/Z-Image-Turbo",
 }
+
+
+def public_home(name: str) -> str | None:
+    """The hub repository with the public weights of a registry name; None: there is none."""
+    return PUBLIC_HOMES.get(plain_name(name))
+
+
 _KNOWN = {
     "sd-v1.5": Known("unet", SD15_SIZES),
     "sdxl": Known("unet", SDXL_SIZES),

@@ -11,6 +11,7 @@ from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, Networ
 from ..errors import ConfigError, PatchError
 from .console import Printer
 from .half_range import place_of, warn_early
+from .named_patches import found_here
 from .options import Given
 from .processes import owning
 from .texts import Captions
@@ -30,6 +31,7 @@ _NAMES = ("loss.json", "loss.html")
 
 def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
     """Measure all of ``--patch`` and ``--adapter`` on the same draws; write loss.json and loss.html."""
+    given = found_here(given, "patch")
     options = given.make(LossOptions)
     for name in given.of(EvalConfig):
         if name not in _READING:
@@ -70,7 +72,7 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     with _kept(loaded, how, device):
         images, draws = _draws(given, loaded, common, printer)
         base = draws.losses(loaded.backbone.eval())
-        found = {str(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
+        found = {_name(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
         found |= {str(path): _loss_of_adapter(path, loaded, draws, base, images, printer) for path in options.adapter}
     entries = {name: one.line() for name, one in found.items()}
     about = {"val_data": images.fingerprint, "images": len(images), "val_draws": options.val_draws}
@@ -177,6 +179,12 @@ def _warn_of_known(fingerprint: object, path: Path, images: ImageSource, printer
     """Warn where the images of ``fingerprint``, which were trained on, are those that are measured."""
     if fingerprint == images.fingerprint:
         printer.warn(f"{path} was trained on these images: its loss on them says nothing about new ones")
+
+
+def _name(patch: Path) -> str:
+    from ..hub import pinned_name
+
+    return pinned_name(patch) or str(patch)
 
 
 def _cells(found: HeldOutLoss) -> list[str]:

@@ -79,6 +79,7 @@ COMMANDS = {
         "tune",
         "Search good options for a training, then measure the winner again on seeds and images that no trial saw.",
     ),
+    "push": Entry("push", "push", "Push a patch to the hub, with a card made from what is known of it, in one commit."),
     "runs": Entry(
         "runs",
         "runs",

@@ -19,6 +19,7 @@ from ..config import (
 )
 from ..errors import ConfigError
 from .console import Printer
+from .named_patches import found_here
 from .options import Given, takes
 from .processes import owning
 
@@ -49,11 +50,14 @@ def inspect_gates(ctx: typer.Context, given: Given) -> None:
 
     Needs the backbone's timestep embedder and no GPU. Images are needed for --data only.
     """
+    given = found_here(given, "patch", "compare")
     common, asked, patched = given.make(CommonOptions), given.make(InspectOptions), given.make(PatchedOptions)
     printer = Printer(common)
     if patched.patch is None:
         raise ConfigError("no patch given", hint="Name a patch file with --patch.")
-    folder = asked.output or Path("gates") / patched.patch.stem
+    from ..hub import short_name
+
+    folder = asked.output or Path("gates") / short_name(patched.patch)
     if common.dry_run:
         printer.plan({"patch": str(patched.patch), "output": str(folder)})
         return

@@ -54,6 +54,7 @@ from .network import (
 from .patch import DEAD_SHARE as DEAD_SHARE, GateInput as GateInput, PatchConfig as PatchConfig, Position as Position
 from .pipeline_sampler import PipelineSampler as PipelineSampler, SchedulerKind as SchedulerKind
 from .presets import PRESETS as PRESETS, nearest as nearest, preset_options as preset_options
+from .push import PushOptions as PushOptions
 from .records import (
     AdapterRecord as AdapterRecord,
     BackboneHints as BackboneHints,

@@ -106,7 +106,9 @@ class LossOptions(Options):
         default=False,
     )
     patch: tuple[Path, ...] = option(
-        "A patch to measure. Give the option again for each further one.", default=(), shown=False
+        "A patch to measure, a file or user/name on the hub. Give the option again for each further one.",
+        default=(),
+        shown=False,
     )
     adapter: tuple[Path, ...] = option(
         "What dmp train --method lora, dora, bitfit or difffit learnt, to measure likewise.", default=(), shown=False

@@ -76,7 +76,7 @@ class SizeOptions(Options):
 class PatchedOptions(Options):
     """Which patch, for commands that use a trained one."""
 
-    patch: Path | None = option("The patch file.")
+    patch: Path | None = option("The patch file, or its name on the hub: user/name or user/name@revision.")
     force_backbone: bool = option(_FORCE_BACKBONE, "--force-backbone", default=False, panel="Backbone")
 
 
@@ -84,8 +84,8 @@ class SummedPatches(Options):
     """Which patches, for commands that may add up several."""
 
     patch: tuple[Path, ...] = option(
-        "The patch file. Give the option again to add up several patches, each with its strength, as in "
-        "style.safetensors:0.5.",
+        "The patch file, or its name on the hub: user/name or user/name@revision. Give the option again to add up "
+        "several patches, each with its strength, as in style.safetensors:0.5.",
         default=(),
         shown=False,
     )

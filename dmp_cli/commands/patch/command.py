@@ -23,6 +23,7 @@ from ...config import (
 )
 from ...errors import ConfigError
 from ..console import Printer
+from ..named_patches import found_here
 from ..options import Given, takes
 from ..sample.own_sampler import default_sampler, default_steps
 from .by_hand import make_by_hand
@@ -55,6 +56,7 @@ def patch(ctx: typer.Context, given: Given) -> None:
     -o only the sizes are printed, and then no weights are needed for a name such as dit-l2. With --from the patch is
     that of a checkpoint of the paper's authors, whose backbone is the one in the same file.
     """
+    given = found_here(given, "info", "export")
     common, asked = given.make(CommonOptions), given.make(PatchOptions)
     printer, network = Printer(common), given.make(NetworkOptions)
     if (by_hand := given.make(ByHandOptions)).block_lists is not None:
@@ -147,7 +149,7 @@ def _export(
     printer: Printer,
 ) -> None:
     """Bake the patch in ``source`` into a table for the timesteps of --sampler and --steps."""
-    output = asked.output or source.with_suffix(".table.safetensors")
+    output = asked.output or _beside(source)
     if common.dry_run:
         plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": asked.dense}
         printer.plan({**plan, "output": str(output)})
@@ -175,6 +177,14 @@ def _export(
         f"wrote {output}: {len(timesteps)} timesteps of {wanted.sampler}, {len(record.blocks)} blocks, {size:.1f} MB"
     )
     printer.result({"output": str(output), "timesteps": timesteps, "blocks": list(record.blocks), "sha256": digest})
+
+
+def _beside(patch: Path) -> Path:
+    """Where the table of a patch goes by default: beside it, or here for one of the hub's cache."""
+    from ...hub import pinned_name, short_name
+
+    suffix = ".table.safetensors"
+    return patch.with_suffix(suffix) if pinned_name(patch) is None else Path(short_name(patch) + suffix)
 
 
 def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> None:

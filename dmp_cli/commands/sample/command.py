@@ -23,6 +23,7 @@ from ...config import (
 )
 from ...errors import ConfigError
 from ..console import Printer
+from ..named_patches import found_here, other_version_here
 from ..options import Given, takes
 from .job import Request, run_sample
 from .own_sampler import check_early, default_sampler, default_steps, peek
@@ -61,6 +62,7 @@ def sample(ctx: typer.Context, given: Given) -> None:
 
     Run it again to continue, or with a larger -n to draw more: what is there stays as it is.
     """
+    given = other_version_here(found_here(given, "patch"))
     common, asked, named = given.make(CommonOptions), given.make(SampleOptions), given.make(SummedPatches)
     printer, network = Printer(common), given.make(NetworkOptions)
     _check_together(given, asked, named)
@@ -136,5 +138,7 @@ def _read_prompts(text: str | None, path: Path | None) -> tuple[Prompt, ...] | N
 
 
 def _default_output(patch: Path | None, backbone: str | None, *, bare: bool) -> Path:
-    name = patch.stem if patch is not None else Path(str(backbone)).stem
+    from ...hub import short_name
+
+    name = short_name(patch) if patch is not None else Path(str(backbone)).stem
     return Path("samples") / (f"{name}-bare" if bare and patch is not None else name)

@@ -75,12 +75,21 @@ def origin_of(loaded: Loaded, request: Request, device: torch.device) -> dict[st
     return {
         "device": device.type,
         "versions": versions(),
-        "given": request.given.typed(_GIVEN),
+        "given": {name: _as_named(value) for name, value in request.given.typed(_GIVEN).items()},
         "trained": None if request.bare or len(request.patches) > 1 else _trained(loaded.record),
         **_classes(loaded.record),
         "backbone": loaded.backbone.record.source,
         "codec": loaded.codec.record.source,
     }
+
+
+def _as_named(value: Any) -> Any:
+    """A patch of the hub's cache by its name and commit, which find it on any machine; all else as it was given."""
+    from ...hub import pinned_name
+
+    if isinstance(value, list):
+        return [_as_named(one) for one in value]
+    return (pinned_name(value) or value) if isinstance(value, str) else value
 
 
 def _classes(record: PatchRecord | None) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+"""``dmp push``. Start reading at ``command``."""
+
+from .command import push
+
+__all__ = ["push"]
