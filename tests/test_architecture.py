@@ -34,7 +34,10 @@ HOMES = {
     "diffusers": {"backbones", "latents.loading", "sampling", "diffusion"},
     "huggingface_hub": {"hub", "backbones.sources", "latents.loading"},
     "torch.distributed": {"runtime.distributed"},
-    "torch.utils.tensorboard": {"commands.train.watchers"},
+    "torch.utils.tensorboard": {"commands.train.tracker_kinds"},
+    "wandb": {"commands.train.tracker_kinds"},
+    "trackio": {"commands.train.tracker_kinds"},
+    "mlflow": {"commands.train.tracker_kinds"},
     "sklearn": {"demo.make_data"},
     "pickle": {"storage.pickles"},
     "peft": {"patching.lora"},
@@ -48,7 +51,7 @@ HOMES = {
 }
 SLOW = {
     *("cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub"),
-    *("peft", "transformers", "optuna"),
+    *("peft", "transformers", "optuna", "wandb", "trackio", "mlflow"),
 }
 HEAVY = SLOW | {"torch", "numpy", "PIL", "safetensors"}
 QUICK = {"", "cli", "version", "errors", "config", "commands", "pipeline", "storage.atomic", "runtime.signals"}

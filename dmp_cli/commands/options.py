@@ -160,6 +160,8 @@ def _default(record: type[Frozen], name: str) -> Any:
 def _kind_of(field: FieldInfo) -> Any:
     """The type that typer reads: the field's own, without None, where it is a plain one; else a word, str."""
     kind: Any = field.annotation
+    if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("again"):
+        return list[str]
     if get_origin(kind) in (Union, types.UnionType):
         inner = [part for part in get_args(kind) if part is not type(None)]
         kind = inner[0] if len(inner) == 1 else str

@@ -87,6 +87,7 @@ from .sample import (
     usual_sampler as usual_sampler,
 )
 from .shapes import ImageSize as ImageSize, Sides as Sides, sides_of as sides_of
+from .track import Tracker as Tracker, TrackOptions as TrackOptions
 from .train import TrainConfig as TrainConfig
 from .tune import (
     TuneImages as TuneImages,

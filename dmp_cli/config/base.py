@@ -52,6 +52,7 @@ def option(
     metavar: str | None = None,
     panel: str | None = None,
     read: Callable[[str], Any] | None = None,
+    again: bool = False,
     **limits: Any,
 ) -> Any:
     """A field that is an option of the command line too: its default, range, config key, flags and help in one place.
@@ -63,9 +64,11 @@ def option(
         metavar: the name of the value in --help.
         panel: a heading other than the record's own; empty for none.
         read: makes of the typed word what a file of options would hold; None: typer reads it by its type.
+        again: whether the option may be given several times; the field gets the list of what was typed.
         limits: the range, as pydantic's ``Field`` takes it: ``ge``, ``gt``, ``le``, ``lt``.
     """
     extra: dict[str, Any] = {"flags": list(flags), "shown": shown, "metavar": metavar, "panel": panel, "read": read}
+    extra |= {"again": True} if again else {}
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 

@@ -9,6 +9,7 @@ from .base import Dtype, Options, option, same_option
 from .bounds import MAX_FILE_SIZE, MAX_PIXELS
 from .evaluate import EvalConfig
 from .sample import MAX_IMAGES, GuidedChannels, SampleConfig, Sampler
+from .track import TrackOptions
 from .train import TrainConfig
 from .typed import SCALES, Grid, Scales, Shard
 
@@ -54,7 +55,7 @@ class PatchOptions(Options):
     force: bool = option(_FORCE, "--force", default=False)
 
 
-class TrainOptions(Options):
+class TrainOptions(TrackOptions):
     """``dmp train``."""
 
     output: Path | None = option("The run's folder.", "--output", "-o", shown="runs/DATA-METHOD")
@@ -68,7 +69,6 @@ class TrainOptions(Options):
     )
     force: bool = option(_FORCE, "--force", default=False)
     grey: bool = option(_GREY, "--grey", default=False)
-    tensorboard: bool = option("Write TensorBoard events too.", "--tensorboard", default=False)
     measure: bool = option("With --dry-run: time five steps, and remove their folder.", "--measure", default=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,7 +61,7 @@ class Job:
         from .held_out import divide
         from .latent_store import find_kept_latents, find_store
         from .shapes import find_shapes
-        from .watchers import tensorboard_writer
+        from .tracker_kinds import check_trackers
 
         request = request._replace(patch_config=with_recorded_grid(request))
         self.request, self.run, self.config = request, request.run, request.config
@@ -72,7 +73,7 @@ class Job:
         self.keeping.check(device)
         self.images = self._find_images()
         world.tell(self._refuse_existing)
-        self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
+        world.tell(lambda: check_trackers(request.options.trackers))
         self._load_with_captions()
         asked, backbone, codec = request.patch_config, self.loaded.backbone, self.loaded.codec
         self.trainee = prepare(self.config, backbone=backbone, codec=codec, patch_config=asked)
@@ -207,15 +208,18 @@ class Job:
         from ...training import naming_checkpoint, train
         from .ending import report
         from .latent_store import fill_store
+        from .trackers import tracked
         from .watchers import Watchers
 
         config, printer, onlooker = self.config, self.printer, self.request.onlooker
-        with StopRequest(speaks=self.world.is_first) as request, naming_checkpoint(self.run):
+        with ExitStack() as ended, StopRequest(speaks=self.world.is_first) as request, naming_checkpoint(self.run):
             self.captions.encode(self.loaded.backbone, every_caption(self.images, self.config))
             for store, images in self.stores:
                 fill_store(store, images, self.trainee, config, self.device, printer, request)
-            events = self.writer and self.writer(str(self.run.path / "tensorboard"))
-            how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
+            names = self.request.options.trackers if self.world.is_first else ()
+            told: dict[str, Any] = {"config": self.settings, "goes_on": state is not None, "warn": printer.warn}
+            trackers = ended.enter_context(tracked(names, self.run.path, **told))
+            how: dict[str, Any] = {"trackers": trackers, "world": self.world, "is_watched": onlooker is None}
             watchers = Watchers(self.run, self.trainee, config, printer, **how)
             watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(

@@ -127,7 +127,7 @@ def _measure(request: Request) -> float:
     with tempfile.TemporaryDirectory(prefix="dmp-measure-") as place:
         run = RunFolder(Path(place) / "run")
         config = request.config.model_copy(update=changes)
-        options = request.options.model_copy(update={"resume": False, "tensorboard": False})
+        options = request.options.model_copy(update={"resume": False, "tensorboard": False, "track": ()})
         run_train(request._replace(run=run, config=config, options=options), Printer(CommonOptions(quiet=True)))
         lines = [line for _, _, line in whole_json_lines(run.log_file, drop=lambda number: None)]
         speeds = [line["images_per_second"] for line in lines if line["step"] > 1]

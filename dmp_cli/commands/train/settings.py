@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What says how a command runs, not what it makes: a continued run takes it anew.
 _PASSING = {
     *("resume", "force", "grey", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
-    *("tensorboard", "measure"),
+    *("tensorboard", "track", "measure"),
 }
 # Options that may name a file. A method or a layer is no file, even where one is called the same.
 _PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_data", "store_dir", "text_store_dir"}

@@ -1,4 +1,4 @@
-"""What else happens as a run goes on: bad images named, TensorBoard, a sample grid every so often."""
+"""What else happens as a run goes on: bad images named, trackers, a sample grid every so often."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config import Prompt, SampleConfig, TrainConfig, usual_sampler
-from ...errors import ConfigError
 from ..console import Printer
 from .first_losses import FirstLosses
+from .gate_values import gate_values
 from .pace import Pace
+from .trackers import Trackers
 
 if TYPE_CHECKING:
     from ...runtime import World
@@ -28,7 +29,7 @@ class Watchers:
         config: TrainConfig,
         printer: Printer,
         *,
-        writer: Any | None,
+        trackers: Trackers,
         world: World,
         is_watched: bool = True,
     ) -> None:
@@ -42,7 +43,7 @@ class Watchers:
         self.last_held_out: HeldOutLoss | None = None
         self.pace = Pace(config.batch_size)
         self.first = FirstLosses(trainee) if config.method != "scratch" else None
-        self.writer = writer  # TensorBoard's; None: not asked for
+        self.trackers = trackers
 
     def see(self, event: Progress) -> None:
         """Take note of one step."""
@@ -69,21 +70,17 @@ class Watchers:
                 self.printer.warn(
                     f"{event.line['skipped_steps']} of the last steps skipped: loss or gradients not finite"
                 )
-            if self.writer is not None:
-                for name, value in event.line.items():
-                    self.writer.add_scalar(name, value, event.step)
-                self.writer.flush()
+            self.trackers.scalars(event.line, event.step)
+            if self.trackers.are_there and not self.config.shard_backbone:  # whose weights all processes have to gather
+                self.trackers.histograms(gate_values(self.trainee), event.step)
         self._show(event.step)
 
     def _see_held_out(self, step: int, found: HeldOutLoss) -> None:
-        """Put the held-out loss on the bar, into TensorBoard and on its page."""
+        """Put the held-out loss on the bar, to the trackers and on its page."""
         self.last_held_out, whole = found, found.whole
         change = "" if whole.difference is None else f" ({whole.difference:+.6f})"
         self.held_out = f"held out {whole.loss:.4f}{change}  "
-        if self.writer is not None:
-            for name, value in vars(whole).items():
-                if isinstance(value, float):
-                    self.writer.add_scalar(f"held_out/{name}", value, step)
+        self.trackers.scalars({f"held_out/{name}": value for name, value in vars(whole).items()}, step)
         if self.is_watched or self.ended or step == self.config.steps:
             self._write_page()
 
@@ -151,12 +148,4 @@ class Watchers:
             return
         grid = draw_image_grid([image.pixels for image in images], rows=4, columns=4)
         write_bytes(path, grid)
-
-
-def tensorboard_writer() -> Any:
-    """TensorBoard's writer class. Raises ConfigError when TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("--tensorboard needs TensorBoard", hint="pip install 'dmp-cli[tensorboard]'") from error
-    return SummaryWriter
+        self.trackers.image("samples", grid, step)
