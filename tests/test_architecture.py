@@ -32,9 +32,11 @@ HOMES = {
     "matplotlib": {"report", "analysis"},
     "jinja2": {"report.html"},
     "diffusers": {"backbones", "latents.loading", "sampling", "diffusion"},
-    "huggingface_hub": {"hub", "backbones.sources", "latents.loading"},
+    "huggingface_hub": {"hub", "data.table_loading", "backbones.sources", "latents.loading"},
     "torch.distributed": {"runtime.distributed"},
     "torch.utils.tensorboard": {"commands.train.tracker_kinds"},
+    "fsspec": {"data.remote_shards"},
+    "datasets": {"data.tables", "data.table_loading"},
     "wandb": {"commands.train.tracker_kinds"},
     "trackio": {"commands.train.tracker_kinds"},
     "mlflow": {"commands.train.tracker_kinds"},
@@ -51,7 +53,7 @@ HOMES = {
 }
 SLOW = {
     *("cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub"),
-    *("peft", "transformers", "optuna", "wandb", "trackio", "mlflow"),
+    *("peft", "transformers", "optuna", "datasets", "fsspec", "wandb", "trackio", "mlflow"),
 }
 HEAVY = SLOW | {"torch", "numpy", "PIL", "safetensors"}
 QUICK = {"", "cli", "version", "errors", "config", "commands", "pipeline", "storage.atomic", "runtime.signals"}

@@ -27,6 +27,14 @@ from .commands import (
     TextStoreOptions as TextStoreOptions,
     TrainOptions as TrainOptions,
 )
+from .data_place import (
+    DataPlace as DataPlace,
+    absolute_place as absolute_place,
+    address as address,
+    place_name as place_name,
+    split_of as split_of,
+    table_name as table_name,
+)
 from .evaluate import EvalConfig as EvalConfig, LossOptions as LossOptions
 from .improve import (
     ImproveOptions as ImproveOptions,

@@ -15,7 +15,9 @@ from .buckets import (
     find_pictures as find_pictures,
 )
 from .classes import are_other as are_other, describe_classes as describe_classes
+from .columns import Columns as Columns
 from .decoding import CROP as CROP, center_crop as center_crop, decode as decode, naming as naming
+from .elsewhere import Elsewhere as Elsewhere
 from .folder import find_images as find_images
 from .kinds import (
     RULES as RULES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .captions import Captions
 from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
 from .containers import Archive, Folder, open_container
 from .decoding import naming
+from .elsewhere import Elsewhere, find_elsewhere
 from .kinds import BEFORE_SAMPLES, RULES, count_kinds, describe_kinds, read_suffixes
 from .listing import Listing, is_wanted, list_files
 from .own_samples import find_own_samples
@@ -23,6 +25,7 @@ from .shards import ShardImages
 from .source import ImageSource, Stamp
 
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+_ELSEWHERE = Elsewhere()
 _LAYOUT = "Images lie either directly in the folder (or zip), or in one sub-folder per class."
 
 
@@ -89,6 +92,7 @@ def find_images(
     class_names: Path | None = None,
     recorded: tuple[str, ...] | None = None,
     bounds: Bounds = BOUNDS,
+    elsewhere: Elsewhere = _ELSEWHERE,
 ) -> ImageSource:
     """List the images of a folder or .zip, flat or with one sub-folder per class.
 
@@ -103,6 +107,7 @@ def find_images(
         rules: the version of the rules to list by, see :mod:`kinds`.
         recorded: the classes as a run that goes on has recorded them; those of other data are passed over.
         bounds: how large a file may be, and whether links may lead out of the folder.
+        elsewhere: how a table, as ``hf:user/name:split``, or shards behind an address are read.
 
     Raises:
         DataError: ``path`` is missing, unreadable or empty; images lie both directly in it and in sub-folders, or
@@ -113,6 +118,9 @@ def find_images(
     if class_names is not None and rules < 2:
         raise DataError(f"--class-names {class_names}: this run was begun before classes could be named")
     named = None if class_names is None else read_class_names(class_names)
+    how: dict[str, Any] = {"rules": rules, "named": named, "recorded": recorded, "bounds": bounds}
+    if (found := find_elsewhere(path, elsewhere, **how)) is not None:
+        return found
     if rules > BEFORE_SAMPLES:
         told = named or (None if recorded is None else ClassNames(recorded, "the run's record"))
         samples = find_own_samples(path, named=told, bounds=bounds)

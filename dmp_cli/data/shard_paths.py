@@ -12,7 +12,7 @@ from .bounds import BOUNDS, Bounds
 from .kinds import RULES, is_read
 
 _SUFFIX = ".tar"
-_REMOTE = re.compile(r"^([a-z][a-z0-9+]*:/|pipe:)")
+_PIPE = re.compile(r"^pipe:")
 _RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
 _MOST = 100_000  # shards that a pattern may name
 _LONGEST = 18  # digits of a number in a range
@@ -23,11 +23,13 @@ def find_shards(path: Path, *, rules: int = RULES, bounds: Bounds = BOUNDS) -> l
 
     Raises:
         DataError: nothing matches a pattern, a shard of a range is missing, a range has too many of them, a shard in a
-            folder is a link out of it, or ``path`` is a remote address.
+            folder is a link out of it, or ``path`` is a command.
     """
     text = str(path)
-    if _REMOTE.match(text):
-        raise DataError(f"{text} is not on this machine", hint="Only local shards can be read: download them first.")
+    if _PIPE.match(text):
+        raise DataError(
+            f"{text} is not on this machine", hint="No command is run to read data: give the address itself."
+        )
     if path.is_dir():
         found = sorted(inner for inner in path.iterdir() if inner.suffix == _SUFFIX and not inner.name.startswith("."))
         return _inside(found, bounds) if found and not _has_images(path, rules) else []
@@ -42,6 +44,12 @@ def find_shards(path: Path, *, rules: int = RULES, bounds: Bounds = BOUNDS) -> l
         more = f", and {len(missing) - 1} more are missing" if missing[1:] else ""
         raise DataError(f"there is no {missing[0]}{more}")
     return _inside(found, bounds)
+
+
+def expand_pattern(pattern: str) -> list[str]:
+    """What a pattern with ranges such as ``{000..146}`` names, in order. Raises DataError where that is too much."""
+    _check_count(pattern)
+    return list(_expand(pattern))
 
 
 def _inside(shards: list[Path], bounds: Bounds) -> list[Path]:

@@ -7,41 +7,27 @@ order, without unpacking. n images in k shards.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from ..storage import decode_text, open_regular, parse_json
+from ..storage import decode_text, parse_json
 from .bounds import BOUNDS, Bounds
 from .classes import ClassNames, check_folders
 from .decoding import naming
 from .kinds import RULES, count_kinds, describe_kinds, read_suffixes
 from .metadata import texts_of
 from .packed_strings import PackedStrings
-from .shard_members import Part, list_members
+from .shard_files import LocalShard, OpenShard, ShardFile
+from .shard_members import Part
 from .source import ImageSource, Stamp
 
 _COLUMNS = 6  # in the table of samples, see Sample
 _OPEN = 64  # shards that a process keeps open
-
-
-class _OpenShard:
-    """An open file's descriptor, closed when no reference to this object is left.
-
-    If it were closed earlier, a thread that is about to read could find another file under the same descriptor.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = open_regular(path)
-        self.number = self._file.fileno()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
 
 
 class ShardImages(ImageSource):
@@ -59,22 +45,23 @@ class ShardImages(ImageSource):
     def __init__(
         self,
         path: Path,
-        shards: list[Path],
+        shards: Sequence[Path | ShardFile],
         *,
         rules: int = RULES,
         named: ClassNames | None = None,
         bounds: Bounds = BOUNDS,
     ) -> None:
-        self.path, self._shards, self.rules, self._bounds = Path(path), shards, rules, bounds
-        self._opened: dict[int, _OpenShard] = {}
+        self.path, self.rules, self._bounds = Path(path), rules, bounds
+        self._shards = [LocalShard(shard) if isinstance(shard, Path) else shard for shard in shards]
+        self._opened: dict[int, OpenShard] = {}
         self._lock = threading.Lock()
         digest = hashlib.sha256()
         names: list[str] = []
         passed_over: list[str] = []
         tables: list[np.ndarray] = []  # one row per sample: a million samples as Python objects would take a gigabyte
-        for shard in shards:
+        for shard in self._shards:
             with naming(str(shard)):
-                found, others = list_members(shard, rules=rules)
+                found, others = shard.members(rules)
             names += [sample.name for sample in found]
             passed_over += others
             tables.append(np.array([sample.row for sample in found], np.int64).reshape(-1, _COLUMNS))
@@ -85,7 +72,7 @@ class ShardImages(ImageSource):
             more = f"; {describe_kinds(self.passed_over)}, such as {passed_over[0]}" if passed_over else ""
             known = f"Known suffixes: {' '.join(sorted(read_suffixes(rules)))}."
             raise DataError(f"no images in {path}{more}", hint=known)
-        self._times = [shard.stat().st_mtime_ns for shard in shards]
+        self._times = [shard.time() for shard in self._shards]
         self.spans = np.cumsum([0, *map(len, tables)])  # (k + 1,)
         self.fingerprint = digest.hexdigest()
         self._names = PackedStrings(names)
@@ -147,19 +134,18 @@ class ShardImages(ImageSource):
 
     def _bytes(self, index: int, part: Part) -> bytes:
         shard = self._open(self._shard(index))
-        # pread uses no file position, which forked processes and threads would share
-        data = os.pread(shard.number, part.size, part.offset)
+        data = shard.read(part.offset, part.size)
         if len(data) < part.size:
             raise ValueError("the shard is shorter than when it was listed")
         return data
 
-    def _open(self, number: int) -> _OpenShard:
+    def _open(self, number: int) -> OpenShard:
         """The shard ``number``, which stays open as long as a reference to it exists."""
         with self._lock:
             if number not in self._opened:
                 if len(self._opened) >= _OPEN:
                     self._opened.pop(next(iter(self._opened)))
-                self._opened[number] = _OpenShard(self._shards[number])
+                self._opened[number] = self._shards[number].open()
             return self._opened[number]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -37,8 +37,13 @@ class ImageSource(ABC):
     fingerprint: str
     rules: int = RULES
     passed_over: dict[str, int]
+    origin: dict[str, str]  # etag of each shard behind an address, or commit of a data set of the hub; else empty
     # Index of the first image in each of k files that hold several images, and n: (k + 1,) int64. None: single files.
     spans: np.ndarray | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.origin = {}
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import BUCKET_OPTIONS, LEVEL_OPTIONS, TrainConfig, default_of, describe_changes, level_rule
+from ..config import BUCKET_OPTIONS, LEVEL_OPTIONS, TrainConfig, default_of, describe_changes, level_rule, place_name
 from ..errors import ConfigError, DMPError
 from ..storage import identity_of, refuse_existing, remove_partials, write_json, write_text
 from ..version import __version__
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # These options may change when a run is continued. A change of any other option would make it a different run.
 _CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
-    *("max_pixels", "max_file_size", "follow_links", "class_names"),
+    *("max_pixels", "max_file_size", "follow_links", "class_names", "cache_size"),
     *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing", "offload_blocks"),
     *("micro_batch_size", "auto_micro_batch"),
     *("val_data", "val_every", "val_draws", "val_losses", "keep_best", "patience"),
@@ -213,7 +213,7 @@ def _training_record(step: int, images: ImageSource, config: TrainConfig, traine
     fields, rule = config.model_dump(mode="json", exclude=left_out), level_rule(config, trainee.backbone.level_rule)
     return {
         **fields,
-        "data": config.data.name.encode("utf-8", "backslashreplace").decode(),
+        "data": place_name(config.data).encode("utf-8", "backslashreplace").decode(),
         "data_fingerprint": images.fingerprint,
         "num_images": len(images),
         **training_record(images),

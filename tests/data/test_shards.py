@@ -116,7 +116,7 @@ def test_damaged_and_absent_shards(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no .*none-\*.tar"):
         find_images(whole.parent / "none-*.tar")
     with pytest.raises(DataError, match="is not on this machine"):
-        find_images("https://example.org/train-{000..009}.tar")
+        find_images("pipe:cat train-{000..009}.tar")
 
 
 def test_captions_that_cannot_be_read(tmp_path: Path) -> None:

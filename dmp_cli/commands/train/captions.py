@@ -9,6 +9,7 @@ from ...config import Prompt, describe_changes
 from ...errors import ConfigError
 from ..console import Printer
 from ..texts import Captions
+from .images import images_of
 
 if TYPE_CHECKING:
     import torch
@@ -56,12 +57,9 @@ def _check_same(request: Request, before: str | None) -> None:
 
 def every_caption(images: ImageSource, config: TrainConfig) -> Iterator[str]:
     """All captions that a run may show to the backbone: those of its images, and of images that are held out."""
-    from ...data import Bounds, find_images
-
     yield from images.every_caption()
     if config.val_data is not None:
-        bounds = Bounds(config.max_file_size, config.follow_links)
-        yield from find_images(config.val_data, class_names=config.class_names, bounds=bounds).every_caption()
+        yield from images_of(config, config.val_data).every_caption()
 
 
 def first_captions(images: ImageSource) -> tuple[Prompt, ...]:

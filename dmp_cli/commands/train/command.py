@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from ...config import (
     TrainConfig,
     TrainOptions,
     default_of,
+    place_name,
     preset_options,
 )
 from ...errors import ConfigError
@@ -94,7 +96,12 @@ def default_output(options: Mapping[str, Any]) -> Path:
     if options.get("data") is None:
         raise ConfigError("no folder for the run", hint="Name it with -o, or give --data to have it named after that.")
     method = options.get("method", default_of(TrainConfig, "method"))
-    return Path("runs") / f"{Path(options['data']).stem}-{method}"
+    return Path("runs") / f"{_plain(options['data'])}-{method}"
+
+
+def _plain(data: Path | str) -> str:
+    """The name of a data set as a folder can have it."""
+    return re.sub(r"[^\w.-]+", "-", Path(place_name(Path(data))).stem).strip("-") or "data"
 
 
 def _saved_options(run: RunFolder, preset: str | None) -> dict[str, Any]:

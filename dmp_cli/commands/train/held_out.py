@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import DataError
+from .images import images_of
 
 if TYPE_CHECKING:
     from ...config import TrainConfig
@@ -29,7 +30,7 @@ def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config:
     """
     if not config.holds_out:
         return Parts(images, reader, None)
-    from ...data import Bounds, LiveReader, Subset, SubsetReader, find_images, hold_out, refuse_shared
+    from ...data import LiveReader, Subset, SubsetReader, hold_out, refuse_shared
     from ...training import check_conditions, chosen_images
 
     if config.val_data is None:
@@ -38,8 +39,7 @@ def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config:
         parts = [None if reader is None else SubsetReader(reader, indices) for indices in (kept, held)]
         found = Parts(training, parts[0], (held_out, parts[1] or _live(held_out, trainee, config)))
     else:
-        bounds = Bounds(config.max_file_size, config.follow_links)
-        other = find_images(config.val_data, class_names=config.class_names, bounds=bounds)
+        other = images_of(config, config.val_data)
         check_conditions(other, trainee.backbone)
         if trainee.backbone.num_classes > 1 and other.classes != images.classes:
             raise DataError(f"--val-data {config.val_data} has other classes than {images.path}")

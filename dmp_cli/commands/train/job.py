@@ -14,6 +14,7 @@ from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
 from .captions import encode_early, every_caption, first_captions
+from .images import images_of, origin_record
 from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Job:
 
         settings = settings_of(self.request, self.loaded, self.trainee)
         settings["images"] = images_record(self.images)
+        settings |= origin_record(self.images)
         settings["text_store"] = self.captions.dtype
         settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
         if self.parts.held_out is not None:
@@ -101,14 +103,15 @@ class Job:
         return settings
 
     def _find_images(self) -> ImageSource:
-        from ...data import Bounds, find_images
         from ...pipeline import check_early
-        from ...training import as_recorded, check_captions, check_noise
+        from ...training import check_captions, check_noise
         from .early import check_options_early
 
         recorded = self.run.read_images() if self.request.options.resume else None
-        config, bounds = self.config, Bounds(self.config.max_file_size, self.config.follow_links)
-        images = find_images(config.data, class_names=config.class_names, bounds=bounds, **as_recorded(recorded))
+        config, download = self.config, self.request.network.download
+        images = images_of(config, config.data, download=download, recorded=recorded)
+        if download and config.val_data is not None:
+            images_of(config, config.val_data, download=True)  # so that it is in the cache when it is used
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
         self.peeked = check_early(self.request.network, self.request.patch_config)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import PatchConfig, build, level_rule
+from ...config import PatchConfig, absolute_place, build, level_rule
 from ...errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str,
 
 def _absolute(key: str, value: Any) -> Any:
     """A path as it can be found from any folder; everything else as it is."""
+    if key in ("data", "val_data") and value is not None:
+        return absolute_place(value)
     if isinstance(value, Path) or (key in _PLACES and isinstance(value, str) and Path(value).exists()):
         return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
     return value

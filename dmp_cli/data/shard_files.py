@@ -1,0 +1,76 @@
+"""A webdataset shard as a file: of this machine here, behind an address in ``remote_shards``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from ..storage import open_regular
+from .shard_members import Members, list_members
+
+
+class OpenShard(Protocol):
+    """A shard that is read at any offset, by several threads at once."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """So many bytes, or fewer where the shard ends."""
+
+
+class ShardFile(Protocol):
+    """One shard; as a text it is the path or address, for messages."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file, without its folder."""
+
+    def members(self, rules: int) -> Members:
+        """The samples in it. Raises DataError; see :func:`list_members`."""
+
+    def time(self) -> int:
+        """When it was changed, in ns; 0: unknown."""
+
+    def open(self) -> OpenShard:
+        """The shard, to be read; it stays open as long as a reference to it exists."""
+
+
+class LocalShard:
+    """A shard of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    @property
+    def name(self) -> str:
+        return self._path.name
+
+    def members(self, rules: int) -> Members:
+        return list_members(self._path, rules=rules)
+
+    def time(self) -> int:
+        return self._path.stat().st_mtime_ns
+
+    def open(self) -> OpenShard:
+        return OpenFile(self._path)
+
+
+class OpenFile:
+    """An open file's descriptor, closed when no reference to this object is left.
+
+    If it were closed earlier, a thread that is about to read could find another file under the same descriptor.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open_regular(path)
+        self.number = self._file.fileno()
+
+    def read(self, offset: int, size: int) -> bytes:
+        # pread uses no file position, which forked processes and threads would share
+        return os.pread(self.number, size, offset)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
