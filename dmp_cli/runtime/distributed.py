@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, DMPError, EndedAtOnce, StoppedError
 from .faults import describe_fault
+from .launchers import adopt_launcher
 
 T = TypeVar("T")
 
 _TIMEOUT = datetime.timedelta(hours=2)  # one process may build statistics or draw a grid while the others wait
-_FIRST_PORT, _PORTS = 20000, 16384  # a SLURM step takes one of so many ports
 
 
 class World:
@@ -180,14 +180,13 @@ def leave(code: int) -> None:
 
 
 def find_world() -> World:
-    """The processes of this run, as torchrun or srun describes them in the environment.
+    """The processes of this run, as what started them describes them in the environment; see :mod:`launchers`.
 
     Raises:
-        ConfigError: the rank is not below the number of processes.
+        ConfigError: the rank is not below the number of processes, or the others were not started.
     """
     env = os.environ
-    if "RANK" not in env and int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        _translate_slurm()
+    adopt_launcher()
     size = int(env.get("WORLD_SIZE", "1")) if "RANK" in env else 1
     world = World(rank=int(env.get("RANK", "0")), size=size, local_rank=int(env.get("LOCAL_RANK", "0")))
     if size == 1:
@@ -200,17 +199,9 @@ def find_world() -> World:
 def refuse_many(command: str) -> None:
     """Raise ConfigError when ``command``, which runs in one process, was started in several."""
     if find_world().size > 1:
-        raise ConfigError(f"{command} runs in one process", hint="Start it without torchrun or srun.")
-
-
-def _translate_slurm() -> None:
-    """Set torch's environment variables from those of SLURM."""
-    env = os.environ
-    env["RANK"], env["WORLD_SIZE"] = env["SLURM_PROCID"], env["SLURM_STEP_NUM_TASKS"]
-    env["LOCAL_RANK"] = env.get("SLURM_LOCALID", "0")
-    env.setdefault("MASTER_ADDR", env.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"))
-    step = int(env.get("SLURM_JOB_ID", "0")) * 31 + int(env.get("SLURM_STEP_ID", "0"))
-    env.setdefault("MASTER_PORT", str(_FIRST_PORT + step % _PORTS))
+        raise ConfigError(
+            f"{command} runs in one process", hint="Start it without torchrun, accelerate launch, srun or mpirun."
+        )
 
 
 @contextlib.contextmanager
