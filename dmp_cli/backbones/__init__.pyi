@@ -21,7 +21,7 @@ from .own_sampling import OwnSampling as OwnSampling, Peeked as Peeked, peek_own
 from .registry import as_backbone as as_backbone, load_backbone as load_backbone, reload_backbone as reload_backbone
 from .row_groups import own_rows as own_rows, running_rows as running_rows
 from .schedules import named_schedule as named_schedule
-from .sources import checkpoint_folder as checkpoint_folder
+from .sources import checkpoint_folder as checkpoint_folder, is_name as is_name
 from .text import load_text as load_text, peek_text as peek_text, text_kind_of as text_kind_of
 from .transformer import Transformer as Transformer
 from .wrapped import sizes_of as sizes_of

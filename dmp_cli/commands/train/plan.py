@@ -106,7 +106,7 @@ def _count(job: Job) -> Need | None:
 def _files_of(job: Job) -> list[str]:
     """What the run's folder will hold, in the words of its files and folders."""
     config, run = job.config, job.run
-    names = ["config.json", "log.jsonl", run.learnt_file(job.trainee).name]
+    names = ["config.json", "run.toml", "log.jsonl", run.learnt_file(job.trainee).name]
     names += [run.learnt_file(job.trainee, ema=True).name] if config.ema else []
     names += ["checkpoints/"]
     names += ["samples/"] if config.sample_every and config.steps >= config.sample_every else []

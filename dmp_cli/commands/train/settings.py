@@ -62,6 +62,10 @@ def _absolute(key: str, value: Any) -> Any:
     """A path as it can be found from any folder; everything else as it is."""
     if key in ("data", "val_data") and value is not None:
         return absolute_place(value)
+    from ...backbones import is_name
+
+    if key == "backbone" and is_name(value):  # also where a folder here is called the same
+        return value
     if isinstance(value, Path) or (key in _PLACES and isinstance(value, str) and Path(value).exists()):
         return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
     return value
