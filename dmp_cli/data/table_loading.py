@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def load_table(path: Path, name: str, *, download: bool) -> Table:
         except Exception as error:  # of many kinds: of the hub, of Arrow, of the files
             told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             hint = "Check the name, or fetch it from the hub with --download." if not is_here else None
+            if not is_here and not download and "offline" in str(error).lower():
+                raise DataError(f"{path} is neither here nor in the local cache of datasets", hint=hint) from error
             raise DataError(f"{path}: datasets cannot read it: {told}", hint=hint) from error
     dataset = _choose_split(found, split, place=str(path))
     if getattr(dataset, "_indices", None) is not None:
@@ -119,9 +122,9 @@ def _origin(dataset: Any, name: str, is_here: bool) -> dict[str, str]:
     """The commit that a data set of the hub is of; empty where it is not told, or the table is a folder's."""
     if is_here:
         return {}
-    sums = getattr(dataset.info, "download_checksums", None) or {}
-    commits = {url.partition("@")[2].partition("/")[0] for url in sums if "@" in url}
-    return {name: commits.pop()} if len(commits) == 1 else {}
+    folders = {Path(file["filename"]).parent.name for file in dataset.cache_files}  # of the cache: called as the commit
+    commits = [folder for folder in folders if re.fullmatch("[0-9a-f]{40}", folder)]
+    return {name: commits[0]} if len(commits) == 1 else {}
 
 
 @contextlib.contextmanager

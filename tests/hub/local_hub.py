@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import yaml
@@ -59,8 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._asked()
         path = self.path.partition("?")[0].strip("/")
-        if path.startswith("api/models/"):
-            owner, name, *rest = path.removeprefix("api/models/").split("/")
+        if path.startswith(("api/models/", "api/datasets/")):
+            _, _, owner, name, *rest = path.split("/")
             self._describe(f"{owner}/{name}", rest)
         else:
             self._give(path, whole=True)
@@ -85,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {"errors": [], "warnings": []})
         elif path == "api/repos/create":
             self._create(json.loads(body))
+        elif "/paths-info/" in path:
+            self._tell_paths(path, body)
         elif path.endswith(".git/info/lfs/objects/batch"):
             self._place_objects(json.loads(body))
         elif "/preupload/" in path:
@@ -101,6 +104,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._commit("/".join(path.split("/")[2:4]), body)
         else:
             self._answer(404, {})
+
+    def _tell_paths(self, path: str, body: bytes) -> None:
+        _, _, owner, name, _, revision = path.split("/")
+        at = self.hub.repositories[f"{owner}/{name}"].at(revision)
+        asked = parse_qs(body.decode()).get("paths", []) if b"=" in body[:8] else json.loads(body)["paths"]
+        self._answer(200, [entry for entry in _entries(at[1] if at else {}) if entry["path"] in asked])
 
     def _create(self, asked: dict[str, Any]) -> None:
         repo = f"{asked['organization']}/{asked['name']}"
@@ -134,14 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
         if at is None:
             self._answer(404, {}, {"X-Error-Code": "RevisionNotFound"})
         elif rest[:1] == ["tree"]:
-            entries = [{"type": "file", "path": n, "size": len(d), "oid": _digest(d)} for n, d in at[1].items()]
-            self._answer(200, entries)
+            self._answer(200, _tree(at[1], "/".join(rest[2:]), whole="recursive=true" in self.path.lower()))
         else:
             siblings = [{"rfilename": name} for name in at[1]]
             self._answer(200, {"id": repo, "sha": at[0], "private": False, "tags": [], "siblings": siblings})
 
     def _give(self, path: str, *, whole: bool) -> None:
-        owner, name, _, revision, *inner = path.split("/")
+        owner, name, _, revision, *inner = path.removeprefix("datasets/").split("/")
         found = self.hub.repositories.get(f"{owner}/{name}")
         at = None if found is None else found.at(revision)
         content = None if at is None else at[1].get("/".join(inner))
@@ -171,6 +179,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         return
+
+
+def _entries(files: Files) -> list[dict[str, Any]]:
+    return [{"type": "file", "path": name, "size": len(it), "oid": _digest(it)} for name, it in files.items()]
+
+
+def _tree(files: Files, folder: str, *, whole: bool) -> list[dict[str, Any]]:
+    """What lies in a folder of a commit, or also below it."""
+    within = f"{folder}/" if folder else ""
+    inside = {name.removeprefix(within): it for name, it in files.items() if name.startswith(within)}
+    folders = sorted({name.rpartition("/")[0] for name in inside if "/" in name})
+    tops = folders if whole else sorted({name.partition("/")[0] for name in folders})
+    found = [{"type": "directory", "path": within + name, "oid": "0" * 40, "size": 0} for name in tops]
+    shown = {within + name: it for name, it in inside.items() if whole or "/" not in name}
+    return [*found, *_entries(shown)]
 
 
 def _digest(content: bytes) -> str:
