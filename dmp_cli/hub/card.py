@@ -65,6 +65,9 @@ def _metadata(record: PatchRecord, known: Known) -> Iterator[str]:
     if known.base_model is not None:
         yield f"base_model: {json.dumps(known.base_model)}"
         yield "base_model_relation: adapter"
+    data = str((record.training or {}).get("data"))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", data, re.ASCII):  # of the hub: a folder's name has no slash
+        yield from ("datasets:", f"- {json.dumps(data.partition(':')[0])}")
     yield f"pipeline_tag: {'unconditional-image-generation' if record.text is None else 'text-to-image'}"
     yield from ("tags:", "- dmp", "- diffusion-model-patching", f"- {json.dumps(record.backbone.family)}")
 

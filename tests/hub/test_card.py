@@ -48,6 +48,35 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "never trained" in build_card(fresh, Known("mit"), repo="a/b", learnt=1)
 
 
+def test_the_data_set_and_the_backbone_of_the_hub_are_linked() -> None:
+    card = build_card(record_of(data="ann/photos:train"), Known("mit", base_model="ann/dit"), repo="a/b", learnt=1)
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["datasets"] == ["ann/photos"]
+    assert (front["base_model"], front["base_model_relation"]) == ("ann/dit", "adapter")
+    assert "datasets" not in yaml.safe_load(
+        build_card(record_of(data="photos"), Known("mit"), repo="a/b", learnt=1).split("---\n")[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "found"),
+    [
+        ("dit-xl2", "/weights/dit.pt", "facebook/DiT-XL-2-256"),
+        (None, "ann/own-dit", "ann/own-dit"),
+        (None, f"/x/models--ann--own-dit/snapshots/{'a' * 40}", "ann/own-dit"),
+        (None, f"/x/models--ann--own-dit/snapshots/{'a' * 40}/model.safetensors", "ann/own-dit"),
+        (None, "/weights/dit.pt", None),
+        ("dit-b2", "/weights/dit.pt", None),
+    ],
+)
+def test_where_a_backbone_came_from(name: str | None, source: str, found: str | None) -> None:
+    from dmp_cli.commands.push.command import base_model_of
+
+    record = record_of()
+    backbone = record.backbone.model_copy(update={"name": name, "source": source})
+    assert base_model_of(record.model_copy(update={"backbone": backbone})) == found
+
+
 @pytest.mark.parametrize("licence", ["", "MIT", "a b", "x\ny", "-x"])
 def test_a_licence_is_one_word(licence: str) -> None:
     with pytest.raises(ConfigError, match="no licence"):
