@@ -188,3 +188,17 @@ def test_a_damaged_shard_is_named_and_not_kept(shards: Path) -> None:
     finally:
         memory.rm("/bad", recursive=True)
     assert kept() == []
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"samples": [["a.png", [0]]], "passed": []}', '{"samples": 3}', "[1]"])
+def test_a_damaged_index_is_made_anew(content: str, shards: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    try:
+        memory.pipe("/one/s.tar", (shards / "train-000.tar").read_bytes())
+        expected = find_images("memory://one/s.tar").fingerprint
+        (index,) = remote_shards.shard_cache().glob("*.json")
+        index.write_text(content)
+        assert find_images("memory://one/s.tar").fingerprint == expected
+        assert len(index.read_text()) > len(content)
+    finally:
+        memory.rm("/one", recursive=True)
