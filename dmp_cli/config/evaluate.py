@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Frozen, Options, default_of, option
+from .base import Frozen, Options, Spoken, default_of, option
 from .bounds import MAX_FILE_SIZE, MAX_PIXELS
 from .train import TrainConfig
 from .typed import Crop, ReferencePart, Split
@@ -15,7 +15,7 @@ from .typed import Crop, ReferencePart, Split
 Metric = Literal["fid", "kid", "is", "prc"]
 
 
-class EvalConfig(Frozen):
+class EvalConfig(Frozen, metaclass=Spoken):
     """How folders of samples are scored against a reference."""
 
     samples: tuple[Path, ...] = option(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Growing, default_of, option
+from .base import Dtype, Growing, Spoken, default_of, option
 from .pipeline_sampler import PipelineSampler
 from .records import Flow
 from .typed import Classes, Interval
@@ -59,7 +59,7 @@ class PlanLine(Growing):
     negative: str | None = None  # what guidance leads away from; None: from the empty caption
 
 
-class SampleConfig(Growing):
+class SampleConfig(Growing, metaclass=Spoken):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
     later = frozenset({"against_scale", "against_interval", "scheduler"})
