@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import DEFAULT_CHUNK, NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
+from ...config import NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
 from ...errors import ConfigError
 from ..console import Printer
 from ..in_process import in_shell
@@ -14,7 +14,7 @@ from ..processes import together
 from .captions import captions_of, encode_early
 from .grid import check_grid
 from .network import load, load_versions, remarks_on
-from .own_sampler import compare, default_sampler, default_steps
+from .own_sampler import compare
 from .patches import PatchShare
 from .provenance import keep_old_rules, made_as, origin_of
 from .verification import check
@@ -22,13 +22,11 @@ from .verification import check
 if TYPE_CHECKING:
     import torch
 
-    from ...backbones import Backbone
     from ...pipeline import Loaded
     from ...runtime import World
     from ...sampling import Part, Plan, SampleFolder
 
 _LATENTS = "float32"  # type of the values of kept latents, in samples.json
-_TEXT_GUIDANCE, _CLASS_GUIDANCE = 7.5, 1.5  # as the pipelines of Stable Diffusion; as the paper's setting
 
 
 class Request(NamedTuple):
@@ -75,7 +73,7 @@ class _Drawing:
     def __init__(
         self, request: Request, folder: SampleFolder, part: Part, world: World, device: torch.device, printer: Printer
     ) -> None:
-        from ...sampling import Plan, chunks, resolve
+        from ...sampling import Plan, chunks, fill_in, resolve
 
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
         recorded = None if request.options.force else folder.recorded()
@@ -87,7 +85,7 @@ class _Drawing:
         for remark in remarks_on(self.loaded):
             printer.note(remark)
         self.keeps_latents = _keeps_latents(request, self.loaded, recorded)
-        filled = _fill_in(request.config, self.loaded.backbone, recorded)
+        filled = fill_in(request.config, self.loaded.backbone, recorded)
         if self.versions is not None and filled.against_scale is None:
             filled = filled.model_copy(update={"against_scale": 1.0})
         filled = filled.model_copy(update={"plan": Plan(filled, request.lines).digest})
@@ -221,20 +219,3 @@ def _smaller_chunks(size: int) -> tuple[str, str]:
         f"Give --batch-size {size // 2}, with another -o or --force where images are drawn already: the images of a "
         "chunk are drawn together, so --batch-size is part of what fixes them, and moves pixels by a level.",
     )
-
-
-def _fill_in(wanted: SampleConfig, backbone: Backbone, recorded: dict[str, Any] | None) -> SampleConfig:
-    """Defaults that depend on the backbone, on -n, and on the chunks that an earlier call has fixed."""
-    own, flow = backbone.own_sampling, backbone.schedule.flow
-    changes: dict[str, Any] = default_sampler(wanted, own, recorded, flow=flow)
-    changes |= default_steps(wanted, own, recorded, flow=flow)
-    if "guidance" not in wanted.model_fields_set:
-        guided = _TEXT_GUIDANCE if backbone.takes_text else _CLASS_GUIDANCE
-        changes["guidance"] = guided if backbone.has_null else backbone.embedded_guidance or 1.0
-    if "guidance_channels" not in wanted.model_fields_set:
-        by_three = backbone.family == "dit" and backbone.sample_shape[0] == 4 and backbone.schedule.flow != "repa"
-        changes["guidance_channels"] = "3" if by_three else "all"
-    if "batch_size" not in wanted.model_fields_set:
-        earlier = (recorded or {}).get("made", {}).get("sample", {}).get("batch_size")
-        changes["batch_size"] = earlier or min(DEFAULT_CHUNK, wanted.num_images)
-    return wanted.model_copy(update=changes)
