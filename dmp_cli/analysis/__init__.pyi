@@ -4,6 +4,7 @@ from .gate_comparison import (
     split_variance as split_variance,
     write_comparison as write_comparison,
 )
+from .gate_in_words import describe_gate as describe_gate
 from .gate_weights import GateStudy as GateStudy, study as study, timestep_in_words as timestep_in_words
 from .heatmaps import draw_block as draw_block, draw_gates as draw_gates
 from .magnitude import Added as Added, encode_some as encode_some, measure_added as measure_added

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
     from ..sampling import Sample
 
+_ELSEWHERE = {  # fields of SampleConfig that ask for more than one network in memory can do
+    "strength": "Set it on the patched backbone: patched.strength = 0.5.",
+    "plan": "Give prompts or classes, or draw by the command dmp sample.",
+    "scheduler": "Name a sampler.",
+    "quantize": "The command dmp sample packs weights.",
+    "against_scale": "guide(...) does that in a pipeline, and dmp sample in every family.",
+    "against_interval": "guide(...) does that in a pipeline, and dmp sample in every family.",
+}
+
 
 def sample(
     model: nn.Module,
@@ -76,6 +85,8 @@ def _config(wanted: dict[str, Any]) -> SampleConfig:
     wanted |= {"num_images": len(prompts) if count is None and prompts else count}
     if unknown := wanted.keys() - SampleConfig.model_fields.keys():
         raise ConfigError(f"sample() has no option {', '.join(sorted(unknown))}", hint="SampleConfig lists them.")
+    for name in _ELSEWHERE.keys() & wanted.keys():
+        raise ConfigError(f"sample() does not take {name}", hint=_ELSEWHERE[name])
     return build(SampleConfig, **{name: value for name, value in wanted.items() if value is not None})
 
 

@@ -12,6 +12,7 @@ from .encoders import Encoders as Encoders, check_same_text as check_same_text
 from .families import build_from as build_from, register_family as register_family
 from .flow_shift import shift_of as shift_of
 from .framed_images import framed as framed
+from .keeping import Keeping as Keeping, kept as kept
 from .known_text import recall_text as recall_text
 from .native_file import save_backbone as save_backbone, trained_classes as trained_classes
 from .original_sd import vae_of as vae_of
@@ -19,7 +20,7 @@ from .own_sampling import OwnSampling as OwnSampling, Peeked as Peeked, peek_own
 from .registry import as_backbone as as_backbone, load_backbone as load_backbone, reload_backbone as reload_backbone
 from .row_groups import own_rows as own_rows, running_rows as running_rows
 from .schedules import named_schedule as named_schedule
-from .sources import checkpoint_folder as checkpoint_folder
+from .sources import checkpoint_folder as checkpoint_folder, is_name as is_name
 from .text import load_text as load_text, peek_text as peek_text, text_kind_of as text_kind_of
 from .transformer import Transformer as Transformer
 from .wrapped import sizes_of as sizes_of

@@ -73,6 +73,7 @@ class Backbone(nn.Module, ABC):
     learns_sigma: bool  # whether it predicts a variance too: (B, 2C, H, W) instead of (B, C, H, W)
     gate_width: int  # D of the vector that the gate reads
     channels_last: ClassVar[bool] = False  # whether it is faster on a GPU in this memory format
+    overflows_fp16: ClassVar[bool] = False  # whether its blocks have values beyond 65,504, which diffusers clips
     any_size: ClassVar[bool] = False  # whether it denoises samples of any size
     takes_more_tokens: ClassVar[bool] = True  # whether a block does: --position prepend needs it
     has_layout: ClassVar[bool] = False  # whether layout_of says where the image's tokens are

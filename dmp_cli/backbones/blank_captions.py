@@ -39,7 +39,8 @@ class BlankCaptions:
 
     def look_up(self, condition: Tensor) -> dict[str, Tensor]:
         """Encodings for ``condition`` (B,), by name."""
-        return {name: torch.ones(len(condition), *shape) for name, shape in self.shapes.items()}
+        types = {name: torch.bool if name.startswith("mask") else torch.float32 for name in self.shapes}
+        return {name: torch.ones(len(condition), *shape, dtype=types[name]) for name, shape in self.shapes.items()}
 
     def lengths(self, condition: Tensor) -> list[int]:
         """Tokens of each caption in ``condition`` (B,)."""

@@ -42,6 +42,7 @@ class Flux(Transformer):
     side = 128  # 1,024 pixels, as its pipeline's default
     packing = 2
     image_output = 1
+    overflows_fp16 = True
     takes_more_tokens = False  # it rotates queries and keys by tables of fixed length
     trained_as = RECTIFIED
     flow_sampler = PipelineSampler(

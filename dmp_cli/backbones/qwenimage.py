@@ -34,6 +34,7 @@ class QwenImage(Transformer):
     side = 128  # 1,024 pixels
     packing = 2
     image_output = 1
+    overflows_fp16 = True
     trained_as = RECTIFIED
     flow_sampler = PipelineSampler(
         kind="FlowMatchEulerDiscreteScheduler",

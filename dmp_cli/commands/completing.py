@@ -12,6 +12,8 @@ BACKBONES = (
     "digits",
     *(f"dit-{size}{patch}" for size in ("s", "b", "l", "xl") for patch in (2, 4, 8)),
     *("sd-v1.5", "sdxl", "sd3-medium", "sd3.5-medium", "sd3.5-large", "flux-dev", "flux-schnell", "pixart-sigma"),
+    *("sana-1600m", "sana-600m", "lumina2", "auraflow", "cogview4", "qwen-image", "hunyuan-dit-1.1", "hunyuan-dit-1.2"),
+    "z-image-turbo",
 )
 FEATURES = ("inception", "clip", "dinov2", "pixels", "digits")
 TABLES = ("table2", "table3", "table4", "controls", "guidance")

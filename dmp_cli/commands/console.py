@@ -74,12 +74,14 @@ class Printer:
         if self.quiet:
             yield lambda done, remark: None
         elif self._notes.is_terminal:
+            is_inner = self._shown is not None
             with self._bars() as bars:
                 task = bars.add_task(one_line(title), total=total, completed=done, remark="")
                 try:
                     yield lambda done, remark: bars.update(task, completed=done, remark=one_line(remark))
                 finally:
-                    bars.remove_task(task)
+                    if is_inner:  # the outermost ends with a last look at what it came to
+                        bars.remove_task(task)
         else:
             yield self._plain(title, total)
 
@@ -98,8 +100,8 @@ class Printer:
             yield self._shown
             return
         title, remark = (TextColumn(f"{{task.{told}}}", markup=False) for told in ("description", "fields[remark]"))
-        columns = (title, BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-        with Progress(*columns, remark, console=self._notes, transient=True, expand=True) as self._shown:
+        columns = (title, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+        with Progress(*columns, remark, console=self._notes, transient=True) as self._shown:
             try:
                 yield self._shown
             finally:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, TextStoreOptions, default_of
 from ..errors import ConfigError, PatchError
 from .console import Printer
+from .half_range import place_of, warn_early
 from .options import Given
 from .processes import owning
 from .texts import Captions
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
-    from ..backbones import Backbone
+    from ..backbones import Backbone, Keeping
     from ..data import ImageSource
     from ..pipeline import Loaded
     from ..training import HeldOut, HeldOutLoss
@@ -35,6 +39,9 @@ def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printe
             "nothing to measure",
             hint="Give --patch FILE or --adapter PATH (once or more) and the held-out images with --val-data.",
         )
+    if options.adapter and (options.quantize is not None or options.offload_blocks):
+        named = "--quantize" if options.quantize is not None else "--offload-blocks"
+        raise ConfigError(f"{named} measures patches: leave out --adapter")
     if not options.patch and given.make(NetworkOptions).name is None:
         raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
     if common.dry_run:
@@ -48,6 +55,7 @@ def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printe
 
 
 def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
+    from ..backbones import Keeping
     from ..report import render
     from ..runtime import pick_device
     from ..storage import refuse_existing, write_json, write_text
@@ -55,14 +63,18 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
 
     options, folder = given.make(LossOptions), asked.output
     refuse_existing(folder / _NAMES[0], force=asked.force)
-    device = str(pick_device(common.device or "auto"))
-    loaded = _load(given, device)
-    images, draws = _draws(given, loaded, common, printer)
-    base = draws.losses(loaded.backbone.eval())
-    found = {str(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
-    found |= {str(path): _loss_of_adapter(path, loaded, draws, base, images, printer) for path in options.adapter}
+    device, how = pick_device(common.device or "auto"), Keeping("fp32", options.quantize, options.offload_blocks)
+    how.check(device)
+    warn_early(common.dtype, given.make(NetworkOptions), place_of(options.patch), printer)
+    loaded = _load(given, "cpu" if how.packs else str(device))
+    with _kept(loaded, how, device):
+        images, draws = _draws(given, loaded, common, printer)
+        base = draws.losses(loaded.backbone.eval())
+        found = {str(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
+        found |= {str(path): _loss_of_adapter(path, loaded, draws, base, images, printer) for path in options.adapter}
     entries = {name: one.line() for name, one in found.items()}
     about = {"val_data": images.fingerprint, "images": len(images), "val_draws": options.val_draws}
+    about |= {} if options.quantize is None else {"quantize": options.quantize}
     write_text(folder / _NAMES[1], render(build_loss_page(entries, about, adapters=len(options.adapter))))
     write_json(folder / _NAMES[0], {**about, "patches": entries})  # written last: where it is, the page is too
     kind = "patch or adapter" if options.adapter else "patch"
@@ -82,6 +94,22 @@ def _load(given: Given, device: str) -> Loaded:
     loaded = load_patched(options.patch[0], network, device, force=options.force_backbone)
     loaded.denoiser.detach()  # type: ignore[operator]
     return loaded
+
+
+@contextlib.contextmanager
+def _kept(loaded: Loaded, how: Keeping, device: torch.device) -> Iterator[None]:
+    """Context in which the backbone is kept as ``how`` says, and it and the codec are on ``device``."""
+    from ..backbones import kept
+
+    def move(place: torch.device) -> None:
+        loaded.backbone.to(place)
+        loaded.codec.to(place)
+
+    if how.offload_blocks:
+        loaded.codec.rest()
+    loaded.backbone.requires_grad_(False)  # nothing is learnt here, and only frozen layers are packed
+    with kept(loaded.backbone, how, device=device, move=move):
+        yield
 
 
 def _draws(given: Given, loaded: Loaded, common: CommonOptions, printer: Printer) -> tuple[ImageSource, HeldOut]:

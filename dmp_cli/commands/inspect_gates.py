@@ -81,7 +81,7 @@ class _Inspection:
     force_backbone: bool
 
     def run(self, printer: Printer) -> None:
-        from ..analysis import split_variance, study
+        from ..analysis import describe_gate, split_variance, study
 
         patched, codec = self._load()
         weights, timesteps, *of_experts = weights_over_time(patched)
@@ -111,8 +111,10 @@ class _Inspection:
         printer.say(
             f"wrote {self.folder}: gates.png, usage.png, a picture per block, gates.npz, gates.csv, summary.json"
         )
+        sentence = describe_gate(found, variance)
+        printer.say(sentence)
         shares, size = None if variance is None else variance._asdict(), added and added.to_json()
-        told = {"variance": shares, "comparison": apart, "added": size}
+        told = {"variance": shares, "comparison": apart, "added": size, "in_words": sentence}
         printer.result({"output": str(self.folder), **found.to_json(), **told})
 
     def _load(self) -> tuple[PatchedBackbone, Codec | None]:

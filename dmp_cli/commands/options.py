@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from ..config import CommonOptions, Frozen, Options, build, default_of, in_words, options_of
+from ..config import CommonOptions, Frozen, Options, build, default_of, in_words, nearest, options_of
 from ..errors import ConfigError
 from .completing import offered
 from .help import show_all
@@ -199,20 +199,41 @@ def _read_toml(ctx: typer.Context, path: Path | None) -> Path | None:
         return path
     from ..storage import read_toml
 
-    _, content = read_toml(path, name=f"--config {path}", regular=False)
+    text, content = read_toml(path, name=f"--config {path}", regular=False)
     known = {parameter.name for parameter in ctx.command.params}
     own = content.pop(ctx.info_name or "", {})
+    _check_tables(ctx, path, text, content)
     flat = {key: value for key, value in content.items() if not isinstance(value, dict)} | own
     # An option whose name is a word of Python, such as --from, is a parameter with an underscore behind it.
     names = {parameter.removesuffix("_"): parameter for parameter in known if parameter}
     values = {names.get(key.replace("-", "_"), key.replace("-", "_")): value for key, value in flat.items()}
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise ConfigError(f"--config {path}: {ctx.info_name} has no option {', '.join(unknown)}")
+    if unknown := sorted(values.keys() - known):
+        where = _place(path, text, unknown[0])
+        words = [str(name).removesuffix("_").replace("_", "-") for name in known]
+        hint = nearest(unknown[0].replace("_", "-"), words, or_all=False)
+        raise ConfigError(f"--config {where}: {ctx.info_name} has no option {', '.join(unknown)}", hint=hint)
     again = {parameter.name for parameter in ctx.command.params if getattr(parameter, "multiple", False)}
     values = {name: [value] if name in again and isinstance(value, str) else value for name, value in values.items()}
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return path
+
+
+def _check_tables(ctx: typer.Context, path: Path, text: str, content: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a table that is named like no command: it would be passed over."""
+    commands: list[str] = getattr(ctx.find_root().command, "list_commands", lambda ctx: [])(ctx)
+    for name, value in content.items():
+        if isinstance(value, dict) and commands and name not in commands:
+            raise ConfigError(
+                f"--config {_place(path, text, name)}: [{name}] is named like no command", hint=nearest(name, commands)
+            )
+
+
+def _place(path: Path, text: str, key: str) -> str:
+    """The file, and the line in which ``key`` is given."""
+    from ..storage import line_of
+
+    line = line_of(text, key) or line_of(text, key.replace("_", "-"))
+    return str(path) if line is None else f"{path}, line {line}"
 
 
 def _note_verbose(ctx: typer.Context, wanted: bool) -> bool:

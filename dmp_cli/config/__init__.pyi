@@ -42,7 +42,7 @@ from .levels import (
     LossWeight as LossWeight,
     level_rule as level_rule,
 )
-from .memory import MemoryOptions as MemoryOptions, Quantize as Quantize
+from .memory import MemoryOptions as MemoryOptions, Quantize as Quantize, SamplingMemory as SamplingMemory
 from .network import (
     BackboneOptions as BackboneOptions,
     CodecOptions as CodecOptions,

@@ -69,6 +69,7 @@ class TrainOptions(Options):
     force: bool = option(_FORCE, "--force", default=False)
     grey: bool = option(_GREY, "--grey", default=False)
     tensorboard: bool = option("Write TensorBoard events too.", "--tensorboard", default=False)
+    measure: bool = option("With --dry-run: time five steps, and remove their folder.", "--measure", default=False)
 
 
 class TextStoreOptions(Options):

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from .base import Frozen, Options, Spoken, default_of, option
 from .bounds import MAX_FILE_SIZE, MAX_PIXELS
+from .memory import OFFLOAD_BLOCKS, Quantize
 from .train import TrainConfig
 from .typed import Crop, ReferencePart, Split
 
@@ -120,3 +121,7 @@ class LossOptions(Options):
     force_backbone: bool = option(
         "Accept other weights than those a patch was trained on.", "--force-backbone", default=False
     )
+    quantize: Quantize | None = option(
+        "Measure on frozen weights in 8 bits (int8) or 4 (nf4), as in dmp train; the bare backbone's too."
+    )
+    offload_blocks: bool = OFFLOAD_BLOCKS

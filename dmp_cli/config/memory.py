@@ -14,6 +14,27 @@ QUANTIZE = option(
     "CUDA): less memory, and a network that is a little another. The patch fits the float weights too.",
     panel="Speed and memory",
 )
+OFFLOAD_BLOCKS = option(
+    "Keep the frozen weights of the blocks in main memory, and move each layer's to the GPU where it is used: the same "
+    "numbers in far less of the GPU's memory, and far slower.",
+    "--offload-blocks",
+    default=False,
+    shown=False,
+    panel="Speed and memory",
+)
+
+
+class SamplingMemory(Options):
+    """How ``dmp sample`` saves memory, beside what fixes the images."""
+
+    panel: ClassVar[str | None] = "Speed and memory"
+
+    vae_tiling: bool = option(
+        "Let the VAE decode large images in overlapping tiles: less memory, and images that are a little other.",
+        "--vae-tiling",
+        default=False,
+    )
+    offload_blocks: bool = OFFLOAD_BLOCKS
 
 
 class MemoryOptions(Options):

@@ -38,8 +38,10 @@ def preset_options(name: str) -> Mapping[str, Any]:
     return PRESETS[name]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known words most like ``word``, or all of them."""
+def nearest(word: str, known: Iterable[str], *, or_all: bool = True) -> str:
+    """A hint that names the known words most like ``word``, or all of them; without ``or_all`` empty then."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=2, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"Known are {', '.join(known)}."
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known are {', '.join(known)}." if or_all else ""

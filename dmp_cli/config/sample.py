@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from .base import Dtype, Growing, Spoken, default_of, option
+from .memory import Quantize
 from .pipeline_sampler import PipelineSampler
 from .records import Flow
 from .typed import Classes, Interval
@@ -62,7 +63,7 @@ class PlanLine(Growing):
 class SampleConfig(Growing, metaclass=Spoken):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
-    later = frozenset({"against_scale", "against_interval", "scheduler"})
+    later = frozenset({"against_scale", "against_interval", "scheduler", "quantize"})
 
     num_images: int = option(
         "How many images. A larger number than before adds images to those that are there.",
@@ -142,6 +143,11 @@ class SampleConfig(Growing, metaclass=Spoken):
         shown=False,
     )
     dtype: Dtype = "fp32"
+    quantize: Quantize | None = option(
+        "Keep the frozen weights of the blocks' linear layers in 8 bits (int8, by torchao) or 4 (nf4, by bitsandbytes, "
+        "on CUDA): less memory, and images that are a little other.",
+        panel="Speed and memory",
+    )
 
     @model_validator(mode="after")
     def _interval_is_one(self) -> SampleConfig:
@@ -149,6 +155,8 @@ class SampleConfig(Growing, metaclass=Spoken):
             low, high = interval or (0, 1)
             if not 0 <= low < high <= 1:
                 raise ValueError(f"--{name}-interval {low:g},{high:g}: give two shares of the schedule, as 0.1,0.9")
+        if self.compile and self.quantize is not None:
+            raise ValueError("--quantize and --compile do not go together")
         return self
 
 

@@ -211,6 +211,7 @@ class TrainConfig(Frozen, metaclass=Spoken):
         panel=_SPEED,
     )
     quantize: memory.Quantize | None = memory.QUANTIZE
+    offload_blocks: bool = memory.OFFLOAD_BLOCKS
     gradient_checkpointing: bool = option(
         "Compute each block again in the backward pass instead of keeping its values: less memory, more time.",
         "--gradient-checkpointing/--no-gradient-checkpointing",

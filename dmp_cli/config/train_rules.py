@@ -45,6 +45,12 @@ def find_problems(config: TrainConfig) -> Iterator[str]:
         for name in ("compile", "shard_backbone"):
             if getattr(config, name):
                 yield f"--quantize and --{name.replace('_', '-')} do not go together"
+    if config.offload_blocks:
+        if config.method in ("full", "scratch", "bitfit", "difffit"):
+            yield f"--offload-blocks is for frozen weights, and --method {config.method} learns them"
+        for name in ("compile", "shard_backbone"):
+            if getattr(config, name):
+                yield f"--offload-blocks and --{name.replace('_', '-')} do not go together"
     if config.auto_micro_batch and config.shard_backbone:
         yield (
             "--auto-micro-batch and --shard-backbone: spread weights need all processes to compute the same "

@@ -10,7 +10,7 @@ from ..config import EvalConfig, SampleConfig
 from ..sampling import SampleRecord, read_record
 from .results import Evaluation, Row
 
-_SETTINGS = ("seed", "sampler", "steps", "guidance", "guidance_channels", "strength", "batch_size", "dtype")
+_SETTINGS = ("seed", "sampler", "steps", "guidance", "guidance_channels", "strength", "batch_size", "dtype", "quantize")
 
 
 def commands_of(evaluation: Evaluation, config: EvalConfig) -> str:
@@ -55,9 +55,9 @@ def _sample_words(record: SampleRecord, *, count: int, folder: Path) -> Iterator
     for name in ("guidance_interval", "against_interval"):
         if list(sample.get(name) or (0, 1)) != [0, 1]:
             yield from (f"--{name.replace('_', '-')}", ",".join(f"{end:g}" for end in sample[name]))
-    for name in ("balanced", "compile"):
-        if sample.get(name):
-            yield f"--{name}"
+    for name, settings in (("balanced", sample), ("compile", sample), ("vae_tiling", record.made)):
+        if settings.get(name):
+            yield f"--{name.replace('_', '-')}"
     yield from ("-o", str(folder))
 
 

@@ -1,4 +1,4 @@
-from .codec import Codec as Codec, PixelCodec as PixelCodec, image_size as image_size, set_image_size as set_image_size
+from .codec import Codec as Codec, PixelCodec as PixelCodec
 from .fill import (
     default_store_folder as default_store_folder,
     describe_store as describe_store,
@@ -8,4 +8,5 @@ from .fill import (
 )
 from .kept import KeptLatents as KeptLatents, find_kept as find_kept
 from .loading import check_vae_place as check_vae_place, load_codec as load_codec, load_vae as load_vae
+from .sizes import image_size as image_size, set_image_size as set_image_size
 from .store import LatentStore as LatentStore, StoreRecord as StoreRecord

@@ -6,14 +6,15 @@ latent position of an image.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone
-from ..config import CodecRecord, Sides, sides_of
+from ..config import CodecRecord
 from ..errors import CheckpointError, ConfigError
 
 
@@ -68,6 +69,20 @@ class Codec(ABC):
         """Move the codec's weights, if it has any, to ``device``."""
         return
 
+    def rest(self) -> None:
+        """Let the codec's weights wait in main memory from now on; each call takes them where its input is."""
+        return
+
+    def tile(self) -> int:
+        """Decode large images in tiles from now on, which overlap: less memory, and values that are a little other.
+
+        Returns the side of a tile in pixels.
+
+        Raises:
+            ConfigError: the codec cannot.
+        """
+        raise ConfigError("--vae-tiling: this backbone denoises pixels, so there is no VAE", hint="Leave it out.")
+
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, C, H, W) of latents, about in [-1, 1]; they are not clipped."""
@@ -108,6 +123,7 @@ class VAECodec(Codec):
     """A VAE of diffusers, of images or of videos; scale, shift and statistics come from its config."""
 
     clips = False
+    _rests = False  # whether its weights wait in main memory between two calls
 
     def __init__(self, vae: Any, record: CodecRecord) -> None:
         _check_config(vae.config)
@@ -123,7 +139,8 @@ class VAECodec(Codec):
     @torch.no_grad()
     def measure(self, images: Tensor) -> Tensor:
         # a VAE of videos sees an image as a video of one frame
-        encoded = self.vae.encode(images.unsqueeze(2) if self.is_video else images)
+        with self._at_work(images.device):
+            encoded = self.vae.encode(images.unsqueeze(2) if self.is_video else images)
         if not self.has_posterior:
             latents: Tensor = encoded.latent if self.record.kind == "dc-vae" else encoded.latents
             return latents
@@ -139,10 +156,37 @@ class VAECodec(Codec):
         return self.scaling.apply(latents)
 
     def to(self, device: torch.device) -> None:
-        self.vae.to(device)
+        self.vae.to("cpu" if self._rests else device)
+
+    def rest(self) -> None:
+        self._rests = True
+        self.vae.to("cpu")
+
+    def tile(self) -> int:
+        try:
+            self.vae.enable_tiling()
+            return int(getattr(self.vae, "tile_sample_min_size", None) or self.vae.tile_sample_min_height)
+        except (AttributeError, NotImplementedError):
+            name, place = type(self.vae).__name__, self.record.source
+            raise ConfigError(f"--vae-tiling: {place} is a {name}, which cannot decode in tiles") from None
+
+    @contextlib.contextmanager
+    def _at_work(self, device: torch.device) -> Iterator[None]:
+        """Context in which the weights are on ``device``, if they wait elsewhere between two calls."""
+        if self._rests:
+            self.vae.to(device)
+        try:
+            yield
+        finally:
+            if self._rests:
+                self.vae.to("cpu")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        with self._at_work(latents.device):
+            return self._decode(latents)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
+    def _decode(self, latents: Tensor) -> Tensor:
         try:
             values = self.scaling.undo(latents)
             found: Tensor = self.vae.decode(values.unsqueeze(2) if self.is_video else values).sample
@@ -151,7 +195,7 @@ class VAECodec(Codec):
             if len(latents) == 1:
                 raise
         half = len(latents) // 2  # not in the handler, because the error keeps its memory alive there
-        return torch.cat([self.decode(part) for part in (latents[:half], latents[half:])])
+        return torch.cat([self._decode(part) for part in (latents[:half], latents[half:])])
 
 
 def _statistics_of(config: Any, source: object) -> tuple[Tensor, Tensor] | None:
@@ -171,49 +215,3 @@ def _statistics_of(config: Any, source: object) -> tuple[Tensor, Tensor] | None:
         )
     mean, std = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in found)
     return mean, std
-
-
-def image_size(codec: Codec, backbone: Backbone) -> int | str:
-    """Size in pixels of the images that ``backbone`` makes through ``codec``, as records keep it: 512, or 832x1216."""
-    height, width = backbone.sample_shape[1:]
-    return Sides(height * codec.factor, width * codec.factor).written
-
-
-def set_image_size(wanted: int | str | None, backbone: Backbone, codec: Codec) -> None:
-    """Make the backbone draw images of ``wanted`` pixels; ConfigError when it cannot."""
-    if wanted is None:
-        return
-    sides = sides_of(wanted)
-    if backbone.any_size:
-        _check_sides(sides, backbone, codec)
-        backbone.resize(sides.height // codec.factor, sides.width // codec.factor)
-    actual = image_size(codec, backbone)
-    if sides.written != actual:
-        only = " and square ones only" if sides.height != sides.width else ""
-        raise ConfigError(f"--image-size {wanted}: this backbone and codec make images of {actual} pixels{only}")
-
-
-def _check_sides(sides: Sides, backbone: Backbone, codec: Codec) -> None:
-    """Raise ConfigError for a size that the codec or the backbone cannot divide, or that it has no positions for."""
-    multiple, most = codec.factor * backbone.side_multiple, backbone.largest_side
-    if any(side % multiple for side in sides):
-        below, above = (Sides(*(_rounded(side, multiple, up=up) for side in sides)) for up in (False, True))
-        near = [str(size.written) for size in (above, below) if min(size) > 0]
-        near = near[::-1] if _distance(below, sides) < _distance(above, sides) else near
-        fitting = f"the nearest that fit are {' and '.join(near)}" if len(near) > 1 else f"the least is {near[0]}"
-        raise ConfigError(
-            f"--image-size {sides.written}: the codec and the backbone need a multiple of {multiple} pixels; {fitting}"
-        )
-    if most is not None and max(sides) > most * codec.factor:
-        raise ConfigError(
-            f"--image-size {sides.written}: this backbone has positions for {most * codec.factor} pixels and no more"
-        )
-
-
-def _rounded(side: int, multiple: int, *, up: bool) -> int:
-    """The nearest multiple that is not below, or not above, ``side``."""
-    return (-(-side // multiple) if up else side // multiple) * multiple
-
-
-def _distance(one: Sides, other: Sides) -> int:
-    return abs(one.height - other.height) + abs(one.width - other.width)

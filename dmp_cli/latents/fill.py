@@ -17,9 +17,10 @@ from ..config import MAX_PIXELS, sides_of
 from ..data import CROP, ImageSource, LiveReader, check_bad, fits_in_memory
 from ..errors import ConfigError, DMPError
 from ..storage import home_folder
-from .codec import Codec, image_size
+from .codec import Codec
 from .encoding import Encoder, try_read
 from .renewal import renew_changed
+from .sizes import image_size
 from .store import LatentStore, StoreRecord, read_store_record, rows_per_file
 
 _WAIT = 0.2  # seconds between two checks of the files that other processes are making

@@ -17,11 +17,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from .known_numbers import KnownNumbers
+
 
 @contextlib.contextmanager
 def shapes_only() -> Iterator[None]:
-    """Context in which all new tensors have shapes and no values, as if they were on a CPU."""
-    with _mode(), warnings.catch_warnings():
+    """Context in which new tensors have shapes and no values, as if on a CPU; whole numbers may be known."""
+    with _mode(), KnownNumbers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is warned of here is warned of in the real computation
         yield
 

@@ -86,7 +86,8 @@ def _is_within(interval: tuple[float, float] | None, timestep: float, backbone: 
 def _conditions(items: list[Item], backbone: Backbone) -> Tensor | None:
     """The condition of the images, (B,): classes, or indices of captions; None for a backbone that takes neither."""
     if backbone.takes_text:
-        return backbone.captions.indices([item.prompt for item in items if item.prompt is not None])
+        found = backbone.captions.indices([item.prompt for item in items if item.prompt is not None])
+        return found.to(backbone.device)  # the encoders may be elsewhere
     labels = [item.label for item in items if item.label is not None]
     return torch.tensor(labels, device=backbone.device) if labels else None
 
@@ -95,4 +96,4 @@ def _negatives(items: list[Item], backbone: Backbone) -> Tensor | None:
     """What guidance leads away from, (B,) indices of captions; None: from the null condition in all images."""
     if all(item.negative is None for item in items):
         return None
-    return backbone.captions.indices([item.negative or "" for item in items])
+    return backbone.captions.indices([item.negative or "" for item in items]).to(backbone.device)

@@ -65,12 +65,14 @@ from .strict import (
 )
 from .structured import (
     check_types as check_types,
+    line_of as line_of,
     parse_json as parse_json,
     parse_json_lines as parse_json_lines,
     read_json as read_json,
     read_json_lines as read_json_lines,
     read_object as read_object,
     read_toml as read_toml,
+    toml_text as toml_text,
     whole_json_lines as whole_json_lines,
 )
 from .text import decode_text as decode_text, read_text as read_text

@@ -145,6 +145,29 @@ def read_toml(path: Path, *, name: str | None = None, regular: bool = True) -> t
     return text, content
 
 
+def toml_text(content: dict[str, Any]) -> str:
+    """``content`` as TOML, without what is None, which TOML cannot say. Text that is no Unicode is spelt."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(content))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(one) for key, one in value.items() if one is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(one) for one in value]
+    if isinstance(value, (bool, int, float)):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def line_of(text: str, key: str) -> int | None:
+    """The line of a TOML file, from 1, on which ``key`` is given or a table of this name begins; None: not found."""
+    told = re.compile(rf"""\s*(?:\[\s*)?["']?{re.escape(key)}["']?\s*[=\].]""")
+    return next((number for number, line in enumerate(text.split("\n"), start=1) if told.match(line)), None)
+
+
 def check_types(record: type[R], content: Any, *, name: str, kind: type[DMPError], hint: str | None = None) -> R:
     """``content`` as a record of pydantic. Raises ``kind``, which names the first field that is not as it must be."""
     try:

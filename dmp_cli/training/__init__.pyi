@@ -8,13 +8,14 @@ from .image_record import (
     as_trained as as_trained,
     images_record as images_record,
 )
+from .memory import keeping_of as keeping_of
 from .methods import Trainee as Trainee, check_noise as check_noise, prepare as prepare
 from .needs import (
     Need as Need,
+    count_loaded as count_loaded,
     count_sampling as count_sampling,
     count_training as count_training,
     prepare_dry as prepare_dry,
 )
-from .quantized import check_quantize as check_quantize
 from .run_folder import PAGE as PAGE, RunFolder as RunFolder
 from .trainer import Progress as Progress, train as train

@@ -33,8 +33,9 @@ def _cause(loop: TrainingLoop, inputs: Inputs) -> tuple[str, str] | None:
             return f"the frozen backbone's weight {name} is not finite", hint
     if isinstance(trainee.denoiser, PatchedBackbone) and not _bare_is_finite(loop, trainee.denoiser, inputs):
         other = _OTHER.get(config.dtype, "another --device")
+        why = ": it has values beyond 65,504, where fp16 ends" if config.dtype == "fp16" else ""
         return (
-            f"the frozen backbone itself, without the patch, is not finite under --dtype {config.dtype}",
+            f"the frozen backbone itself, without the patch, is not finite under --dtype {config.dtype}{why}",
             f"It is not the patch that diverged. Start anew with {other}.",
         )
     return None

@@ -20,6 +20,8 @@ _LAG = 4  # steps between counting and reading, on a GPU
 _NEVER = 16  # steps from the start, none of which counted, that end a run: so often can fp16's loss scale be halved
 _PATIENCE = 100  # steps in a row without any gradient that end a run, once the warm-up is over
 
+_END_OF_FP16 = ", where all beyond 65,504 overflows"
+
 
 class Counts(NamedTuple):
     """The counts after some step."""
@@ -93,7 +95,7 @@ class Guard:
         """The error that says ``what``, in which precision, and what may help."""
         precise = "" if self.config.dtype == "fp32" else ", or start anew with --dtype fp32"
         return DivergedError(
-            f"{what} (--dtype {self.config.dtype})",
+            f"{what} (--dtype {self.config.dtype}{_END_OF_FP16 if self.config.dtype == 'fp16' else ''})",
             hint=f"Lower --lr and --gate-lr, or add --warmup{precise}. The saved files contain nothing of these steps.",
         )
 

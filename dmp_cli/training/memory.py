@@ -1,27 +1,28 @@
 """How a backbone is kept in memory during training.
 
-Its frozen weights can be kept in half precision or in fewer bits, its blocks can be recomputed in the backward pass,
-and its weights can be spread over the processes.
+Its frozen weights can be kept in half precision, in fewer bits or in main memory, its blocks can be recomputed in the
+backward pass, and its weights can be spread over the processes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..backbones import Backbone
+from ..backbones import Backbone, Keeping, kept
 from ..config import TrainConfig
-from ..runtime import HALF, World, fast_matmul, spread_weights
+from ..runtime import World, fast_matmul, spread_weights
 from .methods import Trainee
-from .quantized import quantized
 
-# Autocast computes these layers in half precision, so keeping their weights in it gives exactly the same numbers.
-_HALF_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+def keeping_of(config: TrainConfig) -> Keeping:
+    """How ``config`` keeps the frozen weights."""
+    return Keeping(config.dtype if config.half_frozen else "fp32", config.quantize, config.offload_blocks)
 
 
 @contextlib.contextmanager
@@ -33,14 +34,10 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
     backbone = trainee.backbone
     with contextlib.ExitStack() as undo:
         undo.enter_context(fast_matmul(device))
-        if config.quantize is not None:
-            if backbone.device != device:
-                undo.callback(trainee.move, backbone.device)
-            undo.enter_context(quantized(backbone, config.quantize, device=device, without=trainee.exact_layers))
-            if backbone.device != device:
-                trainee.move(device)
-        if config.half_frozen and config.dtype != "fp32":
-            undo.enter_context(half_weights(backbone, HALF[config.dtype], without=trainee.exact_layers))
+        place: dict[str, Any] = {"device": device, "move": trainee.move, "without": trainee.exact_layers}
+        if config.offload_blocks:
+            trainee.codec.rest()
+        undo.enter_context(kept(backbone, keeping_of(config), **place))
         if backbone.channels_last and device.type == "cuda":
             undo.enter_context(channels_last(backbone))
         if config.gradient_checkpointing:
@@ -49,34 +46,6 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
             spread_weights([block.module for block in backbone.list_blocks()], world, device)
             trainee.move(device)
         yield
-
-
-@contextlib.contextmanager
-def half_weights(backbone: Backbone, dtype: torch.dtype, *, without: Collection[nn.Module] = ()) -> Iterator[None]:
-    """Context that keeps the frozen weights of the blocks' matrix products in ``dtype``, the originals in main memory.
-
-    Under autocast this changes no number, because autocast rounds the same weights to ``dtype`` in every forward.
-    Modules outside the blocks keep their dtype: some of them compute in float32 even under autocast, such as those that
-    embed a timestep. So do the layers in ``without``.
-    """
-    kept = {id(module) for module in without}
-    frozen = [
-        parameter
-        for block in backbone.list_blocks()
-        for module in block.module.modules()
-        if isinstance(module, _HALF_LAYERS) and id(module) not in kept
-        for parameter in module.parameters(recurse=False)
-        if not parameter.requires_grad and parameter.dtype == torch.float32
-    ]
-    originals: list[tuple[nn.Parameter, Tensor, torch.device]] = []
-    try:
-        for parameter in frozen:
-            originals.append((parameter, parameter.data.to("cpu"), parameter.device))
-            parameter.data = parameter.data.to(dtype)
-        yield
-    finally:
-        for parameter, original, device in originals:
-            parameter.data = original.to(device)
 
 
 @contextlib.contextmanager

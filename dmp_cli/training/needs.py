@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -70,9 +70,10 @@ def count_training(trainee: Trainee, config: TrainConfig) -> Need:
     """
     backbone = trainee.backbone
     with _counting(), arranged(trainee, config, World(), _CPU):
-        frozen = _bytes(backbone.parameters()) + _bytes(backbone.buffers())
+        frozen = _stored([*backbone.parameters(), *backbone.buffers()])
         # The originals are on the device of the weights, which is the CPU here.
         aside = sum(p.numel() * 4 for p in backbone.parameters() if p.dtype in (torch.bfloat16, torch.float16))
+        aside += _bytes(backbone.parameters()) - _stored(backbone.parameters())  # of blocks that are offloaded
         loop = TrainingLoop(trainee, config)
         _make_moments(loop)
         known = [*_tensors(trainee), *loop.ema.values()]
@@ -84,6 +85,19 @@ def count_training(trainee: Trainee, config: TrainConfig) -> Need:
     return Need(frozen, learnt, memory.peak, aside)
 
 
+def count_loaded(trainee: Trainee, config: TrainConfig) -> Need:
+    """As :func:`count_training`, for a trainee that was made to train: its tensors lose their values.
+
+    Raises:
+        DMPError: this backbone cannot be counted.
+    """
+    if trainee.backbone.takes_text:
+        trainee.backbone.take_captions(cast(CaptionTable, BlankCaptions(trainee.backbone)))
+    with _counting():
+        dry = _without_values(replace(trainee, codec=PixelCodec(trainee.backbone.sample_shape[0])))
+    return count_training(dry, config)
+
+
 def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Need:
     """What one denoising step of ``images`` samples needs, guided where the backbone has a null condition.
 
@@ -92,13 +106,13 @@ def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Nee
     """
     backbone = trainee.backbone
     rows = images * (2 if backbone.has_null and backbone.embedded_guidance is None else 1)
-    with _counting(), torch.no_grad(), autocast(_CPU, config.dtype), LiveMemory(_tensors(trainee)) as memory:
-        inputs = _blank_inputs(backbone, rows)
-        condition = inputs.batch.labels if backbone.num_classes > 0 or backbone.takes_text else None
-        _computed(backbone, lambda: trainee.denoiser(inputs.batch.values, inputs.draws.timesteps, condition))
-    return Need(
-        _bytes(backbone.parameters()) + _bytes(backbone.buffers()), _bytes(trainee.learnt.values()), memory.peak
-    )
+    with _counting(), arranged(trainee, config, World(), _CPU), torch.no_grad(), autocast(_CPU, config.dtype):
+        frozen = _stored([*backbone.parameters(), *backbone.buffers()])
+        with LiveMemory(_tensors(trainee)) as memory:
+            inputs = _blank_inputs(backbone, rows)
+            condition = inputs.batch.labels if backbone.num_classes > 0 or backbone.takes_text else None
+            _computed(backbone, lambda: trainee.denoiser(inputs.batch.values, inputs.draws.timesteps, condition))
+    return Need(frozen, _bytes(trainee.learnt.values()), memory.peak)
 
 
 @contextlib.contextmanager
@@ -187,6 +201,12 @@ def _tensors(trainee: Trainee) -> list[Tensor]:
     """All weights and buffers, each once."""
     found = [t for m in _modules(trainee) for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
     return list({id(tensor): tensor for tensor in found}.values())
+
+
+def _stored(tensors: Iterable[Tensor]) -> int:
+    """Bytes of what is there: a weight that waits in main memory has left a tensor of one number."""
+    storages = {storage._cdata: storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storages.values())
 
 
 def _bytes(tensors: object) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import BUCKET_OPTIONS, LEVEL_OPTIONS, TrainConfig, default_of, describe_changes, level_rule
 from ..errors import ConfigError, DMPError
-from ..storage import identity_of, refuse_existing, remove_partials, write_json, write_text
+from ..storage import identity_of, refuse_existing, remove_partials, toml_text, write_json, write_text
 from ..version import __version__
 from .image_record import training_record
 from .log import RunLog
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 _CHANGEABLE = {
     *("data", "steps", "log_every", "save_every", "sample_every", "keep", "workers", "max_bad", "max_bad_steps"),
     *("max_pixels", "max_file_size", "follow_links", "class_names"),
-    *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing"),
+    *("store_dir", "half_frozen", "shard_backbone", "gradient_checkpointing", "offload_blocks"),
     *("micro_batch_size", "auto_micro_batch"),
     *("val_data", "val_every", "val_draws", "val_losses", "keep_best", "patience"),
 }
 
 
+TOML = "run.toml"
 PAGE = "held-out.html"  # the page of the held-out loss
 DRAWS = "held-out.csv"  # the loss of each draw of the newest measurement
 
@@ -59,8 +60,15 @@ class RunFolder:
             self.refuse_existing(settings, resume=resume, force=force)
             self._clear()
         write_json(self.config_file, settings)
+        self._write_toml(settings)
         remove_partials(self.path)
         self._identity = identity_of(self.path)
+
+    def _write_toml(self, settings: dict[str, Any]) -> None:
+        """Write the options of the run as a file of ``--config``, which makes the same run in another folder."""
+        table = {key.removesuffix("_").replace("_", "-"): value for key, value in settings.get("options", {}).items()}
+        first = f"# dmp {__version__}: this makes the same run: dmp train --config {TOML} -o ANOTHER\n"
+        write_text(self.path / TOML, first + toml_text({"train": table}))
 
     def read_settings(self) -> dict[str, Any] | None:
         """The content of ``config.json``, or None if there is no such file.

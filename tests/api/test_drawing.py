@@ -76,6 +76,8 @@ def test_the_digits_are_grey(load: Load) -> None:
         ({"classes": 7}, "classes=7: this backbone knows classes 0..3"),
         ({"sampler": "flow-euler"}, "sampler='flow-euler'"),
         ({"stepz": 7}, "sample() has no option stepz"),
+        ({"strength": 0.5}, "sample() does not take strength\nSet it on the patched backbone"),
+        ({"quantize": "int8"}, "sample() does not take quantize"),
         ({"steps": 0}, "steps=0: Input should be greater than or equal to 1"),
         ({"image_size": 9}, "image_size=9"),
     ],

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dmp_cli.commands import COMMANDS
 from tests.backbones.pipelines import tiny_unet, write_pipeline
 from tests.builders import write_images
 from tests.commands.conftest import Run, files_in, parse
@@ -165,9 +166,11 @@ def test_named_tables_are_understood(run: Run, tmp_path: Path, table: str, count
     commands = parse(run("ablate", table, *HOW, "--points", 1, "--dry-run", "--json"))["commands"]
     trains = [command for command in commands if command.startswith("dmp train")]
     assert len(trains) == count
-    data = write_images(tmp_path / "data", classes=10)  # in place of samples that are not drawn yet
+    data = write_images(tmp_path / "data", count=10, classes=10)  # in place of samples that are not drawn yet
+    parser = COMMANDS["train"].load("train")
     for command in trains:
-        run(*command.split()[1:], "--data", data, "--dry-run", "-q")
+        parser.make_context("train", command.split()[2:])  # raises for an option that there is not
+    run(*trains[-1].split()[1:], "--data", data, "--grey", "--dry-run", "-q")
     assert not Path("ablations").exists()
 
 

@@ -169,7 +169,14 @@ def test_dry_run_shows_every_command(run: Run, tmp_path: Path) -> None:
     ]
     assert "--against-scale W " in commands[-2]
     assert not files_in(tmp_path)
-    run(*commands[1].split()[1:], "--data", write_images(tmp_path / "x", classes=10), "--dry-run", "-q")
+    run(
+        *commands[1].split()[1:],
+        "--data",
+        write_images(tmp_path / "x", count=10, classes=10),
+        "--grey",
+        "--dry-run",
+        "-q",
+    )
 
 
 def test_bad_input(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:

@@ -198,7 +198,14 @@ def test_memory_is_counted_without_weights(run: Run, tmp_path: Path) -> None:
     assert whole["frozen_weights"] < whole["training_recomputed"] < whole["training"]
     kept = [rows[name]["frozen_weights"] for name in ("fp32", "bf16", "int8", "nf4")]
     assert kept == sorted(kept, reverse=True)
-    assert rows["int8"]["sampling"] == rows["bf16"]["sampling"]  # of float weights
+    for stage in ("frozen_weights", "training", "sampling"):
+        assert rows["offloaded"][stage] < rows["bf16"][stage]
+        assert rows["int8"][stage] < rows["bf16"][stage]
+    assert rows["offloaded"]["in_main_memory"] > rows["bf16"]["in_main_memory"] > 0
+    plain = parse(run("patch", "--backbone", "sizes.json", "--json"))
+    assert [result[key] for key in ("patch_parameters", "per_cent")] == [
+        plain[key] for key in ("patch_parameters", "per_cent")
+    ]
     assert files_in(tmp_path) == {"sizes.json"}
 
 

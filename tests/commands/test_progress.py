@@ -55,6 +55,7 @@ def test_without_a_terminal_there_are_lines(capsys: Any) -> None:
     assert capsys.readouterr().err == "train 2/2 loss 0.5\n"
 
 
+@pytest.mark.slow
 def test_the_end_says_what_was_learnt_how_good_it_is_and_what_comes_next(
     run: Run, backbone: list[str], images: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ def found(run: Run, *words: Any) -> dict[str, dict[str, Any]]:
     return {one["path"]: one for one in parse(run("runs", *words, "--json"))["found"]}
 
 
+@pytest.mark.slow
 def test_all_that_was_written_is_listed(
     run: Run, backbone: list[str], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ def test_class_folders_and_images(run: Run, backbone: list[str], images: Path) -
     assert r"x\nerror: forged" in text
     assert "4 classes: " in text
     assert SHOWN in said(run(*how, "--steps", 3, "-o", EVIL, code=1))  # which exists
-    assert SHOWN in said(run(*how, "-o", EVIL, "--dry-run"))
+    assert SHOWN in said(run(*how, "-o", f"new-{EVIL}", "--dry-run"))
     assert SHOWN in said(run(*how, "--steps", 3, "--max-bad", 0, "-o", "other", code=1))
     assert SHOWN in said(run("eval", "--samples", images, "--reference", images, "--features", "pixels", code=1))
     (images / EVIL / f"{EVIL}.png").unlink()

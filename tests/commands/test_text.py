@@ -52,7 +52,7 @@ def test_the_whole_story(run: Run, pipeline: Path, captioned: Path, kind: str, t
     run("patch", "--backbone", pipeline, "-o", "zero.safetensors")
     folder = train(run, pipeline, captioned, "run", "--sample-every", 3)
     written = {name for name in files_in(folder) if not name.startswith("checkpoints/step-00000003/")}
-    assert written == {"config.json", "log.jsonl", "patch.safetensors", "samples/step-00000003.png"}
+    assert written == {"config.json", "log.jsonl", "run.toml", "patch.safetensors", "samples/step-00000003.png"}
     trained, zero = load_patch(folder / "patch.safetensors"), load_patch(Path("zero.safetensors"))
     assert all(bool(prompts.any()) for prompts in trained.prompts)
     assert not any(bool(prompts.any()) for prompts in zero.prompts)

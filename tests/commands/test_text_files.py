@@ -29,7 +29,7 @@ def write(path: Path, text: str, writer: str = "") -> Path:
 @pytest.mark.parametrize("writer", WRITERS)
 def test_options(writer: str, run: Run, tmp_path: Path) -> None:
     config = write(tmp_path / "a.toml", 'steps = 3\nbatch-size = 4\ndata = "狐"\n', writer)
-    plan = parse(run("train", "--config", config, "--dry-run", "--json"))["train"]
+    plan = parse(run("train", "--config", config, "--dry-run", "--json", code=1))["train"]
     assert (plan["steps"], plan["batch_size"], plan["data"]) == (3, 4, "狐")
 
 

@@ -39,7 +39,7 @@ def test_a_split_is_not_trained_on_and_measured_all_along(run: Run, backbone: li
     assert measured("run")[0]["difference"] == 0
     assert measured("run")[5]["difference"] != 0
     files = {name for name in files_in(Path("run")) if not name.startswith("checkpoints/")}
-    assert files == {"config.json", "log.jsonl", "patch.safetensors", "held-out.html"}
+    assert files == {"config.json", "log.jsonl", "run.toml", "patch.safetensors", "held-out.html"}
     page = Path("run/held-out.html").read_text()
     assert "After step 5 the loss on held-out images is" in page
     assert "900 to 999" in page

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dmp_cli.backbones import quantized
 from dmp_cli.patching.file import load_patch
-from dmp_cli.training import quantized
-from tests.training.test_quantized import by_rows
+from tests.backbones.test_quantized import by_rows
 
 from .conftest import Run
 

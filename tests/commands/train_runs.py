@@ -9,7 +9,7 @@ CHECKPOINT_FILES = {f"{name}.safetensors" for name in ("ema", "helpers", "learnt
 
 def expected_files(*steps: int, learnt: set[str]) -> set[str]:
     states = {f"checkpoints/step-{step:08d}/{name}" for step in steps for name in CHECKPOINT_FILES}
-    return states | {"config.json", "log.jsonl"} | learnt
+    return states | {"config.json", "log.jsonl", "run.toml"} | learnt
 
 
 def recipe(images: Path, *, steps: int, out: str) -> list[str]:

@@ -9,8 +9,9 @@ from dmp_cli.backbones import load_backbone
 from dmp_cli.backbones.native_file import save_backbone
 from dmp_cli.config import CodecRecord
 from dmp_cli.errors import CheckpointError
-from dmp_cli.latents.codec import PixelCodec, image_size
+from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.latents.loading import load_codec
+from dmp_cli.latents.sizes import image_size
 from dmp_cli.storage.strict import digest_tensors
 from tests.builders import tiny_dit
 

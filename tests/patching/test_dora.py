@@ -8,12 +8,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 
+from dmp_cli.backbones.keeping import half_weights
 from dmp_cli.config import TrainConfig
 from dmp_cli.errors import CheckpointError, ConfigError
 from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.patching.lora_file import load_adapter, save_adapter
 from dmp_cli.patching.versions import AdapterVersions
-from dmp_cli.training.memory import half_weights
 from dmp_cli.training.methods import prepare
 from tests.builders import call_of, tiny_dit
 from tests.patching.adapters import create, fill, known

@@ -62,9 +62,9 @@ def test_a_run_that_never_counts_ends_within_20_steps(
     overflow(trainee, float("inf"))
     error, steps = ended(trainee, how)
     assert steps == 20
-    assert f"none of the 16 steps counted: the loss or its gradients were never all finite (--dtype {dtype})" in str(
-        error
-    )
+    told = "none of the 16 steps counted: the loss or its gradients were never all finite (--dtype "
+    assert f"{told}{dtype}" in str(error)
+    assert ("(--dtype fp16, where all beyond 65,504 overflows)" in str(error)) == (dtype == "fp16")
 
 
 def test_steps_that_counted_before_leave_the_patience_that_was_asked_for(
@@ -91,6 +91,7 @@ def test_a_backbone_that_overflows_is_told_from_a_patch(dtype: str, factor: floa
     overflow(trainee, factor)
     error, _ = ended(trainee, how)
     assert f"the frozen backbone itself, without the patch, is not finite under --dtype {dtype}" in error.message
+    assert ("it has values beyond 65,504, where fp16 ends" in error.message) == (dtype == "fp16")
     assert error.hint == f"It is not the patch that diverged. Start anew with {hint}."
 
 

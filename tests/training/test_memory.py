@@ -12,6 +12,7 @@ import torch
 
 from dmp_cli.backbones import as_backbone
 from dmp_cli.backbones.base import Backbone
+from dmp_cli.backbones.keeping import half_weights
 from dmp_cli.config import PatchConfig, TrainConfig, build
 from dmp_cli.data.batches import Batch
 from dmp_cli.errors import ConfigError
@@ -21,7 +22,7 @@ from dmp_cli.patching.identity import backbone_digest
 from dmp_cli.runtime.devices import autocast
 from dmp_cli.runtime.distributed import World
 from dmp_cli.training.loop import TrainingLoop
-from dmp_cli.training.memory import arranged, channels_last, half_weights, recomputed
+from dmp_cli.training.memory import arranged, channels_last, recomputed
 from dmp_cli.training.methods import prepare
 from tests.backbones.pipelines import tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch

@@ -10,7 +10,7 @@ from ..console import Printer
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
-    from ...training import Need
+    from ...training import Need, Trainee
 
 _GIB = 1 << 30
 _PRECISIONS: dict[str, dict[str, Any]] = {  # as options of dmp train
@@ -18,13 +18,13 @@ _PRECISIONS: dict[str, dict[str, Any]] = {  # as options of dmp train
     "bf16": {"dtype": "bf16"},
     "int8": {"dtype": "bf16", "quantize": "int8"},
     "nf4": {"dtype": "bf16", "quantize": "nf4"},
+    "offloaded": {"dtype": "bf16", "offload_blocks": True},
 }
-_SAMPLED = ("fp32", "bf16")  # fewer bits are drawn as bf16 is
 _COLUMNS = ["precision", "images", "frozen weights", "training", "recomputed", "sampling"]
 _NOTES = (
     "recomputed: with --gradient-checkpointing. training: the patch, its gradients and AdamW are in it.",
     "sampling: one denoising step; where there is a null condition it is guided, which takes two rows an image.",
-    "int8 and nf4: with --dtype bf16 and --quantize, which dmp sample does not take: it draws with float weights.",
+    "int8 and nf4: with --dtype bf16 and --quantize. offloaded: with --dtype bf16 and --offload-blocks.",
     "Not counted: the VAE, the text encoders, and what the device's own libraries take; --ema takes the patch once "
     "more. With bf16 the original weights stay in main memory, and loading takes as much as fp32's weights.",
 )
@@ -50,9 +50,11 @@ def print_memory(
     backbone = _find_backbone(network)
     name, family = str(network.name), backbone.family
     weights = backbone.num_parameters()
-    rows = _count(backbone, config, asked.batches, printer)
-    shape = " x ".join(map(str, backbone.sample_shape))
-    printer.table(f"GiB, {name} ({family}), samples of {shape}", _COLUMNS, [_in_words(row) for row in rows])
+    trainee = _prepare(backbone, config)
+    learnt, rows = trainee.num_learnt, _count(trainee, asked.batches, printer)
+    percent, shape = 100 * learnt / weights, " x ".join(map(str, backbone.sample_shape))
+    title = f"GiB, {name} ({family}), samples of {shape}, a patch of {learnt:,} parameters, +{percent:.4f} %"
+    printer.table(title, _COLUMNS, [_in_words(row) for row in rows])
     for note in _NOTES:
         printer.say(note)
     printer.result(
@@ -60,6 +62,8 @@ def print_memory(
             "backbone": name,
             "family": family,
             "weights": weights,
+            "patch_parameters": learnt,
+            "per_cent": percent,
             "sample_shape": list(backbone.sample_shape),
             "rows": rows,
         }
@@ -84,25 +88,29 @@ def _find_backbone(network: NetworkOptions) -> Backbone:
     return load_bare(pixels, "cpu").backbone
 
 
-def _count(backbone: Backbone, patch: PatchConfig, batches: tuple[int, ...], printer: Printer) -> list[dict[str, Any]]:
+def _config(precision: str, images: int, *, recomputed: bool = False) -> TrainConfig:
+    how = {**_PRECISIONS[precision], "batch_size": images, "gradient_checkpointing": recomputed}
+    return build(TrainConfig, data=Path(), **how)
+
+
+def _prepare(backbone: Backbone, patch: PatchConfig) -> Trainee:
+    from ...training import prepare_dry
+
+    return prepare_dry(_config("fp32", 1), backbone, patch)
+
+
+def _count(trainee: Trainee, batches: tuple[int, ...], printer: Printer) -> list[dict[str, Any]]:
     """A row for each precision and number of images, in bytes."""
-    from ...training import count_sampling, count_training, prepare_dry
+    from ...training import count_sampling, count_training
 
-    def config(precision: str, images: int, *, recomputed: bool = False) -> TrainConfig:
-        how = {**_PRECISIONS[precision], "batch_size": images, "gradient_checkpointing": recomputed}
-        return build(TrainConfig, data=Path(), **how)
-
-    trainee = prepare_dry(config("fp32", 1), backbone, patch)
     cases = [(precision, images) for precision in _PRECISIONS for images in batches]
     rows: list[dict[str, Any]] = []
-    sampled: dict[int, Need] = {}
     with printer.progress("count", len(cases)) as advance:
         for precision, images in cases:
-            kept = count_training(trainee, config(precision, images))
-            recomputed = count_training(trainee, config(precision, images, recomputed=True))
-            if precision in _SAMPLED:
-                sampled[images] = count_sampling(trainee, config(precision, images), images=images)
-            rows.append(_row(precision, images, kept, recomputed, sampled[images]))
+            kept = count_training(trainee, _config(precision, images))
+            recomputed = count_training(trainee, _config(precision, images, recomputed=True))
+            sampled = count_sampling(trainee, _config(precision, images), images=images)
+            rows.append(_row(precision, images, kept, recomputed, sampled))
             advance(len(rows), "")
     return rows
 

@@ -16,6 +16,7 @@ from ...config import (
     Prompt,
     SampleConfig,
     SampleOptions,
+    SamplingMemory,
     SizeOptions,
     SummedPatches,
     TextStoreOptions,
@@ -33,6 +34,7 @@ from .verification import run_verify
     SummedPatches,
     SampleConfig,
     SampleOptions,
+    SamplingMemory,
     TextStoreOptions,
     BackboneOptions,
     CodecOptions,
@@ -96,8 +98,9 @@ def sample(ctx: typer.Context, given: Given) -> None:
             plan["pipeline"] = peeked.own.to_json()
         printer.plan({"sample": config.model_dump(mode="json"), **plan})
         return
-    texts, force = given.make(TextStoreOptions), named.force_backbone
-    run_sample(Request(folder, config, lines, asked, texts, patches, force, network, common.device, given), printer)
+    texts, force, memory = given.make(TextStoreOptions), named.force_backbone, given.make(SamplingMemory)
+    request = Request(folder, config, lines, asked, texts, memory, patches, force, network, common.device, given)
+    run_sample(request, printer)
 
 
 def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) -> None:
@@ -112,6 +115,8 @@ def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) ->
         raise ConfigError("--against-scale and --against-interval are for --against, which names the other version")
     if asked.shard != (0, 1) and asked.force:
         raise ConfigError("--force with --shard: each part would remove what the others have drawn")
+    if given.values.get("offload_blocks") and given.values.get("compile"):
+        raise ConfigError("--offload-blocks and --compile do not go together")
     if asked.adapter is not None and (named.patch or asked.no_patch or "strength" in given.values):
         raise ConfigError("--adapter goes without a patch: leave out --patch, --no-patch and --strength")
 

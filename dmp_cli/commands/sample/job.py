@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import NetworkOptions, PlanLine, SampleConfig, SampleOptions, TextStoreOptions
+from ...config import (
+    NetworkOptions,
+    PlanLine,
+    SampleConfig,
+    SampleOptions,
+    SamplingMemory,
+    TextStoreOptions,
+)
 from ...errors import ConfigError
 from ..console import Printer
+from ..half_range import place_of, warn_early
 from ..in_process import in_shell
 from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
 from .grid import check_grid
+from .keeping import keeping, keeping_of
 from .network import load, load_versions, remarks_on
 from .own_sampler import compare
 from .patches import PatchShare
@@ -37,6 +46,7 @@ class Request(NamedTuple):
     lines: tuple[PlanLine, ...] | None  # of --plan
     options: SampleOptions
     texts: TextStoreOptions
+    memory: SamplingMemory
     patches: tuple[PatchShare, ...]
     force_backbone: bool
     network: NetworkOptions
@@ -73,16 +83,24 @@ class _Drawing:
     def __init__(
         self, request: Request, folder: SampleFolder, part: Part, world: World, device: torch.device, printer: Printer
     ) -> None:
+        import torch
+
         from ...sampling import Plan, chunks, fill_in, resolve
 
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
         recorded = None if request.options.force else folder.recorded()
+        self.keeping, self.device = keeping_of(request.config, request.memory, device), device
+        place = place_of(tuple(share.path for share in request.patches))
+        warn_early(request.config.dtype, request.network, place, printer)
         self.captions = encode_early(request, recorded, world=world, device=device, printer=printer)
-        self.loaded = load(request, device, self.captions)
+        self.loaded = load(request, torch.device("cpu") if self.keeping.packs else device, self.captions)
+        self.tiles: dict[str, Any] = {}
+        if request.memory.vae_tiling or "vae_tiling" in (recorded or {}).get("made", {}):
+            self.tiles["vae_tiling"] = self.loaded.codec.tile() if request.memory.vae_tiling else None
         self.own = self.loaded.backbone.own_sampling
         self.versions = load_versions(request, self.loaded, device)
         keep_old_rules(self.loaded, recorded)
-        for remark in remarks_on(self.loaded):
+        for remark in remarks_on(self.loaded, request.config.quantize):
             printer.note(remark)
         self.keeps_latents = _keeps_latents(request, self.loaded, recorded)
         filled = fill_in(request.config, self.loaded.backbone, recorded)
@@ -115,7 +133,7 @@ class _Drawing:
         """Claim the folder, and write the plan before the first image."""
         made, force = made_as(self.config, self.loaded, self.request), self.request.options.force
         made |= {"latents": _LATENTS} if self.keeps_latents else {}
-        made |= self.captions.told
+        made |= self.captions.told | self.tiles
         moved = self.folder.open(made, origin=self.origin, num_images=self.config.num_images, force=force)
         if self.folder.write_plan(self.plan.text(self.config.num_images)):
             self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
@@ -150,6 +168,7 @@ class _Drawing:
         with (
             memory,
             self.printer.watching(),
+            keeping(self.keeping, self.loaded, self.versions, self.device),
             self.printer.progress("sample", total, done=done) as advance,
             self.folder.writer(self.part) as write,
         ):

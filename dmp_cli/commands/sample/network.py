@@ -42,12 +42,15 @@ def load(request: Request, device: torch.device, captions: Captions) -> Loaded:
     return loaded
 
 
-def remarks_on(loaded: Loaded) -> tuple[str, ...]:
-    """What was assumed of a bare network, or what is to be known of the patch on it."""
+def remarks_on(loaded: Loaded, quantize: str | None) -> tuple[str, ...]:
+    """What was assumed of a bare network, or what is to be known of the patch on it; ``quantize`` as it is drawn."""
     if loaded.record is None:
         return loaded.backbone.remarks
     few = (loaded.record.training or {}).get("quantize")
-    return () if few is None else (f"the patch was trained on weights in {few}, and these are float: nearly the same",)
+    if few == quantize:
+        return ()
+    drawn = "float" if quantize is None else f"in {quantize}"
+    return (f"the patch was trained on weights in {few or 'float'}, and these are {drawn}: nearly the same",)
 
 
 def load_versions(request: Request, loaded: Loaded, device: torch.device) -> Versions | None:

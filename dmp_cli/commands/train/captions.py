@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...config import describe_changes
+from ...config import Prompt, describe_changes
 from ...errors import ConfigError
 from ..console import Printer
 from ..texts import Captions
@@ -62,3 +62,8 @@ def every_caption(images: ImageSource, config: TrainConfig) -> Iterator[str]:
     if config.val_data is not None:
         bounds = Bounds(config.max_file_size, config.follow_links)
         yield from find_images(config.val_data, class_names=config.class_names, bounds=bounds).every_caption()
+
+
+def first_captions(images: ImageSource) -> tuple[Prompt, ...]:
+    """The captions of the first 16 images, as prompts of the sample grids."""
+    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))

@@ -66,13 +66,17 @@ def train(ctx: typer.Context, given: Given) -> None:
     if common.dry_run:
         plan = {"train": config.model_dump(mode="json"), "patch": patch_config and patch_config.model_dump()}
         named = whole.make(NetworkOptions).backbone
-        printer.plan({**plan, "backbone": named, "output": str(run.path), "resume": asked.resume})
-        return
+        resolved = {**plan, "backbone": named, "output": str(run.path), "resume": asked.resume}
     check_method(whole, config)
     from .job import Request, run_train
+    from .plan import plan_train
 
     network, texts, said = whole.make(NetworkOptions), whole.make(TextStoreOptions), whole.values
-    run_train(Request(run, config, patch_config, network, asked, texts, common.device, said, ctx.obj), printer)
+    request = Request(run, config, patch_config, network, asked, texts, common.device, said, ctx.obj)
+    if common.dry_run:
+        plan_train(request, resolved, printer)
+    else:
+        run_train(request, printer)
 
 
 def check_method(whole: Given, config: TrainConfig) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...config import NetworkOptions, PatchConfig, Prompt, TextStoreOptions, TrainConfig, TrainOptions
+from ...config import NetworkOptions, PatchConfig, TextStoreOptions, TrainConfig, TrainOptions
 from ...errors import DivergedError
 from ..console import Printer
+from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
-from .captions import encode_early, every_caption
+from .captions import encode_early, every_caption, first_captions
 from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Request(NamedTuple):
 def run_train(request: Request, printer: Printer) -> Trainee:
     """Train as ``request`` says, as one of the processes that were started together; what was trained."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
-        job = _Job(request, world, device, printer)
+        job = Job(request, world, device, printer)
         try:
             job.train(job.begin())
         except DivergedError as error:
@@ -55,11 +56,11 @@ def run_train(request: Request, printer: Printer) -> Trainee:
         return job.trainee
 
 
-class _Job:
+class Job:
     """One process' part of a run: everything is checked before the first file is written."""
 
     def __init__(self, request: Request, world: World, device: torch.device, printer: Printer) -> None:
-        from ...training import check_quantize, images_record, prepare
+        from ...training import keeping_of, prepare
         from .held_out import divide
         from .latent_store import find_kept_latents, find_store
         from .shapes import find_shapes
@@ -71,14 +72,12 @@ class _Job:
         world.share(self.config.batch_size)
         if self.config.shard_backbone:
             world.check_spread()
-        if self.config.quantize is not None:
-            check_quantize(self.config.quantize, device)
+        self.keeping = keeping_of(self.config)
+        self.keeping.check(device)
         self.images = self._find_images()
         world.tell(self._refuse_existing)
         self.writer = tensorboard_writer() if request.options.tensorboard and world.is_first else None
-        self.captions = encode_early(request, self.images, self.peeked, world=world, device=device, printer=printer)
-        self.loaded = self._load()
-        self.captions.give(self.loaded.backbone)
+        self._load_with_captions()
         asked, backbone, codec = request.patch_config, self.loaded.backbone, self.loaded.codec
         self.trainee = prepare(self.config, backbone=backbone, codec=codec, patch_config=asked)
         self.looks = world.tell(self._look)
@@ -90,12 +89,19 @@ class _Job:
         self.shapes = find_shapes(self.parts.training, self.trainee, self.config, world)
         if self.shapes is not None:
             self.stores, self.parts = self.shapes.stores, self.parts._replace(reader=self.shapes.reader)
-        self.settings = settings_of(request, self.loaded, self.trainee)
-        self.settings["images"] = images_record(self.images)
-        self.settings["text_store"] = self.captions.dtype
-        self.settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
+        self.settings = self._settings()
+
+    def _settings(self) -> dict[str, Any]:
+        """The resolved config.json of the run."""
+        from ...training import images_record
+
+        settings = settings_of(self.request, self.loaded, self.trainee)
+        settings["images"] = images_record(self.images)
+        settings["text_store"] = self.captions.dtype
+        settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
         if self.parts.held_out is not None:
-            self.settings["held_out"] = images_record(self.parts.held_out[0])
+            settings["held_out"] = images_record(self.parts.held_out[0])
+        return settings
 
     def _find_images(self) -> ImageSource:
         from ...data import Bounds, find_images
@@ -110,6 +116,7 @@ class _Job:
             check_noise(self.config, self.request.patch_config)
         is_here = self.request.backbone is not None
         self.peeked = None if is_here else check_early(self.request.network, self.request.patch_config)
+        warn_of_fp16(self.config.dtype, self.request.backbone or self.peeked, self.printer)
         if self.peeked is not None:
             check_captions(images, self.peeked)
         check_options_early(config, self.request.network)
@@ -121,15 +128,22 @@ class _Job:
         known = {"train": self.config.model_dump(mode="json"), "patch": asked and asked.model_dump()}
         self.run.refuse_existing(known, resume=options.resume, force=options.force)
 
-    def _load(self) -> Loaded:
+    def _load_with_captions(self) -> None:
+        """The backbone, with captions that are encoded before its weights need the memory."""
+        how: dict[str, Any] = {"world": self.world, "device": self.device, "printer": self.printer}
+        self.captions = encode_early(self.request, self.images, self.peeked, **how)
+        self.loaded = self.load()
+        self.captions.give(self.loaded.backbone)
+
+    def load(self) -> Loaded:
+        """The backbone and its codec, which go with the data. Raises as :func:`~dmp_cli.pipeline.load_bare`."""
         import torch
 
         from ...pipeline import load_bare, load_fresh, with_codec
         from ...training import check_conditions
 
-        # Where the weights are to be spread over the devices, or kept in few bits, none of them ever holds all.
-        spread = self.config.shard_backbone or self.config.quantize is not None
-        device = torch.device("cpu") if spread else self.device
+        # Where the weights are to be spread, kept in few bits or in main memory, no device ever holds all of them.
+        device = torch.device("cpu") if self.config.shard_backbone or self.keeping.packs else self.device
         if self.request.backbone is not None:
             loaded = with_codec(self.request.backbone, self.request.network)
         elif self.config.method == "scratch":
@@ -210,7 +224,7 @@ class _Job:
             events = self.writer and self.writer(str(self.run.path / "tensorboard"))
             how: dict[str, Any] = {"writer": events, "world": self.world, "is_watched": onlooker is None}
             watchers = Watchers(self.run, self.trainee, config, printer, **how)
-            watchers.prompts = _first_captions(self.images) if self.loaded.backbone.takes_text else None
+            watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
             steps = train(
                 self.trainee,
                 images=self.parts.training,
@@ -234,7 +248,3 @@ class _Job:
                         self.request.on_step(event)
         if self.world.is_first:
             report(self.run, self.trainee, config, watchers, printer)
-
-
-def _first_captions(images: ImageSource) -> tuple[Prompt, ...]:
-    return tuple(Prompt(text=images.caption(index)) for index in range(min(16, len(images))))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What says how a command runs, not what it makes: a continued run takes it anew.
 _PASSING = {
     *("resume", "force", "grey", "json_", "verbose", "quiet", "dry_run", "config", "output", "device", "download"),
-    "tensorboard",
+    *("tensorboard", "measure"),
 }
 # Options that may name a file. A method or a layer is no file, even where one is called the same.
 _PLACES = {"backbone", "checkpoint", "vae", "text", "data", "class_names", "val_data", "store_dir", "text_store_dir"}
@@ -60,6 +60,10 @@ def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str,
 
 def _absolute(key: str, value: Any) -> Any:
     """A path as it can be found from any folder; everything else as it is."""
+    from ...backbones import is_name
+
+    if key == "backbone" and is_name(value):  # also where a folder here is called the same
+        return value
     if isinstance(value, Path) or (key in _PLACES and isinstance(value, str) and Path(value).exists()):
         return os.path.abspath(value)  # links stay: what they lead to may have no suffix, or move
     return value

@@ -1,4 +1,4 @@
-"""dmp_cli.training.quantized: frozen weights in few bits give nearly the same numbers, and come back as they were."""
+"""dmp_cli.backbones.quantized: frozen weights in few bits give nearly the same numbers, and come back as they were."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmp_cli.backbones import as_backbone
+from dmp_cli.backbones import as_backbone, quantized as module
 from dmp_cli.backbones.base import Backbone
+from dmp_cli.backbones.packed import Packed
+from dmp_cli.backbones.quantized import check_quantize, quantizable, quantized
 from dmp_cli.config import PatchConfig, TrainConfig, build
 from dmp_cli.errors import ConfigError
 from dmp_cli.latents.codec import PixelCodec
@@ -20,11 +22,9 @@ from dmp_cli.patching.attachment import attach
 from dmp_cli.patching.identity import backbone_digest
 from dmp_cli.runtime.devices import autocast
 from dmp_cli.runtime.distributed import World
-from dmp_cli.training import quantized as module
 from dmp_cli.training.memory import arranged, recomputed
 from dmp_cli.training.methods import prepare
 from dmp_cli.training.needs import count_training, prepare_dry
-from dmp_cli.training.quantized import Packed, check_quantize, quantizable, quantized
 from tests.backbones.pipelines import tiny_plain_unet
 from tests.builders import call_of, filled_patch, tiny_dit
 from tests.patching.counting import kept_for_backward, wide_dit
@@ -67,7 +67,8 @@ def rounded(backbone: Backbone) -> Iterator[None]:
     """Context in which the weights that are quantized are floats, rounded to the same values."""
     before = [(layer.weight, layer.weight.data) for layer in quantizable(backbone)]
     for weight, data in before:
-        weight.data = module._PACK["int8"](data).unpack(torch.float32)
+        packed = module._PACK["int8"](data)
+        weight.data = packed.unpack(packed.codes, torch.float32)
     yield
     for weight, data in before:
         weight.data = data
@@ -120,7 +121,7 @@ def test_the_library_rounds_as_the_record_says() -> None:
     packed = module._int8(weight)
     assert packed.codes.dtype == torch.int8
     steps = weight.abs().amax(dim=1, keepdim=True) / 127
-    assert ((packed.unpack(torch.float32) - weight).abs() <= 0.51 * steps).all()
+    assert ((packed.unpack(packed.codes, torch.float32) - weight).abs() <= 0.51 * steps).all()
 
 
 def test_what_is_counted_is_what_is_kept(packer: None) -> None:

@@ -1,0 +1,166 @@
+"""``dmp train --dry-run``: everything that a run checks before its first file, and what the run would take."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ...config import CommonOptions
+from ...errors import ConfigError, DMPError
+from ...storage import in_bytes, whole_json_lines
+from ..console import Printer
+from .job import Job, Request, run_train
+
+if TYPE_CHECKING:
+    from ...training import Need
+
+_TIMED = 5  # steps, after a first one that also begins things up
+_MOMENTS = 2  # of AdamW, for each number that is learnt
+
+
+def plan_train(request: Request, resolved: dict[str, Any], printer: Printer) -> None:
+    """Show the plan of a run: a few lines, or one JSON object. Nothing is written.
+
+    ``resolved`` are the options as they were understood.
+
+    Raises:
+        DMPError: what the run itself would end with before its first step; as far as it was understood, the plan is
+            shown all the same.
+    """
+    from ...runtime import World, pick_device
+
+    plan = dict(resolved)
+    try:
+        job = _DryJob(request, World(), pick_device(request.device or "auto"), Printer(CommonOptions(quiet=True)))
+        plan |= _plan_of(job)
+        if request.options.measure:
+            plan["seconds_a_step"] = _measure(request)
+    except DMPError:
+        printer.result(plan)
+        raise
+    for name, value in _in_words(plan):
+        printer.say(f"{name:<10} {value}")
+    printer.result(plan)
+    if plan["disk"]["needed"] > plan["disk"]["free"]:
+        raise ConfigError(
+            f"the disk of {request.run.path} has {in_bytes(plan['disk']['free'])}, and the run takes "
+            f"{in_bytes(plan['disk']['needed'])} for checkpoints and latents",
+            hint="Give another -o or --store-dir.",
+        )
+
+
+class _DryJob(Job):
+    """A run that goes as far as its checks do: no caption is encoded."""
+
+    def _load_with_captions(self) -> None:
+        from ...backbones import BlankCaptions
+
+        self.loaded = self.load()
+        if self.loaded.backbone.takes_text:
+            self.loaded.backbone.take_captions(cast(Any, BlankCaptions(self.loaded.backbone)))
+            self.loaded.backbone.record = None  # a patch that is only planned describes no encoders
+
+    def _settings(self) -> dict[str, Any]:
+        return {}  # nothing is written
+
+
+def _plan_of(job: Job) -> dict[str, Any]:
+    """What was found, and what the run would take, with sizes in bytes."""
+    config, trainee = job.config, job.trainee
+    learnt = trainee.num_learnt
+    rows = [(len(store.record.span(n)), store.record.row_bytes) for store, _ in job.stores for n in store.missing()]
+    latents = sum(count * size for count, size in rows)
+    state = 4 * learnt * (1 + _MOMENTS + bool(config.ema))
+    kept = min(config.keep, max(1, config.steps // config.save_every)) + 1  # the new one is whole before one goes
+    disk = {"checkpoints": state * kept, "latents": latents, "learnt": 4 * learnt * (1 + bool(config.ema))}
+    found: dict[str, Any] = {
+        "device": str(job.device),
+        "images": {
+            "count": len(job.images),
+            "trained_on": len(job.parts.training),
+            "held_out": 0 if job.parts.held_out is None else len(job.parts.held_out[0]),
+            "looks": job.looks,
+            "classes": len(job.images.classes),
+        },
+        "parameters": learnt,
+        "files": _files_of(job),
+        "disk": {**disk, "needed": sum(disk.values()), "free": _free(job.run.path)},
+    }
+    need = _count(job)
+    found["memory"] = None if need is None else {"peak": need.peak, "weights": need.weights, "learnt": need.learnt}
+    return found
+
+
+def _count(job: Job) -> Need | None:
+    """The memory of a step; None where it cannot be counted."""
+    from ...training import count_loaded
+
+    with contextlib.suppress(DMPError):
+        return count_loaded(job.trainee, job.config)
+    return None
+
+
+def _files_of(job: Job) -> list[str]:
+    """What the run's folder will hold, in the words of its files and folders."""
+    config, run = job.config, job.run
+    names = ["config.json", "run.toml", "log.jsonl", run.learnt_file(job.trainee).name]
+    names += [run.learnt_file(job.trainee, ema=True).name] if config.ema else []
+    names += ["checkpoints/"]
+    names += ["samples/"] if config.sample_every and config.steps >= config.sample_every else []
+    return names + (["held-out.html"] if config.holds_out else [])
+
+
+def _free(path: Path) -> int:
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    return shutil.disk_usage(there).free
+
+
+def _measure(request: Request) -> float:
+    """Seconds of a step: the mean of five, in a run of its own whose folder is removed."""
+    from ...training import RunFolder
+
+    changes: dict[str, Any] = {"steps": _TIMED + 1, "log_every": 1, "save_every": _TIMED + 1, "sample_every": 0}
+    changes |= {"val_data": None, "val_split": 0.0, "latent_store": False}
+    with tempfile.TemporaryDirectory(prefix="dmp-measure-") as place:
+        run = RunFolder(Path(place) / "run")
+        config = request.config.model_copy(update=changes)
+        options = request.options.model_copy(update={"resume": False, "tensorboard": False})
+        run_train(request._replace(run=run, config=config, options=options), Printer(CommonOptions(quiet=True)))
+        lines = [line for _, _, line in whole_json_lines(run.log_file, drop=lambda number: None)]
+        speeds = [line["images_per_second"] for line in lines if line["step"] > 1]
+    return config.batch_size * sum(1 / speed for speed in speeds) / len(speeds)
+
+
+def _in_words(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    train, images, disk, memory = plan["train"], plan["images"], plan["disk"], plan["memory"]
+    held = f"; {images['held_out']:,} held out" if images["held_out"] else ""
+    needs = [f"{in_bytes(disk['checkpoints'])} for checkpoints"]
+    needs += [f"{in_bytes(disk['latents'])} for the latent store"] if disk["latents"] else []
+    counted = "cannot be counted for this backbone"
+    if memory is not None:
+        rest = memory["peak"] - memory["weights"] - memory["learnt"]
+        images_at_once = train["micro_batch_size"] or train["batch_size"]
+        counted = (
+            f"{in_bytes(memory['peak'])}: {in_bytes(memory['weights'])} weights, {in_bytes(memory['learnt'])} learnt "
+            f"with its optimizer, {in_bytes(rest)} for {images_at_once:,} images"
+        )
+    return [
+        ("run", f"{train['method']}, {train['steps']:,} steps of {train['batch_size']:,} images, {train['dtype']}"),
+        ("device", plan["device"]),
+        ("images", images["looks"] + held),
+        ("learnt", f"{plan['parameters']:,} parameters"),
+        ("memory", counted),
+        ("disk", f"{' and '.join(needs)}; {in_bytes(disk['free'])} free"),
+        ("files", f"{plan['output']}: {', '.join(plan['files'])}"),
+        ("time", _told_time(plan.get("seconds_a_step"), train["steps"])),
+    ]
+
+
+def _told_time(seconds: float | None, steps: int) -> str:
+    if seconds is None:
+        return "not measured; --measure times five steps"
+    hours, rest = divmod(round(seconds * steps), 3600)
+    return f"{hours} h {rest // 60:02d} min, by five steps of {seconds:.3g} s"
