@@ -40,7 +40,7 @@ _WORDS = (
 )
 _VALUE = rf"'[^']*'|-?\d[\w.,]*(?<![.,])|(?:{_WORDS})(?![\w+/-])|dpm\+\+|[a-z]+-[a-z]+\d\b|[A-Z]{{2,}}\b"
 _OPTION = re.compile(rf"(?<![\w/.-])(?:--(?P<name>[a-z][a-z0-9-]*)|-(?P<letter>[on])\b)(?: (?P<value>{_VALUE}))?")
-_LETTERS = {"o": "output", "n": "n"}
+_LETTERS = {"o": "output", "n": "num-images"}
 _FLAGS = {"resume", "force", "download", "grey", "follow-links", "tensorboard", "balanced"}
 _IN_PYTHON = {  # where the argument is not called as the option is
     "patch": "load_patch(path)",
@@ -51,6 +51,7 @@ _IN_PYTHON = {  # where the argument is not called as the option is
     "num-images": "n",
     "d": "Prompt(seed=...)",
     "l": "Prompt(guidance=...)",
+    "n": "Prompt(negative=...)",
 }
 
 

@@ -118,7 +118,7 @@ def check_codec_of(path: Path, loaded: Loaded) -> None:
 
 
 def load_patched(
-    path: Path,
+    path: str | Path,
     network: NetworkOptions,
     device: torch.device | str,
     *,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import Dtype, Prompt, SampleConfig, build
 from ..errors import ConfigError
-from .networks import Network, codec_of, network_of
+from .networks import Network, codec_of, network_of, warn_of_other_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +101,7 @@ def _draw(
     if output == "latent" and codec.record.kind == "pixel":
         raise ConfigError("output='latent': this backbone denoises pixels, so the images are all there is")
     config = resolve(fill_in(config, backbone), backbone)
+    warn_of_other_text(network)
     was_training = denoiser.training
     how: dict[str, Any] = {"backbone": backbone, "codec": codec, "config": config, "keep_latents": output == "latent"}
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, in_python
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +46,19 @@ def network_of(model: nn.Module) -> Network:
         f"a {type(model).__name__} is no backbone of dmp_cli",
         hint="Load one with load_backbone(name), or give what attach(...) returns.",
     )
+
+
+def warn_of_other_text(network: Network) -> None:
+    """Warn where captions are encoded otherwise than when the patch was trained, as one may have asked for."""
+    from ..backbones import check_same_text
+
+    record, backbone = None if network.patch is None else network.patch.record, network.backbone
+    if record is None or record.text is None or not backbone.takes_text:
+        return
+    try:
+        check_same_text(record.text, backbone.captions.encoder.record)
+    except ConfigError as error:
+        warnings.warn(in_python(error.message), stacklevel=2)
 
 
 def codec_of(

@@ -21,7 +21,7 @@ _VERSION = 1
 _TYPES = ("F32", "F16", "BF16", "F64")
 
 
-def save_patch(path: Path, patch: Patch) -> None:
+def save_patch(path: str | Path, patch: Patch) -> None:
     """Write ``patch`` with its ``record`` to ``path``, whole or not at all.
 
     Raises:
@@ -54,7 +54,7 @@ def _sealed(patch: Patch, path: Path) -> bytes:
     return seal(safetensors_bytes(patch.state_dict(), metadata), path=path, kind=PatchError)
 
 
-def load_patch(path: Path) -> Patch:
+def load_patch(path: str | Path) -> Patch:
     """Read a patch file. It needs no other file.
 
     The seal is a checksum: it tells damage, not who wrote the file. Anybody can seal a file anew. So all that the

@@ -57,6 +57,13 @@ def test_prompts_and_latents_of_a_pipeline(run: Run, tmp_path: Path) -> None:
     assert np.array_equal(sample(patched, output="array", **how), drawn("typed"))
     kept = np.stack([np.load(path) for path in sorted(Path("typed").glob("*.latent.npy"))])
     assert np.array_equal(sample(patched, output="latent", **how), kept)
+    record = patched.patch.record
+    assert record is not None
+    assert record.text is not None
+    other = record.text.model_copy(update={"digest": "0" * 64})
+    patched.patch.record = record.model_copy(update={"text": other})
+    with pytest.warns(UserWarning, match="text encoder"):
+        sample(patched, n=1, **how)
 
 
 def test_the_digits_are_grey(load: Load) -> None:

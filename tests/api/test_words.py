@@ -55,6 +55,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z]|(?<![\w-])-[on]\b")
         ("for example --backbone dit-b2.", "for example load_backbone('dit-b2')."),
         ("continue with --resume", "continue with resume=True"),
         ("encode live with --no-latent-store.", "encode live with latent_store=False."),
+        ("Leave it out (--n).", "Leave it out (Prompt(negative=...))."),
         ("-n 40: the plan has 4 lines", "n=40: the plan has 4 lines"),
         ("Give another output with -o.", "Give another output with output=...."),
         ("--lr 'x': Input", "lr='x': Input"),
