@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..config import PatchConfig, TrainConfig, TrainOptions
+from ..config import PatchConfig, TrainConfig, TrainOptions, as_word
 from ..errors import ConfigError, DMPError, StoppedError
 
 if TYPE_CHECKING:
@@ -130,8 +130,9 @@ def _as_said(
     said: dict[str, Any] = {}
     assert record is not None
     for one in (patch, config):
-        said |= {} if one is None else one.model_dump(exclude_unset=True)
-    said |= options
+        said |= {} if one is None else {name: getattr(one, name) for name in one.model_fields_set}
+    typed = {name: as_word(name, value) for name, value in (said | options).items()}
+    said = {name: value for name, value in typed.items() if value is not None}  # None stands for what is not said
     said |= {} if data is None else {"data": Path(data)}
     here = record.name if record.name is not None and not Path(record.source).is_absolute() else record.source
     said["backbone"] = record.name if record.name == "digits" else here

@@ -130,3 +130,26 @@ def test_another_method_leaves_what_it_learnt_in_the_backbone(images: Path, load
     with pytest.raises(DMPError, match="holds a run with other settings"):
         train(load_backbone(str(other), **TOLD), images, SHORT, output="run", resume=True)
     assert load_patch(Path("run/patch.safetensors")).record is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("patch", "config"),
+    [
+        (PatchConfig(experts="both", expert_targets=("qkv", "proj"), prompt_grid=(2, 2)), {"val_part": (1, 2)}),
+        (PatchConfig(prompt_grid=None, gate="constant"), {"flip": False, "class_dropout": 0.5}),
+        (None, {"method": "lora", "lora_targets": ("qkv", "proj")}),
+    ],
+)
+def test_its_options_can_be_typed(patch: PatchConfig | None, config: dict[str, Any], load: Load, run: Run) -> None:
+    images = write_images(Path("many").absolute(), count=24)
+    how = {"steps": 2, "batch_size": 4, "val_split": 0.2, "val_draws": 20}
+    train(load(), images, TrainConfig(**how, **config), patch=patch, output="called")
+    run("train", "--config", "called/run.toml", "-o", "typed", "-q")
+    files = [path.relative_to("called") for path in Path("called").rglob("*.safetensors") if "step" not in str(path)]
+    assert files
+    for file in files:
+        assert ("called" / file).read_bytes() == ("typed" / file).read_bytes()
+    settings = [json.loads(Path(name, "config.json").read_text()) for name in ("called", "typed")]
+    assert [one.pop("options").get("prompt_grid") for one in settings].count(None) in (0, 2)
+    assert settings[0] == settings[1]
