@@ -11,11 +11,6 @@ from pydantic_core import PydanticCustomError
 
 from ..errors import OptionError
 
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
-else:
-    ModelMetaclass = type(BaseModel)
-
 Dtype = Literal["fp32", "bf16", "fp16"]
 
 
@@ -42,10 +37,12 @@ class Growing(Frozen):
         return {key: value for key, value in serialize(self).items() if value is not None or key not in later}
 
 
-class Spoken(ModelMetaclass):
-    """Of a record that people make by hand: a value that it refuses is one OptionError, not pydantic's own."""
+if TYPE_CHECKING:  # so that checkers see the fields as arguments, with their types
+    from pydantic._internal._model_construction import ModelMetaclass as Spoken
+else:
 
-    if not TYPE_CHECKING:  # the types of the fields are those of the arguments
+    class Spoken(type(BaseModel)):
+        """Of a record that people make by hand: a value that it refuses is one OptionError, not pydantic's own."""
 
         def __call__(cls, *args, **values):
             try:

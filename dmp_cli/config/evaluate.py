@@ -72,7 +72,7 @@ class EvalConfig(Frozen, metaclass=Spoken):
     )
     kid_subsets: int = option("Subsets that the kernel distance is averaged over.", default=100, ge=1)
     kid_subset_size: int = option("Images of each of these subsets.", default=1000, ge=2)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     max_pixels: int = option(
         "Pixels of the largest image that is read; larger ones count as unreadable.",
         default=MAX_PIXELS,

@@ -109,7 +109,7 @@ class TrainConfig(Frozen, metaclass=Spoken):
     bucket_max: int | None = shapes.MOST
     upscale: bool = shapes.UPSCALE
     random_crop: bool = shapes.RANDOM_CROP
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     dtype: Dtype = "fp32"
     log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1, panel=_RECORD)
     save_every: int = option(
