@@ -24,6 +24,8 @@ HIGHER_IS_BETTER = frozenset({"is", "precision", "recall"})
 _TITLES = {  # of FID and KID
     "clip": ("CLIP-FID", "CLIP-KID"),
     "dinov2": ("FD-DINOv2", "KD-DINOv2"),
+    "digits": ("FD (digits)", "KD (digits)"),
+    "pixels": ("FD (pixels)", "KD (pixels)"),
 }
 _INCEPTION_FILE = "inception-2015-12-05.pt"  # the network of FID, given as a file
 _SPLITS = 10  # parts that the Inception score averages over

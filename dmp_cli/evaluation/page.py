@@ -12,8 +12,9 @@ import numpy as np
 from ..config import EvalConfig
 from ..report import Comparison, Page, Picture, Section, Table, draw_image_grid
 from ..sampling import read_record
+from .answer import answer_of, intervals_of, short_names
 from .first_images import draw_rows, read_first_images
-from .metrics import HIGHER_IS_BETTER, title_of
+from .metrics import title_of
 from .reference import bounds_of
 from .reproduce import commands_of
 from .results import Evaluation, Row, describe_features, describe_reference, direction_of, notes_of, score_table
@@ -52,6 +53,8 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
     direction = direction_of(evaluation.rows[0].scores, evaluation.features)
     return Page(
         title="Scores",
+        answer=answer_of(evaluation),
+        intervals=intervals_of(evaluation),
         lead=f"{folders} of samples, scored against {evaluation.reference}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
@@ -65,14 +68,24 @@ def _scores(evaluation: Evaluation) -> Section:
     columns, rows = score_table(evaluation)
     # A column aligns right if all its cells are numbers, so "base" gives way to a dash; the first column holds names.
     rows[0] = [rows[0][0], *(cell if cell != "base" else "–" for cell in rows[0][1:])]
-    best = set()
-    for name in evaluation.rows[0].scores:
-        sign = -1 if name in HIGHER_IS_BETTER else 1
-        values = [sign * row.scores[name].value for row in evaluation.rows]
-        best.add((values.index(min(values)), columns.index(title_of(name, evaluation.features))))
+    names = short_names([row.samples for row in evaluation.rows])
+    shown = [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
+    clear = {
+        (at, columns.index(f"Δ {title_of(name, evaluation.features)}"))
+        for at, row in enumerate(evaluation.rows)
+        for name, score in row.scores.items()
+        if score.excludes_zero
+    }
     reference = describe_reference(evaluation.model_dump()).rpartition(", fingerprint")[0]
     caption = f"Each folder is scored against {reference}. Differences are from the first folder."
-    table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
+    table = Table(
+        columns=columns,
+        rows=shown,
+        caption=caption,
+        best=frozenset(clear),
+        bold=("Differences whose 95 % interval excludes zero are", "excludes zero"),
+        hover=[row.samples for row in evaluation.rows],
+    )
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from ..errors import visible
+from .intervals import Intervals
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Cells of a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
@@ -23,12 +24,17 @@ _NUMBER = re.compile(r"[-+−±≈~<>]?\s*\d[\d,.]*(e[-+]?\d+)?(\s*±\s*\d[\d.]*
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text. The first cell of a row names it. ``best`` holds the (row, column) of the best cells, from 0."""
+    """Rows of text. The first cell of a row names it. ``best`` holds the (row, column) of the bold cells, from 0.
+
+    ``hover`` are the whole names of the rows, where the first cells hold short ones. ``bold`` says what bold cells are.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
     best: frozenset[tuple[int, int]] = frozenset()
+    bold: tuple[str, str] = ("The best values are", "best")  # in the caption, and of each cell for who does not see it
+    hover: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), "one cell per column"
@@ -113,6 +119,8 @@ class Page:
     lead: str
     sections: Sequence[Section]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""  # what the page says, in one sentence with a number
+    intervals: Intervals | None = None  # the differences behind the answer
 
 
 def render(page: Page) -> str:

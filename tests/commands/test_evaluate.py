@@ -43,7 +43,7 @@ def test_a_report_of_two_folders(run: Run, folders: tuple[Path, Path, Path], tmp
     pixels = [np.stack([read(path) for path in sorted(folder.glob("*.png"))]) for folder in (real, a)]
     assert first["fid"]["value"] == pytest.approx(frechet(*pixels), rel=1e-6)
     report = (tmp_path / "out" / "report.md").read_text()
-    assert "| samples | images | FID |" in report
+    assert "| samples | images | FD (pixels) |" in report
     assert "±" in report
 
 
@@ -221,7 +221,7 @@ def test_how_far_samples_were_led_away_stands_beside_the_score(
     report = parse(run(*common, "--json", "-o", "x"))
     assert set(report["rows"][1]["scores"]) == {"fid", "precision", "recall"}
     text = (tmp_path / "x" / "report.md").read_text()
-    assert "| samples | images | W | FID |" in text
+    assert "| samples | images | W | FD (pixels) |" in text
     assert "| 24 | 1.5 |" in text
     assert "| 24 | – |" in text
     assert "W is how far samples were led away" in text

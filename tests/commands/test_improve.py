@@ -154,7 +154,7 @@ def test_where_no_scale_helps_it_says_so(run: Run, monkeypatch: pytest.MonkeyPat
     # a negative that has learnt nothing but noise: far too large a rate, and scales as large
     wild = [*TINY[:2], "--own-samples", 10, "--steps", 3, "--batch-size", 4, "--lr", 5, "-n", 70, "--scales", "30"]
     shown = run("improve", *wild, "--sampling-steps", 3, "--sample-batch-size", 70, "--device", "cpu", "-o", "out")
-    assert "None of the scales 30 has a better FID" in " ".join(shown.stdout.split())
+    assert "None of the scales 30 has a better FD (digits)" in " ".join(shown.stdout.split())
     result = json.loads(Path("out/result.json").read_text())
     assert result["scale"] is result["use"] is result["scores"] is None
     assert not Path("out/result").exists()

@@ -122,7 +122,7 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         ("fid", "clip", "CLIP-FID"),
         ("kid", "clip", "CLIP-KID"),
         ("fid", "dinov2", "FD-DINOv2"),
-        ("kid", "pixels", "KID"),
+        ("kid", "pixels", "KD (pixels)"),
         ("is", "inception", "IS"),
         ("recall", "inception", "Recall"),
     ],

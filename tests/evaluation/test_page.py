@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dmp_cli.evaluation.answer import short_names
+from dmp_cli.evaluation.metrics import title_of
 from dmp_cli.evaluation.page import build_score_page
 from dmp_cli.evaluation.results import Evaluation, score_table
 from dmp_cli.report.html import render
@@ -22,28 +25,61 @@ def test_the_page_says_what_the_table_says(evaluation: Evaluation) -> None:
     assert page.count('src="data:image/png;base64,') == 1
 
 
-def test_the_lowest_score_is_marked(evaluation: Evaluation) -> None:
-    table = build_score_page(evaluation, config_of(evaluation)).sections[0].table
-    assert table is not None
-    values = [row.scores["fid"].value for row in evaluation.rows]
-    assert table.best == {(values.index(min(values)), table.columns.index("FID"))}
+def with_scores(evaluation: Evaluation, metric: str, **changes: Any) -> Evaluation:
+    """The same evaluation, in which the second folder's only score is changed."""
+    base, other = (row.scores["fid"] for row in evaluation.rows)
+    rows = (
+        evaluation.rows[0].model_copy(update={"scores": {metric: base}}),
+        evaluation.rows[1].model_copy(update={"scores": {metric: other.model_copy(update=changes)}}),
+    )
+    return evaluation.model_copy(update={"rows": rows})
 
 
-def test_the_highest_is_marked_where_higher_is_better(evaluation: Evaluation) -> None:
-    low, high = (
-        row.scores["fid"].model_copy(update={"value": value})
-        for row, value in zip(evaluation.rows, (0.2, 0.7), strict=True)
-    )
-    rows = tuple(
-        row.model_copy(update={"scores": {"precision": score}})
-        for row, score in zip(evaluation.rows, (low, high), strict=True)
-    )
-    found = evaluation.model_copy(update={"rows": rows})
+@pytest.mark.parametrize(
+    ("metric", "difference", "interval", "answer", "bold"),
+    [
+        ("fid", -0.42, (-0.55, -0.31), "`b` is 0.42 better than `a`, 95 % 0.31 to 0.55 ({fid}, {n} images).", True),
+        ("fid", 0.42, (0.31, 0.55), "`b` is 0.42 worse than `a`, 95 % 0.31 to 0.55 ({fid}, {n} images).", True),
+        ("precision", 0.2, (0.1, 0.3), "`b` is 0.2 better than `a`, 95 % 0.1 to 0.3 (Precision, {n} images).", True),
+        ("fid", 0.1, (-1, 2), "`b` is not told apart from `a`: +0.1, 95 % -1 to +2 ({fid}, {n} images).", False),
+        ("fid", 0.1, None, "`b` is +0.1 from `a` ({fid}, {n} images; without an interval).", False),
+    ],
+)
+def test_a_page_begins_with_its_answer(
+    evaluation: Evaluation, metric: str, difference: float, interval: Any, answer: str, bold: bool
+) -> None:
+    found = with_scores(evaluation, metric, difference=difference, interval=interval)
     page = build_score_page(found, config_of(found))
+    title, count = title_of("fid", evaluation.features), evaluation.rows[1].count
+    assert page.answer == answer.format(fid=title, n=count)
     table = page.sections[0].table
     assert table is not None
-    assert table.best == {(1, table.columns.index("Precision"))}
-    assert "Higher is better for Precision." in page.lead
+    column = table.columns.index(f"Δ {title_of(metric, evaluation.features)}")
+    assert table.best == ({(1, column)} if bold else set())
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    assert list(table.hover) == [row.samples for row in evaluation.rows]
+    if interval is None:
+        assert page.intervals is None
+    else:
+        assert page.intervals is not None
+        (row,) = page.intervals.rows
+        assert (row.low, row.value, row.high, row.excludes_zero) == (interval[0], difference, interval[1], bold)
+        places = [page.intervals.place(value) for value in sorted([0.0, difference, *interval])]
+        assert places == sorted(places)
+        assert 0 < places[0] < places[-1] < 100
+
+
+def test_of_one_folder_the_score_is_the_answer(evaluation: Evaluation) -> None:
+    alone = evaluation.model_copy(update={"rows": evaluation.rows[:1]})
+    page = build_score_page(alone, config_of(alone))
+    assert page.answer.startswith(f"{title_of('fid', evaluation.features)} of `a` is ")
+    assert page.intervals is None
+
+
+def test_names_are_as_long_as_tells_them_apart() -> None:
+    assert short_names(["x/a", "y/b"]) == ["a", "b"]
+    assert short_names(["x/one/a", "x/two/a", "b"]) == ["one/a", "two/a", "b"]
+    assert short_names(["a", "a"]) == ["a", "a"]
 
 
 def test_a_folder_called_base_keeps_its_name(
@@ -54,7 +90,7 @@ def test_a_folder_called_base_keeps_its_name(
     found = evaluation.model_copy(update={"rows": (named, evaluation.rows[1])})
     table = build_score_page(found, config_of(found)).sections[0].table
     assert table is not None
-    assert [row[0] for row in table.rows] == ["base", evaluation.rows[1].samples]
+    assert [row[0] for row in table.rows] == ["base", Path(evaluation.rows[1].samples).name]
 
 
 def test_folders_that_do_not_say_how_they_were_made(evaluation: Evaluation) -> None:

@@ -38,8 +38,8 @@ def evaluation_of(difference: float, interval: tuple[float, float] | None, *, sc
 @pytest.mark.parametrize(
     ("difference", "interval", "expected", "excludes"),
     [
-        (-0.4, (-0.6, -0.2), "FID of patched is lower (better) than that of base: ", True),
-        (0.4, (0.2, 0.6), "FID of patched is higher (worse) than that of base: ", True),
+        (-0.4, (-0.6, -0.2), "FD (pixels) of patched is lower (better) than that of base: ", True),
+        (0.4, (0.2, 0.6), "FD (pixels) of patched is higher (worse) than that of base: ", True),
         (0.1, (-0.1, 0.3), "contains zero, so a difference from base is not shown.", False),
         (0.0, (0.0, 0.0), "contains zero", False),
     ],
@@ -73,7 +73,7 @@ def test_the_table(folders: dict[str, Path], tmp_path: Path) -> None:
     found = evaluate(config_for([folders["near"], bar], folders["reference"], metrics=("fid", "kid"), bootstrap=4))
     lines = render_scores(found).splitlines()
     table = [line for line in lines if line.startswith("|")]
-    assert table[0] == "| samples | images | FID | Δ FID | KID | Δ KID |"
+    assert table[0] == "| samples | images | FD (pixels) | Δ FD (pixels) | KD (pixels) | Δ KD (pixels) |"
     assert table[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
     base, second = (row.replace("\\|", "¦").split(" | ") for row in table[2:])
     columns, rows = score_table(found)

@@ -54,15 +54,15 @@ def test_all_metrics_in_one_table_say_which_way_is_better(folders: dict[str, Pat
     assert score_table(found)[0] == [
         "samples",
         "images",
-        "FID",
-        "Δ FID",
+        "FD (pixels)",
+        "Δ FD (pixels)",
         "Precision",
         "Δ Precision",
         "Recall",
         "Δ Recall",
     ]
     text = render_scores(found)
-    assert "Higher is better for Precision, Recall, lower for FID." in text
+    assert "Higher is better for Precision, Recall, lower for FD (pixels)." in text
     assert set(found.versions) == {"dmp", "torch", "clean-fid", "torch-fidelity"}
     assert found.rows[0].scores["precision"].spread is not None
     assert found.rows[0].scores["recall"].spread is None

@@ -27,7 +27,7 @@ def test_scores_over_training_steps(evaluation: Evaluation) -> None:
 
     low, high = base.scores["fid"].value, other.scores["fid"].value
     points = f"{low:.4g} at step 0, {high:.4g} at step 10, {high:.4g} at step 30"
-    assert said(None, 30, 10) == [f"FID over training steps. dmp: {points}"]
+    assert said(None, 30, 10) == [f"FD (pixels) over training steps. dmp: {points}"]
     assert said(None, 30) == []
     assert said(None, 30, 30) == []
     assert "at step 0," not in said(10, 30)[0]

@@ -16,6 +16,7 @@ import pytest
 
 from dmp_cli.report.html import Comparison, Frames, Page, Picture, Section, render
 from dmp_cli.report.image_grid import draw_image_grid
+from dmp_cli.report.intervals import Interval, Intervals
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -103,6 +104,53 @@ def test_sliders_move_pictures(page: str, tmp_path: Path, width: int) -> None:
     assert found["labels"][1] == "Timestep"
     assert all(found["labels"])
     assert found["focus"] == [True, True]
+    assert not found["wider"]
+
+
+PLACES = """
+const found = [".answer", ".interval", ".dot"].map((name) => document.querySelector(name).getBoundingClientRect());
+const zero = document.querySelector(".zero").getBoundingClientRect();
+parent.postMessage(JSON.stringify({
+  places: found.map((box) => [box.left, box.top, box.right, box.bottom]), zero: zero.left,
+  wider: document.documentElement.scrollWidth > window.innerWidth, width: window.innerWidth,
+}), "*");
+"""
+# A browser's own window is never as narrow as a phone; a frame is.
+FRAME = """<!doctype html><script>
+addEventListener("message", (event) => {
+  const note = document.createElement("pre");
+  note.id = "found";
+  note.textContent = event.data;
+  document.body.append(note);
+});
+</script><body><iframe src="page.html" style="width: WIDTHpx; height: 800px; border: 0"></iframe></body>"""
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_the_answer_and_the_first_difference_are_on_the_first_screen(
+    page: str, tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Interval(name="patched", value=-0.4, low=-0.5, high=-0.3, text="-0.4 (-0.5 to -0.3)", hover="a/patched")]
+    rows.append(Interval(name="other", value=0.1, low=-0.2, high=0.4, text="+0.1 (-0.2 to +0.4)"))
+    sections = [Section(heading=f"Section {number}", paragraphs=["Words. " * 80]) for number in range(5)]
+    frames = Frames(pictures=[picture(0, "x")], names=["0"], what="Timestep")  # so that the page has a script at all
+    sections.append(Section(heading="Frames", frames=[frames]))
+    chart = Intervals(rows=rows, caption="Difference of FID from `bare`; left is better.")
+    answer = "`patched` is 0.4 better than `bare`, 95 % 0.3 to 0.5 (FID, 5,000 images)."
+    text = render(Page(title="Scores", lead="Words. " * 60, sections=sections, answer=answer, intervals=chart))
+    monkeypatch.setattr("tests.report.test_browser.PROBE", PLACES)
+    (tmp_path / "page.html").write_text(probed(text), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+    dom, console, _ = browse(tmp_path / "frame.html", width=width)
+    assert console == ""
+    match = re.search(r'<pre id="found">(.*?)</pre>', dom)
+    assert match, dom[-500:]
+    found = json.loads(match[1])
+    assert found["width"] == width
+    for left, top, right, bottom in found["places"]:
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= 700  # of the 800 pixels of a phone
+    assert found["places"][2][2] < found["zero"]  # the dot lies on the side of what is lower
     assert not found["wider"]
 
 
