@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..evaluation import describe_features, draw_rows, read_first_images
-from ..report import Page, Picture, Section, Table, draw_curves
+from ..report import EXCLUDES_ZERO, Page, Picture, Section, Table, draw_curves
+from .answer import answer_of, interval_of, intervals_of
 from .plan import BASE, Plan
-from .table import find_best, name_of, notes_of, table_of
+from .table import name_of, notes_of, table_of
 
 _SHOWN = 10  # images in each row
 _FAR = 1.25  # times the score of the base: arms that ever score more are left out of the second diagram
@@ -58,13 +59,20 @@ def build_ablation_page(
     """Build the content of ``report.html``."""
     columns, rows = table_of(report)
     metrics = list(report["arms"][0]["scores"])
-    best = {(find_best(report, metric), columns.index(name_of(report, metric))) for metric in metrics}
+    clear = {
+        (at, columns.index(f"Δ {name_of(report, metric)}"))
+        for at, arm in enumerate(report["arms"])
+        for metric in metrics
+        if (found := interval_of(arm, metric)) is not None and (found[0] > 0 or found[1] < 0)
+    }
     count = len(report["seeds"])
     caption = f"Means over {count} seed{'s' if count > 1 else ''}. Differences are from the base."
-    table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(best))
+    table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(clear), bold=EXCLUDES_ZERO)
     names = ", ".join(arm["title"] for arm in report["arms"])
     return Page(
         title="Ablation",
+        answer=answer_of(report),
+        intervals=intervals_of(report),
         lead=f"{len(plan.arms)} ways to train one backbone on the same data, compared with the backbone itself.",
         sections=[
             Section(heading="Scores", paragraphs=notes_of(report), table=table),

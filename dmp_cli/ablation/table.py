@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, one_line
-from ..evaluation import HIGHER_IS_BETTER, direction_of, plus_minus, title_of
+from ..evaluation import direction_of, plus_minus, title_of
 from ..report import markdown_table
 from ..storage import read_header, read_json
 from .plan import BASE, Plan
@@ -147,12 +147,6 @@ def _json(summary: Summary) -> dict[str, Any]:
 def name_of(report: dict[str, Any], metric: str) -> str:
     """The name that papers use for a score: FID, CLIP-FID, IS, Precision."""
     return title_of(metric, report.get("features", ""))
-
-
-def find_best(report: dict[str, Any], metric: str) -> int:
-    """The row with the best mean: the highest where higher is better, else the lowest."""
-    means = [arm["scores"][metric]["mean"] for arm in report["arms"]]
-    return means.index(max(means) if metric in HIGHER_IS_BETTER else min(means))
 
 
 def table_of(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

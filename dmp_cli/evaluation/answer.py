@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..report import Interval, Intervals
 from .metrics import HIGHER_IS_BETTER, title_of
-from .results import Evaluation, Row, Score, plus_minus
+from .results import Evaluation, plus_minus
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -31,26 +31,25 @@ def answer_of(evaluation: Evaluation) -> str:
     sign = -1 if name in HIGHER_IS_BETTER else 1
     best = min(others, key=lambda row: sign * row.scores[name].value)
     among = f"Best of {len(others)}: " if len(others) > 1 else ""
-    told = _compared(best.scores[name], higher_is_better=sign < 0)
-    names_of = dict(zip([row.samples for row in evaluation.rows], names, strict=True))
-    return f"{among}`{names_of[best.samples]}` is {told.format(base=f'`{names[0]}`', of=_of(title, best))}"
-
-
-def _of(title: str, row: Row) -> str:
-    return f"{title}, {row.count:,} images"
-
-
-def _compared(score: Score, *, higher_is_better: bool) -> str:
+    score, of = best.scores[name], f"{title}, {best.count:,} images"
     assert score.difference is not None
-    if score.interval is None:
-        return f"{score.difference:+.3g} from {{base}} ({{of}}; without an interval)."
-    low, high = score.interval
-    if not score.excludes_zero:
-        return f"not told apart from {{base}}: {score.difference:+.3g}, 95 % {low:+.3g} to {high:+.3g} ({{of}})."
-    better = (score.difference > 0) == higher_is_better
+    told = compare_in_words(score.difference, score.interval, base=names[0], of=of, higher_is_better=sign < 0)
+    known = dict(zip([row.samples for row in evaluation.rows], names, strict=True))
+    return f"{among}`{known[best.samples]}` is {told}"
+
+
+def compare_in_words(
+    difference: float, interval: Sequence[float] | None, *, base: str, of: str, higher_is_better: bool
+) -> str:
+    """How a score differs from that of ``base``, behind a name and "is"; ``of`` says of which score and images."""
+    if interval is None:
+        return f"{difference:+.3g} from `{base}` ({of}; without an interval)."
+    low, high = interval
+    if low <= 0 <= high:
+        return f"not told apart from `{base}`: {difference:+.3g}, 95 % {low:+.3g} to {high:+.3g} ({of})."
     ends = sorted((abs(low), abs(high)))
-    word = "better" if better else "worse"
-    return f"{abs(score.difference):.3g} {word} than {{base}}, 95 % {ends[0]:.3g} to {ends[1]:.3g} ({{of}})."
+    word = "better" if (difference > 0) == higher_is_better else "worse"
+    return f"{abs(difference):.3g} {word} than `{base}`, 95 % {ends[0]:.3g} to {ends[1]:.3g} ({of})."
 
 
 def intervals_of(evaluation: Evaluation) -> Intervals | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..config import EvalConfig
-from ..report import Comparison, Page, Picture, Section, Table, draw_image_grid
+from ..report import EXCLUDES_ZERO, Comparison, Page, Picture, Section, Table, draw_image_grid
 from ..sampling import read_record
 from .answer import answer_of, intervals_of, short_names
 from .first_images import draw_rows, read_first_images
@@ -83,7 +83,7 @@ def _scores(evaluation: Evaluation) -> Section:
         rows=shown,
         caption=caption,
         best=frozenset(clear),
-        bold=("Differences whose 95 % interval excludes zero are", "excludes zero"),
+        bold=EXCLUDES_ZERO,
         hover=[row.samples for row in evaluation.rows],
     )
     return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)

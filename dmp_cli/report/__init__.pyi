@@ -23,6 +23,6 @@ from .html import (
     render as render,
 )
 from .image_grid import draw_image_grid as draw_image_grid
-from .intervals import Interval as Interval, Intervals as Intervals
+from .intervals import EXCLUDES_ZERO as EXCLUDES_ZERO, Interval as Interval, Intervals as Intervals
 from .markdown import markdown_table as markdown_table
 from .parallel import Column as Column, draw_parallel as draw_parallel

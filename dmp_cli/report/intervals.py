@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# What bold cells of a table are, where they are differences; see Table.
+EXCLUDES_ZERO = ("Differences whose 95 % interval excludes zero are", "excludes zero")
 _MARGIN = 0.06  # share of the axis that is left free at each end
 
 
