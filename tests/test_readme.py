@@ -88,7 +88,6 @@ def test_every_command_is_shown() -> None:
         "ablate",
         "runs",
         "tune",
-        "runs",
         "env",
         "demo",
     }

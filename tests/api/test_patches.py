@@ -63,6 +63,7 @@ def test_copies_know_that_they_are_attached() -> None:
         patched = attach(backbone, patched.patch)
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_gates(load: Load, tmp_path: Path) -> None:
     backbone = load()
     patch = filled_patch(backbone)
