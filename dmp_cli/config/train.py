@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from . import balance, buckets as shapes, levels as noise, memory
-from .base import Dtype, Frozen, option
+from .base import Dtype, Frozen, Spoken, option
 from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .train_rules import find_problems
 from .typed import Rates, ValPart, Words
@@ -21,7 +21,7 @@ _LORA, _RECORD, _SPEED = "LoRA", "Reading and saving", "Speed and memory"
 _HELD = "Held-out loss"
 
 
-class TrainConfig(Frozen):
+class TrainConfig(Frozen, metaclass=Spoken):
     """One training run. Defaults are the paper's recipe (Section 4; ``docs/method.md`` marks what it leaves open)."""
 
     panel: ClassVar[str | None] = "Recipe"
@@ -36,7 +36,7 @@ class TrainConfig(Frozen):
     data: Path = option(
         "The images to train on, best those the backbone was trained on: a folder (flat, or one sub-folder per class), "
         "a zip of one, webdataset tar shards, or a folder that dmp sample has filled.",
-        default=...,
+        default=Path(),  # Python names them beside the config
         shown=False,
         panel="",
     )
@@ -109,7 +109,7 @@ class TrainConfig(Frozen):
     bucket_max: int | None = shapes.MOST
     upscale: bool = shapes.UPSCALE
     random_crop: bool = shapes.RANDOM_CROP
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     dtype: Dtype = "fp32"
     log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1, panel=_RECORD)
     save_every: int = option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +18,11 @@ from .settings import settings_of, with_recorded_grid
 if TYPE_CHECKING:
     import torch
 
+    from ...backbones import Backbone
     from ...data import ImageSource
     from ...pipeline import Loaded
     from ...runtime import World
-    from ...training import RunFolder, RunState
+    from ...training import Progress, RunFolder, RunState, Trainee
 
 _COUNTED = 100_000  # captions that are looked at before the first step: some seconds
 
@@ -38,10 +39,12 @@ class Request(NamedTuple):
     device: str | None  # as named; None: auto
     said: Mapping[str, Any]  # all options by name, as given now, before, or by the preset
     onlooker: Onlooker | None = None  # the command inside whose process this one runs
+    backbone: Backbone | None = None  # loaded already, from Python; None: ``network`` says where it is
+    on_step: Callable[[Progress], object] | None = None  # called after each step
 
 
-def run_train(request: Request, printer: Printer) -> None:
-    """Train as ``request`` says, as one of the processes that were started together."""
+def run_train(request: Request, printer: Printer) -> Trainee:
+    """Train as ``request`` says, as one of the processes that were started together; what was trained."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
         job = Job(request, world, device, printer)
         try:
@@ -50,6 +53,7 @@ def run_train(request: Request, printer: Printer) -> None:
             if request.onlooker is not None:
                 request.onlooker.diverged = error.message
             raise
+        return job.trainee
 
 
 class Job:
@@ -110,8 +114,9 @@ class Job:
         images = find_images(config.data, class_names=config.class_names, bounds=bounds, **as_recorded(recorded))
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
-        self.peeked = check_early(self.request.network, self.request.patch_config)
-        warn_of_fp16(self.config.dtype, self.peeked, self.printer)
+        is_here = self.request.backbone is not None
+        self.peeked = None if is_here else check_early(self.request.network, self.request.patch_config)
+        warn_of_fp16(self.config.dtype, self.request.backbone or self.peeked, self.printer)
         if self.peeked is not None:
             check_captions(images, self.peeked)
         check_options_early(config, self.request.network)
@@ -134,12 +139,14 @@ class Job:
         """The backbone and its codec, which go with the data. Raises as :func:`~dmp_cli.pipeline.load_bare`."""
         import torch
 
-        from ...pipeline import load_bare, load_fresh
+        from ...pipeline import load_bare, load_fresh, with_codec
         from ...training import check_conditions
 
         # Where the weights are to be spread, kept in few bits or in main memory, no device ever holds all of them.
         device = torch.device("cpu") if self.config.shard_backbone or self.keeping.packs else self.device
-        if self.config.method == "scratch":
+        if self.request.backbone is not None:
+            loaded = with_codec(self.request.backbone, self.request.network)
+        elif self.config.method == "scratch":
             classes = len(self.images.classes)
             loaded = load_fresh(self.request.network, device, data_classes=classes, seed=self.config.seed)
         else:
@@ -237,5 +244,7 @@ class Job:
                 for event in steps:
                     watchers.see(event)
                     advance(event.step, watchers.remark)
+                    if self.request.on_step is not None:
+                        self.request.on_step(event)
         if self.world.is_first:
             report(self.run, self.trainee, config, watchers, printer)
