@@ -66,7 +66,7 @@ class _Group(TyperGroup):
                 complain(traceback.format_exc().rstrip())
             if error.silent:
                 raise typer.Exit(error.exit_code) from None
-            message, *rest = str(error).splitlines()
+            message, *rest = error.told().splitlines()
             complain("\n".join([f"error: {message}", *(f"  {line}" for line in rest)]))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as ended:

@@ -38,7 +38,7 @@ def load_bare(network: NetworkOptions, device: torch.device | str) -> Loaded:
         CheckpointError: weights that are missing, damaged, unsafe, or do not fit.
     """
     _check_codec(network)
-    return _with_codec(load_backbone_alone(network, device), network)
+    return with_codec(load_backbone_alone(network, device), network)
 
 
 def load_backbone_alone(network: NetworkOptions, device: torch.device | str) -> Backbone:
@@ -85,7 +85,7 @@ def load_fresh(network: NetworkOptions, device: torch.device | str, *, data_clas
     backbone.initialise(seed=seed)
     if network.schedule or network.objective:
         backbone.schedule = named_schedule(network.schedule, network.objective)
-    return _with_codec(backbone.to(device), network)
+    return with_codec(backbone.to(device), network)
 
 
 def load_adapted(path: Path, network: NetworkOptions, device: torch.device | str) -> Loaded:
@@ -118,7 +118,7 @@ def check_codec_of(path: Path, loaded: Loaded) -> None:
 
 
 def load_patched(
-    path: Path,
+    path: str | Path,
     network: NetworkOptions,
     device: torch.device | str,
     *,
@@ -147,7 +147,7 @@ def load_patched(
     backbone = load_backbone_of(patch, network, device)
     give(backbone)
     patched = attach(backbone, patch, strength=strength, force=force)
-    loaded = _with_codec(backbone, network, patch.record, force=force)
+    loaded = with_codec(backbone, network, patch.record, force=force)
     if patch.record.text is not None and not force:
         check_same_text(patch.record.text, backbone.captions.encoder.record)
     return Loaded(backbone, loaded.codec, patched, patch.record)
@@ -225,10 +225,14 @@ def _check_codec(network: NetworkOptions) -> None:
     check_vae_place(network.vae)
 
 
-def _with_codec(
+def with_codec(
     backbone: Backbone, network: NetworkOptions, patch: PatchRecord | None = None, *, force: bool = False
 ) -> Loaded:
-    """``backbone`` and its codec, set to the size of the images that are asked for, or that ``patch`` was made for."""
+    """``backbone`` and its codec, set to the size of the images that are asked for, or that ``patch`` was made for.
+
+    Raises:
+        ConfigError, CheckpointError: the codec or the size does not fit, or its weights are not there.
+    """
     from .latents import load_codec, set_image_size
 
     recorded = None if patch is None or force else patch.codec

@@ -33,7 +33,7 @@ WINGS = (
         "tuning",
         "demo",
     ),
-    *("commands", "cli", "__main__"),
+    *("commands", "api", "cli", "__main__"),
 )
 PURPOSES = {
     "version": "one number",
@@ -59,6 +59,7 @@ PURPOSES = {
     "tuning": "an honest search",
     "demo": "the whole story",
     "commands": "the doors",
+    "api": "the doors of Python",
     "cli": "dmp",
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from dmp_cli.errors import DMPError
 from dmp_cli.runtime.signals import STOP_SIGNALS
 
 # A shell that starts the suite in the background has it ignore SIGINT, and nohup SIGHUP; so would all that tests start.
@@ -30,6 +31,8 @@ def own_handlers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.set_num_threads(1)
+    # Tests compare messages as they stand in the code, which is as the command line says them.
+    monkeypatch.setattr(DMPError, "__str__", DMPError.told)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DMP_HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))

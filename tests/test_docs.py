@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import dmp_cli
 from dmp_cli.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +34,33 @@ def test_every_option_has_a_sentence() -> None:
             assert text[0].isupper(), f"{name} {parameter.name}: {text}"
             assert text.endswith("."), f"{name} {parameter.name}: {text}"
             assert len(text.split()) >= 3, f"{name} {parameter.name}: {text}"
+
+
+# The pages with code of Python, and the test that runs each block of them as it stands there.
+RUN_BY = {
+    "README.md": "test_readme.py",
+    "docs/adding-a-family.md": "families/test_adding.py",
+    "docs/by-hand.md": "backbones/test_by_hand_page.py",
+    "docs/guidance.md": "patching/test_guided_in_pipelines.py",
+    "docs/index.md": "api/test_page.py",
+    "docs/python.md": "api/test_page.py",
+}
+
+
+def test_all_python_of_the_pages_is_run_by_a_test() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    shown = {str(page.relative_to(ROOT)) for page in pages if "```python" in page.read_text()}
+    assert shown == RUN_BY.keys()
+    for page, test in RUN_BY.items():
+        assert Path(page).name in (ROOT / "tests" / test).read_text(), page
+
+
+def test_the_site_has_every_page_and_every_name() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+    assert {*re.findall(r": ([\w-]+\.md)$", site, re.MULTILINE)} >= {page.name for page in (ROOT / "docs").glob("*.md")}
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    told = {*re.findall(r"^::: [\w.]+\.(\w+)$", reference, re.MULTILINE), *re.findall(r"fields: (\w+)", reference)}
+    assert told == {*dmp_cli.__all__} - {"__version__"}
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "docs/method.md"])

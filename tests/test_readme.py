@@ -18,7 +18,7 @@ from dmp_cli.config import CodecRecord, PatchConfig
 from dmp_cli.latents.loading import load_codec
 from dmp_cli.patching.attachment import attach, create_patch
 from dmp_cli.patching.file import save_patch
-from tests.backbones.pipelines import tiny_vae, write_stock_pipeline
+from tests.backbones.pipelines import tiny_vae, write_captioned, write_stock_pipeline
 from tests.builders import diffusers_dit
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,7 @@ GATES = (ROOT / "docs" / "gates.md").read_text()
 TRAINING = (ROOT / "docs" / "training.md").read_text()
 GUIDANCE = (ROOT / "docs" / "guidance.md").read_text()
 TUNING = (ROOT / "docs" / "tuning.md").read_text()
+INDEX = (ROOT / "docs" / "index.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -54,7 +55,7 @@ def rows_of_the_paper() -> list[str]:
     [
         *commands(),
         *rows_of_the_paper(),
-        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE, TUNING) for c in commands(page)),
+        *(c for page in (ABLATIONS, TRAINING, SCORES, GATES, GUIDANCE, TUNING, INDEX) for c in commands(page)),
     ],
 )
 def test_its_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +86,33 @@ def test_every_command_is_shown() -> None:
         "inspect-gates",
         "convert",
         "ablate",
-        "tune",
         "runs",
+        "tune",
         "env",
         "demo",
     }
+
+
+@pytest.mark.slow
+def test_its_ten_lines_patch_sample_and_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipe = write_stock_pipeline(tmp_path / "stable-diffusion")
+    write_captioned(tmp_path / "photos")
+    found = re.search(r"<!-- ten lines -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    lines = [line for line in found[1].splitlines() if line and not line.startswith(("from ", "import "))]
+    assert len(lines) <= 10
+    code = found[1].replace("steps=2000, batch_size=8", "steps=2, batch_size=2, lr=0.5").replace("steps=50", "steps=2")
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert {path.name for path in tmp_path.iterdir()} >= {"my-patch", "fox.png", "fox-of-the-pipeline.png"}
+    assert (tmp_path / "my-patch" / "patch.safetensors").is_file()
+    assert len(names["images"]) == 2
+    torch.manual_seed(0)
+    bare = pipe("a red fox").images[0]
+    torch.manual_seed(0)
+    assert names["pipe"]("a red fox").images[0].tobytes() != bare.tobytes()
 
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +122,7 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         for prompt in patch.prompts:
             prompt.normal_()
     save_patch(Path("patch.safetensors"), patch)
-    code, _, _ = blocks("python")
+    _, code, _, _ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     prediction, bare = names["prediction"], names["bare"]
@@ -119,7 +142,7 @@ def test_its_python_with_a_stock_pipeline_runs(tmp_path: Path, monkeypatch: pyte
         for prompt in patch.prompts:
             prompt.normal_()
     save_patch(Path("sd.safetensors"), patch)
-    _, code, _ = blocks("python")
+    _, _, code, _ = blocks("python")
     names: dict[str, Any] = {}
     torch.manual_seed(0)
     exec(code, names)

@@ -4,7 +4,6 @@ In: what was typed. Out: files, progress on stderr, and the result on stdout, as
 Start reading at ``patch``, the shortest way from options to a file. ``COMMANDS`` lists them in the order of ``--help``.
 """
 
-from .help import group_page
-from .index import COMMANDS
+import lazy_loader
 
-__all__ = ["COMMANDS", "group_page"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -103,3 +103,4 @@ from .tune import (
     TuneScoring as TuneScoring,
     TuneTraining as TuneTraining,
 )
+from .typed import as_word as as_word

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from ..errors import ConfigError
+from ..errors import OptionError
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 
@@ -37,7 +37,21 @@ class Growing(Frozen):
         return {key: value for key, value in serialize(self).items() if value is not None or key not in later}
 
 
-class Options(Frozen):
+if TYPE_CHECKING:  # so that checkers see the fields as arguments, with their types
+    from pydantic._internal._model_construction import ModelMetaclass as Spoken
+else:
+
+    class Spoken(type(BaseModel)):
+        """Of a record that people make by hand: a value that it refuses is one OptionError, not pydantic's own."""
+
+        def __call__(cls, *args, **values):
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise as_option_error(error) from None
+
+
+class Options(Frozen, metaclass=Spoken):
     """Base of options that commands alone take. Their ranges are checked as they are typed (exit code 2)."""
 
 
@@ -106,7 +120,12 @@ def build(record: type[C], **values: Any) -> C:
     try:
         return record(**values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
+        raise as_option_error(error) from error
+
+
+def as_option_error(error: ValidationError) -> OptionError:
+    """What a record has refused, each value by the name of its option."""
+    return OptionError("; ".join(_explain(problem) for problem in error.errors()))
 
 
 def refuse(text: str) -> PydanticCustomError:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .base import Frozen, Options, default_of, option
+from .base import Frozen, Options, Spoken, default_of, option
 from .bounds import MAX_FILE_SIZE, MAX_PIXELS
 from .memory import OFFLOAD_BLOCKS, Quantize
 from .train import TrainConfig
@@ -16,7 +16,7 @@ from .typed import Crop, ReferencePart, Split
 Metric = Literal["fid", "kid", "is", "prc"]
 
 
-class EvalConfig(Frozen):
+class EvalConfig(Frozen, metaclass=Spoken):
     """How folders of samples are scored against a reference."""
 
     samples: tuple[Path, ...] = option(
@@ -72,7 +72,7 @@ class EvalConfig(Frozen):
     )
     kid_subsets: int = option("Subsets that the kernel distance is averaged over.", default=100, ge=1)
     kid_subset_size: int = option("Images of each of these subsets.", default=1000, ge=2)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     max_pixels: int = option(
         "Pixels of the largest image that is read; larger ones count as unreadable.",
         default=MAX_PIXELS,

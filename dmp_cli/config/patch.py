@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from .base import Growing, option
+from .base import Growing, Spoken, option
 from .typed import PromptGrid, Words
 
 GateKind = Literal["linear", "attention", "constant", "none"]
@@ -24,7 +24,7 @@ _OF_PROMPTS = {"position": "add", "num_prompts": None, "prompt_grid": None, "ini
 DEAD_SHARE = 0.1  # a prompt is dead if its weight never exceeds this share of the uniform weight 1/N
 
 
-class PatchConfig(Growing):
+class PatchConfig(Growing, metaclass=Spoken):
     """Which mixture a patch is (paper, Section 3 and Table 4). Low-rank experts under the gate are ours."""
 
     panel: ClassVar[str | None] = "Variant"

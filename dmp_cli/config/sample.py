@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import Dtype, Growing, default_of, option
+from .base import Dtype, Growing, Spoken, default_of, option
 from .memory import Quantize
 from .pipeline_sampler import PipelineSampler
 from .records import Flow
@@ -42,8 +42,8 @@ class Prompt(Growing):
     later = frozenset({"negative"})
 
     text: str
-    seed: int | None = Field(None, ge=0)  # None: that of all
-    guidance: float | None = Field(None, ge=0)  # None: that of all
+    seed: int | None = Field(default=None, ge=0)  # None: that of all
+    guidance: float | None = Field(default=None, ge=0)  # None: that of all
     negative: str | None = None  # what guidance leads away from; None: from the empty caption
 
 
@@ -52,15 +52,15 @@ class PlanLine(Growing):
 
     later = frozenset({"negative"})
 
-    seed: int | None = Field(None, ge=0)  # None: that of all
-    place: int | None = Field(None, ge=0)  # what its noise is drawn for beside the seed; None: see ``plan``
-    label: int | None = Field(None, ge=0)  # its class; "class" in the file
+    seed: int | None = Field(default=None, ge=0)  # None: that of all
+    place: int | None = Field(default=None, ge=0)  # what its noise is drawn for beside the seed; None: see ``plan``
+    label: int | None = Field(default=None, ge=0)  # its class; "class" in the file
     prompt: str | None = None
-    guidance: float | None = Field(None, ge=0)  # None: that of all
+    guidance: float | None = Field(default=None, ge=0)  # None: that of all
     negative: str | None = None  # what guidance leads away from; None: from the empty caption
 
 
-class SampleConfig(Growing):
+class SampleConfig(Growing, metaclass=Spoken):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
     later = frozenset({"against_scale", "against_interval", "scheduler", "quantize"})
@@ -73,7 +73,7 @@ class SampleConfig(Growing):
         ge=1,
         le=MAX_IMAGES,
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     sampler: Sampler = option(
         "The algorithm that removes the noise. All but ddpm and euler-a need fewer steps, such as 50. pipeline is the "
         "scheduler of the pipeline that the weights come from, with its own settings. sde-euler, ode-euler and "

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from . import balance, buckets as shapes, levels as noise, memory
-from .base import Dtype, option
+from .base import Dtype, Spoken, option
 from .bounds import MAX_BATCH, MAX_FILE_SIZE, MAX_PIXELS
 from .data_place import DataPlace
 from .train_rules import find_problems
@@ -22,7 +22,7 @@ _LORA, _RECORD, _SPEED = "LoRA", "Reading and saving", "Speed and memory"
 _HELD = "Held-out loss"
 
 
-class TrainConfig(DataPlace):
+class TrainConfig(DataPlace, metaclass=Spoken):
     """One training run. Defaults are the paper's recipe (Section 4; ``docs/method.md`` marks what it leaves open)."""
 
     panel: ClassVar[str | None] = "Recipe"
@@ -38,7 +38,7 @@ class TrainConfig(DataPlace):
         "The images to train on, best those the backbone was trained on: a folder (flat, or one sub-folder per class), "
         "a zip of one, webdataset tar shards here or behind an address, a table as hf:user/name:split or hf:folder, or "
         "a folder that dmp sample has filled.",
-        default=...,
+        default=Path(),  # Python names them beside the config
         shown=False,
         panel="",
     )
@@ -111,7 +111,7 @@ class TrainConfig(DataPlace):
     bucket_max: int | None = shapes.MOST
     upscale: bool = shapes.UPSCALE
     random_crop: bool = shapes.RANDOM_CROP
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     dtype: Dtype = "fp32"
     log_every: int = option("Steps between two lines of log.jsonl.", default=100, ge=1, panel=_RECORD)
     save_every: int = option(

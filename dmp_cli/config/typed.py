@@ -126,6 +126,19 @@ def _split_rates(value: Any) -> Any:
     return rates
 
 
+def as_word(name: str, value: Any) -> Any:
+    """A value of the field ``name`` as it is typed: the inverse of what this module reads."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={one}" for key, one in value.items())
+    if name == "prompt_grid" and value is None:
+        return "tokens"
+    if not isinstance(value, tuple | list):
+        return value
+    if name.endswith("_part"):
+        return f"{value[0] + 1}/{value[1]}"
+    return ("x" if name.endswith("grid") else ",").join(map(str, value))
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 Classes = Annotated[tuple[int, ...] | None, BeforeValidator(_split_classes)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_split_seeds)]

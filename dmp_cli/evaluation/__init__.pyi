@@ -9,6 +9,7 @@ from .gates import gates_sections as gates_sections
 from .metrics import HIGHER_IS_BETTER as HIGHER_IS_BETTER, title_of as title_of
 from .page import build_score_page as build_score_page
 from .results import (
+    Evaluation as Evaluation,
     describe_features as describe_features,
     describe_reference as describe_reference,
     direction_of as direction_of,

@@ -10,6 +10,7 @@ from torch import nn
 from ..backbones import Backbone, as_backbone
 from ..config import CodecRecord, PatchConfig, PatchRecord
 from ..errors import CheckpointError, PatchError
+from ..latents import image_size as size_of, load_codec
 from .compatibility import check_fit, check_variant, prompt_shape, prompted_blocks
 from .expert_layers import find_expert_layers
 from .grids import with_grid
@@ -70,6 +71,25 @@ def attach(
     return owner
 
 
+def detach(model: Backbone | nn.Module, name: str | None = None) -> Backbone | nn.Module:
+    """Take the patch called ``name``, or all patches, off ``model`` and return what is below it.
+
+    ``model`` is what :func:`attach` gave, or was given: a patched backbone, a backbone, or a model of diffusers such as
+    ``pipe.unet``. With the last patch gone it is bit for bit what it was before. Without a patch, this does nothing.
+    """
+    if isinstance(model, PatchedBackbone):
+        return model.detach(name)
+    if (owner := owner_on(model)) is not None:
+        owner.detach(name)
+    return model
+
+
+def owner_on(model: nn.Module) -> PatchedBackbone | None:
+    """The patched backbone whose patches are on ``model`` now; None: there is none."""
+    hooks = (hook for module in model.modules() for hook in module._forward_hooks.values())
+    return next((hook.link.owner for hook in hooks if isinstance(hook, ReadGate)), None)
+
+
 def _warn_of_half_precision(backbone: Backbone) -> None:
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in backbone.parameters()):
         warnings.warn(
@@ -92,20 +112,29 @@ def _behind_the_seam(model: Backbone | nn.Module, record: PatchRecord | None) ->
 
 
 def create_patch(
-    backbone: Backbone, config: PatchConfig, *, codec: CodecRecord, image_size: int | str, seed: int = 0
+    backbone: Backbone,
+    config: PatchConfig | None = None,
+    *,
+    codec: CodecRecord | None = None,
+    image_size: int | str | None = None,
+    seed: int = 0,
 ) -> Patch:
     """Create a new patch for ``backbone``. By default its prompts, or its experts' B, are zero: it changes nothing yet.
 
     Its own ``config`` says the grid of its prompts, where the given one leaves it open.
 
     Args:
-        codec: codec of the training images.
-        image_size: of the training images in pixels: a side, or width x height, such as 832x1216.
+        config: which mixture it is; None: the paper's.
+        codec: codec of the training images; None: the one that goes with the backbone, which is read for its digest.
+        image_size: of the training images in pixels: a side, or width x height, such as 832x1216; None: those that the
+            backbone makes now.
         seed: seed of the gate's first weights; see :class:`Patch`.
 
     Raises:
         ConfigError: the variant ``config`` is impossible on this backbone.
+        CheckpointError: no codec is named, and that of the backbone is not here.
     """
+    config = config or PatchConfig()
     check_variant(backbone, config)
     config = with_grid(config, backbone)
     blocks = prompted_blocks(backbone.list_blocks(), config)
@@ -113,6 +142,8 @@ def create_patch(
     layers = find_expert_layers(backbone, blocks, config)
     patch = Patch(config, hidden_shapes=shapes, gate_width=backbone.gate_width, expert_layers=layers, seed=seed)
     if backbone.record is not None:
+        if codec is None or image_size is None:
+            codec, image_size = _usual(backbone, codec, image_size)
         patch.record = PatchRecord(
             config=config,
             hidden_shapes=[list(shape) for shape in shapes],
@@ -126,3 +157,11 @@ def create_patch(
             text=backbone.captions.encoder.record if backbone.takes_text and backbone.text_folder else None,
         )
     return patch
+
+
+def _usual(
+    backbone: Backbone, codec: CodecRecord | None, image_size: int | str | None
+) -> tuple[CodecRecord, int | str]:
+    """Codec and size of the images of ``backbone``, where they are not given."""
+    own = load_codec(None, backbone, record=codec)
+    return own.record, size_of(own, backbone) if image_size is None else image_size

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import PatchRecord, TableRecord
 from ..errors import ConfigError
-from ..storage import safetensors_bytes, sha256_of, write_bytes
+from ..storage import safetensors_bytes, write_bytes
 from .interpolate import resize_tokens, square_grid
 from .patched import PatchedBackbone
 
@@ -56,9 +56,12 @@ def bake_table(patched: PatchedBackbone, timesteps: Sequence[int | float], *, de
 
 
 def describe_table(
-    patched: PatchedBackbone, timesteps: Sequence[int | float], *, patch_file: Path, dense: bool
+    patched: PatchedBackbone, timesteps: Sequence[int | float], *, digest: str, dense: bool
 ) -> TableRecord:
-    """The record of a table: its patch, backbone, timesteps, and the names of the prompted blocks."""
+    """The record of a table: its patch, backbone, timesteps, and the names of the prompted blocks.
+
+    ``digest`` is the SHA-256 of the patch file.
+    """
     record, blocks = patched.patch.record, patched.backbone.list_blocks()
     assert isinstance(record, PatchRecord)
     return TableRecord(
@@ -68,7 +71,7 @@ def describe_table(
         strength=patched.strength,
         dense=dense,
         backbone=record.backbone,
-        patch=sha256_of(patch_file),
+        patch=digest,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,27 @@ _VERSION = 1
 _TYPES = ("F32", "F16", "BF16", "F64")
 
 
-def save_patch(path: Path, patch: Patch) -> None:
+def save_patch(path: str | Path, patch: Patch) -> None:
     """Write ``patch`` with its ``record`` to ``path``, whole or not at all.
 
     Raises:
         PatchError: the patch has no record, so the file could not name its backbone.
         DMPError: the disk is full or ``path`` cannot be written.
     """
+    write_bytes(Path(path), _sealed(patch, Path(path)))
+
+
+def sha256_of_patch(patch: Patch) -> str:
+    """SHA-256 of the file that :func:`save_patch` writes. Raises PatchError as that does."""
+    return hashlib.sha256(_sealed(patch, Path("patch.safetensors"))).hexdigest()
+
+
+def _sealed(patch: Patch, path: Path) -> bytes:
+    """The bytes of a patch file; ``path`` is for messages."""
     if patch.record is None:
-        raise PatchError("this patch does not know its backbone", hint="Make it with dmp_cli.patching.create_patch.")
+        raise PatchError(
+            "this patch does not know its backbone", hint="Make it for a backbone that load_backbone returned."
+        )
     metadata = {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.1",
@@ -38,11 +51,10 @@ def save_patch(path: Path, patch: Patch) -> None:
         _HEADER: patch.record.model_dump_json(),
         SEAL: BLANK,
     }
-    data = safetensors_bytes(patch.state_dict(), metadata)
-    write_bytes(Path(path), seal(data, path=Path(path), kind=PatchError))
+    return seal(safetensors_bytes(patch.state_dict(), metadata), path=path, kind=PatchError)
 
 
-def load_patch(path: Path) -> Patch:
+def load_patch(path: str | Path) -> Patch:
     """Read a patch file. It needs no other file.
 
     The seal is a checksum: it tells damage, not who wrote the file. Anybody can seal a file anew. So all that the

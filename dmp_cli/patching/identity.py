@@ -107,8 +107,7 @@ def check_weights(backbone: Backbone, record: PatchRecord) -> None:
     about = record.backbone
     raise PatchError(
         f"this patch was trained on other weights: {about.source} with digest {about.digest[:12]}…, not {digest[:12]}…",
-        hint="Give the original weights with --checkpoint, or accept these with --force-backbone (in Python: "
-        "attach(..., force=True)).",
+        hint="Give the original weights with --checkpoint, or accept these with --force-backbone.",
     )
 
 

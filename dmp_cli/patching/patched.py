@@ -20,11 +20,12 @@ from ..errors import PatchError
 from .attached import AttachedPatch
 from .gates import Gating
 from .prompts import Patch
+from .shown import ShownBackbone, note_owner
 
 DEFAULT_NAME = "default"
 
 
-class PatchedBackbone(nn.Module):
+class PatchedBackbone(ShownBackbone, nn.Module):
     """A frozen backbone with its patches. It is called like the backbone; only the patches' parameters require grad."""
 
     def __init__(self, backbone: Backbone, patch: Patch, *, strength: float, name: str = DEFAULT_NAME) -> None:
@@ -43,6 +44,7 @@ class PatchedBackbone(nn.Module):
         forget_compiled_graphs()
         self._attached[name] = AttachedPatch(self.backbone, patch, strength=strength)
         self._attached[name].link.owner = self
+        note_owner(patch, self)
 
     def add(self, patch: Patch, *, strength: float, name: str) -> None:
         """Attach ``patch`` beside the patches that are there, under a name of its own.
@@ -77,6 +79,10 @@ class PatchedBackbone(nn.Module):
     def strength(self, value: float) -> None:
         self._first.link.strength = float(value)
 
+    def strength_of(self, name: str) -> float:
+        """The strength of the patch called ``name``. Raises PatchError if there is none."""
+        return self._find(name).link.strength
+
     def set_strength(self, name: str, value: float) -> None:
         """Set the strength of the patch called ``name``. Raises PatchError if there is none."""
         self._find(name).link.strength = float(value)
@@ -90,14 +96,15 @@ class PatchedBackbone(nn.Module):
         """Make one denoising prediction. Arguments and result are those of :meth:`Backbone.forward`."""
         return self.backbone(x, timesteps, condition)
 
-    def gating(self, timesteps: Tensor, condition: Tensor | None = None) -> Gating:
+    def gating(self, timesteps: Tensor, condition: Tensor | None = None, *, name: str | None = None) -> Gating:
         """Gate weights sigma(G([t; i])) for ``timesteps`` (B,), outside a forward, with gradients to the gate.
 
         ``condition`` (B,) has an effect only if the gate reads the conditioning. None stands for the null condition, or
-        for class 0 if the backbone has none. Of several patches, the gate is that of the first one.
+        for class 0 if the backbone has none. Of several patches, the gate is that of the one called
+        ``name``; None: of the first one.
         """
         with self.disabled():
-            return self._first.gating(timesteps, condition)
+            return (self._first if name is None else self._find(name)).gating(timesteps, condition)
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
@@ -170,7 +177,7 @@ class PatchedBackbone(nn.Module):
             return self.backbone
         for one in leaving:
             self._find(one).remove()
-            self._attached.pop(one)
+            note_owner(self._attached.pop(one).patch, None)
             if one in self.further:
                 self.further.pop(one)
         forget_compiled_graphs()
@@ -199,6 +206,7 @@ class PatchedBackbone(nn.Module):
         super().__setstate__(state)
         for attached in self._attached.values():
             attached.link.owner = self
+            note_owner(attached.patch, self)
 
 
 def forget_compiled_graphs() -> None:

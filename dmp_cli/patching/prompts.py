@@ -25,6 +25,9 @@ from ..runtime import randomness
 from .experts import grow_experts
 from .gates import AttentionGate, BlockWeights, Gating, LinearGate, default_top_k, select_hard
 from .interpolate import pool_weights
+from .on_the_hub import OnTheHub
+from .pretrained import Pretrained
+from .shown import ShownPatch
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -41,7 +44,7 @@ def add_mixture(hidden: Tensor, *, weights: Tensor, prompts: Tensor, strength: f
     return torch.addcmul(hidden, weights, prompts, value=strength)
 
 
-class Patch(nn.Module):
+class Patch(ShownPatch, Pretrained, OnTheHub, nn.Module):
     """The prompts p_i, or low-rank experts, and the gate G: what is learnt, which are all of its parameters.
 
     Args:

@@ -101,6 +101,18 @@ def test_a_revision_stays_what_it_was(run: Run, patch: Path, hub: LocalHub, imag
     assert list(told["patches"]) == [f"ann/faces@{first}"]
 
 
+def test_python_pushes_the_same(run: Run, patch: Path, hub: LocalHub) -> None:
+    from dmp_cli.patching import Patch
+
+    run("push", patch, "ann/typed", *MIT, "--gates", "none", "-q")
+    pushed = Patch.from_pretrained(patch).push_to_hub("ann/python", license="mit", commit_message="From Python")
+    typed, ours = (hub.repositories[name].commits[-1] for name in ("ann/typed", "ann/python"))
+    assert pushed.revision == ours[0]
+    assert hub.repositories["ann/python"].messages == ["From Python"]
+    assert ours[1]["patch.safetensors"] == patch.read_bytes()
+    assert ours[1]["README.md"].decode() == typed[1]["README.md"].decode().replace("typed", "python")
+
+
 def test_dry_run_shows_files_and_card_and_sends_nothing(run: Run, patch: Path, hub: LocalHub, tmp_path: Path) -> None:
     command = ("push", patch, "ann/faces", *MIT, "--grid", grid(tmp_path / "g.png"), "--gates", "none", "--dry-run")
     shown = parse(run(*command, "--json"))

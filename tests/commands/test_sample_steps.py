@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dmp_cli.backbones import OwnSampling
-from dmp_cli.commands.sample.own_sampler import default_steps
 from dmp_cli.config import SampleConfig
+from dmp_cli.sampling import default_steps
 from tests.backbones.flow_pipelines import write_sd3_pipeline
 
 from .conftest import Run, parse

@@ -70,7 +70,7 @@ def test_the_data_set_and_the_backbone_of_the_hub_are_linked() -> None:
     ],
 )
 def test_where_a_backbone_came_from(name: str | None, source: str, found: str | None) -> None:
-    from dmp_cli.commands.push.command import base_model_of
+    from dmp_cli.patching import base_model_of
 
     record = record_of()
     backbone = record.backbone.model_copy(update={"name": name, "source": source})

@@ -87,7 +87,7 @@ def test_a_backbone_of_two_precisions(patch: Patch) -> None:
 def test_other_weights_are_refused_in_every_precision(dtype: torch.dtype, patch: Patch) -> None:
     with pytest.raises(PatchError, match="other weights") as caught:
         attach(tiny_plain_unet(seed=1).to(dtype), patch)
-    assert "force=True" in str(caught.value)
+    assert "--force-backbone" in str(caught.value)
     assert "--force-backbone" in str(caught.value)
 
 

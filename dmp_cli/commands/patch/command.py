@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,7 +25,6 @@ from ...errors import ConfigError
 from ..console import Printer
 from ..named_patches import found_here
 from ..options import Given, takes
-from ..sample.own_sampler import default_sampler, default_steps
 from .by_hand import make_by_hand
 from .info import print_info, print_sizes
 from .memory import print_memory
@@ -157,20 +156,15 @@ def _export(
     from ...patching import bake_table, describe_table, save_table
     from ...pipeline import load_patched
     from ...runtime import pick_device
-    from ...sampling import check_steps, read_by_network, with_own_scheduler
-    from ...storage import refuse_existing
+    from ...sampling import visited_timesteps
+    from ...storage import refuse_existing, sha256_of
 
     refuse_existing(output, force=asked.force)
     loaded = load_patched(source, network, pick_device(common.device or "cpu"))
-    backbone = loaded.backbone
-    own, flow = backbone.own_sampling, backbone.schedule.flow
-    steps = default_steps(wanted, own, None, flow=flow)
-    wanted = wanted.model_copy(update={**default_sampler(wanted, own, None, flow=flow), **steps})
-    wanted = with_own_scheduler(wanted, own, flow=backbone.flow_sampler)
-    check_steps(wanted, backbone.schedule)
-    timesteps = read_by_network(wanted, backbone)
+    wanted, timesteps = visited_timesteps(wanted, loaded.backbone)
     tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
-    record = describe_table(loaded.denoiser, timesteps, patch_file=source, dense=asked.dense)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"digest": sha256_of(source), "dense": asked.dense}
+    record = describe_table(loaded.denoiser, timesteps, **how)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
     printer.say(

@@ -90,6 +90,7 @@ def _what_is_known(
     patch: Path, record: PatchRecord, asked: PushOptions, network: NetworkOptions, printer: Printer
 ) -> Known:
     from ...hub import Known
+    from ...patching import base_model_of
     from .pictures import draw_pairs, gates_picture, newest_grid, read_picture
 
     assert asked.license is not None
@@ -115,17 +116,3 @@ def _read_report(folder: Path) -> dict[str, Any]:
     from ...storage import read_object
 
     return read_object(folder / "report.json", kind=ConfigError)
-
-
-def base_model_of(record: PatchRecord) -> str | None:
-    """The repository on the hub that the backbone came from, as far as its record says."""
-    from ...backbones import public_home
-    from ...hub import pinned_name, read_name
-
-    backbone = record.backbone
-    cached = pinned_name(f"{backbone.source}/file") or pinned_name(backbone.source)
-    if cached is not None:
-        return cached.partition("@")[0]
-    home = None if backbone.name is None else public_home(backbone.name)
-    named = None if Path(backbone.source).is_absolute() else read_name(backbone.source)
-    return home or (named.repo if named is not None else None)

@@ -26,7 +26,7 @@ from ..console import Printer
 from ..named_patches import found_here, other_version_here
 from ..options import Given, takes
 from .job import Request, run_sample
-from .own_sampler import check_early, default_sampler, default_steps, peek
+from .own_sampler import check_early, peek
 from .patches import read_patches
 from .verification import run_verify
 
@@ -92,6 +92,8 @@ def sample(ctx: typer.Context, given: Given) -> None:
         if len(patches) > 1:
             plan["patch"] = {str(share.path): share.strength for share in patches}
         if peeked is not None and peeked.own is not None:
+            from ...sampling import default_sampler, default_steps
+
             flow = None if peeked.schedule is None else peeked.schedule.flow
             changes = default_steps(config, peeked.own, None, flow=flow)
             config = config.model_copy(update={**default_sampler(config, peeked.own, None), **changes})

@@ -20,7 +20,6 @@ from ..in_process import in_shell
 from ..options import Given
 from ..processes import together
 from .captions import captions_of, encode_early
-from .defaults import fill_in
 from .grid import check_grid
 from .keeping import keeping, keeping_of
 from .network import load, load_versions, remarks_on
@@ -86,7 +85,7 @@ class _Drawing:
     ) -> None:
         import torch
 
-        from ...sampling import Plan, chunks, resolve
+        from ...sampling import Plan, chunks, fill_in, resolve
 
         self.request, self.folder, self.part, self.printer = request, folder, part, printer
         recorded = None if request.options.force else folder.recorded()

@@ -1,56 +1,15 @@
-"""The sampler of the pipeline that weights come from: whether it is the default, and how what is drawn differs."""
+"""The sampler of the pipeline that weights come from: what its folder says of it, and how what is drawn differs."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
-from ...config import (
-    FLOW_SAMPLERS,
-    RECTIFIED_STEPS,
-    Flow,
-    NetworkOptions,
-    SampleConfig,
-    Sampler,
-    ScheduleConfig,
-    usual_sampler,
-)
+from ...config import NetworkOptions, SampleConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     from ...backbones import OwnSampling, Peeked
-
-
-def default_sampler(
-    wanted: SampleConfig, own: OwnSampling | None, recorded: dict[str, Any] | None, *, flow: Flow | None = None
-) -> dict[str, Any]:
-    """The change to ``wanted`` where it names no sampler: that of the folder's images, else the pipeline's own.
-
-    A pipeline's own that cannot be followed is no default. Without one, a flow has its first: the SDE of SiT and REPA.
-    """
-    if "sampler" in wanted.model_fields_set:
-        return {}
-    earlier = (recorded or {}).get("made", {}).get("sample", {}).get("sampler")
-    if earlier in get_args(Sampler):
-        return {"sampler": earlier}
-    usual = usual_sampler(flow) or wanted.sampler
-    has_own = own is not None and own.sampler is not None and (flow is None or "pipeline" in FLOW_SAMPLERS[flow])
-    return {"sampler": "pipeline" if has_own else usual}
-
-
-def default_steps(
-    wanted: SampleConfig, own: OwnSampling | None, recorded: dict[str, Any] | None, *, flow: Flow | None
-) -> dict[str, Any]:
-    """The change to ``wanted`` where it names no steps: of a rectified flow those of the folder, else of its pipeline.
-
-    The other backbones keep the one default.
-    """
-    if flow != "rectified" or "steps" in wanted.model_fields_set:
-        return {}
-    earlier = (recorded or {}).get("made", {}).get("sample", {}).get("steps")
-    if isinstance(earlier, int) and earlier > 0:
-        return {"steps": earlier}
-    return {"steps": RECTIFIED_STEPS if own is None or own.steps is None else own.steps}
 
 
 def compare(own: OwnSampling, config: SampleConfig) -> str:

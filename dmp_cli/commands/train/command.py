@@ -59,7 +59,7 @@ def train(ctx: typer.Context, given: Given) -> None:
     preset = {} if asked.preset is None else preset_options(asked.preset)
     run = RunFolder(asked.output or default_output({**preset, **given.values}))
     # What a run was begun with holds its preset's values already, and what was said instead of them.
-    whole = given.over({**preset, **(_saved_options(run, asked.preset) if asked.resume else {})})
+    whole = given.over({**preset, **(saved_options(run, asked.preset) if asked.resume else {})})
     if "data" not in whole.values:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     config = whole.make(TrainConfig)
@@ -69,7 +69,7 @@ def train(ctx: typer.Context, given: Given) -> None:
         plan = {"train": config.model_dump(mode="json"), "patch": patch_config and patch_config.model_dump()}
         named = whole.make(NetworkOptions).backbone
         resolved = {**plan, "backbone": named, "output": str(run.path), "resume": asked.resume}
-    _check_method(whole, config)
+    check_method(whole, config)
     from .job import Request, run_train
     from .plan import plan_train
 
@@ -81,7 +81,7 @@ def train(ctx: typer.Context, given: Given) -> None:
         run_train(request, printer)
 
 
-def _check_method(whole: Given, config: TrainConfig) -> None:
+def check_method(whole: Given, config: TrainConfig) -> None:
     """Raise ConfigError for options that say nothing to the training method."""
     if config.method not in ("dmp", "prompt-tuning") and whole.of(PatchConfig):
         raise ConfigError(
@@ -104,7 +104,7 @@ def _plain(data: Path | str) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(place_name(Path(data))).stem).strip("-") or "data"
 
 
-def _saved_options(run: RunFolder, preset: str | None) -> dict[str, Any]:
+def saved_options(run: RunFolder, preset: str | None) -> dict[str, Any]:
     """The options that the run was begun with; empty where there is no run yet."""
     settings = run.read_settings()
     saved = {} if settings is None else dict(settings.get("options", {}))

@@ -37,6 +37,16 @@ def images_of(
     )
 
 
+def images_of_run(
+    config: TrainConfig, *, download: bool = False, recorded: Mapping[str, Any] | None = None
+) -> ImageSource:
+    """The images of --data. Those of --val-data are fetched too, so that they are in the cache when they are used."""
+    images = images_of(config, config.data, download=download, recorded=recorded)
+    if download and config.val_data is not None:
+        images_of(config, config.val_data, download=True)
+    return images
+
+
 def origin_record(images: ImageSource) -> dict[str, Any]:
     """The part ``data_origin`` of a config.json: etags of remote shards, or the commit of a data set of the hub."""
     origin = images.origin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,16 +14,17 @@ from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
 from .captions import encode_early, every_caption, first_captions
-from .images import images_of, origin_record
+from .images import images_of_run, origin_record
 from .settings import settings_of, with_recorded_grid
 
 if TYPE_CHECKING:
     import torch
 
+    from ...backbones import Backbone
     from ...data import ImageSource
     from ...pipeline import Loaded
     from ...runtime import World
-    from ...training import RunFolder, RunState
+    from ...training import Progress, RunFolder, RunState, Trainee
 
 _COUNTED = 100_000  # captions that are looked at before the first step: some seconds
 
@@ -40,10 +41,12 @@ class Request(NamedTuple):
     device: str | None  # as named; None: auto
     said: Mapping[str, Any]  # all options by name, as given now, before, or by the preset
     onlooker: Onlooker | None = None  # the command inside whose process this one runs
+    backbone: Backbone | None = None  # loaded already, from Python; None: ``network`` says where it is
+    on_step: Callable[[Progress], object] | None = None  # called after each step
 
 
-def run_train(request: Request, printer: Printer) -> None:
-    """Train as ``request`` says, as one of the processes that were started together."""
+def run_train(request: Request, printer: Printer) -> Trainee:
+    """Train as ``request`` says, as one of the processes that were started together; what was trained."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
         job = Job(request, world, device, printer)
         try:
@@ -52,6 +55,7 @@ def run_train(request: Request, printer: Printer) -> None:
             if request.onlooker is not None:
                 request.onlooker.diverged = error.message
             raise
+        return job.trainee
 
 
 class Job:
@@ -95,8 +99,7 @@ class Job:
 
         settings = settings_of(self.request, self.loaded, self.trainee)
         settings["images"] = images_record(self.images)
-        settings |= origin_record(self.images)
-        settings["text_store"] = self.captions.dtype
+        settings |= {**origin_record(self.images), "text_store": self.captions.dtype}
         settings |= {} if self.shapes is None else {"buckets": self.shapes.counts}
         if self.parts.held_out is not None:
             settings["held_out"] = images_record(self.parts.held_out[0])
@@ -108,17 +111,15 @@ class Job:
         from .early import check_options_early
 
         recorded = self.run.read_images() if self.request.options.resume else None
-        config, download = self.config, self.request.network.download
-        images = images_of(config, config.data, download=download, recorded=recorded)
-        if download and config.val_data is not None:
-            images_of(config, config.val_data, download=True)  # so that it is in the cache when it is used
+        images = images_of_run(self.config, download=self.request.network.download, recorded=recorded)
         if self.request.patch_config is not None:
             check_noise(self.config, self.request.patch_config)
-        self.peeked = check_early(self.request.network, self.request.patch_config)
-        warn_of_fp16(self.config.dtype, self.peeked, self.printer)
+        is_here = self.request.backbone is not None
+        self.peeked = None if is_here else check_early(self.request.network, self.request.patch_config)
+        warn_of_fp16(self.config.dtype, self.request.backbone or self.peeked, self.printer)
         if self.peeked is not None:
             check_captions(images, self.peeked)
-        check_options_early(config, self.request.network)
+        check_options_early(self.config, self.request.network)
         return images
 
     def _refuse_existing(self) -> None:
@@ -138,12 +139,14 @@ class Job:
         """The backbone and its codec, which go with the data. Raises as :func:`~dmp_cli.pipeline.load_bare`."""
         import torch
 
-        from ...pipeline import load_bare, load_fresh
+        from ...pipeline import load_bare, load_fresh, with_codec
         from ...training import check_conditions
 
         # Where the weights are to be spread, kept in few bits or in main memory, no device ever holds all of them.
         device = torch.device("cpu") if self.config.shard_backbone or self.keeping.packs else self.device
-        if self.config.method == "scratch":
+        if self.request.backbone is not None:
+            loaded = with_codec(self.request.backbone, self.request.network)
+        elif self.config.method == "scratch":
             classes = len(self.images.classes)
             loaded = load_fresh(self.request.network, device, data_classes=classes, seed=self.config.seed)
         else:
@@ -177,9 +180,8 @@ class Job:
             self._warn_of_long_captions()
         else:
             self.printer.note(f"continuing {self.run.path} after step {state.step}")
-        for remark in self.loaded.backbone.remarks:
+        for remark in (*self.loaded.backbone.remarks, self.looks):
             self.printer.note(remark)
-        self.printer.note(self.looks)
         for remark in (self.on_kept, *(() if self.shapes is None else self.shapes.remarks)):
             self.printer.note(remark) if remark else None
         if self.images.passed_over:
@@ -211,7 +213,7 @@ class Job:
         from ...training import naming_checkpoint, train
         from .ending import report
         from .latent_store import fill_store
-        from .trackers import tracked
+        from .trackers import tracked_job
         from .watchers import Watchers
 
         config, printer, onlooker = self.config, self.printer, self.request.onlooker
@@ -219,9 +221,7 @@ class Job:
             self.captions.encode(self.loaded.backbone, every_caption(self.images, self.config))
             for store, images in self.stores:
                 fill_store(store, images, self.trainee, config, self.device, printer, request)
-            names = self.request.options.trackers if self.world.is_first else ()
-            told: dict[str, Any] = {"config": self.settings, "goes_on": state is not None, "warn": printer.warn}
-            trackers = ended.enter_context(tracked(names, self.run.path, **told))
+            trackers = ended.enter_context(tracked_job(self, goes_on=state is not None))
             how: dict[str, Any] = {"trackers": trackers, "world": self.world, "is_watched": onlooker is None}
             watchers = Watchers(self.run, self.trainee, config, printer, **how)
             watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
@@ -244,5 +244,7 @@ class Job:
                 for event in steps:
                     watchers.see(event)
                     advance(event.step, watchers.remark)
+                    if self.request.on_step is not None:
+                        self.request.on_step(event)
         if self.world.is_first:
             report(self.run, self.trainee, config, watchers, printer)

@@ -16,6 +16,8 @@ from .tracker_kinds import KINDS, NAMES, Kind, NewRun
 if TYPE_CHECKING:
     import numpy as np
 
+    from .job import Job
+
 _MOST_WAITING = 2000  # calls that a tracker may be behind
 _AT_THE_END, _WHEN_STOPPED = 60.0, 5.0  # seconds that a tracker gets to send what it has
 
@@ -125,3 +127,9 @@ def tracked(
             trackers.close(seconds=_WHEN_STOPPED)
             raise
         trackers.close(seconds=_AT_THE_END)
+
+
+def tracked_job(job: Job, *, goes_on: bool) -> contextlib.AbstractContextManager[Trackers]:
+    """The same of a job of ``dmp train``; of several processes the first one alone tells them."""
+    names = job.request.options.trackers if job.world.is_first else ()
+    return tracked(names, job.run.path, config=job.settings, goes_on=goes_on, warn=job.printer.warn)
