@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation import describe_features
-from ..report import Page, Picture, Section, Table, draw_curves
+from ..report import Interval, Intervals, Page, Picture, Section, Table, draw_curves
 from ..storage import read_json, read_text
 from ..version import __version__
 from .floor import measure_floor
@@ -42,6 +42,8 @@ def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
     )
     page = Page(
         title="Diffusion Model Patching, on a small scale",
+        answer=summary.remarks[0],
+        intervals=_intervals(story, summary),
         lead=lead,
         sections=[
             *(_scores(summary), _guided(story, summary), _pictures(story)),
@@ -109,6 +111,19 @@ def _number(value: float, spread: float, *, sign: str = "") -> str:
     return f"{value:{sign}.2f} ± {spread:.2f}"
 
 
+def _intervals(story: Story, summary: Summary) -> Intervals:
+    """The differences from the base, as a chart."""
+    rows = []
+    for name, title in story.sets().items():
+        if name != BASE:
+            score = summary.scores[name]
+            low, high = score["interval"]
+            text = f"{score['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+            rows.append(Interval(name=title, value=score["difference"], low=low, high=high, text=text))
+    rows.sort(key=lambda row: row.value)
+    return Intervals(rows=rows, caption="Difference of the distance from the base, 95 % interval; left is better.")
+
+
 def _scores(summary: Summary) -> Section:
     return Section(
         heading="Scores",
@@ -120,7 +135,7 @@ def _scores(summary: Summary) -> Section:
             "constant learning rate. "
             "“its EMA” is the running average of the weights of the same run. There is one training run in each row, "
             "so no spread includes the effect of another training seed.",
-            " ".join(summary.remarks),
+            " ".join(summary.remarks[1:]),
         ],
         table=Table(
             columns=summary.columns,
