@@ -77,11 +77,10 @@ from .structured import (
 )
 from .text import decode_text as decode_text, read_text as read_text
 from .torchscript import open_torchscript as open_torchscript
+from .weight_names import PICKLES as PICKLES, SAFETENSORS as SAFETENSORS
 from .weights import (
     NOISE_NAME as NOISE_NAME,
     PATCH_NAMES as PATCH_NAMES,
-    PICKLES as PICKLES,
-    SAFETENSORS as SAFETENSORS,
     Weights as Weights,
     read_safetensors as read_safetensors,
     read_weights as read_weights,

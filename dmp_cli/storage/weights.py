@@ -16,9 +16,8 @@ from .diffusers_folder import open_diffusers
 from .headers import read_header
 from .limits import check_file
 from .pickles import read_pickle
+from .weight_names import PICKLES, SAFETENSORS
 
-SAFETENSORS = (".safetensors",)
-PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 PATCH_NAMES = ("prompt_embeddings", "gate.weight", "gate.bias")  # the patch, in a checkpoint of the paper's authors
 NOISE_NAME = "w_noise"  # another tensor of that patch, used in training only
 

@@ -174,6 +174,7 @@ def test_named_tables_are_understood(run: Run, tmp_path: Path, table: str, count
     assert not Path("ablations").exists()
 
 
+@pytest.mark.slow
 def test_arms_that_are_sampled_against(run: Run) -> None:
     shared = "own-samples = 40\nlr = 0.02\nbatch-size = 8\n"
     arms = '[[arm]]\nname = "low"\nmethod = "lora"\nlora-rank = 2\n\n[[arm]]\nname = "all"\nmethod = "full"\n'

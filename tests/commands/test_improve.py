@@ -75,6 +75,7 @@ class Killed(BaseException):
     """A kill, as far as this process can take one."""
 
 
+@pytest.mark.slow
 def test_killed_in_every_step_and_continued(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("improve", *HOW, "-o", "straight", "-q")
     steps = len(json.loads(Path("straight/done.json").read_text()))

@@ -47,6 +47,7 @@ def pixels(folder: Path, index: int) -> np.ndarray:
     return np.asarray(Image.open(folder / f"{index:06d}.png"))
 
 
+@pytest.mark.slow
 def test_the_whole_story(run: Run, pipeline: Path, captioned: Path, kind: str, tmp_path: Path) -> None:
     size = MAKERS[kind][2]
     run("patch", "--backbone", pipeline, "-o", "zero.safetensors")

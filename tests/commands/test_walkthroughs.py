@@ -97,7 +97,7 @@ def test_names_of_public_sizes_are_known(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "walk", [pytest.param(walk, marks=pytest.mark.slow) if walk not in ("sit", "flux") else walk for walk in MADE]
+    "walk", [pytest.param(walk, marks=pytest.mark.slow) if walk != "sit" else walk for walk in MADE]
 )
 def test_four_commands_lead_to_scored_samples(walk: str, run: Run, tmp_path: Path) -> None:
     side = MADE[walk](tmp_path)

@@ -54,7 +54,9 @@ def original(folder: Path) -> tuple[Any, ...]:
     return "--backbone", "sd.safetensors", "--text", words, *sizes, "--data", write_captioned(folder / "data", size=16)
 
 
-@pytest.mark.parametrize("make", [legacy_dit, training_checkpoint, snapshot, original])
+@pytest.mark.parametrize(
+    "make", [legacy_dit, training_checkpoint, snapshot, pytest.param(original, marks=pytest.mark.slow)]
+)
 def test_a_public_layout_through_every_command(make: Any, run: Run, tmp_path: Path) -> None:
     source = make(tmp_path)
     train = ("--steps", 1, "--batch-size", 2, "--workers", 0, "--no-latent-store", "--device", "cpu", "-q")

@@ -99,6 +99,7 @@ def test_the_digests_are_those_of_the_rounded_weights(patch: Patch) -> None:
         assert patch.record.rounded[name] != patch.record.backbone.digest
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_the_model_inside(patch: Patch) -> None:
     model = tiny_plain_unet()
     compiled = torch.compile(model, backend="eager")
