@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .auraflow import AURAFLOW_SIZES
@@ -75,7 +76,13 @@ _KNOWN = {
 
 
 def named_sizes(name: str) -> Known | None:
-    """The family and sizes that a registry name stands for; None for any other name."""
+    """The family and sizes that a registry name stands for; None for any other name.
+
+    A folder or file that is here and is called nearly the same, such as Qwen-Image, is no name; in the plain spelling
+    the name wins.
+    """
+    if name.endswith("/") or (name != plain_name(name) and Path(name).exists()):
+        return None
     found = _KNOWN.get(plain_name(name))
     if found is not None:
         return Known(found.family, dict(found.sizes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dmp_cli.backbones import build_backbone
@@ -55,3 +57,14 @@ def test_a_patch_for_a_public_size_is_small(name: str) -> None:
 def test_every_name_with_a_home_has_sizes() -> None:
     assert set(PUBLIC) < set(PUBLIC_HOMES)
     assert all(named_sizes(name) for name in PUBLIC_HOMES)
+
+
+def test_a_folder_that_is_called_nearly_like_a_name_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("Qwen-Image", "DiT-L/2", "qwen-image"):
+        assert named_sizes(name) is not None
+        assert named_sizes(f"{name}/") is None
+        Path(name).mkdir(parents=True)
+    assert named_sizes("Qwen-Image") is None
+    assert named_sizes("DiT-L/2") is None
+    assert named_sizes("qwen-image") is not None
