@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_for_a_backbone_that_reads_text_no_encoder_is_run(
     assert plan["parameters"] > 0
     assert plan["memory"]["peak"] > 0
     assert files_in(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_five_timed_steps_begin_no_store(run: Run, tmp_path: Path) -> None:
+    write_sd3_pipeline(tmp_path / "sd3")
+    write_captioned(tmp_path / "photos", count=4, size=64)
+    before, home = files_in(tmp_path), Path(os.environ["DMP_HOME"])
+    how = ["train", "--backbone", "sd3", "--data", "photos", "--batch-size", 2, "--dry-run", "--measure"]
+    assert "by five steps of" in run(*how).stdout
+    assert files_in(tmp_path) == before
+    assert not list(home.glob("texts/*")) + list(home.glob("latents/*"))
 
 
 def test_it_ends_where_the_run_would(run: Run, backbone: list[str], images: Path, tmp_path: Path) -> None:
