@@ -13,19 +13,25 @@ dmp() { "$python" -m dmp_cli "$@"; }
 study() { "$python" -m benchmarks.studies."$@"; }
 
 case $size in
-cpu) side=16 jobs=2 dtype=fp32 workers=0 compiled=--no-compile seen=112 base_batch=128 base_steps="12000 24000" ;;
-gpu) side=32 jobs=12 dtype=bf16 workers=1 compiled=--compile seen=224 base_batch=256 base_steps="24000 48000" ;;
+cpu)
+    side=16 jobs=2 dtype=fp32 workers=0 compiled=--no-compile seen=112 base_batch=128 base_steps="12000 24000"
+    steps=${STEPS:-300} images=${IMAGES:-1000}
+    ;;
+gpu)
+    side=32 jobs=12 dtype=bf16 workers=1 compiled=--compile seen=224 base_batch=256 base_steps="24000 48000"
+    steps=${STEPS:-1000} images=${IMAGES:-2000}
+    ;;
 *) echo "the third argument is cpu or gpu, not $size" >&2; exit 2 ;;
 esac
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 jobs=${JOBS:-$jobs}
 base_steps=${BASE_STEPS:-$base_steps}
-steps=${STEPS:-1000} own=${OWN:-5000} images=${IMAGES:-2000} seeds=${SEEDS:-0 1 2}
+own=${OWN:-5000} seeds=${SEEDS:-0 1 2}
 mkdir -p "$out"
 pictures=$out/pictures features=$out/efficientnet-lite0-$seen.pt
 
 # 1. The pictures: 49,000 to train on, 1,000 held out, 10,000 as the reference; and the features.
-study pictures "$zip" "$pictures" --side "$side"
+study pictures "$zip" "$pictures" --side "$side" --floor "$images"
 [ -e "$features" ] || study efficientnet "$features" --pixels "$seen"
 
 # 2. The base: trained from scratch by a cosine schedule, and anew with twice the steps if its held-out loss is not flat.

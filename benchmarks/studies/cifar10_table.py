@@ -73,7 +73,7 @@ def render(folder: Path) -> str:
     name = f"FD-{Path(shared['features']['features']).stem}"
     base = statistics.fmean(seed["base"] for seed in seeds)
     lines = [f"| arm | W | {name} | difference from the base (95 % interval) |", "|---|---|---|---|"]
-    lines.append(f"| 2,000 real training pictures | | {_number(shared['floor'])} | |")
+    lines.append(f"| {shared['num_images']:,} real training pictures | | {_number(shared['floor'])} | |")
     lines.append(f"| base | | {_number(base)} | |")
     for group in GROUPS:
         lines.append(f"| **{_HEADINGS[group]}** | | | |")

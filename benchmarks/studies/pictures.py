@@ -1,4 +1,4 @@
-"""The pictures of the study on CIFAR-10: ``python -m benchmarks.studies.pictures ZIP FOLDER --side 16|32``."""
+"""The pictures of the study on CIFAR-10: ``python -m benchmarks.studies.pictures ZIP FOLDER --side 16|32 --floor N``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pathlib import Path
 from benchmarks.cifar_pictures import write_shrunk
 
 _HELD_OUT = 100  # training pictures of each class that nothing is trained on
-_FLOOR = 200  # training pictures of each class that are scored as if they were samples
 _CLASSES = 10
 
 
-def sort_out(names: list[str]) -> dict[str, list[str]]:
+def sort_out(names: list[str], *, floor: int) -> dict[str, list[str]]:
     """Which members of the zip go where: the folder of each name ``PART/CLASS/FILE``, by the order of the names.
+
+    ``floor`` training pictures, as many of each class, are to be scored as if they were samples.
 
     Raises SystemExit if the zip does not hold CIFAR-10, balanced over ten classes.
     """
@@ -35,7 +36,7 @@ def sort_out(names: list[str]) -> dict[str, list[str]]:
             continue
         found["held-out"] += members[:_HELD_OUT]
         found["train"] += members[_HELD_OUT:]
-        found["floor"] += members[-_FLOOR:]
+        found["floor"] += members[-(floor // _CLASSES) :]
     return found
 
 
@@ -57,12 +58,13 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, choices=(16, 32), required=True)
+    parser.add_argument("--floor", type=int, default=2000, help="training pictures that are scored like samples")
     given = parser.parse_args()
     done = given.folder / "done"
     if done.exists():
         return
     with zipfile.ZipFile(given.archive) as pictures:
-        parts = sort_out(pictures.namelist())
+        parts = sort_out(pictures.namelist(), floor=given.floor)
     works: dict[tuple[str, str], list[str]] = {}
     for part, names in parts.items():
         for name in names:
