@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..config import Dtype, Prompt, SampleConfig, build
 from ..errors import ConfigError
 from .networks import Network, codec_of, network_of, warn_of_other_text
+from .other_version import versions_of
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
     from torch import nn
 
+    from ..backbones import Backbone
+    from ..patching import Patch, Versions
     from ..sampling import Sample
 
 _ELSEWHERE = {  # fields of SampleConfig that ask for more than one network in memory can do
@@ -21,8 +24,6 @@ _ELSEWHERE = {  # fields of SampleConfig that ask for more than one network in m
     "plan": "Give prompts or classes, or draw by the command dmp sample.",
     "scheduler": "Name a sampler.",
     "quantize": "The command dmp sample packs weights.",
-    "against_scale": "guide(...) does that in a pipeline, and dmp sample in every family.",
-    "against_interval": "guide(...) does that in a pipeline, and dmp sample in every family.",
 }
 
 
@@ -40,6 +41,7 @@ def sample(
     dtype: Dtype = "fp32",
     image_size: int | str | None = None,
     vae: str | None = None,
+    against: Patch | Backbone | Literal["base"] | None = None,
     output: Literal["pil", "array", "latent"] = "pil",
     **options: Any,
 ) -> list[Image] | np.ndarray:
@@ -58,27 +60,26 @@ def sample(
         batch_size: images that are drawn at once; None: 16, at most ``n``. It moves pixels by a level at most.
         image_size: pixels: a side, or width x height as "832x1216"; None: what the patch was made for.
         vae: folder or hub id of the codec; None: what the patch or the backbone names.
+        against: the version that guidance leads away from: the patch of another version, another backbone of the same
+            shape, or "base" for the backbone without its patches. ``against_scale`` says how far (1), and
+            ``against_interval`` where; see docs/guidance.md.
         output: ``pil`` for a list of images, ``array`` for uint8 (n, H, W, C), ``latent`` for float32 (n, C, H, W).
         options: further fields of :class:`SampleConfig`, such as ``guidance_interval``.
 
     Raises:
-        ConfigError: options that the backbone or the sampler cannot follow.
+        ConfigError: options that the backbone or the sampler cannot follow, or both versions are the same.
+        PatchError: the patch of ``against`` is of another backbone.
         CheckpointError: the codec's or the text encoder's weights are not here.
         DivergedError: an image is not finite.
     """
-    wanted: dict[str, Any] = {
-        "n": n,
-        "seed": seed,
-        "classes": classes,
-        "prompts": prompts,
-        "sampler": sampler,
-        "steps": steps,
-    }
-    wanted |= {"guidance": guidance, "batch_size": batch_size, "dtype": dtype, **options}
-    return _as(output, _draw(network_of(model), _config(wanted), vae=vae, image_size=image_size, output=output))
+    wanted: dict[str, Any] = {"n": n, "seed": seed, "classes": classes, "prompts": prompts, "sampler": sampler}
+    wanted |= {"steps": steps, "guidance": guidance, "batch_size": batch_size, "dtype": dtype, **options}
+    config, network = _config(wanted, is_led=against is not None), network_of(model)
+    with versions_of(network, against) as versions:
+        return _as(output, _draw(network, config, versions=versions, vae=vae, image_size=image_size, output=output))
 
 
-def _config(wanted: dict[str, Any]) -> SampleConfig:
+def _config(wanted: dict[str, Any], *, is_led: bool) -> SampleConfig:
     """What is asked for as a config in which only that is set."""
     count, prompts, classes = wanted.pop("n"), _prompts(wanted.pop("prompts")), wanted.pop("classes")
     wanted |= {"classes": [classes] if isinstance(classes, int) else classes, "prompts": prompts}
@@ -87,11 +88,19 @@ def _config(wanted: dict[str, Any]) -> SampleConfig:
         raise ConfigError(f"sample() has no option {', '.join(sorted(unknown))}", hint="SampleConfig lists them.")
     for name in _ELSEWHERE.keys() & wanted.keys():
         raise ConfigError(f"sample() does not take {name}", hint=_ELSEWHERE[name])
+    if not is_led and wanted.keys() & {"against_scale", "against_interval"}:
+        raise ConfigError("against_scale and against_interval go with against", hint='Give a patch, or "base".')
     return build(SampleConfig, **{name: value for name, value in wanted.items() if value is not None})
 
 
 def _draw(
-    network: Network, config: SampleConfig, *, vae: str | None, image_size: int | str | None, output: str
+    network: Network,
+    config: SampleConfig,
+    *,
+    versions: Versions | None,
+    vae: str | None,
+    image_size: int | str | None,
+    output: str,
 ) -> list[Sample]:
     from ..sampling import fill_in, resolve, sample as draw
 
@@ -100,10 +109,13 @@ def _draw(
     backbone, denoiser, codec = network.backbone, network.denoiser, codec_of(network, vae=vae, image_size=image_size)
     if output == "latent" and codec.record.kind == "pixel":
         raise ConfigError("output='latent': this backbone denoises pixels, so the images are all there is")
+    if versions is not None and config.against_scale is None:
+        config = config.model_copy(update={"against_scale": 1.0})
     config = resolve(fill_in(config, backbone), backbone)
     warn_of_other_text(network)
     was_training = denoiser.training
-    how: dict[str, Any] = {"backbone": backbone, "codec": codec, "config": config, "keep_latents": output == "latent"}
+    how: dict[str, Any] = {"backbone": backbone, "codec": codec, "config": config, "versions": versions}
+    how |= {"keep_latents": output == "latent"}
     try:
         return [image for chunk in draw(denoiser.eval(), **how) for image in chunk]
     finally:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from ..errors import PatchError
 
+# Arguments that say where the tokens of any one image lie: they have no rows, and serve all of them.
+_POSITIONS = frozenset({"img_ids", "txt_ids", "image_rotary_emb"})
+
 
 class Signature:
     """Where a denoiser's forward takes its latents, timesteps and classes. Names are those of diffusers and of ours."""
@@ -41,7 +44,8 @@ class Call(NamedTuple):
     def change(self, rows: Callable[[Tensor], Tensor], *, count: int) -> Call:
         """The same call with ``rows(tensor)`` in place of each tensor of ``count`` rows, also inside lists and dicts.
 
-        Tensors of one row or without rows serve all rows, and stay.
+        Tensors of one row or without rows serve all rows, and stay. So do positions of tokens, which pipelines give by
+        their name.
 
         Raises:
             PatchError: a tensor has another number of rows.
@@ -67,7 +71,8 @@ class Call(NamedTuple):
                 return type(value)(inside(one) for one in value)
             return value
 
-        return Call(inside(self.args), inside(self.kwargs))
+        named = {name: value if name in _POSITIONS else inside(value) for name, value in self.kwargs.items()}
+        return Call(inside(self.args), named)
 
 
 def take_prediction(output: Any) -> Tensor:

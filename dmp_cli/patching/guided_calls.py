@@ -28,7 +28,7 @@ class _Running(NamedTuple):
 
     size: int = 0  # B
     rows: slice | None = None  # of the conditional rows; None where nothing is added to the prediction
-    factor: float | Tensor = 0.0  # W, or W of each conditional row (n, 1, 1, 1)
+    factor: float | Tensor = 0.0  # W, or W of each conditional row (n,)
     apart: Call | None = None  # the other version's own call, where both versions do not fit in one batch
 
 
@@ -89,8 +89,13 @@ class Guidance:
         if factor is None:
             self._start(_Running(), self._versions.alone(theirs=False))
             return None
+        if not isinstance(x, Tensor):
+            raise PatchError(
+                "guide(): this model takes its images as a list, one by one",
+                hint="sample(patched, against=...) and `dmp sample --against` draw from it with guidance.",
+            )
         count, rows = len(x), self._conditional_rows(call, x)
-        factor = factor[rows].view(-1, 1, 1, 1).to(x.device) if isinstance(factor, Tensor) else factor
+        factor = factor[rows].to(x.device) if isinstance(factor, Tensor) else factor
         if not self._versions.is_joint:
             apart = call.change(lambda tensor: tensor[rows], count=count)
             self._start(_Running(count, rows, factor, apart), self._versions.alone(theirs=False))
@@ -135,14 +140,18 @@ class Guidance:
     def _guided(self, ours: Tensor, theirs: Tensor, running: _Running) -> Tensor:
         """a + W (a_c - b_c) on the channels of the noise, (B, C', H, W); a learned variance stays that of a.
 
+        Predictions of packed images, (B, tokens, C), have no variance: all of them is moved.
+
         Both halves of a call with classifier-free guidance get the same, so that u + g (c - u) is
         a_c + W (a_c - b_c) + (g - 1) (a_c - a_0).
         """
         assert running.rows is not None
-        channels = self._backbone.sample_shape[0]
+        channels = self._backbone.sample_shape[0] if ours.ndim == 4 else ours.shape[1]
+        factor = running.factor
+        factor = factor.view(-1, *[1] * (ours.ndim - 1)) if isinstance(factor, Tensor) else factor
         exact = torch.promote_types(ours.dtype, torch.float32)
         noise = ours[:, :channels].to(exact)
-        moved = running.factor * (noise[running.rows] - theirs[:, :channels].to(exact))
+        moved = factor * (noise[running.rows] - theirs[:, :channels].to(exact))
         moved = torch.cat([moved, moved]) if self.classifier_free else moved
         return torch.cat([(noise + moved).to(ours.dtype), ours[:, channels:]], dim=1)
 

@@ -87,6 +87,9 @@ def test_the_digits_are_grey(load: Load) -> None:
         ({"quantize": "int8"}, "sample() does not take quantize"),
         ({"steps": 0}, "steps=0: Input should be greater than or equal to 1"),
         ({"image_size": 9}, "image_size=9"),
+        ({"against": "base"}, "this is the backbone itself"),
+        ({"against": "p.safetensors"}, "give a patch, another backbone, or"),
+        ({"against_scale": 2.0}, "against_scale and against_interval go with against"),
     ],
 )
 def test_what_cannot_be_drawn_is_said_in_the_words_of_python(options: dict[str, Any], said: str, load: Load) -> None:
@@ -94,6 +97,43 @@ def test_what_cannot_be_drawn_is_said_in_the_words_of_python(options: dict[str, 
         sample(load(), **options)
     assert said in str(refused.value)
     assert "--" not in str(refused.value)
+
+
+def test_away_from_another_version_as_the_command_does(run: Run, checkpoint: Path, load: Load) -> None:
+    backbone = load()
+    patched = attach(backbone, filled_patch(backbone))
+    patched.patch.save_pretrained("p.safetensors")
+    how: dict[str, Any] = {"n": 3, "steps": 3, "sampler": "ddim", "seed": 2, "output": "array"}
+    command = ("sample", "-n", 3, "--steps", 3, "--sampler", "ddim", "--seed", 2, "-q", "--against-scale", 2)
+    run(*command, "--patch", "p.safetensors", "--against", "base", "-o", "base")
+    assert np.array_equal(sample(patched, against="base", against_scale=2.0, **how), drawn("base"))
+    run(
+        *command,
+        "--backbone",
+        checkpoint,
+        "--num-classes",
+        4,
+        "--num-heads",
+        2,
+        "--against",
+        "p.safetensors",
+        "-o",
+        "bare",
+    )
+    bare, patch = load(), load_patch("p.safetensors")
+    assert np.array_equal(sample(bare, against=patch, against_scale=2.0, **how), drawn("bare"))
+    assert np.array_equal(sample(bare, **how), sample(load(), **how))  # the other version is off again
+    other = load()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.2)
+    away = sample(bare, against=other, **how)
+    assert np.array_equal(away, sample(bare, against=other, against_scale=1.0, **how))
+    assert not np.array_equal(away, sample(bare, **how))
+    with pytest.raises(DMPError, match="it is the backbone that is drawn from"):
+        sample(bare, against=bare, **how)
+    with pytest.raises(DMPError, match=r"its (family|sample shape|num classes)"):
+        sample(bare, against=load_backbone("digits"), **how)
 
 
 def test_a_module_of_another_kind_is_refused() -> None:

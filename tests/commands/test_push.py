@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from dmp_cli.errors import DMPError
 from dmp_cli.report import draw_image_grid
 from tests.commands.conftest import Run, parse
 from tests.hub.local_hub import LocalHub, Repository, serving
@@ -111,6 +112,12 @@ def test_python_pushes_the_same(run: Run, patch: Path, hub: LocalHub) -> None:
     assert hub.repositories["ann/python"].messages == ["From Python"]
     assert ours[1]["patch.safetensors"] == patch.read_bytes()
     assert ours[1]["README.md"].decode() == typed[1]["README.md"].decode().replace("typed", "python")
+    with pytest.raises(DMPError, match="neither a file here nor a patch in the local hub cache"):
+        Patch.from_pretrained("ann/python")
+    back = Patch.from_pretrained("ann/python", revision=pushed.revision, download=True)
+    assert back.record == Patch.from_pretrained(f"ann/python@{pushed.revision}").record  # from the cache
+    with pytest.raises(DMPError, match="is no user/name of the hub"):
+        Patch.from_pretrained(patch, revision="main")
 
 
 def test_dry_run_shows_files_and_card_and_sends_nothing(run: Run, patch: Path, hub: LocalHub, tmp_path: Path) -> None:
