@@ -17,7 +17,14 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    "script", ["wings.py", "help_texts.py", "what_is_read.py", pytest.param("memory.py", marks=pytest.mark.slow)]
+    "script",
+    [
+        "wings.py",
+        "help_texts.py",
+        "what_is_read.py",
+        "readme_memory.py",
+        pytest.param("memory.py", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_generated_is_current(script: str) -> None:
     done = subprocess.run(
