@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...config import TrainConfig
+from ...config import NetworkOptions, TrainConfig
 from ..console import Printer
 from ..in_process import in_shell
 
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from .watchers import Watchers
 
 
-def report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watchers, printer: Printer) -> None:
+def report(
+    run: RunFolder,
+    trainee: Trainee,
+    config: TrainConfig,
+    watchers: Watchers,
+    printer: Printer,
+    *,
+    network: NetworkOptions,
+) -> None:
     """Print three lines, or the result of --json."""
     written = run.learnt_file(trainee)
     steps = watchers.step or config.steps
@@ -23,7 +31,7 @@ def report(run: RunFolder, trainee: Trainee, config: TrainConfig, watchers: Watc
     printer.say(f"wrote {written}{averaged}: {trainee.num_learnt:,} parameters, {steps:,} steps")
     if (loss := _in_words(watchers)) is not None:
         printer.say(loss)
-    printer.say(f"next: {in_shell(_next_command(str(written), config))}")
+    printer.say(f"next: {in_shell(_next_command(str(written), config, network))}")
     if watchers.bad:
         printer.warn(f"{watchers.bad} unreadable images were skipped")
     printer.result(
@@ -55,11 +63,14 @@ def _in_words(watchers: Watchers) -> str | None:
     )
 
 
-def _next_command(written: str, config: TrainConfig) -> list[str]:
+def _next_command(written: str, config: TrainConfig, network: NetworkOptions) -> list[str]:
     """What draws images with what was learnt."""
     draw = ["sample", "-n", "16"]
     if config.method in ("dmp", "prompt-tuning"):
         return [draw[0], "--patch", written, *draw[1:]]
     if config.method in ("full", "scratch"):
         return [draw[0], "--backbone", written, *draw[1:]]
-    return [draw[0], "--backbone", "BACKBONE", "--adapter", written, *draw[1:]]
+    from ...improvement import in_arguments
+
+    said = in_arguments(network.model_dump(mode="json", exclude_defaults=True))  # an adapter does not know its backbone
+    return [draw[0], *said, "--adapter", written, *draw[1:]]

@@ -247,4 +247,4 @@ class Job:
                     if self.request.on_step is not None:
                         self.request.on_step(event)
         if self.world.is_first:
-            report(self.run, self.trainee, config, watchers, printer)
+            report(self.run, self.trainee, config, watchers, printer, network=self.request.network)
