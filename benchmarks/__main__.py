@@ -1,4 +1,4 @@
-"""Print every ratio with its target: ``python -m benchmarks [engine|training|sampling|guidance] [--quick]``."""
+"""Print every ratio with its target: ``python -m benchmarks [engine|training|sampling|guidance|peers] [--quick]``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from dmp_cli.patching.prompts import add_mixture
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import prepare
 
-from . import guidance, sampling, training
-from .paired import Row, ratios, summary
+from . import guidance, peers, sampling, training
+from .paired import Pair, Row, ratios, summary
 from .setting import Setting, build_nonzero, cpu, gpu, step_of
 
 BATCH = 4
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
     parser.add_argument(
-        "part", nargs="?", choices=["engine", "training", "sampling", "guidance"], help="one table alone"
+        "part", nargs="?", choices=["engine", "training", "sampling", "guidance", "peers"], help="one table alone"
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -141,11 +141,21 @@ def main() -> None:
         )
     if given.part in (None, "sampling"):
         show(f"{machine}, one thread, float32", sampling.table(quick=given.quick))
+    if given.part == "peers":
+        setting = replace(cpu(quick=True), rounds=3 if given.quick else 9)
+        show_peers(f"{machine}, one thread, float32, batch {BATCH}", peers.table(setting, quick=given.quick))
     if given.part in (None, "guidance"):
         for setting in guided(quick=given.quick):
             where = torch.cuda.get_device_name() if setting.device.type == "cuda" else f"{machine}, one thread"
             title = f"{where}, {setting.dtype}, batch {setting.batch}: over classifier-free guidance"
             show(title, guidance.table(setting))
+
+
+def show_peers(title: str, rows: Iterable[Pair]) -> None:
+    """Print the table of what stands beside dmp, each row as soon as it is measured."""
+    print(f"\n{title}\n\n| what | median (quartiles) |\n|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
 
 
 def guided(*, quick: bool) -> list[Setting]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 Work = Callable[[], object]
 Clock = Callable[[], float]
 Row = tuple[str, str, str]  # what is measured, the result, the target
+Pair = tuple[str, str]  # what is measured, the result; a peer is no target
 
 
 def ratios(

@@ -1,4 +1,4 @@
-"""The pictures of the study on CIFAR-10: ``python -m benchmarks.studies.pictures ZIP FOLDER --side 16|32 --floor N``."""
+"""The pictures of the study on CIFAR-10: ``python -m benchmarks.studies.pictures ZIP FOLDER --side S --floor N``."""
 
 from __future__ import annotations
 

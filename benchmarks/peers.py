@@ -1,0 +1,138 @@
+"""What stands beside ``dmp``, in the same run: ``python -m benchmarks peers``. Each ratio is the peer's time over ours.
+
+Above 1 the peer is slower. Networks have random weights, one thread, float32; training and sampling are in processor
+time. Peers are called as their own documentation shows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dmp_cli import sample
+from dmp_cli.backbones import as_backbone
+from dmp_cli.config import TrainConfig
+from dmp_cli.latents.codec import PixelCodec
+from dmp_cli.training.loop import TrainingLoop
+from dmp_cli.training.methods import prepare
+
+from . import peers_of_data
+from .paired import Pair, ratios, summary
+from .setting import LAYOUTS, Setting, backbone_of, loop_of, step_of
+
+SIDE, DRAWN, STEPS = 32, 8, 5  # pixels of the U-Net's images; images that are drawn at once, and denoising steps
+
+
+def other_methods(setting: Setting) -> Iterator[Pair]:
+    """A step of other ways to train the same DiT, over a step of DMP."""
+    methods: dict[str, dict[str, Any]] = {
+        "dmp": {},
+        "peft's LoRA, r = 16, attention and MLP": {"method": "lora", "lora_rank": 16},
+        "peft's DoRA, r = 16": {"method": "dora", "lora_rank": 16},
+        "BitFit": {"method": "bitfit"},
+        "prompt tuning": {"method": "prompt-tuning"},
+    }
+    works = {name: step_of(loop_of(setting, **options)) for name, options in methods.items()}
+    works["full fine-tuning, a plain loop with torch's fused AdamW"] = plain_step(setting)
+    found = ratios(works, base="dmp", rounds=setting.rounds, clock=setting.clock)
+    for name in list(works)[1:]:
+        yield f"{setting.backbone}, training step: {name} / DMP", summary(found[name])
+
+
+def plain_step(setting: Setting) -> Callable[[], None]:
+    """A step of full fine-tuning as one writes it by hand: no guard, no average, noise drawn in one call."""
+    backbone = backbone_of(setting).requires_grad_(True)
+    optimizer = torch.optim.AdamW(backbone.parameters(), lr=1e-4, weight_decay=0.0, fused=True)
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(setting.device)
+    latents = torch.randn(setting.batch, 4, 32, 32, device=setting.device)
+    labels = torch.randint(0, 1000, (setting.batch,), device=setting.device)
+
+    def step() -> None:
+        noise, timesteps = torch.randn_like(latents), torch.randint(0, 1000, (setting.batch,), device=setting.device)
+        share = kept[timesteps].view(-1, 1, 1, 1)
+        noised = share.sqrt() * latents + (1 - share).sqrt() * noise
+        loss = functional.mse_loss(backbone(noised, timesteps, labels)[:, :4], noise)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def build_unet(*, quick: bool) -> Any:
+    """A U-Net of diffusers on 32x32 pixels, with attention in its lower half."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=SIDE,
+        block_out_channels=(32, 32, 64, 64) if quick else (64, 128, 256, 256),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+
+
+def diffusers_training(unet: nn.Module, *, batch: int, rounds: int) -> Pair:
+    """A step of diffusers' example of unconditional training over a step of DMP, on one U-Net."""
+    config = TrainConfig(data="pictures", batch_size=batch)  # type: ignore[arg-type]
+    loop = TrainingLoop(prepare(config, backbone=as_backbone(copy.deepcopy(unet)), codec=PixelCodec(3)), config)
+    pixels = torch.randn(batch, 3, SIDE, SIDE)
+    works = {"dmp": step_of(loop, pixels), "theirs": example_step(copy.deepcopy(unet), pixels)}
+    found = ratios(works, base="dmp", rounds=rounds)
+    return "U-Net, training step: diffusers' own, all weights / DMP", summary(found["theirs"])
+
+
+def example_step(unet: nn.Module, pixels: Tensor) -> Callable[[], None]:
+    """What diffusers' ``train_unconditional.py`` does in a step, without its average."""
+    from diffusers import DDPMScheduler
+    from diffusers.optimization import get_scheduler
+
+    scheduler, weights = DDPMScheduler(), list(unet.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
+    rate = get_scheduler("cosine", optimizer=optimizer, num_warmup_steps=500, num_training_steps=10_000)
+
+    def step() -> None:
+        noise, timesteps = torch.randn_like(pixels), torch.randint(0, 1000, (len(pixels),))
+        noised = scheduler.add_noise(pixels, noise, timesteps)
+        loss = functional.mse_loss(unet(noised, timesteps).sample, noise)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        rate.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def stock_pipeline(unet: nn.Module, *, rounds: int) -> Pair:
+    """Images of a stock pipeline over the same number of ours from the same U-Net, without a patch."""
+    from diffusers import DDIMPipeline, DDIMScheduler
+
+    pipeline = DDIMPipeline(unet.eval(), DDIMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    backbone = as_backbone(unet)
+
+    def theirs() -> None:
+        pipeline(batch_size=DRAWN, num_inference_steps=STEPS, output_type="pil")
+
+    def ours() -> None:
+        sample(backbone, n=DRAWN, batch_size=DRAWN, sampler="ddim", steps=STEPS)
+
+    found = ratios({"ours": ours, "theirs": theirs}, base="ours", rounds=rounds)
+    return f"U-Net, {DRAWN} images in {STEPS} DDIM steps: diffusers' DDIMPipeline / ours", summary(found["theirs"])
+
+
+def table(setting: Setting, *, quick: bool) -> Iterator[Pair]:
+    """Yield the rows of the table, each as soon as it is measured."""
+    with LAYOUTS:
+        rows = list(other_methods(setting))
+    yield from rows
+    unet = build_unet(quick=quick)
+    yield diffusers_training(unet, batch=4, rounds=setting.rounds)
+    yield stock_pipeline(unet, rounds=setting.rounds)
+    yield from peers_of_data.table(quick=quick)
