@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..config import EvalConfig
-from ..report import EXCLUDES_ZERO, Comparison, Page, Picture, Section, Table, draw_image_grid
+from ..report import EXCLUDES_ZERO, Comparison, Page, Picture, Section, Table, draw_image_grid, short_names
 from ..sampling import read_record
-from .answer import answer_of, intervals_of, short_names
+from .answer import answer_of, intervals_of
 from .first_images import draw_rows, read_first_images
 from .metrics import title_of
 from .reference import bounds_of

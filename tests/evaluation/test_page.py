@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dmp_cli.evaluation.answer import short_names
 from dmp_cli.evaluation.metrics import title_of
 from dmp_cli.evaluation.page import build_score_page
 from dmp_cli.evaluation.results import Evaluation, score_table
 from dmp_cli.report.html import render
+from dmp_cli.report.wording import short_names
 
 from .conftest import config_of
 
