@@ -7,7 +7,7 @@ from typing import Any
 
 from ..evaluation import HIGHER_IS_BETTER
 from ..report import Interval, Intervals, compare_in_words, span_in_words
-from .table import name_of
+from .table import about_few, name_of
 
 
 def interval_of(arm: dict[str, Any], metric: str) -> Sequence[float] | None:
@@ -22,7 +22,8 @@ def answer_of(report: dict[str, Any]) -> str:
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     best = min(arms, key=lambda arm: sign * arm["scores"][metric]["mean"])
     count = len(report["seeds"])
-    of = f"{name_of(report, metric)}, {report['num_images']:,} images, {count} seed{'s' if count > 1 else ''}"
+    enough = ", too few" if metric == "fid" and about_few(report) is not None else ""
+    of = f"{name_of(report, metric)}, {report['num_images']:,} images{enough}, {count} seed{'s' if count > 1 else ''}"
     paired = best["scores"][metric].get("difference")
     if paired is None:
         return ""

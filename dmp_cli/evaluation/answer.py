@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..report import Interval, Intervals, compare_in_words, short_names, span_in_words
+from .few_images import few_in
 from .metrics import HIGHER_IS_BETTER, title_of
 from .results import Evaluation, plus_minus
 
@@ -12,13 +13,17 @@ def answer_of(evaluation: Evaluation) -> str:
     name = next(iter(evaluation.rows[0].scores))
     title, names = title_of(name, evaluation.features), short_names([row.samples for row in evaluation.rows])
     base, *others = evaluation.rows
+    few = name == "fid" and any(
+        one.is_singular(evaluation.features_width) or one.is_biased for one in few_in(evaluation)
+    )
+    enough = ", too few" if few else ""
     if not others:
         score = base.scores[name]
-        return f"{title} of `{names[0]}` is {plus_minus(score.value, score.spread)}, {base.count:,} images."
+        return f"{title} of `{names[0]}` is {plus_minus(score.value, score.spread)}, {base.count:,} images{enough}."
     sign = -1 if name in HIGHER_IS_BETTER else 1
     best = min(others, key=lambda row: sign * row.scores[name].value)
     among = f"Best of {len(others)}: " if len(others) > 1 else ""
-    score, of = best.scores[name], f"{title}, {best.count:,} images"
+    score, of = best.scores[name], f"{title}, {best.count:,} images{enough}"
     assert score.difference is not None
     told = compare_in_words(score.difference, score.interval, base=f"`{names[0]}`", of=of, higher_is_better=sign < 0)
     known = dict(zip([row.samples for row in evaluation.rows], names, strict=True))

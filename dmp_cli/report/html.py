@@ -18,8 +18,10 @@ from ..errors import visible
 from .intervals import Intervals
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Cells of a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
-_NUMBER = re.compile(r"[-+−±≈~<>]?\s*\d[\d,.]*(e[-+]?\d+)?(\s*±\s*\d[\d.]*)?\s*([%×]|[a-zA-Z]{1,3})?|[-–—]?|n/a")
+# Cells of a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  -1 to +2  -0.41 (-0.62 to -0.20)  12.0 s; and "none"
+_ONE = r"[-+−]?\d[\d,.]*(?:e[-+]?\d+)?"
+_BEHIND = rf"(?:\s*±\s*{_ONE}|\s+to\s+{_ONE}|\s*\({_ONE} to {_ONE}\))?\s*(?:[%×]|[a-zA-Z]{{1,3}})?"
+_NUMBER = re.compile(rf"[±≈~<>]?\s*{_ONE}{_BEHIND}|[-–—]?|n/a")
 
 
 @dataclass(frozen=True, kw_only=True)
