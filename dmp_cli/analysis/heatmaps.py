@@ -200,7 +200,7 @@ def _draw_head(figure: Figure, gate: _Gate, *, title: str, notes: list[str]) -> 
     figure.text(left, 1 - 0.24 / height, title, fontsize=HEAD, fontweight="bold", color=INK, **words)
     for line, note in enumerate(notes):
         figure.text(left, 1 - (0.5 + 0.17 * line) / height, note, fontsize=SMALL, color=FAINT, **words)
-    bar = add_axes(figure, Box(0.55, 1.0, 3.0, 0.13))
+    bar = add_axes(figure, Box(0.55, 1.0, 2.3, 0.13))
     under, over = gate.relative.min() < gate.limits[0], gate.relative.max() > gate.limits[1]
     extend = ("both" if over else "min") if under else ("max" if over else "neither")
     mappable = ScalarMappable(**gate.colours())

@@ -16,7 +16,8 @@ def answer_of(outcome: Outcome, *, num_images: int) -> str:
     if outcome.result is None:
         tried = ", ".join(f"{scale:g}" for scale in outcome.choice.scores)
         return f"No scale W of {tried} is better than the backbone, whose {title} is {outcome.choice.base:.4g}."
-    found, of = outcome.result[metric], f"{title}, {num_images:,} images"
+    few = metric == "fid" and num_images <= outcome.choosing.get("features_width", 0)
+    found, of = outcome.result[metric], f"{title}, {num_images:,} images{', too few' if few else ''}"
     how: dict[str, Any] = {"base": "the backbone", "of": of, "higher_is_better": metric in HIGHER_IS_BETTER}
     told = compare_in_words(found["difference"], found["interval"], **how)
     return f"Sampled with `W = {outcome.choice.scale:g}`, it is {told}"

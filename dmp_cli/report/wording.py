@@ -33,6 +33,6 @@ def compare_in_words(
     return f"{abs(difference):.3g}{unit} {word} than {base}, 95 % {ends[0]:.3g} to {ends[1]:.3g}{unit} ({of})."
 
 
-def span_in_words(difference: float, interval: Sequence[float]) -> str:
+def span_in_words(difference: float, interval: Sequence[float], *, unit: str = "") -> str:
     """A difference and its interval, as beside a dot: ``-0.4 (-0.5 to -0.3)``."""
-    return f"{difference:+.3g} ({interval[0]:+.3g} to {interval[1]:+.3g})"
+    return f"{difference:+.3g}{unit} ({interval[0]:+.3g} to {interval[1]:+.3g})"

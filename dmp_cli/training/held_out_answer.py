@@ -71,5 +71,5 @@ def _in_per_cent(entry: Entry) -> tuple[float, float, float]:
 
 def _interval(name: str, entry: Entry, *, hover: str = "") -> Interval:
     value, low, high = _in_per_cent(entry)
-    text = span_in_words(value, (low, high)).replace(" (", " % (")
+    text = span_in_words(value, (low, high), unit=" %")
     return Interval(name=name, value=value, low=low, high=high, text=text, hover=hover)

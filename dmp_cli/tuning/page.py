@@ -45,7 +45,7 @@ def build_tuning_page(plan: Tuning, outcome: Outcome, *, commands: Sequence[str]
     return Page(
         title="A search over options",
         answer=answer_of(plan, outcome, score=title(plan)),
-        intervals=intervals_of(outcome, score=title(plan)),
+        intervals=intervals_of(plan, outcome, score=title(plan)),
         lead=" ".join(sentences(plan, outcome)),
         sections=[_result(plan, outcome), trials, found, made],
         provenance={
