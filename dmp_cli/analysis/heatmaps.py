@@ -55,7 +55,7 @@ def draw_gates(weights: np.ndarray, timesteps: np.ndarray, *, title: str, grid: 
     """
     gate = _prepare(weights, timesteps, grid=grid)
     num_blocks = weights.shape[1]
-    columns = min(num_blocks, 3)
+    columns = 2 if num_blocks == 4 else min(num_blocks, 3)
     rows = -(-num_blocks // columns)
     cell = Box(0, 0, 2.75 if grid else 2.2, 2.62)
     head, left = _HEAD_HEIGHT, 0.55
@@ -214,7 +214,7 @@ def _draw_head(figure: Figure, gate: _Gate, *, title: str, notes: list[str]) -> 
 
 
 def _note(gate: _Gate) -> str:
-    return "Brighter is stronger." + (" Small maps: the same weights on the image." if gate.grid else "")
+    return "Brighter is stronger." + (" Small maps: on the image." if gate.grid else "")
 
 
 def _bar_ticks(low: float, high: float) -> list[float]:

@@ -62,6 +62,9 @@ def few_in(evaluation: Evaluation, names: Mapping[str, str] | None = None) -> li
 
 
 def _part(one: Counted, width: int) -> str:
+    assert one.bias is not None
+    if one.bias >= one.value:
+        return f"as good as all of {one.value:.4g} with {one.count:,} images"
     about = "at least" if one.count <= width else "about"  # with a singular covariance part of it is not seen
     return f"{about} {one.bias:.2g} of {one.value:.4g} with {one.count:,} images"
 

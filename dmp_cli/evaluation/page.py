@@ -147,8 +147,11 @@ def _comparison(base: Row, other: Row, images: Images, called: dict[str, str]) -
     names = (called[base.samples], called[other.samples])
     sets = [images[row.samples] for row in (base, other)]
     count = min(map(len, sets))
+    rows = 2 if count > _SHOWN // 2 else 1  # so that one sees them on a phone too
     pictures = [
-        Picture(png=draw_image_grid(chosen[:count], rows=1, columns=count), alt=f"{count} images of {name}")
+        Picture(
+            png=draw_image_grid(chosen[:count], rows=rows, columns=-(-count // rows)), alt=f"{count} images of {name}"
+        )
         for chosen, name in zip(sets, names, strict=True)
     ]
     return Comparison(before=pictures[0], after=pictures[1], names=names)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from dmp_cli.evaluation.few_images import Counted, warn_of_few
 from dmp_cli.evaluation.scoring import evaluate
 
 from .conftest import config_for, write_folder
@@ -58,3 +59,12 @@ def test_what_is_said_of_several_folders_is_said_once(tmp_path: Path, folders: d
     singular = [warning for warning in found.warnings if "singular" in warning]
     told = f"{tiny[0]}, {tiny[1]}: 12 images for 12 features: the covariance is singular, so FD (pixels) is biased"
     assert singular == [told]
+
+
+def test_a_distance_that_is_all_bias_is_called_so() -> None:
+    folders = [Counted("a", 60, 60, 29.0, 46.0), Counted("b", 900, 900, 10.0, 1.5), Counted("c", 900, 900, 10.0, 0.5)]
+    assert warn_of_few(folders, width=64, title="FID") == [
+        "a: 60 images for 64 features: the covariance is singular, so FID is biased",
+        "a: as good as all of 29 with 60 images; b: about 1.5 of 10 with 900 images is due to having so few images: "
+        "FID falls as the number grows",
+    ]
