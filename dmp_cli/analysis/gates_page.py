@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ..report import Page, Picture, Section, Table
+from ..report import Page, Picture, Section, Table, short_names
 from ..version import __version__
 from .gate_comparison import COMPARED, compared_rows
 from .gate_weights import GateStudy
@@ -58,7 +58,7 @@ def build_gates_page(
     return Page(
         title="What the gate does",
         answer=f"{sentence[0].upper()}{sentence[1:]}.",
-        lead=f"The gate of {name}, evaluated at {len(found.timesteps):,} timesteps in {blocks}.",
+        lead=f"The gate of {short_names([name])[0]}, evaluated at {len(found.timesteps):,} timesteps in {blocks}.",
         sections=sections,
         provenance={"Patch": name, "dmp": __version__},
     )
@@ -73,7 +73,7 @@ def _table(found: GateStudy, caption: str) -> Table:
 
 
 def _comparison(apart: Mapping[str, Any], png: bytes) -> Section:
-    names: Sequence[str] = apart["patches"]
+    names = short_names(apart["patches"])
     words = "Divergence in nats: 0 where both gates have equal weights, 0.693 where they use no prompt in common."
     return Section(
         heading="Compared with another patch",

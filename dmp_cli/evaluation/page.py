@@ -56,7 +56,7 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         title="Scores",
         answer=answer_of(evaluation),
         intervals=intervals_of(evaluation),
-        lead=f"{folders} of samples, scored against {evaluation.reference}. {direction}",
+        lead=f"{folders} of samples, scored against {short_names([evaluation.reference])[0]}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
             "Reference": describe_reference(report),
@@ -79,7 +79,8 @@ def _scores(evaluation: Evaluation) -> Section:
     }
     called = dict(zip([row.samples for row in evaluation.rows], names, strict=True))
     few, notes = _about_few(evaluation, called)
-    reference = describe_reference(evaluation.model_dump()).rpartition(", fingerprint")[0]
+    of = evaluation.model_dump() | {"reference": short_names([evaluation.reference])[0]}
+    reference = describe_reference(of).rpartition(", fingerprint")[0]
     caption = f"Each folder is scored against {reference}. Differences are from the first folder."
     table = Table(
         columns=columns,

@@ -20,6 +20,8 @@ def test_the_page_begins_with_what_the_gate_does() -> None:
     page = build_gates_page(found, **about, apart=apart)
     assert page.answer == "The gate chooses."
     maps, numbers, _, compared = page.sections
+    assert page.lead == "The gate of p, evaluated at 20 timesteps in 3 blocks."
+    assert page.provenance["Patch"] == "run/p"
     assert "share one scale" in maps.pictures[0].caption
     assert numbers.table is not None
     assert list(numbers.table.rows) == found.rows()
