@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..evaluation import HIGHER_IS_BETTER, compare_in_words
-from ..report import Interval, Intervals
-from .table import name_of
+from ..evaluation import HIGHER_IS_BETTER
+from ..report import Interval, Intervals, compare_in_words, span_in_words
+from .table import about_few, name_of
 
 
 def interval_of(arm: dict[str, Any], metric: str) -> Sequence[float] | None:
@@ -22,11 +22,12 @@ def answer_of(report: dict[str, Any]) -> str:
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     best = min(arms, key=lambda arm: sign * arm["scores"][metric]["mean"])
     count = len(report["seeds"])
-    of = f"{name_of(report, metric)}, {report['num_images']:,} images, {count} seed{'s' if count > 1 else ''}"
+    enough = ", too few" if metric == "fid" and about_few(report) is not None else ""
+    of = f"{name_of(report, metric)}, {report['num_images']:,} images{enough}, {count} seed{'s' if count > 1 else ''}"
     paired = best["scores"][metric].get("difference")
     if paired is None:
         return ""
-    how = {"base": base["title"], "of": of, "higher_is_better": sign < 0}
+    how: dict[str, Any] = {"base": f"`{base['title']}`", "of": of, "higher_is_better": sign < 0}
     among = f"Best of {len(arms)}: " if len(arms) > 1 else ""
     return f"{among}`{best['title']}` is {compare_in_words(paired['mean'], paired['interval'], **how)}"
 
@@ -41,7 +42,7 @@ def intervals_of(report: dict[str, Any]) -> Intervals | None:
             value=(mean := arm["scores"][metric]["difference"]["mean"]),
             low=found[0],
             high=found[1],
-            text=f"{mean:+.3g} ({found[0]:+.3g} to {found[1]:+.3g})",
+            text=span_in_words(mean, found),
         )
         for arm in arms
         if (found := interval_of(arm, metric)) is not None

@@ -12,7 +12,7 @@ from ..evaluation import describe_features, draw_rows, read_first_images
 from ..report import EXCLUDES_ZERO, Page, Picture, Section, Table, draw_curves
 from .answer import answer_of, interval_of, intervals_of
 from .plan import BASE, Plan
-from .table import name_of, notes_of, table_of
+from .table import about_few, name_of, notes_of, table_of
 
 _SHOWN = 10  # images in each row
 _FAR = 1.25  # times the score of the base: arms that ever score more are left out of the second diagram
@@ -57,17 +57,7 @@ def build_ablation_page(
     plan: Plan, report: dict[str, Any], *, commands: Sequence[str], pictures: dict[str, bytes]
 ) -> Page:
     """Build the content of ``report.html``."""
-    columns, rows = table_of(report)
     metrics = list(report["arms"][0]["scores"])
-    clear = {
-        (at, columns.index(f"Δ {name_of(report, metric)}"))
-        for at, arm in enumerate(report["arms"])
-        for metric in metrics
-        if (found := interval_of(arm, metric)) is not None and (found[0] > 0 or found[1] < 0)
-    }
-    count = len(report["seeds"])
-    caption = f"Means over {count} seed{'s' if count > 1 else ''}. Differences are from the base."
-    table = Table(columns=columns, rows=rows, caption=caption, best=frozenset(clear), bold=EXCLUDES_ZERO)
     names = ", ".join(arm["title"] for arm in report["arms"])
     return Page(
         title="Ablation",
@@ -75,7 +65,7 @@ def build_ablation_page(
         intervals=intervals_of(report),
         lead=f"{len(plan.arms)} ways to train one backbone on the same data, compared with the backbone itself.",
         sections=[
-            Section(heading="Scores", paragraphs=notes_of(report), table=table),
+            Section(heading="Scores", table=_table(report)),
             Section(
                 heading="Over training steps",
                 paragraphs=[
@@ -100,6 +90,33 @@ def build_ablation_page(
             "Reference": f"fingerprint {report['reference_fingerprint']}",
             **describe_features(report),
         },
+    )
+
+
+def _table(report: dict[str, Any]) -> Table:
+    """The table of all arms, with what a reader of its numbers needs below it."""
+    columns, rows = table_of(report)
+    metrics = list(report["arms"][0]["scores"])
+    clear = {
+        (at, columns.index(f"Δ {name_of(report, metric)}"))
+        for at, arm in enumerate(report["arms"])
+        for metric in metrics
+        if (found := interval_of(arm, metric)) is not None and (found[0] > 0 or found[1] < 0)
+    }
+    count = len(report["seeds"])
+    caption = f"Means over {count} seed{'s' if count > 1 else ''}. Differences are from the base."
+    few = about_few(report)
+    marked = frozenset() if few is None else {(at, columns.index(name_of(report, "fid"))) for at in range(len(rows))}
+    notes = [] if few is None else [few]
+    notes += [note.removesuffix(f" Warning: {few}") for note in notes_of(report)]
+    return Table(
+        columns=columns,
+        rows=rows,
+        caption=caption,
+        best=frozenset(clear),
+        bold=EXCLUDES_ZERO,
+        marked=frozenset(marked),
+        footnotes=notes,
     )
 
 

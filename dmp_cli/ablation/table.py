@@ -182,12 +182,8 @@ def notes_of(report: dict[str, Any]) -> list[str]:
         f"Every arm trains for {report['steps']:,} steps; every set of samples has {report['num_images']:,} images. "
         + direction_of(report["arms"][0]["scores"], report.get("features", ""))
     )
-    few = report["num_images"] <= report["features_width"] and "fid" in report["arms"][0]["scores"]
-    if few:
-        budget += (
-            f" Warning: {report['num_images']:,} images for {report['features_width']:,} features: the covariance is "
-            "singular, so FID is biased."
-        )
+    if (few := about_few(report)) is not None:
+        budget += f" Warning: {few}"
     scales = [_about_scales(arm) for arm in report["arms"] if "scales" in arm]
     if count == 1:
         alone = "Δ is the difference from the base, and the interval beside it is over the images of this seed alone"
@@ -199,6 +195,16 @@ def notes_of(report: dict[str, Any]) -> list[str]:
         "sampling. Δ is the mean difference from the base with the same seed, with its 95 % interval over the seeds "
         f"(Student's t with {count - 1} degrees of freedom), not narrower than over the images alone.",
     ]
+
+
+def about_few(report: dict[str, Any]) -> str | None:
+    """A sentence where the sets of samples are too small for their distance; None: they are not, or there is none."""
+    count, width = report["num_images"], report["features_width"]
+    if count > width or "fid" not in report["arms"][0]["scores"]:
+        return None
+    return (
+        f"{count:,} images for {width:,} features: the covariance is singular, so {name_of(report, 'fid')} is biased."
+    )
 
 
 def _about_scales(arm: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from ..errors import PatchError
 from ..storage import write_json
-from .gate_weights import entropy_of, shares
+from .gate_weights import entropy_of, shares, timestep_in_words
 
+COMPARED = ("block", "mean", "largest", "at timestep")  # columns of a table of two gates, in nats
 _MIN_VARIANCE = 1e-12  # a gate with less is constant, up to rounding
 
 
@@ -71,3 +73,16 @@ def write_comparison(folder: Path, gap: np.ndarray, timesteps: np.ndarray, *, na
     content = {"patches": list(names), "mean": float(gap.mean()), "blocks": blocks, "definition": meaning}
     write_json(folder / "comparison.json", content)
     return content
+
+
+def compared_rows(content: Mapping[str, Any]) -> list[list[str]]:
+    """The blocks of a ``comparison.json`` as rows of text, in the order of ``COMPARED``."""
+    return [
+        [
+            str(one["block"]),
+            f"{one['mean']:.4f}",
+            f"{one['largest']:.4f}",
+            timestep_in_words(one["largest_at_timestep"]),
+        ]
+        for one in content["blocks"]
+    ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..config import DEAD_SHARE
-from ..report import FAINT, HEAD, INK, LINES, SMALL, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
+from ..report import FAINT, HEAD, INK, LINES, TEXT, Box, add_axes, hide_spines, new_figure, png_bytes
 from . import gate_weights as gates
 from .gate_weights import noisiest_first, timestep_in_words
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NUM_MAPS = 5  # maps over the image beside one heatmap
-_HEAD_HEIGHT = 1.08  # inches
+_HEAD_HEIGHT = 1.52  # inches
+SMALL = 7.5  # points; pages show wide pictures at half their size
 # The colour scale ends at one of these round numbers on each side of 1 (uniform). A nearly uniform gate then also looks
 # nearly uniform.
 _LOW_ENDS = (0.8, 0.5, 0.2, DEAD_SHARE)  # the last one draws dead prompts in black
@@ -54,7 +55,7 @@ def draw_gates(weights: np.ndarray, timesteps: np.ndarray, *, title: str, grid: 
     """
     gate = _prepare(weights, timesteps, grid=grid)
     num_blocks = weights.shape[1]
-    columns = num_blocks if num_blocks <= 4 else 3 if num_blocks in (5, 6, 9) else 4
+    columns = 2 if num_blocks == 4 else min(num_blocks, 3)
     rows = -(-num_blocks // columns)
     cell = Box(0, 0, 2.75 if grid else 2.2, 2.62)
     head, left = _HEAD_HEIGHT, 0.55
@@ -190,17 +191,16 @@ def _draw_profile(figure: Figure, gate: _Gate, *, block: int, box: Box) -> None:
 
 
 def _draw_head(figure: Figure, gate: _Gate, *, title: str, notes: list[str]) -> None:
-    """Draw the title, the notes below it, and the colour bar at the right."""
+    """Draw the title, and below it the notes and the colour bar, all at the left, where a phone shows them too."""
     from matplotlib.cm import ScalarMappable
 
     width, height = figure.get_size_inches()
-    bar_width = 2.1
     left = 0.12 / width
     words: dict[str, Any] = {"va": "center", "parse_math": False}
     figure.text(left, 1 - 0.24 / height, title, fontsize=HEAD, fontweight="bold", color=INK, **words)
     for line, note in enumerate(notes):
-        figure.text(left, 1 - (0.5 + 0.15 * line) / height, note, fontsize=SMALL, color=FAINT, **words)
-    bar = add_axes(figure, Box(width - bar_width - 0.3, 0.54, bar_width, 0.11))
+        figure.text(left, 1 - (0.5 + 0.17 * line) / height, note, fontsize=SMALL, color=FAINT, **words)
+    bar = add_axes(figure, Box(0.55, 1.0, 2.3, 0.13))
     under, over = gate.relative.min() < gate.limits[0], gate.relative.max() > gate.limits[1]
     extend = ("both" if over else "min") if under else ("max" if over else "neither")
     mappable = ScalarMappable(**gate.colours())
@@ -214,7 +214,7 @@ def _draw_head(figure: Figure, gate: _Gate, *, title: str, notes: list[str]) -> 
 
 
 def _note(gate: _Gate) -> str:
-    return "Brighter is stronger." + (" Small maps: the same weights on the image." if gate.grid else "")
+    return "Brighter is stronger." + (" Small maps: on the image." if gate.grid else "")
 
 
 def _bar_ticks(low: float, high: float) -> list[float]:

@@ -19,6 +19,7 @@ from ..config import (
 )
 from ..errors import ConfigError
 from .console import Printer
+from .gates_over_time import square_grid, weights_over_time
 from .named_patches import found_here
 from .options import Given, takes
 from .processes import owning
@@ -93,6 +94,7 @@ class _Inspection:
         added = self._measure_added(patched, codec) if codec is not None else None
         found.save(self.folder)
         variance = split_variance(weights)
+        sentence = describe_gate(found, variance)
         apart = None if gap is None else self._write_comparison(gap, timesteps)
         if added is not None:
             self._write_added(added)
@@ -100,8 +102,10 @@ class _Inspection:
         on_image = patched.patch.num_prompts and patched.patch.config.position == "add"
         self._draw(found, square_grid(weights.shape[2]) if on_image else None, printer)
         printer.table(f"Gates of {self.path.name}", list(found.COLUMNS), found.rows())
-        for own in of_experts:
-            self._study_experts(study(own, timesteps=timesteps), printer)
+        experts = [study(own, timesteps=timesteps) for own in of_experts]
+        for own in experts:
+            self._study_experts(own, printer)
+        self._write_page(found, sentence, apart, experts)
         if apart is not None:
             _say_apart(apart, printer)
         if variance is not None:
@@ -113,9 +117,9 @@ class _Inspection:
             rows = [[str(block), f"{ratio:.2%}"] for block, ratio in enumerate(added.ratio.mean(0))]
             printer.table("What is added, beside the hidden state", ["block", "mean over the timesteps"], rows)
         printer.say(
-            f"wrote {self.folder}: gates.png, usage.png, a picture per block, gates.npz, gates.csv, summary.json"
+            f"wrote {self.folder}: gates.html, gates.png, usage.png, a picture per block, gates.npz, gates.csv, "
+            "summary.json"
         )
-        sentence = describe_gate(found, variance)
         printer.say(sentence)
         shares, size = None if variance is None else variance._asdict(), added and added.to_json()
         told = {"variance": shares, "comparison": apart, "added": size, "in_words": sentence}
@@ -176,7 +180,8 @@ class _Inspection:
         compared = [self.path, Path(str(self.asked.compare))]
         told = write_comparison(self.folder, gap, timesteps, names=(str(compared[0]), str(compared[1])))
         names = " and ".join("/".join(one.parts[-2:]) for one in compared)
-        picture = draw_depth_maps({"divergence, nats": gap}, timesteps, title=f"How far apart: {names}")
+        how: dict[str, Any] = {"title": f"How far apart: {names}", "ends": {"divergence, nats": (0.0, math.log(2))}}
+        picture = draw_depth_maps({"divergence, nats": gap}, timesteps, **how)
         write_bytes(self.folder / "comparison.png", picture)
         return told
 
@@ -198,7 +203,9 @@ class _Inspection:
         use = {"entropy, nats": found.entropy, "effective prompts": found.effective_prompts}
         gates = draw_gates(weights, timesteps, title=f"Gate weights of {name}", grid=grid)
         write_bytes(self.folder / "gates.png", gates)
-        spread = draw_depth_maps(use, timesteps, title=f"How {name} spreads its weight")
+        count = weights.shape[2]
+        ends = {"entropy, nats": (0.0, math.log(count)), "effective prompts": (1.0, float(count))} if count > 1 else {}
+        spread = draw_depth_maps(use, timesteps, title=f"How {name} spreads its weight", ends=ends)
         write_bytes(self.folder / "usage.png", spread)
         with printer.progress("draw blocks", weights.shape[1]) as advance:
             for block in range(weights.shape[1]):
@@ -206,33 +213,23 @@ class _Inspection:
                 write_bytes(self.folder / f"block-{block:02d}.png", picture)
                 advance(block + 1, "")
 
+    def _write_page(
+        self, found: GateStudy, sentence: str, apart: dict[str, Any] | None, experts: list[GateStudy]
+    ) -> None:
+        from ..analysis import build_gates_page
+        from ..report import render
+        from ..storage import write_text
+
+        drawn = [self.folder / name for name in ("gates.png", "usage.png", "comparison.png", "added.png")]
+        asked = {"comparison.png": apart is not None, "added.png": self.asked.data is not None}
+        pictures = {path.name: path.read_bytes() for path in drawn if asked.get(path.name, True)}
+        about: dict[str, Any] = {"name": str(self.path), "sentence": sentence, "pictures": pictures, "apart": apart}
+        page = build_gates_page(found, **about, experts=experts[0] if experts else None)
+        write_text(self.folder / "gates.html", render(page))
+
 
 def _say_apart(content: dict[str, Any], printer: Printer) -> None:
-    from ..analysis import timestep_in_words
+    from ..analysis import COMPARED, compared_rows
 
-    rows = [
-        [str(b["block"]), f"{b['mean']:.4f}", f"{b['largest']:.4f}", timestep_in_words(b["largest_at_timestep"])]
-        for b in content["blocks"]
-    ]
     names = " and ".join(content["patches"])
-    printer.table(f"Divergence of {names}, nats", ["block", "mean", "largest", "at timestep"], rows)
-
-
-def weights_over_time(patched: PatchedBackbone) -> list[np.ndarray]:
-    """Gate weights (T, L, N) at all timesteps, these (T,), and the weights (T, L, E) of experts beside prompts."""
-    import torch
-
-    from ..diffusion import level_grid
-
-    timesteps = level_grid(patched.backbone.schedule).to(patched.backbone.device)
-    with torch.inference_mode():
-        weights = patched.gating(timesteps).weights
-    known = weights.expand(len(timesteps), -1, -1).float().cpu().numpy()
-    first, *further = [known[..., part] for part in patched.patch.parts] or [known]
-    return [first, timesteps.cpu().numpy(), *further]
-
-
-def square_grid(num_prompts: int) -> tuple[int, int] | None:
-    """Rows and columns of the prompts' places in the image; None where they form no square."""
-    side = math.isqrt(num_prompts)
-    return (side, side) if side * side == num_prompts else None
+    printer.table(f"Divergence of {names}, nats", list(COMPARED), compared_rows(content))

@@ -1,4 +1,3 @@
-from .answer import compare_in_words as compare_in_words
 from .array_images import holds_images as holds_images
 from .digit_classifier import CLASSIFIER_FILE as CLASSIFIER_FILE, DigitClassifier as DigitClassifier
 from .distances import fit_gaussian as fit_gaussian, frechet_distance as frechet_distance

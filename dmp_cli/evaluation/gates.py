@@ -12,14 +12,15 @@ import numpy as np
 
 from ..analysis import timestep_in_words
 from ..errors import MetricError
-from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid
+from ..report import PNG_SIGNATURE, Frames, Picture, Section, draw_image_grid, draw_scale
 from ..storage import read_arrays, read_bounded
 
 _FRAMES = 16  # timesteps that the slider stops at
 _MOST_BLOCKS = 500
 _MOST_WEIGHTS = 1 << 21  # of all blocks at one timestep, L * N: more than any model has, and than a page could show
 _LONGEST_ROW = 512  # prompts
-_MAP_SIDE = 96  # width of a map in pixels, roughly
+_MAP_SIDE = 192  # width of a map in pixels, roughly; of many maps half of it
+_COLUMNS = 6  # maps in a row
 _DEPTH_MAPS = {  # file name -> what the picture shows
     "usage": "Entropy and effective number of prompts of the gate, over timestep and block",
     "added": "Norm of the added mixture, and its share of the norm of the hidden state, over timestep and block",
@@ -57,11 +58,13 @@ def _over_timesteps(path: Path) -> Section:
     low, high = float(weights[chosen].min()), float(weights[chosen].max())
     levels = (weights[chosen] - low) / max(high - low, 1e-12)  # the same scale in all maps
     shape = _map_shape(weights.shape[2])
+    side = _MAP_SIDE if weights.shape[1] <= 2 * _COLUMNS else _MAP_SIDE // 2
+    columns = min(_COLUMNS, weights.shape[1])
     pictures = []
     for level, place in zip(levels, chosen, strict=True):
-        maps = [_shade(_as_map(block, shape)) for block in level]
-        heads = [f"block {index}" for index in range(len(maps))]
-        png = draw_image_grid(maps, rows=1, columns=len(maps), heads=heads)
+        maps = [_shade(_as_map(block, shape), side=side) for block in level]
+        labels = [f"block {index}" for index in range(len(maps))]
+        png = draw_image_grid(maps, rows=-(-len(maps) // columns), columns=columns, labels=labels)
         pictures.append(
             Picture(
                 png=png, alt=f"Gate weights of {len(maps)} blocks at timestep {timestep_in_words(timesteps[place])}"
@@ -72,7 +75,9 @@ def _over_timesteps(path: Path) -> Section:
         "There is one map for each block. Each prompt has a place in the map; a light place has a large weight. "
         f"All maps share one scale, from {low:.2g} to {high:.2g}."
     )
-    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames])
+    bar = draw_scale(low, high, what="gate weight")
+    scale = Picture(png=bar, alt=f"The scale of all maps: from {low:.2g}, dark, to {high:.2g}, light")
+    return Section(heading="Gates over timesteps", paragraphs=[words], frames=[frames], pictures=[scale])
 
 
 def _map_shape(num_prompts: int) -> tuple[int, int]:
@@ -105,9 +110,9 @@ def _read_gates(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return weights, timesteps
 
 
-def _shade(levels: np.ndarray) -> np.ndarray:
+def _shade(levels: np.ndarray, *, side: int) -> np.ndarray:
     """Levels in 0..1 (H, W) -> grey image (H', W', 3), where each prompt is a square of pixels."""
     grey = (255 * levels).round().astype(np.uint8)
-    size = max(1, _MAP_SIDE // max(levels.shape))
-    height = _MAP_SIDE if len(levels) == 1 else size
+    size = max(1, side // max(levels.shape))
+    height = side if len(levels) == 1 else size
     return np.repeat(np.repeat(np.stack([grey] * 3, axis=-1), height, axis=0), size, axis=1)

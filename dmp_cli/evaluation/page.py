@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..config import EvalConfig
-from ..report import EXCLUDES_ZERO, Comparison, Page, Picture, Section, Table, draw_image_grid
+from ..report import EXCLUDES_ZERO, Comparison, Page, Picture, Section, Table, draw_image_grid, short_names
 from ..sampling import read_record
-from .answer import answer_of, intervals_of, short_names
+from .answer import answer_of, intervals_of
+from .few_images import few_in, warn_of_few
 from .first_images import draw_rows, read_first_images
 from .metrics import title_of
 from .reference import bounds_of
@@ -55,7 +56,7 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         title="Scores",
         answer=answer_of(evaluation),
         intervals=intervals_of(evaluation),
-        lead=f"{folders} of samples, scored against {evaluation.reference}. {direction}",
+        lead=f"{folders} of samples, scored against {short_names([evaluation.reference])[0]}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
             "Reference": describe_reference(report),
@@ -76,7 +77,10 @@ def _scores(evaluation: Evaluation) -> Section:
         for name, score in row.scores.items()
         if score.excludes_zero
     }
-    reference = describe_reference(evaluation.model_dump()).rpartition(", fingerprint")[0]
+    called = dict(zip([row.samples for row in evaluation.rows], names, strict=True))
+    few, notes = _about_few(evaluation, called)
+    of = evaluation.model_dump() | {"reference": short_names([evaluation.reference])[0]}
+    reference = describe_reference(of).rpartition(", fingerprint")[0]
     caption = f"Each folder is scored against {reference}. Differences are from the first folder."
     table = Table(
         columns=columns,
@@ -85,12 +89,25 @@ def _scores(evaluation: Evaluation) -> Section:
         best=frozenset(clear),
         bold=EXCLUDES_ZERO,
         hover=[row.samples for row in evaluation.rows],
+        marked=frozenset((at, columns.index(title_of("fid", evaluation.features))) for at in few),
+        footnotes=notes,
     )
-    return Section(heading="Scores", paragraphs=notes_of(evaluation), table=table)
+    return Section(heading="Scores", table=table)
+
+
+def _about_few(evaluation: Evaluation, called: dict[str, str]) -> tuple[list[int], list[str]]:
+    """The rows that have too few images for their distance, and all notes, those about few images in one first."""
+    width, title = evaluation.features_width, title_of("fid", evaluation.features)
+    counted = few_in(evaluation)
+    few = [at for at, one in enumerate(counted) if one.is_singular(width) or one.is_biased]
+    told = ". ".join(warn_of_few(few_in(evaluation, called), width=width, title=title))
+    known = warn_of_few(counted, width=width, title=title)
+    notes = notes_of(evaluation, names=called, without=known)
+    return few, [f"{told}.", *notes] if told else notes
 
 
 def _first_images(evaluation: Evaluation, images: Images) -> Section:
-    names = [Path(row.samples).name for row in evaluation.rows]
+    names = short_names([row.samples for row in evaluation.rows])
     rows = [images[row.samples] for row in evaluation.rows]
     alt = f"{min(map(len, rows))} images from each of {', '.join(names)}; one row for each folder"
     return Section(
@@ -105,8 +122,10 @@ def _first_images(evaluation: Evaluation, images: Images) -> Section:
 def _comparisons(evaluation: Evaluation, images: Images) -> Section | None:
     """The base and each other folder that was drawn from the same noise, on top of each other with a slider."""
     base, *others = evaluation.rows
+    paths = [row.samples for row in evaluation.rows]
+    called = dict(zip(paths, short_names(paths), strict=True))
     pairs = [
-        _comparison(base, row, images)
+        _comparison(base, row, images, called)
         for row in others
         if row.made and base.made and _noise_of(row.made) == _noise_of(base.made)
     ]
@@ -125,12 +144,15 @@ def _noise_of(made: dict[str, Any]) -> Any:
     return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "scheduler", "steps")]
 
 
-def _comparison(base: Row, other: Row, images: Images) -> Comparison:
-    names = (Path(base.samples).name, Path(other.samples).name)
+def _comparison(base: Row, other: Row, images: Images, called: dict[str, str]) -> Comparison:
+    names = (called[base.samples], called[other.samples])
     sets = [images[row.samples] for row in (base, other)]
     count = min(map(len, sets))
+    rows = 2 if count > _SHOWN // 2 else 1  # so that one sees them on a phone too
     pictures = [
-        Picture(png=draw_image_grid(chosen[:count], rows=1, columns=count), alt=f"{count} images of {name}")
+        Picture(
+            png=draw_image_grid(chosen[:count], rows=rows, columns=-(-count // rows)), alt=f"{count} images of {name}"
+        )
         for chosen, name in zip(sets, names, strict=True)
     ]
     return Comparison(before=pictures[0], after=pictures[1], names=names)
@@ -141,8 +163,13 @@ def _settings(evaluation: Evaluation) -> Section | None:
     if not made:
         return None
     columns = [key for key in _SETTINGS if any(key in sample for sample in made.values())]
-    rows = [[name, *(str(sample.get(key, "")) for key in columns)] for name, sample in made.items()]
-    table = Table(columns=["samples", *columns], rows=rows, caption="Read from the samples.json of each folder")
+    names = short_names(list(made))
+    rows = [
+        [name, *(str(sample.get(key, "")) for key in columns)]
+        for name, sample in zip(names, made.values(), strict=True)
+    ]
+    caption = "Read from the samples.json of each folder"
+    table = Table(columns=["samples", *columns], rows=rows, caption=caption, hover=list(made))
     return Section(heading="How the samples were made", table=table)
 
 

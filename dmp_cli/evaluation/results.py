@@ -92,10 +92,15 @@ def render_scores(evaluation: Evaluation) -> str:
     )
 
 
-def notes_of(evaluation: Evaluation) -> list[str]:
-    """Sentences that a reader of the numbers needs: what a spread is, each verdict, and each warning."""
-    warnings = (f"Warning: {warning}" for warning in evaluation.warnings)
-    return [_about_spreads(evaluation), *_about_scale(evaluation), *verdicts_of(evaluation), *warnings]
+def notes_of(
+    evaluation: Evaluation, *, names: Mapping[str, str] | None = None, without: Collection[str] = ()
+) -> list[str]:
+    """Sentences that a reader of the numbers needs: what a spread is, each verdict, and each warning.
+
+    Folders are called by ``names`` of their paths in the verdicts. Warnings in ``without`` are left out.
+    """
+    warnings = (f"Warning: {warning}" for warning in evaluation.warnings if warning not in without)
+    return [_about_spreads(evaluation), *_about_scale(evaluation), *verdicts_of(evaluation, names=names), *warnings]
 
 
 def _about_scale(evaluation: Evaluation) -> list[str]:
@@ -104,12 +109,12 @@ def _about_scale(evaluation: Evaluation) -> list[str]:
     return ["W is how far samples were led away from another version of their network (--against-scale)."]
 
 
-def verdicts_of(evaluation: Evaluation) -> list[str]:
+def verdicts_of(evaluation: Evaluation, *, names: Mapping[str, str] | None = None) -> list[str]:
     """For each difference with an interval, one sentence that says whether the interval excludes zero."""
+    called = {row.samples: row.samples for row in evaluation.rows} | dict(names or {})
+    base = called[evaluation.rows[0].samples]
     return [
-        _verdict(
-            name, score, title=title_of(name, evaluation.features), of=row.samples, base=evaluation.rows[0].samples
-        )
+        _verdict(name, score, title=title_of(name, evaluation.features), of=called[row.samples], base=base)
         for row in evaluation.rows[1:]
         for name, score in row.scores.items()
         if score.interval is not None

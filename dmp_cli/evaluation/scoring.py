@@ -65,7 +65,7 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         bootstrap=config.bootstrap,
         repeats=config.repeats,
         seed=config.seed,
-        warnings=find_caveats(config, scored, reference),
+        warnings=find_caveats(config, scored, reference, features=extractor.name),
         versions=_versions(config),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..evaluation import describe_features, draw_rows, read_first_images
 from ..report import Comparison, Page, Picture, Section, Table, draw_curves, draw_image_grid
 from ..version import __version__
+from .answer import answer_of, intervals_of
 from .outcome import Outcome
 from .road import Road
 
@@ -26,6 +27,8 @@ def build_improvement_page(road: Road, outcome: Outcome, *, commands: Sequence[s
     sections = [_result(road, outcome, use), _choice(outcome), _negative(road, outcome), _making(commands)]
     return Page(
         title="Sampled against its own mistakes",
+        answer=answer_of(outcome, num_images=road.num_images),
+        intervals=intervals_of(outcome),
         lead=" ".join(outcome.sentences()),
         sections=sections,
         provenance={

@@ -26,3 +26,5 @@ from .image_grid import draw_image_grid as draw_image_grid
 from .intervals import EXCLUDES_ZERO as EXCLUDES_ZERO, Interval as Interval, Intervals as Intervals
 from .markdown import markdown_table as markdown_table
 from .parallel import Column as Column, draw_parallel as draw_parallel
+from .scale import draw_scale as draw_scale
+from .wording import compare_in_words as compare_in_words, short_names as short_names, span_in_words as span_in_words

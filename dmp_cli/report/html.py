@@ -1,7 +1,7 @@
 """One self-contained HTML page from texts, tables and pictures. It loads nothing from the network, not even a font.
 
-A page with sliders holds one script, which the page's content security policy allows by its hash. Readers who do not
-run scripts still see every picture.
+A page with sliders, or with a table that can be sorted, holds one script, which the page's content security policy
+allows by its hash. Readers who do not run scripts still see every picture and every row.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from ..errors import visible
 from .intervals import Intervals
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Cells of a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  12.0 s  1.96e-4, and signs for "none"
-_NUMBER = re.compile(r"[-+−±≈~<>]?\s*\d[\d,.]*(e[-+]?\d+)?(\s*±\s*\d[\d.]*)?\s*([%×]|[a-zA-Z]{1,3})?|[-–—]?|n/a")
+# Cells of a column of numbers: 1,024  -3.5 %  5.87 ± 0.03  -1 to +2  -0.41 (-0.62 to -0.20)  12.0 s; and "none"
+_ONE = r"[-+−]?\d[\d,.]*(?:e[-+]?\d+)?"
+_BEHIND = rf"(?:\s*±\s*{_ONE}|\s+to\s+{_ONE}|\s*\({_ONE} to {_ONE}\))?\s*(?:[%×]|[a-zA-Z]{{1,3}})?"
+_NUMBER = re.compile(rf"[±≈~<>]?\s*{_ONE}{_BEHIND}|[-–—]?|n/a")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Table:
     """Rows of text. The first cell of a row names it. ``best`` holds the (row, column) of the bold cells, from 0.
 
     ``hover`` are the whole names of the rows, where the first cells hold short ones. ``bold`` says what bold cells are.
+    ``marked`` cells get a sign that leads to ``footnotes``, which stand below the table.
     """
 
     columns: Sequence[str]
@@ -35,6 +38,8 @@ class Table:
     best: frozenset[tuple[int, int]] = frozenset()
     bold: tuple[str, str] = ("The best values are", "best")  # in the caption, and of each cell for who does not see it
     hover: Sequence[str] = ()
+    marked: frozenset[tuple[int, int]] = frozenset()
+    footnotes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), "one cell per column"
@@ -135,14 +140,17 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _script() if any(section.has_sliders for section in page.sections) else ""
+    script = _script(page)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html").render(page=page, script=script, digest=digest) + "\n"
 
 
-def _script() -> str:
-    """The script of the sliders, without its tags."""
-    return (resources.files(__package__) / "templates" / "sliders.js").read_text(encoding="utf-8")
+def _script(page: Page) -> str:
+    """The script of what the page has, sliders and tables of several rows, without its tags; empty: neither."""
+    has_tables = any(section.table is not None and len(section.table.rows) > 1 for section in page.sections)
+    has = {"sliders.js": any(section.has_sliders for section in page.sections), "sorting.js": has_tables}
+    folder = resources.files(__package__) / "templates"
+    return "".join((folder / name).read_text(encoding="utf-8") for name, there in has.items() if there)
 
 
 def _is_number(cell: str) -> bool:

@@ -12,7 +12,10 @@ _MARGIN = 0.06  # share of the axis that is left free at each end
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """One difference. ``hover`` is the whole name where ``name`` is a short one."""
+    """One difference. ``hover`` is the whole name where ``name`` is a short one.
+
+    Without ``has_ends`` there is no interval: ``low`` and ``high`` are the value, and the dot is hollow.
+    """
 
     name: str
     value: float
@@ -20,11 +23,12 @@ class Interval:
     high: float
     text: str
     hover: str = ""
+    has_ends: bool = True
 
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
+        return self.has_ends and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..report import Page, Picture, Section, Table, draw_curves
+from ..report import Page, Picture, Section, Table, draw_curves, short_names
 from ..version import __version__
+from .held_out_answer import answer_of_losses, answer_of_run, intervals_of_losses, intervals_of_run
 
 Entry = dict[str, Any]  # the entry ``held_out`` of a line of log.jsonl
 
@@ -16,6 +17,8 @@ def build_held_out_page(lines: Sequence[tuple[int, Entry]], *, method: str) -> P
     sections = [] if not lines else [_curve(lines), _bands(*lines[-1])]
     return Page(
         title="Held-out loss",
+        answer=answer_of_run(lines),
+        intervals=intervals_of_run(lines),
         lead=_lead(lines),
         sections=sections,
         provenance={"Method": method, "Measurements": str(len(lines)), "dmp": __version__},
@@ -32,15 +35,21 @@ def build_loss_page(entries: Mapping[str, Entry], about: Mapping[str, Any], *, a
     counts += ["1 adapter" if adapters == 1 else f"{adapters} adapters"] if adapters else []
     several, kind = ", ".join(counts), "patch or adapter" if adapters else "patch"
     columns = [kind, "loss", "bare", "difference", "95 % interval"]
-    rows = [[name, *_row({"from": 0, "to": 0, **entry})[1:]] for name, entry in entries.items()]
-    table = Table(columns=columns, rows=rows, caption="Over all timesteps; the difference is paired, draw by draw.")
+    names = dict(zip(entries, short_names(list(entries)), strict=True))
+    rows = [[names[path], *_row({"from": 0, "to": 0, **entry})[1:]] for path, entry in entries.items()]
+    caption = "Over all timesteps; the difference is paired, draw by draw."
+    table = Table(columns=columns, rows=rows, caption=caption, hover=list(entries))
     whole = Section(heading="Over all timesteps", table=table)
     bands = [
-        Section(heading=f"By timestep: {name}", table=_band_table(entry["bands"]), pictures=_band_pictures(entry))
-        for name, entry in entries.items()
+        Section(
+            heading=f"By timestep: {names[path]}", table=_band_table(entry["bands"]), pictures=_band_pictures(entry)
+        )
+        for path, entry in entries.items()
     ]
     return Page(
         title="Held-out loss",
+        answer=answer_of_losses(entries, draws=about["val_draws"]),
+        intervals=intervals_of_losses(entries),
         lead=f"{several} and the bare backbone, measured on the same {about['val_draws']:,} draws of images, timesteps "
         f"and noise. An interval below zero means that the {kind} predicts better on held-out images.",
         sections=[whole, *bands],
@@ -54,11 +63,9 @@ def _lead(lines: Sequence[tuple[int, Entry]]) -> str:
     step, entry = lines[-1]
     if entry.get("difference") is None:
         return f"After step {step:,} the loss on held-out images is {entry['loss']:.6f}."
-    low, high = entry["interval"]
-    verdict = "contains zero: no difference is shown" if low <= 0 <= high else "excludes zero"
     return (
         f"After step {step:,} the loss on held-out images is {entry['loss']:.6f}, that of the bare network "
-        f"{entry['base']:.6f}. The 95 % interval of the difference, {low:+.6f} to {high:+.6f}, {verdict}."
+        f"{entry['base']:.6f}."
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..evaluation import title_of
 from ..report import Column, Page, Picture, Section, Table, draw_parallel, markdown_table
 from ..version import __version__
+from .answer import answer_of, intervals_of
 from .journal import COMPLETE, Trial
 from .outcome import Outcome
 from .plan import LOSS, Tuning
@@ -43,6 +44,8 @@ def build_tuning_page(plan: Tuning, outcome: Outcome, *, commands: Sequence[str]
     images = "halves of what was held out" if plan.final_held_out is None else "two sets that were held out"
     return Page(
         title="A search over options",
+        answer=answer_of(plan, outcome, score=title(plan)),
+        intervals=intervals_of(plan, outcome, score=title(plan)),
         lead=" ".join(sentences(plan, outcome)),
         sections=[_result(plan, outcome), trials, found, made],
         provenance={

@@ -32,3 +32,11 @@ def test_panels_stand_side_by_side() -> None:
     )
     assert one.shape[:2] == (780, 1480)
     assert three.shape[:2] == (780, 2340)
+
+
+def test_with_ends_a_map_is_coloured_by_them_and_not_by_its_own_values() -> None:
+    low, high = np.full((4, 2), 0.0), np.full((4, 2), 1.0)
+    ends = {"x": (0.0, 1.0)}
+    dark, light = (pixels(draw_depth_maps({"x": values}, np.arange(4), title="t", ends=ends)) for values in (low, high))
+    middle = (round(DPI * 2.0), round(DPI * 1.5))  # inside the map
+    assert light[middle].sum() > dark[middle].sum() + 200

@@ -12,7 +12,7 @@ from dmp_cli.errors import PatchError
 from tests.report.pictures import pixels
 
 DPI = 200
-PANEL = (0.55, 1.08, 1.8, 2.2)  # left, top, width, height of the first heatmap, in inches
+PANEL = (0.55, 1.52, 1.8, 2.2)  # left, top, width, height of the first heatmap, in inches
 NEXT = 2.75  # inches from one block to the next, with maps
 
 
@@ -33,10 +33,10 @@ def draw(weights, timesteps=None, **options):
     return pixels(figures.draw_gates(weights, timesteps, title="Gate", **options))
 
 
-@pytest.mark.parametrize(("num_blocks", "columns", "rows"), [(3, 3, 1), (12, 4, 3)])
+@pytest.mark.parametrize(("num_blocks", "columns", "rows"), [(3, 3, 1), (12, 3, 4)])
 def test_gates_fill_a_sheet_of_known_size(num_blocks, columns, rows):
     picture = draw(peaked(num_blocks=num_blocks), grid=(4, 4))
-    expected = (round(DPI * (1.08 + 2.62 * rows + 0.05)), round(DPI * (0.55 + 2.75 * columns)))
+    expected = (round(DPI * (1.52 + 2.62 * rows + 0.05)), round(DPI * (0.55 + 2.75 * columns)))
     assert picture.shape[:2] == pytest.approx(expected, abs=1)
     assert len(np.unique(panel(picture).reshape(-1, 3), axis=0)) > 20
 
@@ -85,7 +85,7 @@ def test_the_maps_show_the_prompts_in_their_places():
     picture = draw(weights, grid=(4, 4))
     side = (2.2 - 4 * 0.044) / 5
     for place in range(5):
-        left, top = DPI * (0.55 + 1.8 + 0.06 * 2.2), DPI * (1.08 + place * (side + 0.044))
+        left, top = DPI * (0.55 + 1.8 + 0.06 * 2.2), DPI * (1.52 + place * (side + 0.044))
         cell = DPI * side / 4
         middle = [
             [picture[int(top + cell * (r + 0.5)), int(left + cell * (c + 0.5))].sum() for c in range(4)]
@@ -97,7 +97,7 @@ def test_the_maps_show_the_prompts_in_their_places():
 
 def test_without_a_grid_there_are_no_maps():
     picture = draw(peaked(num_blocks=1), grid=None)
-    assert (picture[round(DPI * 1.2) :, round(DPI * 2.6) :] == 255).all()
+    assert (picture[round(DPI * 1.52) :, round(DPI * 2.6) :] == 255).all()
 
 
 def test_one_timestep_one_block_and_one_prompt_draw():
@@ -108,7 +108,7 @@ def test_one_timestep_one_block_and_one_prompt_draw():
 def test_one_block_in_large():
     weights = peaked()
     png = figures.draw_block(weights, np.arange(20), block=2, title="Gate", grid=(4, 4))
-    assert pixels(png).shape[:2] == (round(DPI * 5.78), round(DPI * 7.85))
+    assert pixels(png).shape[:2] == (round(DPI * 6.22), round(DPI * 7.85))
     other = figures.draw_block(weights, np.arange(20), block=0, title="Gate", grid=(4, 4))
     assert png != other
 

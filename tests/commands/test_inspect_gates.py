@@ -14,7 +14,15 @@ from dmp_cli.patching.file import load_patch, save_patch
 
 from .conftest import Run, files_in, parse
 
-FILES = {"gates.npz", "gates.csv", "gates.png", "usage.png", "summary.json", *(f"block-{i:02d}.png" for i in range(3))}
+FILES = {
+    "gates.html",
+    "gates.npz",
+    "gates.csv",
+    "gates.png",
+    "usage.png",
+    "summary.json",
+    *(f"block-{i:02d}.png" for i in range(3)),
+}
 
 
 def test_exact_files_and_weights(run: Run, patch: Path, checkpoint: Path, tmp_path: Path) -> None:

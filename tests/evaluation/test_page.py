@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dmp_cli.evaluation.answer import short_names
 from dmp_cli.evaluation.metrics import title_of
 from dmp_cli.evaluation.page import build_score_page
 from dmp_cli.evaluation.results import Evaluation, score_table
 from dmp_cli.report.html import render
+from dmp_cli.report.wording import short_names
 
 from .conftest import config_of
 
@@ -38,11 +38,29 @@ def with_scores(evaluation: Evaluation, metric: str, **changes: Any) -> Evaluati
 @pytest.mark.parametrize(
     ("metric", "difference", "interval", "answer", "bold"),
     [
-        ("fid", -0.42, (-0.55, -0.31), "`b` is 0.42 better than `a`, 95 % 0.31 to 0.55 ({fid}, {n} images).", True),
-        ("fid", 0.42, (0.31, 0.55), "`b` is 0.42 worse than `a`, 95 % 0.31 to 0.55 ({fid}, {n} images).", True),
+        (
+            "fid",
+            -0.42,
+            (-0.55, -0.31),
+            "`b` is 0.42 better than `a`, 95 % 0.31 to 0.55 ({fid}, {n} images, too few).",
+            True,
+        ),
+        (
+            "fid",
+            0.42,
+            (0.31, 0.55),
+            "`b` is 0.42 worse than `a`, 95 % 0.31 to 0.55 ({fid}, {n} images, too few).",
+            True,
+        ),
         ("precision", 0.2, (0.1, 0.3), "`b` is 0.2 better than `a`, 95 % 0.1 to 0.3 (Precision, {n} images).", True),
-        ("fid", 0.1, (-1, 2), "`b` is not told apart from `a`: +0.1, 95 % -1 to +2 ({fid}, {n} images).", False),
-        ("fid", 0.1, None, "`b` is +0.1 from `a` ({fid}, {n} images; without an interval).", False),
+        (
+            "fid",
+            0.1,
+            (-1, 2),
+            "`b` is not told apart from `a`: +0.1, 95 % -1 to +2 ({fid}, {n} images, too few).",
+            False,
+        ),
+        ("fid", 0.1, None, "`b` is +0.1 from `a` ({fid}, {n} images, too few; without an interval).", False),
     ],
 )
 def test_a_page_begins_with_its_answer(
@@ -67,6 +85,24 @@ def test_a_page_begins_with_its_answer(
         places = [page.intervals.place(value) for value in sorted([0.0, difference, *interval])]
         assert places == sorted(places)
         assert 0 < places[0] < places[-1] < 100
+
+
+def test_a_mark_stands_beside_each_number_of_too_few_images_and_one_sentence_below(evaluation: Evaluation) -> None:
+    page = build_score_page(evaluation, config_of(evaluation))
+    table, title = page.sections[0].table, title_of("fid", evaluation.features)
+    assert table is not None
+    column = table.columns.index(title)
+    assert table.marked == {(0, column), (1, column)}
+    count, width = evaluation.rows[0].count, evaluation.features_width
+    told = f"a, b: {count} images for {width} features: the covariance is singular, so {title} is biased"
+    assert table.footnotes[0].startswith(told)
+    assert ["singular" in note for note in table.footnotes].count(
+        True
+    ) == 2  # once of the folders, once of the reference
+    enough = evaluation.model_copy(update={"features_width": 2})
+    plain = build_score_page(enough, config_of(enough)).sections[0].table
+    assert plain is not None
+    assert plain.marked == frozenset()
 
 
 def test_of_one_folder_the_score_is_the_answer(evaluation: Evaluation) -> None:

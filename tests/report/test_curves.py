@@ -11,7 +11,7 @@ def test_curves_have_their_own_colours():
     steps = np.arange(100)
     series = {"base": (steps, np.ones(100)), "DMP $^$": (steps, 1 / (1 + steps)), "broken": (steps, steps * np.nan)}
     picture = pixels(curves.draw_curves(series, xlabel="step", ylabel="loss", title="Loss"))
-    assert picture.shape == (740, 1280, 3)
+    assert picture.shape == (620, 960, 3)
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
         assert (picture == colour).all(-1).sum() > 500
 

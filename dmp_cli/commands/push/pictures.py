@@ -84,7 +84,7 @@ def _draw_gates(patch: Path, network: NetworkOptions) -> bytes:
     from ...analysis import draw_gates
     from ...patching import attach, load_patch
     from ...pipeline import load_backbone_of
-    from ..inspect_gates import square_grid, weights_over_time
+    from ..gates_over_time import square_grid, weights_over_time
 
     loaded = load_patch(patch)
     patched = attach(load_backbone_of(loaded, network, "cpu"), loaded)
