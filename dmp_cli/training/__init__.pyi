@@ -1,3 +1,4 @@
+from .backbone_alone import bare as bare
 from .checkpoint import RunState as RunState
 from .conditions import check_captions as check_captions, check_conditions as check_conditions
 from .faults import naming_checkpoint as naming_checkpoint

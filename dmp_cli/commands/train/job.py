@@ -13,7 +13,7 @@ from ..console import Printer
 from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
-from .captions import encode_early, every_caption, first_captions
+from .captions import encode_early, every_caption
 from .images import images_of_run, origin_record
 from .settings import settings_of, with_recorded_grid
 
@@ -180,10 +180,9 @@ class Job:
             self._warn_of_long_captions()
         else:
             self.printer.note(f"continuing {self.run.path} after step {state.step}")
-        for remark in (*self.loaded.backbone.remarks, self.looks):
+        of_shapes = () if self.shapes is None else self.shapes.remarks
+        for remark in filter(None, (*self.loaded.backbone.remarks, self.looks, self.on_kept, *of_shapes)):
             self.printer.note(remark)
-        for remark in (self.on_kept, *(() if self.shapes is None else self.shapes.remarks)):
-            self.printer.note(remark) if remark else None
         if self.images.passed_over:
             kinds = self.images.passed_over
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
@@ -213,6 +212,7 @@ class Job:
         from ...training import naming_checkpoint, train
         from .ending import report
         from .latent_store import fill_store
+        from .sample_grids import grids_of
         from .trackers import tracked_job
         from .watchers import Watchers
 
@@ -223,8 +223,7 @@ class Job:
                 fill_store(store, images, self.trainee, config, self.device, printer, request)
             trackers = ended.enter_context(tracked_job(self, goes_on=state is not None))
             how: dict[str, Any] = {"trackers": trackers, "world": self.world, "is_watched": onlooker is None}
-            watchers = Watchers(self.run, self.trainee, config, printer, **how)
-            watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
+            watchers = Watchers(self.run, self.trainee, config, printer, grids=grids_of(self, trackers), **how)
             steps = train(
                 self.trainee,
                 images=self.parts.training,
@@ -233,6 +232,7 @@ class Job:
                 state=state,
                 stop=lambda: request.number,
                 foretell=request.foretell,
+                fresh=watchers.grids.begin,
                 begun=watchers.catch_up,
                 store=self.parts.reader,
                 held_out=self.parts.held_out,
