@@ -14,6 +14,7 @@ from .methods import Trainee as Trainee, check_noise as check_noise, prepare as 
 from .needs import (
     Need as Need,
     count_loaded as count_loaded,
+    count_loaded_sampling as count_loaded_sampling,
     count_sampling as count_sampling,
     count_training as count_training,
     prepare_dry as prepare_dry,
