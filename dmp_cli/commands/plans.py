@@ -36,6 +36,18 @@ def show_plan(plan: Mapping[str, Any], lines: Lines, printer: Printer) -> None:
     printer.result(dict(plan))
 
 
+def show_commands(
+    plan: Mapping[str, Any], lines: Lines, commands: Sequence[str], printer: Printer, *, done: int
+) -> None:
+    """Show the plan of a command that runs others, and these as they could be typed; ``done`` of them are done."""
+    place = Path(plan["output"])
+    free = disk_for(place)["free"]
+    more = [("commands", f"{len(commands):,}, {done:,} of them done"), ("folder", f"{place}; {in_bytes(free)} free")]
+    show_plan({**plan, "done": done, "free": free, "commands": list(commands)}, [*lines, *more], printer)
+    for command in commands:
+        printer.say(command)
+
+
 def disk_for(path: Path, **needed: int) -> dict[str, int]:
     """What is needed for each purpose, in bytes, the sum, and what is free where ``path`` is or will be."""
     there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
