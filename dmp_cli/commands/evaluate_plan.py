@@ -26,7 +26,7 @@ def plan_scores(config: EvalConfig, asked: EvalOptions, common: CommonOptions, p
     from ..storage import refuse_existing
 
     plan: dict[str, Any] = {"eval": config.model_dump(mode="json"), "output": str(asked.output)}
-    with planning(plan, printer):
+    with planning(plan, printer), printer.watching():
         refuse_many("dmp eval")
         refuse_existing(asked.output / _FILES[0], force=asked.force)
         if asked.gates:

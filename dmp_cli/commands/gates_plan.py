@@ -25,7 +25,7 @@ def plan_gates(inspection: Inspection, printer: Printer) -> None:
 
     asked, folder = inspection.asked, inspection.folder
     plan: dict[str, Any] = {"patch": str(inspection.path), "output": str(folder)}
-    with planning(plan, printer):
+    with planning(plan, printer), printer.watching():
         refuse_existing(folder, force=asked.force)
         patched, codec = inspection.load()
         weights, timesteps, *_ = weights_over_time(patched)

@@ -139,7 +139,9 @@ def _draws(given: Given, loaded: Loaded, common: CommonOptions, printer: Printer
     from ..latents import image_size
     from ..training import HeldOut
 
-    options, images = given.make(LossOptions), find_held_out(given, loaded)
+    options = given.make(LossOptions)
+    with printer.watching():
+        images = find_held_out(given, loaded)
     side, channels = image_size(loaded.codec, loaded.backbone), loaded.codec.image_channels
     reader = LiveReader(images, image_size=side, channels=channels, max_pixels=_said(given, "max_pixels"))
     if loaded.backbone.takes_text:

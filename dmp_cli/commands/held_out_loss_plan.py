@@ -23,7 +23,7 @@ def plan_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: 
 
     options = given.make(LossOptions)
     plan: dict[str, Any] = {"loss": options.model_dump(mode="json"), "output": str(asked.output)}
-    with planning(plan, printer):
+    with planning(plan, printer), printer.watching():
         refuse_many("dmp eval --loss")
         refuse_existing(asked.output / FILES[0], force=asked.force)
         device = pick_device(common.device or "auto")

@@ -68,7 +68,7 @@ def inspect_gates(ctx: typer.Context, given: Given) -> None:
     if common.dry_run:
         plan_gates(inspection, printer)
         return
-    with owning(folder, "dmp inspect-gates"):
+    with owning(folder, "dmp inspect-gates"), printer.watching():
         refuse_existing(folder, force=asked.force)
         inspection.run(printer)
 

@@ -71,7 +71,8 @@ def ablate(
 
     refuse_many("dmp ablate")
     with owning(folder, "dmp ablate"):
-        plan, inputs = plan_of(request)
+        with printer.watching():
+            plan, inputs = plan_of(request)
         owned = AblationFolder(plan, inputs)
         owned.claim(force=asked.force)
         if asked.data is None and not plan.data.exists():
@@ -94,7 +95,7 @@ def _show_plan(request: Request, printer: Printer) -> None:
     from .planning import plan_of
 
     shown: dict[str, Any] = {"arms": request.arms, "output": str(request.folder)}
-    with planning(shown, printer):
+    with planning(shown, printer), printer.watching():
         plan, inputs = plan_of(request)
         done = AblationFolder(plan, inputs).check(force=request.options.force)
     names, seeds = [arm.name for arm in plan.arms], len(plan.seeds)

@@ -60,7 +60,8 @@ def improve(ctx: typer.Context, given: Given) -> None:
 
     refuse_many("dmp improve")
     with owning(asked.output, "dmp improve"):
-        road, inputs = road_of(request)
+        with printer.watching():
+            road, inputs = road_of(request)
         folder = folder_of(road, inputs)
         folder.claim(force=asked.force, inputs=request.inputs)
         if asked.reference is None and not road.digits.exists():
@@ -77,7 +78,7 @@ def _show_plan(request: Request, printer: Printer) -> None:
     from ...improvement import is_whole
 
     shown: dict[str, Any] = {"output": str(request.options.output)}
-    with planning(shown, printer):
+    with planning(shown, printer), printer.watching():
         road, inputs = road_of(request)
         folder = folder_of(road, inputs)
         folder.check(force=request.options.force, inputs=request.inputs)

@@ -48,7 +48,8 @@ class Request(NamedTuple):
 def run_train(request: Request, printer: Printer) -> Trainee:
     """Train as ``request`` says, as one of the processes that were started together; what was trained."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
-        job = Job(request, world, device, printer)
+        with printer.watching():  # the listing of the images
+            job = Job(request, world, device, printer)
         try:
             job.train(job.begin())
         except DivergedError as error:
@@ -187,11 +188,9 @@ class Job:
             kinds = self.images.passed_over
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
         count, images = self.trainee.num_learnt, len(self.parts.training)
-        self.printer.note(
-            f"{self.config.method}: {count:,} parameters learnt, {images:,} images, {self.device}, "
-            + self.config.dtype
-            + (f", {world.size} processes" if world.size > 1 else "")
-        )
+        how = self.config.dtype + (f", {world.size} processes" if world.size > 1 else "")
+        method = self.config.method
+        self.printer.note(f"{method}: {count:,} parameters learnt, {images:,} images, {self.device}, {how}")
         if self.parts.held_out is not None:
             self.printer.note(f"{len(self.parts.held_out[0]):,} images are held out, {self.config.val_draws:,} draws")
         return state

@@ -33,7 +33,7 @@ def plan_train(request: Request, resolved: dict[str, Any], printer: Printer) -> 
     from ...runtime import World, pick_device
 
     plan = dict(resolved)
-    with planning(plan, printer):
+    with planning(plan, printer), printer.watching():
         job = _DryJob(request, World(), pick_device(request.device or "auto"), Printer(CommonOptions(quiet=True)))
         plan |= _plan_of(job)
         if request.options.measure:

@@ -57,7 +57,8 @@ def tune(ctx: typer.Context, given: Given) -> None:
     from ...tuning import Journal
 
     refuse_many("dmp tune")
-    plan, about = tuning_of(request)
+    with printer.watching():
+        plan, about = tuning_of(request)
     how: dict[str, Any] = {"ranges": plan.ranges, "defaults": defaults_of(plan.ranges), "seed": plan.seed}
     journal = Journal(plan.journal, **how, warmup=plan.steps // 4)
     with one_thread() if request.network.is_digits else contextlib.nullcontext():
@@ -101,7 +102,7 @@ def _show_plan(request: Request, printer: Printer) -> None:
     from .planning import tuning_of
 
     shown: dict[str, Any] = {"output": str(request.options.output)}
-    with planning(shown, printer):
+    with planning(shown, printer), printer.watching():
         plan, _ = tuning_of(request)
     first = [in_shell(command) for command in plan.trial_commands(0, {})]
     final = [in_shell(command) for seed in plan.final_seeds for command in plan.final_commands(0, {}, seed)]
