@@ -37,8 +37,18 @@ class AblationFolder:
         Raises:
             ConfigError: the folder holds anything else, or ``force`` would remove the data.
         """
-        given = [path for path in (self.plan.data, self.plan.reference) if path != self.plan.digits]
-        self._folder.claim(force=force, inputs=given)
+        self._folder.claim(force=force, inputs=self._inputs)
+
+    @property
+    def _inputs(self) -> list[Path]:
+        return [path for path in (self.plan.data, self.plan.reference) if path != self.plan.digits]
+
+    def check(self, *, force: bool) -> int:
+        """Raise as :meth:`claim` would, and write nothing; how many of its commands are done already."""
+        self._folder.check(force=force, inputs=self._inputs)
+        done = [] if force else self._folder.done()
+        planned = zip(self._keys(), self.plan.commands(), strict=True)
+        return sum(key in done and is_whole(command) for key, command in planned)
 
     def commands(self) -> Iterator[tuple[list[str], bool]]:
         """Yield every command in order, and whether it is done. Asking for the next command marks this one as done."""

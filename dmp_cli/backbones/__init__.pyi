@@ -4,7 +4,11 @@ from .by_hand import wrap_by_hand as wrap_by_hand
 from .by_hand_folder import load_by_hand as load_by_hand
 from .caption_table import CaptionTable as CaptionTable
 from .claims import building as building, check_sizes as check_sizes
-from .dit_export import write_diffusers as write_diffusers, write_meta as write_meta
+from .dit_export import (
+    check_convertible as check_convertible,
+    write_diffusers as write_diffusers,
+    write_meta as write_meta,
+)
 from .embedded_guidance import guided_inside as guided_inside
 from .empty import build_backbone as build_backbone, is_size_name as is_size_name, peek_backbone as peek_backbone
 from .encoder_shares import find_shares as find_shares, withheld as withheld

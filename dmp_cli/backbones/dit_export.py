@@ -24,14 +24,8 @@ def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
         ConfigError: the backbone is not a DiT; or diffusers cannot express it, because it has no null class, another
             MLP width or other positions; or ``path`` holds other files.
     """
-    if not isinstance(backbone, DiT):
-        raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
-    if backbone.schedule.flow is not None:
-        raise ConfigError(
-            f"diffusers' DiTTransformer2DModel is a DDPM, and this backbone is a flow ({backbone.schedule.flow})",
-            hint="Write a .pt file, and name the flow with --objective where it is read.",
-        )
-    _check_expressible(backbone)
+    check_convertible(backbone, path, as_diffusers=True)
+    assert isinstance(backbone, DiT)
     config, tensors = _config_of(backbone), to_diffusers(backbone.state_dict(), depth=backbone.config.depth)
     if path.exists():
         _remove(path)
@@ -46,22 +40,41 @@ def write_diffusers(path: Path, backbone: Backbone) -> list[str]:
     ]
 
 
-def write_meta(path: Path, backbone: Backbone) -> None:
-    """Write a ``.pt`` file with the bare state dict under Meta's names. Raises ConfigError if it is not a DiT."""
+def check_convertible(backbone: Backbone, path: Path, *, as_diffusers: bool) -> None:
+    """Raise as :func:`write_diffusers` and :func:`write_meta`, and write nothing."""
     if not isinstance(backbone, DiT):
         raise ConfigError(f"a {backbone.family} backbone cannot be converted; DiTs can")
+    if not as_diffusers:
+        return
+    if backbone.schedule.flow is not None:
+        raise ConfigError(
+            f"diffusers' DiTTransformer2DModel is a DDPM, and this backbone is a flow ({backbone.schedule.flow})",
+            hint="Write a .pt file, and name the flow with --objective where it is read.",
+        )
+    _check_expressible(backbone)
+    if path.exists():
+        _check_replaceable(path)
+
+
+def write_meta(path: Path, backbone: Backbone) -> None:
+    """Write a ``.pt`` file with the bare state dict under Meta's names. Raises ConfigError if it is not a DiT."""
+    check_convertible(backbone, path, as_diffusers=False)
     buffer = io.BytesIO()
     torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}, buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def _remove(path: Path) -> None:
-    """Remove a converted DiT that is to be replaced. Raises ConfigError if ``path`` holds anything else."""
-    if not path.is_dir() or any(inner.name not in (_CONFIG, _WEIGHTS) for inner in path.iterdir()):
-        raise ConfigError(f"{path} holds other things than a converted DiT", hint="Give another path with -o.")
+    """Remove a converted DiT that is to be replaced."""
     for inner in path.iterdir():
         inner.unlink()
     path.rmdir()
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise ConfigError if ``path`` holds anything else than a converted DiT."""
+    if not path.is_dir() or any(inner.name not in (_CONFIG, _WEIGHTS) for inner in path.iterdir()):
+        raise ConfigError(f"{path} holds other things than a converted DiT", hint="Give another path with -o.")
 
 
 def _check_expressible(backbone: DiT) -> None:

@@ -69,14 +69,14 @@ class Printer:
     def progress(self, title: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
         """Yields ``advance(done, remark)``: a bar on a terminal, a plain line every 30 seconds elsewhere.
 
-        Inside another one it is a second bar below.
+        Inside another one it is a second bar below. ``total`` 0: nobody knows it, and what is done is counted.
         """
         if self.quiet:
             yield lambda done, remark: None
         elif self._notes.is_terminal:
             is_inner = self._shown is not None
             with self._bars() as bars:
-                task = bars.add_task(one_line(title), total=total, completed=done, remark="")
+                task = bars.add_task(one_line(title), total=total or None, completed=done, remark="")
                 try:
                     yield lambda done, remark: bars.update(task, completed=done, remark=one_line(remark))
                 finally:
@@ -114,7 +114,7 @@ class Printer:
             nonlocal last
             if done == total or time.monotonic() - last >= _PLAIN_INTERVAL:
                 last = time.monotonic()
-                self.note(f"{title} {done}/{total} {remark}".rstrip())
+                self.note(f"{title} {f'{done}/{total}' if total else f'{done:,}'} {remark}".rstrip())
 
         return advance
 

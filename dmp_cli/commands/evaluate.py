@@ -15,6 +15,7 @@ from ..config import (
 )
 from ..errors import ConfigError
 from .console import Printer
+from .evaluate_plan import plan_scores
 from .options import Given, takes
 from .processes import owning
 
@@ -66,7 +67,7 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
         raise ConfigError(f"--dtype {common.dtype}: scores are computed in fp32, so that they can be compared")
     config = given.make(EvalConfig)
     if common.dry_run:
-        printer.plan({"eval": config.model_dump(mode="json"), "output": str(asked.output)})
+        plan_scores(config, asked, common, printer)
         return
     from ..runtime import refuse_many
 

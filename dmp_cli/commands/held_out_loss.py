@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from ..backbones import Backbone, Keeping
     from ..data import ImageSource
+    from ..patching import PatchedBackbone
     from ..pipeline import Loaded
     from ..training import HeldOut, HeldOutLoss
 
 _READING = ("max_pixels", "max_file_size", "follow_links")  # options of scoring that apply to these images too
-_NAMES = ("loss.json", "loss.html")
+FILES = ("loss.json", "loss.html")
 
 
 def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
@@ -47,7 +48,9 @@ def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printe
     if not options.patch and given.make(NetworkOptions).name is None:
         raise ConfigError("no backbone given for --adapter", hint="Name the one it was trained on with --backbone.")
     if common.dry_run:
-        printer.plan({"loss": options.model_dump(mode="json"), "output": str(asked.output)})
+        from .held_out_loss_plan import plan_loss
+
+        plan_loss(given, common, asked, printer)
         return
     from ..runtime import refuse_many
 
@@ -64,11 +67,11 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     from ..training import build_loss_page
 
     options, folder = given.make(LossOptions), asked.output
-    refuse_existing(folder / _NAMES[0], force=asked.force)
+    refuse_existing(folder / FILES[0], force=asked.force)
     device, how = pick_device(common.device or "auto"), Keeping("fp32", options.quantize, options.offload_blocks)
     how.check(device)
     warn_early(common.dtype, given.make(NetworkOptions), place_of(options.patch), printer)
-    loaded = _load(given, "cpu" if how.packs else str(device))
+    loaded = load_measured(given, "cpu" if how.packs else str(device))
     with _kept(loaded, how, device):
         images, draws = _draws(given, loaded, common, printer)
         base = draws.losses(loaded.backbone.eval())
@@ -77,16 +80,16 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     entries = {name: one.line() for name, one in found.items()}
     about = {"val_data": images.fingerprint, "images": len(images), "val_draws": options.val_draws}
     about |= {} if options.quantize is None else {"quantize": options.quantize}
-    write_text(folder / _NAMES[1], render(build_loss_page(entries, about, adapters=len(options.adapter))))
-    write_json(folder / _NAMES[0], {**about, "patches": entries})  # written last: where it is, the page is too
+    write_text(folder / FILES[1], render(build_loss_page(entries, about, adapters=len(options.adapter))))
+    write_json(folder / FILES[0], {**about, "patches": entries})  # written last: where it is, the page is too
     kind = "patch or adapter" if options.adapter else "patch"
     columns = [kind, "held-out loss", "bare", "difference", "95 % interval"]
     printer.table(f"Loss on {options.val_data}", columns, [[name, *_cells(one)] for name, one in found.items()])
-    printer.say(f"wrote {folder / _NAMES[1]} and {_NAMES[0]}")
+    printer.say(f"wrote {folder / FILES[1]} and {FILES[0]}")
     printer.result({"output": str(folder), **about, "patches": entries})
 
 
-def _load(given: Given, device: str) -> Loaded:
+def load_measured(given: Given, device: str) -> Loaded:
     """The bare backbone: that of the first patch, or the one that is named."""
     from ..pipeline import load_bare, load_patched
 
@@ -114,18 +117,33 @@ def _kept(loaded: Loaded, how: Keeping, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _draws(given: Given, loaded: Loaded, common: CommonOptions, printer: Printer) -> tuple[ImageSource, HeldOut]:
-    from ..data import Bounds, LiveReader, find_images
-    from ..latents import image_size
-    from ..training import HeldOut, check_conditions
+def find_held_out(given: Given, loaded: Loaded) -> ImageSource:
+    """The images of --val-data. Raises DataError where they do not go with the backbone."""
+    from ..data import Bounds, find_images
+    from ..training import check_conditions
 
     options = given.make(LossOptions)
-    reading = {name: given.values.get(name, default_of(EvalConfig, name)) for name in _READING}
     assert options.val_data is not None
-    images = find_images(options.val_data, bounds=Bounds(reading["max_file_size"], reading["follow_links"]))
+    images = find_images(options.val_data, bounds=Bounds(_said(given, "max_file_size"), _said(given, "follow_links")))
     check_conditions(images, loaded.backbone)
+    return images
+
+
+def _said(given: Given, name: str) -> Any:
+    """An option of scoring that applies here too."""
+    return given.values.get(name, default_of(EvalConfig, name))
+
+
+def _draws(given: Given, loaded: Loaded, common: CommonOptions, printer: Printer) -> tuple[ImageSource, HeldOut]:
+    from ..data import LiveReader
+    from ..latents import image_size
+    from ..training import HeldOut
+
+    options = given.make(LossOptions)
+    with printer.watching():
+        images = find_held_out(given, loaded)
     side, channels = image_size(loaded.codec, loaded.backbone), loaded.codec.image_channels
-    reader = LiveReader(images, image_size=side, channels=channels, max_pixels=reading["max_pixels"])
+    reader = LiveReader(images, image_size=side, channels=channels, max_pixels=_said(given, "max_pixels"))
     if loaded.backbone.takes_text:
         _encode_captions(images, options.val_draws, loaded.backbone, printer)
     how: dict[str, Any] = {"draws": options.val_draws, "dtype": common.dtype or "fp32"}
@@ -147,16 +165,25 @@ def _loss_of(
     path: Path, loaded: Loaded, draws: HeldOut, base: np.ndarray, images: ImageSource, given: Given, printer: Printer
 ) -> HeldOutLoss:
     """The loss of one patch. Raises PatchError for a patch of another backbone or codec."""
+    with with_patch(path, loaded, given) as patched:
+        record = patched.patch.record
+        assert record is not None
+        _warn_of_known((record.training or {}).get("data_fingerprint"), path, images, printer)
+        return draws.compare(draws.losses(patched), base=base)
+
+
+@contextlib.contextmanager
+def with_patch(path: Path, loaded: Loaded, given: Given) -> Iterator[PatchedBackbone]:
+    """Context in which a patch is on the backbone. Raises PatchError for a patch of another backbone or codec."""
     from ..patching import attach, load_patch
 
     patch, force = load_patch(path), given.make(LossOptions).force_backbone
     assert patch.record is not None
     if not force and not patch.record.codec.is_same(loaded.codec.record):
         raise PatchError(f"{path} was trained with another codec than {given.make(LossOptions).patch[0]}")
-    _warn_of_known((patch.record.training or {}).get("data_fingerprint"), path, images, printer)
     patched = attach(loaded.backbone, patch, force=force).to(loaded.backbone.device).eval()
     try:
-        return draws.compare(draws.losses(patched), base=base)
+        yield patched
     finally:
         patched.detach()
 
@@ -165,14 +192,26 @@ def _loss_of_adapter(
     path: Path, loaded: Loaded, draws: HeldOut, base: np.ndarray, images: ImageSource, printer: Printer
 ) -> HeldOutLoss:
     """The loss of one adapter, which is put into a backbone of its own that shares what is not learnt."""
-    from ..patching import load_any_adapter, share_weights, training_of
+    from ..patching import training_of
+
+    adapted = with_adapter(path, loaded)
+    _warn_of_known((training_of(path).model_extra or {}).get("data_fingerprint"), path, images, printer)
+    return draws.compare(draws.losses(adapted), base=base)
+
+
+def with_adapter(path: Path, loaded: Loaded) -> Backbone:
+    """The backbone with one adapter, in a module of its own.
+
+    Raises:
+        CheckpointError, ConfigError: the adapter is of another backbone or codec.
+    """
+    from ..patching import load_any_adapter, share_weights
     from ..pipeline import check_codec_of
 
     check_codec_of(path, loaded)
     adapted = share_weights(loaded.backbone)
     load_any_adapter(path, adapted)
-    _warn_of_known((training_of(path).model_extra or {}).get("data_fingerprint"), path, images, printer)
-    return draws.compare(draws.losses(adapted), base=base)
+    return adapted
 
 
 def _warn_of_known(fingerprint: object, path: Path, images: ImageSource, printer: Printer) -> None:

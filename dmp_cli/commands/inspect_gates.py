@@ -20,6 +20,7 @@ from ..config import (
 from ..errors import ConfigError
 from .console import Printer
 from .gates_over_time import square_grid, weights_over_time
+from .gates_plan import plan_gates
 from .named_patches import found_here
 from .options import Given, takes
 from .processes import owning
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..analysis import Added, GateStudy
+    from ..data import ImageSource
     from ..latents import Codec
     from ..patching import PatchedBackbone
 
@@ -59,22 +61,21 @@ def inspect_gates(ctx: typer.Context, given: Given) -> None:
     from ..hub import short_name
 
     folder = asked.output or Path("gates") / short_name(patched.patch)
-    if common.dry_run:
-        printer.plan({"patch": str(patched.patch), "output": str(folder)})
-        return
     from ..runtime import pick_device
     from ..storage import refuse_existing
 
-    with owning(folder, "dmp inspect-gates"):
+    how = given.make(NetworkOptions), pick_device(common.device or "cpu"), common.seed or 0, patched.force_backbone
+    inspection = Inspection(patched.patch, folder, asked, *how)
+    if common.dry_run:
+        plan_gates(inspection, printer)
+        return
+    with owning(folder, "dmp inspect-gates"), printer.watching():
         refuse_existing(folder, force=asked.force)
-        device = pick_device(common.device or "cpu")
-        _Inspection(
-            patched.patch, folder, asked, given.make(NetworkOptions), device, common.seed or 0, patched.force_backbone
-        ).run(printer)
+        inspection.run(printer)
 
 
 @dataclass
-class _Inspection:
+class Inspection:
     """One look at the gate of ``path``, written into ``folder``."""
 
     path: Path
@@ -88,9 +89,9 @@ class _Inspection:
     def run(self, printer: Printer) -> None:
         from ..analysis import describe_gate, split_variance, study
 
-        patched, codec = self._load()
+        patched, codec = self.load()
         weights, timesteps, *of_experts = weights_over_time(patched)
-        found, gap = study(weights, timesteps=timesteps), self._gap(weights)
+        found, gap = study(weights, timesteps=timesteps), self.gap(weights)
         added = self._measure_added(patched, codec) if codec is not None else None
         found.save(self.folder)
         variance = split_variance(weights)
@@ -125,7 +126,7 @@ class _Inspection:
         told = {"variance": shares, "comparison": apart, "added": size, "in_words": sentence}
         printer.result({"output": str(self.folder), **found.to_json(), **told})
 
-    def _load(self) -> tuple[PatchedBackbone, Codec | None]:
+    def load(self) -> tuple[PatchedBackbone, Codec | None]:
         """The patch on its backbone, and its codec where images are to be looked at."""
         from ..patching import attach, load_patch
         from ..pipeline import load_backbone_of, load_patched
@@ -140,20 +141,24 @@ class _Inspection:
     def _measure_added(self, patched: PatchedBackbone, codec: Codec) -> Added:
         """How large what the patch adds is, on images of --data, at timesteps from the first to the last."""
         from ..analysis import encode_some, measure_added
-        from ..data import Bounds, find_images
         from ..diffusion import level_grid
-        from ..training import as_trained
 
-        assert self.asked.data is not None
-        record, backbone, count = patched.patch.record, patched.backbone, self.asked.num_images
-        bounds = Bounds(self.asked.max_file_size, self.asked.follow_links)
-        images = find_images(self.asked.data, bounds=bounds, **as_trained(record.training if record else None))
-        how = {"count": count, "seed": self.seed, "max_pixels": self.asked.max_pixels}
+        backbone, images = patched.backbone, self.find_images(patched)
+        how = {"count": self.asked.num_images, "seed": self.seed, "max_pixels": self.asked.max_pixels}
         x0, condition = encode_some(images, backbone=backbone, codec=codec, **how)
         steps = level_grid(backbone.schedule, _TIMESTEPS).tolist()
         return measure_added(patched, x0, condition=condition, timesteps=steps, seed=self.seed)
 
-    def _gap(self, weights: np.ndarray) -> np.ndarray | None:
+    def find_images(self, patched: PatchedBackbone) -> ImageSource:
+        """The images of --data, classes numbered as in the patch's training."""
+        from ..data import Bounds, find_images
+        from ..training import as_trained
+
+        assert self.asked.data is not None
+        record, bounds = patched.patch.record, Bounds(self.asked.max_file_size, self.asked.follow_links)
+        return find_images(self.asked.data, bounds=bounds, **as_trained(record.training if record else None))
+
+    def gap(self, weights: np.ndarray) -> np.ndarray | None:
         """How far the gate of --compare is from ``weights`` (T, L, N), as (T, L); None where none is compared."""
         if self.asked.compare is None:
             return None

@@ -50,6 +50,7 @@ from .levels import (
     LossWeight as LossWeight,
     level_rule as level_rule,
 )
+from .measured import MeasureOptions as MeasureOptions
 from .memory import MemoryOptions as MemoryOptions, Quantize as Quantize, SamplingMemory as SamplingMemory
 from .network import (
     BackboneOptions as BackboneOptions,

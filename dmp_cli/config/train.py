@@ -118,7 +118,10 @@ class TrainConfig(DataPlace, metaclass=Spoken):
         "Steps between two checkpoints, which are what --resume goes on from.", default=5000, ge=1, panel=_RECORD
     )
     sample_every: int = option(
-        "Steps between two grids of sample images. 0 draws none.", default=5000, ge=0, panel=_RECORD
+        "Steps between two grids of samples, each of base and learnt side by side. 0 draws none.",
+        default=5000,
+        ge=0,
+        panel=_RECORD,
     )
     keep: int = option("How many checkpoints are kept, the newest ones.", default=3, ge=1, panel=_RECORD)
     workers: int = option(

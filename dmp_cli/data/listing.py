@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..runtime import counting
 from .captions import is_note
-from .containers import Archive, Folder, is_ignored
+from .containers import Archive, Entry, Folder, is_ignored
 from .kinds import BEFORE_SAMPLES, is_passed_over, is_read
 from .sample_files import ABOUT, GRID
 from .sample_records import is_record
@@ -32,7 +34,7 @@ def list_files(container: Folder | Archive, rules: int) -> Listing:
     """What ``container`` holds, by the rules of that version; names are relative to it."""
     found = Listing({}, set(), {}, [], [])
     made: list[str] = []  # folders with a samples.json
-    for name, size, mark in container.entries():
+    for name, size, mark in _counted(container):
         folder, _, file = name.rpartition("/")
         if any(is_ignored(part) for part in folder.split("/")):
             continue
@@ -53,6 +55,14 @@ def list_files(container: Folder | Archive, rules: int) -> Listing:
             found.previews.append(preview)
             del found.images[preview]
     return found
+
+
+def _counted(container: Folder | Archive) -> Iterator[Entry]:
+    """The entries of a container; whoever watches sees how many there are so far."""
+    with counting(f"list {container.path.name}") as count:
+        for number, entry in enumerate(container.entries(), start=1):
+            count(number)
+            yield entry
 
 
 def is_wanted(name: str, rules: int) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from ..runtime import counting
 from ..storage import decode_text, parse_json
 from .bounds import BOUNDS, Bounds
 from .classes import ClassNames, check_folders
@@ -23,7 +24,7 @@ from .kinds import RULES, count_kinds, describe_kinds, read_suffixes
 from .metadata import texts_of
 from .packed_strings import PackedStrings
 from .shard_files import LocalShard, OpenShard, ShardFile
-from .shard_members import Part
+from .shard_members import Members, Part
 from .source import ImageSource, Stamp
 
 _COLUMNS = 6  # in the table of samples, see Sample
@@ -59,9 +60,7 @@ class ShardImages(ImageSource):
         names: list[str] = []
         passed_over: list[str] = []
         tables: list[np.ndarray] = []  # one row per sample: a million samples as Python objects would take a gigabyte
-        for shard in self._shards:
-            with naming(str(shard)):
-                found, others = shard.members(rules)
+        for shard, (found, others) in self._list_all():
             names += [sample.name for sample in found]
             passed_over += others
             tables.append(np.array([sample.row for sample in found], np.int64).reshape(-1, _COLUMNS))
@@ -79,6 +78,15 @@ class ShardImages(ImageSource):
         table = np.concatenate(tables)  # (n, _COLUMNS)
         self._images, self._captions, self._json = table[:, :2], table[:, 2:4], table[:, 4] == 1
         self.labels, self.classes = self._classes(table[:, 5], names, named)
+
+    def _list_all(self) -> Iterator[tuple[ShardFile, Members]]:
+        """Each shard with its members; whoever watches sees how many are listed."""
+        with counting(f"list {self.path.name}", len(self._shards)) as count:
+            for number, shard in enumerate(self._shards, start=1):
+                with naming(str(shard)):
+                    members = shard.members(self.rules)
+                count(number)
+                yield shard, members
 
     def _classes(self, labels: np.ndarray, names: list[str], named: ClassNames | None) -> tuple[np.ndarray, list[str]]:
         if (labels < 0).all():

@@ -17,3 +17,4 @@ from .results import (
     score_table as score_table,
 )
 from .scoring import evaluate as evaluate
+from .survey import Survey as Survey, survey_scoring as survey_scoring

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,7 +15,7 @@ from ..storage import decode_text, parse_json
 from ..version import __version__
 from .caveats import find_caveats
 from .extract import Log, measure, silent
-from .features import load_extractor
+from .features import Extractor, load_extractor
 from .led_away import metrics_for
 from .metrics import Setting, check
 from .reference import bounds_of, check_record, check_there, check_width, find_reference, has_features
@@ -37,17 +37,7 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         DataError: a folder holds no images.
         MetricError: a folder was damaged, the reference does not fit the samples, or a metric cannot be computed.
     """
-    records: list[dict[str, Any] | None] = []
-    for path in config.samples:  # now, so that a misspelt last folder is not found only after an hour
-        find_samples(path, bounds=bounds_of(config))
-        records.append(_read_made(path))
-        _check_whole(path, read_record(records[-1]).num_images)
-    check_there(config)
-    config = _fill_in(config, records)
-    given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
-    extractor = load_extractor(config.features, **given, device=device)
-    for metric in config.metrics:
-        check(metric, extractor)
+    config, records, extractor, _ = check_first(config, device=device)
     reference = find_reference(config, extractor, log)
     for path, made in zip(config.samples, records, strict=True):
         check_record(config, reference.provenance, path, made)
@@ -68,6 +58,32 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         warnings=find_caveats(config, scored, reference, features=extractor.name),
         versions=_versions(config),
     )
+
+
+class Checked(NamedTuple):
+    """What is known before the first long computation."""
+
+    config: EvalConfig  # with the metrics filled in
+    records: list[dict[str, Any] | None]  # the samples.json of each folder
+    extractor: Extractor
+    counts: list[int]  # images in each folder
+
+
+def check_first(config: EvalConfig, *, device: str) -> Checked:
+    """Check the folders, the reference's place, the network and the metrics. Raises as :func:`evaluate`."""
+    records: list[dict[str, Any] | None] = []
+    counts = []
+    for path in config.samples:  # now, so that a misspelt last folder is not found only after an hour
+        counts.append(len(find_samples(path, bounds=bounds_of(config))[1]))
+        records.append(_read_made(path))
+        _check_whole(path, read_record(records[-1]).num_images)
+    check_there(config)
+    config = _fill_in(config, records)
+    given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
+    extractor = load_extractor(config.features, **given, device=device)
+    for metric in config.metrics:
+        check(metric, extractor)
+    return Checked(config, records, extractor, counts)
 
 
 def _fill_in(config: EvalConfig, records: list[dict[str, Any] | None]) -> EvalConfig:

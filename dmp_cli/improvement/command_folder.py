@@ -59,14 +59,22 @@ class CommandFolder:
             ConfigError: the folder holds anything else, or ``force`` would remove an input.
         """
         if force and self.begun:  # a folder of another kind is never removed
-            self._remove(inputs)
+            self._check_inputs(inputs)
+            clear_owned(self.path.resolve())
+        self.check(force=False)
+        write_json(self.about_file, self._about)
+        remove_partials(self.path)
+
+    def check(self, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+        """Raise as :meth:`claim` would, and write nothing."""
+        if force and self.begun:
+            self._check_inputs(inputs)
+            return
         earlier = self._read(self.about_file, dict)
         if earlier is None:
             refuse_existing(self.path, force=False)
         elif not is_untouched(self.path, but=self.about_file.name):  # the first command may have refused an option
             self._check_same(earlier)
-        write_json(self.about_file, self._about)
-        remove_partials(self.path)
 
     def done(self) -> list[str]:
         """The keys of the commands that are done, in the order in which they were."""
@@ -88,14 +96,13 @@ class CommandFolder:
         if kept != known:
             write_json(self._done_file, kept)
 
-    def _remove(self, inputs: Iterable[Path]) -> None:
+    def _check_inputs(self, inputs: Iterable[Path]) -> None:
         own = self.path.resolve()
         for given in inputs:
             if own in (given.resolve(), *given.resolve().parents):
                 raise ConfigError(
                     f"--force would remove {given}, which lies in {self.path}", hint="Move it to another folder."
                 )
-        clear_owned(own)
 
     def _check_same(self, earlier: Mapping[str, Any]) -> None:
         fixed = [{k: v for k, v in one.items() if k not in self._free} for one in (earlier, self._about)]

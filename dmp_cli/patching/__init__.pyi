@@ -18,7 +18,7 @@ from .file import (
 from .guided import guide as guide
 from .guided_calls import Guidance as Guidance
 from .import_authors import import_patch as import_patch, read_authors as read_authors
-from .lora import Adapter as Adapter, create_adapter as create_adapter
+from .lora import Adapter as Adapter, adapter_off as adapter_off, create_adapter as create_adapter
 from .lora_file import ADAPTER_TENSORS as ADAPTER_TENSORS, load_adapter as load_adapter, save_adapter as save_adapter
 from .on_the_hub import base_model_of as base_model_of
 from .patched import PatchedBackbone as PatchedBackbone

@@ -10,8 +10,9 @@ through |W + B A|.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,20 @@ def switch_off(backbone: nn.Module) -> None:
     """Switch peft's own additions off, in all threads, and freeze the adapter: ``backbone`` computes as without one."""
     for layer in adapted_layers(backbone):
         layer.enable_adapters(enabled=False)  # type: ignore[operator]
+
+
+@contextlib.contextmanager
+def adapter_off(backbone: nn.Module) -> Iterator[None]:
+    """Context in which ``backbone`` computes as without the adapter that is trained in it."""
+    layers: list[Any] = adapted_layers(backbone)
+    before = [layer._disable_adapters for layer in layers]
+    try:
+        for layer in layers:
+            layer._disable_adapters = True  # enable_adapters(False) would freeze the adapter too
+        yield
+    finally:
+        for layer, disabled in zip(layers, before, strict=True):
+            layer._disable_adapters = disabled
 
 
 def adapter_shapes(layers: Mapping[str, nn.Linear], *, rank: int, is_dora: bool) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from .faults import (
     measure_peak as measure_peak,
 )
 from .live_memory import LiveMemory as LiveMemory, shapes_only as shapes_only
-from .progress import Advance as Advance, tracking as tracking, watched as watched
+from .progress import Advance as Advance, counting as counting, tracking as tracking, watched as watched
 from .signals import (
     STOP_SIGNALS as STOP_SIGNALS,
     Foresight as Foresight,

@@ -77,16 +77,26 @@ class SampleFolder:
         Raises:
             ConfigError: the folder holds other samples or other files.
         """
-        if not force and self.path.exists():
-            foreign = not all(may_be_left(inner.name) or inner.name == RECORD_SUMS for inner in self.path.iterdir())
-            # samples.json is the first file: when another file of these samples is seen, it is there
-            if foreign and not (self.path / ABOUT).exists():
-                refuse_existing(self.path, force=False)
+        self._refuse_foreign(force=force)
         if force and self.path.exists():
             self._locks.check_idle()
         make_folder(self.path)
         with self._locks.shared():  # other parts may begin at the same moment
             return self._claim(about, origin=origin, num_images=num_images, force=force)
+
+    def check(self, about: dict[str, Any], *, force: bool) -> None:
+        """Raise as :meth:`open` would, and write nothing."""
+        self._refuse_foreign(force=force)
+        before = None if force else self.recorded()
+        if before is not None:
+            self._refuse_others(about, before)
+
+    def _refuse_foreign(self, *, force: bool) -> None:
+        if not force and self.path.exists():
+            foreign = not all(may_be_left(inner.name) or inner.name == RECORD_SUMS for inner in self.path.iterdir())
+            # samples.json is the first file: when another file of these samples is seen, it is there
+            if foreign and not (self.path / ABOUT).exists():
+                refuse_existing(self.path, force=False)
 
     def own(self, part: Part) -> contextlib.AbstractContextManager[None]:
         """Context in which this process alone draws ``part``. Raises ConfigError, which names the other process."""
@@ -98,18 +108,7 @@ class SampleFolder:
         if before is not None:
             known = before.get("origin", {})
             moved = sorted(key for key in _PIXEL_ORIGINS if key in known and known[key] != origin.get(key))
-            made = before.get("made", {})
-            if "latents" in about and "latents" not in made:
-                raise ConfigError(
-                    f"{self.path} was begun without latents",
-                    hint="Give another folder with -o, or draw these samples again with --force --keep-latents.",
-                )
-            differing = describe_changes({key: made.get(key) for key in about}, about)
-            if differing:
-                raise ConfigError(
-                    f"{self.path} holds samples made with other settings: {differing}",
-                    hint="Give another folder with -o, or replace these samples with --force.",
-                )
+            self._refuse_others(about, before)
             num_images = max(num_images, int(before.get("num_images", 0)))
         else:
             self._clear()
@@ -117,6 +116,20 @@ class SampleFolder:
         first = before["origin"] if before is not None and "origin" in before else origin
         self._records.write(ABOUT, json_bytes({"num_images": num_images, "made": about, "origin": first}))
         return moved
+
+    def _refuse_others(self, about: dict[str, Any], before: dict[str, Any]) -> None:
+        made = before.get("made", {})
+        if "latents" in about and "latents" not in made:
+            raise ConfigError(
+                f"{self.path} was begun without latents",
+                hint="Give another folder with -o, or draw these samples again with --force --keep-latents.",
+            )
+        differing = describe_changes({key: made.get(key) for key in about}, about)
+        if differing:
+            raise ConfigError(
+                f"{self.path} holds samples made with other settings: {differing}",
+                hint="Give another folder with -o, or replace these samples with --force.",
+            )
 
     def _clear(self) -> None:
         images = [path for path in self.path.iterdir() if index_of(path.name) is not None]

@@ -1,3 +1,4 @@
+from .backbone_alone import bare as bare
 from .checkpoint import RunState as RunState
 from .conditions import check_captions as check_captions, check_conditions as check_conditions
 from .faults import naming_checkpoint as naming_checkpoint
@@ -13,6 +14,7 @@ from .methods import Trainee as Trainee, check_noise as check_noise, prepare as 
 from .needs import (
     Need as Need,
     count_loaded as count_loaded,
+    count_loaded_sampling as count_loaded_sampling,
     count_sampling as count_sampling,
     count_training as count_training,
     prepare_dry as prepare_dry,

@@ -91,11 +91,23 @@ def count_loaded(trainee: Trainee, config: TrainConfig) -> Need:
     Raises:
         DMPError: this backbone cannot be counted.
     """
+    return count_training(_emptied(trainee), config)
+
+
+def count_loaded_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Need:
+    """As :func:`count_sampling`, for a trainee that was loaded to draw: its tensors lose their values.
+
+    Raises:
+        DMPError: this backbone cannot be counted.
+    """
+    return count_sampling(_emptied(trainee), config, images=images)
+
+
+def _emptied(trainee: Trainee) -> Trainee:
     if trainee.backbone.takes_text:
         trainee.backbone.take_captions(cast(CaptionTable, BlankCaptions(trainee.backbone)))
     with _counting():
-        dry = _without_values(replace(trainee, codec=PixelCodec(trainee.backbone.sample_shape[0])))
-    return count_training(dry, config)
+        return _without_values(replace(trainee, codec=PixelCodec(trainee.backbone.sample_shape[0])))
 
 
 def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Need:

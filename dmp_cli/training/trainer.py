@@ -57,6 +57,7 @@ def train(
     state: RunState | None = None,
     stop: Callable[[], int | None] = lambda: None,
     foretell: Callable[[Callable[[], Foresight]], None] = lambda foresee: None,
+    fresh: Callable[[], None] = lambda: None,
     begun: Callable[[int], None] = lambda step: None,
     store: Reader | None = None,
     held_out: tuple[ImageSource, Reader] | None = None,
@@ -67,13 +68,12 @@ def train(
     """Train until ``config.steps`` steps are done, and yield one :class:`Progress` per step.
 
     Training continues from ``state``, or starts at step 0 if it is None. ``log.jsonl``, the checkpoints and the learnt
-    file are written into ``run``. ``stop`` is called after each step; if it returns a signal number, the run is saved
-    and ended. ``foretell`` gets a function that says at any moment what such a signal would do. ``begun`` is called
-    before the first step, with the number of steps done, when everything is as it was after them. ``store`` reads
-    the latents of ``images``: a complete latent store, or those that were kept; without it images are encoded during
-    training. ``held_out`` are images that are not trained on, and what reads them; ``judge`` may end the run by
-    their loss; see :mod:`validation`. In a ``world`` of several processes each calls this function alike, and the first
-    one writes the files.
+    file are written into ``run``. ``stop`` is called after each step; a signal number ends the run, which is saved.
+    ``foretell`` gets a function that says what such a signal would do. ``fresh`` is called while the network is as at
+    step 0, also of a run that goes on; ``begun`` before the first step, with the number of steps done, when everything
+    is as it was after them. ``store`` reads the latents of ``images``: a complete latent store, or those that were
+    kept; else images are encoded. ``held_out`` are images that are not trained on, and what reads them; ``judge`` may
+    end the run by their loss; see :mod:`validation`. All processes of a ``world`` call this; the first one writes.
 
     Raises:
         DataError: the classes do not match, captions or readable images are missing, or the store is damaged.
@@ -85,7 +85,7 @@ def train(
     world, device = world or World(), device or trainee.backbone.device
     with arranged(trainee, config, world, device):
         loop = TrainingLoop(trainee, config, world=world, device=device)
-        # Before the state is restored: it has to see the bare network.
+        fresh()  # as the validation, before the state is restored: it has to see the bare network
         validation = None if held_out is None else Validation(loop, run, _draws_of(loop, held_out), judge=judge)
         if state is not None:
             loop.restore(state)

@@ -85,4 +85,4 @@ def test_the_report_counts_them(run: Run, backbone: list[str]) -> None:
     assert told["patch_parameters"] == 3 * per_block + 4 * 17 + 4
     assert told["gate_parameters"] == 4 * 17 + 4
     shown = " ".join(run("patch", *backbone, "--experts", "lora", "--expert-rank", 2).stdout.split())
-    assert f"4 experts of rank 2 in 4 layers │ {per_block:,}" in shown
+    assert f"3 x (4 experts of rank 2 in 4 layers) │ 3 x {per_block:,}" in shown

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dmp_cli.commands.train import watchers
+from dmp_cli.commands.train import sample_grids
 from dmp_cli.config import SampleConfig
 from dmp_cli.evaluation.digit_classifier import DigitClassifier
 from dmp_cli.patching.patched import PatchedBackbone
@@ -107,8 +107,8 @@ def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_micro_batches(
 
 
 def test_a_grid_that_does_not_fit_is_left_out(run: Run, train: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchers, "_GRID", SampleConfig(num_images=16, batch_size=16, steps=2))
-    fail(monkeypatch, forward, "predict", NO_MEMORY, call=3)
+    monkeypatch.setattr(sample_grids, "_GRID", SampleConfig(num_images=16, batch_size=16, steps=2))
+    fail(monkeypatch, forward, "predict", NO_MEMORY, call=5)  # two of the base
     said = run(*train, "--sample-every", 3, "-o", "out").stderr
     assert "warning: no sample grid of step 6: its 16 images need more memory than there is" in said
     assert [path.name for path in Path("out/samples").iterdir()] == ["step-00000003.png"]

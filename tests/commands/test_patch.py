@@ -177,8 +177,10 @@ def test_imports_that_are_refused(
     assert files_in(tmp_path) == {"tiny.pt", "theirs.pt", "half.pt"}
 
 
-def test_a_dry_import_reads_nothing(run: Run, tmp_path: Path) -> None:
-    plan = parse(run("patch", "--from", "missing.pt", "-o", "new.safetensors", "--dry-run", "--json"))
+def test_a_dry_import_of_nothing_ends_as_the_import_would(run: Run, tmp_path: Path) -> None:
+    refused = run("patch", "--from", "missing.pt", "-o", "new.safetensors", "--dry-run", "--json", code=1)
+    assert "missing.pt does not exist" in refused.stderr
+    plan = parse(refused)
     assert plan == {"from": "missing.pt", "backbone": "missing.pt", "output": "new.safetensors"}
     assert files_in(tmp_path) == set()
 

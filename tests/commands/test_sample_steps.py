@@ -22,7 +22,7 @@ def steps_of(folder: Path) -> int:
 def test_a_stable_diffusion_3_takes_its_pipelines_steps(run: Run, tmp_path: Path) -> None:
     write_sd3_pipeline(tmp_path / "sd3", third=False)
     draw = ("sample", "--backbone", "sd3", "--prompt", "a red fox", "-q")
-    assert parse(run(*draw, "--dry-run"))["sample"]["steps"] == 28
+    assert parse(run(*draw, "--dry-run", "--json"))["sample"]["steps"] == 28
     run(*draw, "-n", 1, "-o", "own")
     assert steps_of(tmp_path / "own") == 28
     run(*draw, "-n", 1, "--steps", 3, "--batch-size", 1, "-o", "begun")  # as one of before, with 250

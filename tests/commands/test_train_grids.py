@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from dmp_cli.commands.train import watchers
-from dmp_cli.commands.train.watchers import Watchers
+from dmp_cli.commands.train import sample_grids
+from dmp_cli.commands.train.sample_grids import SampleGrids
 from dmp_cli.config import SampleConfig
 from dmp_cli.errors import EndedAtOnce
 from tests.backbones.pipelines import tiny_pixart, tiny_unet, write_captioned, write_pipeline
@@ -18,7 +21,7 @@ from .conftest import Run
 
 @pytest.fixture(autouse=True)
 def _few_sampling_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchers, "_GRID", SampleConfig(num_images=16, batch_size=16, steps=5))
+    monkeypatch.setattr(sample_grids, "_GRID", SampleConfig(num_images=16, batch_size=16, steps=5))
 
 
 def grids(folder: str) -> dict[int, bytes]:
@@ -29,15 +32,15 @@ def grids(folder: str) -> dict[int, bytes]:
 def drawn(monkeypatch: pytest.MonkeyPatch, *, killed_at: int | None = None) -> list[int]:
     """The steps of the grids that are drawn from now on; the process ends before it draws that of ``killed_at``."""
     steps: list[int] = []
-    draw = Watchers._draw
+    draw = SampleGrids._draw
 
-    def watched(self: Watchers, step: int, path: Path) -> None:
+    def watched(self: SampleGrids, step: int, path: Path) -> None:
         if step == killed_at:
             raise EndedAtOnce("killed", signal_number=9)
         steps.append(step)
         draw(self, step, path)
 
-    monkeypatch.setattr(Watchers, "_draw", watched)
+    monkeypatch.setattr(SampleGrids, "_draw", watched)
     return steps
 
 
@@ -84,7 +87,9 @@ def test_of_classes(
     check(run, [*backbone, "--data", images, *options], monkeypatch)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("unet", "fp32"), ("unet", "bf16"), ("pixart", "fp16")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [pytest.param("unet", "fp32", marks=pytest.mark.slow), ("unet", "bf16"), ("pixart", "fp16")]
+)
 def test_of_captions(kind: str, dtype: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make, text = {"unet": (tiny_unet, "clip"), "pixart": (tiny_pixart, "t5")}[kind]
     pipeline = write_pipeline(tmp_path / "pipeline", make(), text=text)
@@ -98,3 +103,54 @@ def test_a_run_that_begins_draws_nothing_of_step_0(
     steps = drawn(monkeypatch)
     run("train", *backbone, "--data", images, "--batch-size", 4, "--steps", 1, "--sample-every", 2, "-o", "out", "-q")
     assert steps == []
+
+
+def tiles(path: str) -> np.ndarray:
+    """The images of a grid of 4 rows of 8, (4, 8, H, W, C): digits of 8x8, each pixel 8 times as wide and high."""
+    picture = np.asarray(Image.open(path))
+    height, width = picture.shape[:2]
+    gap, side = 2, 64
+    top = height - (4 * (side + gap) + gap)  # what the words above take
+    assert width == 8 * (side + gap) + gap
+    rows = [top + gap + row * (side + gap) for row in range(4)]
+    columns = [gap + column * (side + gap) for column in range(8)]
+    return np.array([[picture[y : y + side : 8, x : x + side : 8] for x in columns] for y in rows])
+
+
+@pytest.mark.parametrize("method", ["dmp", "dora", "difffit", "full"])
+def test_base_and_learnt_stand_side_by_side(
+    method: str, run: Run, backbone: list[str], images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings: list[np.ndarray] = []
+    draw = SampleGrids._sample
+
+    def seen(self: SampleGrids) -> list[np.ndarray]:
+        found = draw(self)
+        drawings.append(np.array(found))
+        return found
+
+    monkeypatch.setattr(SampleGrids, "_sample", seen)
+    train = ["train", *backbone, "--data", images, "--batch-size", 4, "--lr", 0.05, "--method", method, "-q"]
+    run(*train, "--steps", 2, "--sample-every", 1, "-o", "out")
+    assert len(drawings) == 3  # the base once
+    pairs = tiles("out/samples/step-00000002.png")
+    left, right = (pairs[:, side::2].reshape(16, 8, 8, 3) for side in (0, 1))
+    run("sample", *backbone, "-n", 16, "--batch-size", 16, "--steps", 5, "--guidance", 1.5, "-o", "bare", "-q")
+    for index in range(16):
+        expected = np.asarray(Image.open(f"bare/{index:06d}.png").convert("RGB"))
+        assert (left[index] == expected).all()
+    assert (right[..., 0] == drawings[-1][..., 0]).all()
+    assert (left != right).any()
+
+
+def test_a_run_from_before_there_were_pairs_keeps_its_layout(run: Run, backbone: list[str], images: Path) -> None:
+    train = ["train", *backbone, "--data", images, "--batch-size", 4, "--sample-every", 1, "-q"]
+    run(*train, "--steps", 1, "-o", "out")
+    record = Path("out/config.json")
+    settings = json.loads(record.read_text())
+    assert settings.pop("sample_grids") == "pairs"
+    record.write_text(json.dumps(settings))
+    run("train", "--resume", "-o", "out", "--steps", 2, "-q")
+    run("train", "--resume", "-o", "out", "--steps", 3, "-q")
+    widths = [Image.open(path).width for path in sorted(Path("out/samples").iterdir())]
+    assert widths == [8 * 66 + 2, 4 * 66 + 2, 4 * 66 + 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,10 +22,12 @@ from ..completing import offered
 from ..console import Printer
 from ..in_process import in_shell, run_inside
 from ..options import Given, takes
+from ..plans import planning, show_commands
 from ..processes import owning
 
 if TYPE_CHECKING:
     from ...ablation import Plan
+    from .planning import Request
 
 
 @takes(
@@ -63,14 +65,14 @@ def ablate(
     parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
     request = Request(arms, folder, asked, *parts, network, common)
     if common.dry_run:
-        plan, _ = plan_of(request)
-        _say_commands([in_shell(command) for command in plan.commands()], printer)
+        _show_plan(request, printer)
         return
     from ...runtime import refuse_many
 
     refuse_many("dmp ablate")
     with owning(folder, "dmp ablate"):
-        plan, inputs = plan_of(request)
+        with printer.watching():
+            plan, inputs = plan_of(request)
         owned = AblationFolder(plan, inputs)
         owned.claim(force=asked.force)
         if asked.data is None and not plan.data.exists():
@@ -87,10 +89,23 @@ def ablate(
         _report(plan, commands, printer)
 
 
-def _say_commands(commands: list[str], printer: Printer) -> None:
-    for command in commands:
-        printer.say(command)
-    printer.result({"commands": commands})
+def _show_plan(request: Request, printer: Printer) -> None:
+    """The arms, what each costs in steps and images, what is done, and every command."""
+    from ...ablation import AblationFolder
+    from .planning import plan_of
+
+    shown: dict[str, Any] = {"arms": request.arms, "output": str(request.folder)}
+    with planning(shown, printer), printer.watching():
+        plan, inputs = plan_of(request)
+        done = AblationFolder(plan, inputs).check(force=request.options.force)
+    names, seeds = [arm.name for arm in plan.arms], len(plan.seeds)
+    shown |= {"arms": names, "seeds": seeds, "steps": plan.steps, "num_images": plan.num_images}
+    lines = [
+        ("arms", f"{len(names)} x {seeds} seeds: {', '.join(names)}"),
+        ("train", f"{plan.steps:,} steps each"),
+        ("sample", f"{plan.num_images:,} images a set"),
+    ]
+    show_commands(shown, lines, [in_shell(command) for command in plan.commands()], printer, done=done)
 
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:

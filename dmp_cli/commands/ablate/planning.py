@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
 
 def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
-    """What is asked for, and fingerprints of what it is asked of (empty for --dry-run).
+    """What is asked for, and fingerprints of what it is asked of.
 
     Looks at the backbone and the data first.
 
@@ -75,7 +75,7 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     if options.data is None and not request.network.is_digits:
         raise ConfigError("no data given", hint="Name a folder of images with --data.")
     images = None
-    if options.data is not None and not common.dry_run:
+    if options.data is not None:
         images = find_images(options.data, bounds=Bounds(follow_links=options.follow_links))
     backbone, loaded = _look(request)
     data = options.data or request.folder / DIGITS
@@ -101,8 +101,6 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
         _check_arm(arm, backbone)
     alone = [arm.method for arm in plan.arms if OWN not in arm.options]
     check_sampler(request.sampling, loaded, methods=alone)
-    if common.dry_run:
-        return replace(plan, grey=options.grey), {}
     loaded = loaded or _load(request)
     check_sampler(request.sampling, loaded)
     return replace(plan, grey=_may_be_grey(request, loaded, images)), _inputs(plan, loaded, request, images)
@@ -191,14 +189,10 @@ def _check_arm(arm: Arm, backbone: Backbone | None) -> None:
 
 
 def _look(request: Request) -> tuple[Backbone, Loaded | None]:
-    """The backbone, its weights unread where its folder or, for --dry-run, its name tells enough."""
-    from ...backbones import build_backbone, is_size_name
+    """The backbone, its weights unread where its folder tells enough."""
     from ...pipeline import check_early
 
     seen = check_early(request.network, None)
-    name = request.network.backbone or ""
-    if seen is None and request.common.dry_run and is_size_name(name):
-        seen = build_backbone(name)
     if seen is not None:
         return seen, None
     loaded = _load(request)

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from ...config import (
 from ..console import Printer
 from ..in_process import in_shell, one_thread, run_inside
 from ..options import Given, takes
+from ..plans import planning, show_commands
 from ..processes import owning
 from .planning import Request, folder_of, road_of
 
@@ -52,17 +54,14 @@ def improve(ctx: typer.Context, given: Given) -> None:
     parts = given.make(NegativeOptions), given.make(ImproveSampling), given.make(ImproveScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common)
     if common.dry_run:
-        road, _ = road_of(request)
-        commands = [in_shell(command) for command in [*road.first_commands(), *road.last_commands(None)]]
-        for command in commands:
-            printer.say(command)
-        printer.result({"commands": commands})
+        _show_plan(request, printer)
         return
     from ...runtime import refuse_many
 
     refuse_many("dmp improve")
     with owning(asked.output, "dmp improve"):
-        road, inputs = road_of(request)
+        with printer.watching():
+            road, inputs = road_of(request)
         folder = folder_of(road, inputs)
         folder.claim(force=asked.force, inputs=request.inputs)
         if asked.reference is None and not road.digits.exists():
@@ -72,6 +71,32 @@ def improve(ctx: typer.Context, given: Given) -> None:
         with one_thread() if request.network.is_digits else contextlib.nullcontext():
             commands = _travel(road, folder, printer, ctx.find_root().command)
         _report(road, commands, printer)
+
+
+def _show_plan(request: Request, printer: Printer) -> None:
+    """What is drawn, trained and scored, what is done, and every command: W stands for the scale that is chosen."""
+    from ...improvement import is_whole
+
+    shown: dict[str, Any] = {"output": str(request.options.output)}
+    with planning(shown, printer), printer.watching():
+        road, inputs = road_of(request)
+        folder = folder_of(road, inputs)
+        folder.check(force=request.options.force, inputs=request.inputs)
+    known = [] if request.options.force or not folder.begun else folder.done()
+    number = len(road.first_commands())
+    first = [key in known and is_whole(command) for command, key in islice(_commands(road), number)]
+    # Until the scale is chosen the last commands are not known.
+    done = sum(key in known and is_whole(command) for command, key in _commands(road)) if all(first) else sum(first)
+    scales = ", ".join(f"{scale:g}" for scale in road.scales)
+    shown |= {"own_samples": road.own_samples, "steps": road.steps, "num_images": road.num_images}
+    lines = [
+        ("own", f"{road.own_samples:,} samples of the backbone, which the negative learns from"),
+        ("train", f"the negative, {road.steps:,} steps"),
+        ("sample", f"{road.num_images:,} images for each W of {scales}, and for the one that is chosen"),
+        ("reference", str(road.reference)),
+    ]
+    commands = [in_shell(command) for command in [*road.first_commands(), *road.last_commands(None)]]
+    show_commands(shown, lines, commands, printer, done=done)
 
 
 def _travel(road: Road, folder: CommandFolder, printer: Printer, dmp: Any) -> list[str]:

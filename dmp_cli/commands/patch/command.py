@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ from ...errors import ConfigError
 from ..console import Printer
 from ..named_patches import found_here
 from ..options import Given, takes
+from ..plans import planning
 from .by_hand import make_by_hand
 from .info import print_info, print_sizes
 from .memory import print_memory
+from .plan import show_new_patch, show_table
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -82,25 +85,34 @@ def _make(
 ) -> None:
     """Write a zero patch to -o and print its sizes; without -o only print them."""
     output = asked.output
+    plan = {"patch": config.model_dump(), "backbone": network.backbone, "output": output and str(output)}
+    with planning(plan, printer) if common.dry_run else contextlib.nullcontext():
+        made, backbone = _count(config, network) if output is None else _create(config, asked, network, common)
     if common.dry_run:
-        plan = {"patch": config.model_dump(), "backbone": network.backbone, "output": output and str(output)}
-        printer.plan(plan)
-        return
-    if output is None:
-        _count(config, network, printer)
-        return
+        show_new_patch(plan, made, backbone, printer, output=output)
+    elif output is None:
+        print_sizes(backbone, made, printer, name=str(network.name), path=None)
+    else:
+        _write(output, made, backbone, printer, name=str(network.name))
+
+
+def _create(
+    config: PatchConfig, asked: PatchOptions, network: NetworkOptions, common: CommonOptions
+) -> tuple[Patch, Backbone]:
+    """A zero patch for the backbone, which is loaded."""
     from ...latents import image_size
     from ...patching import create_patch
     from ...pipeline import check_early, load_bare
     from ...runtime import pick_device
     from ...storage import refuse_existing
 
-    refuse_existing(output, force=asked.force)
+    assert asked.output is not None
+    refuse_existing(asked.output, force=asked.force)
     check_early(network, config)
     loaded = load_bare(network, pick_device(common.device or "cpu"))
     size, codec = image_size(loaded.codec, loaded.backbone), loaded.codec.record
     made = create_patch(loaded.backbone, config, codec=codec, image_size=size, seed=common.seed or 0)
-    _write(output, made, loaded.backbone, printer, name=str(network.name))
+    return made, loaded.backbone
 
 
 def _import(
@@ -112,20 +124,22 @@ def _import(
         raise ConfigError("--from writes a patch, and there is no place for it", hint="Name one with -o.")
     if network.name is None:
         network = network.model_copy(update={"backbone": str(source)})
-    if common.dry_run:
-        printer.plan({"from": str(source), "backbone": network.name, "output": str(output)})
-        return
     from ...latents import image_size
     from ...patching import import_patch, read_authors
     from ...pipeline import load_bare
     from ...runtime import pick_device
     from ...storage import refuse_existing
 
-    refuse_existing(output, force=asked.force)
-    read_authors(source)  # says what a wrong file lacks, before its tensors are held against a backbone's
-    loaded = load_bare(network, pick_device(common.device or "cpu"))
-    size = image_size(loaded.codec, loaded.backbone)
-    made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
+    plan = {"from": str(source), "backbone": network.name, "output": str(output)}
+    with planning(plan, printer) if common.dry_run else contextlib.nullcontext():
+        refuse_existing(output, force=asked.force)
+        read_authors(source)  # says what a wrong file lacks, before its tensors are held against a backbone's
+        loaded = load_bare(network, pick_device(common.device or "cpu"))
+        size = image_size(loaded.codec, loaded.backbone)
+        made = import_patch(source, loaded.backbone, codec=loaded.codec.record, image_size=size)
+    if common.dry_run:
+        show_new_patch(plan, made, loaded.backbone, printer, output=output)
+        return
     _write(output, made, loaded.backbone, printer, name=str(network.name))
 
 
@@ -149,27 +163,30 @@ def _export(
 ) -> None:
     """Bake the patch in ``source`` into a table for the timesteps of --sampler and --steps."""
     output = asked.output or _beside(source)
-    if common.dry_run:
-        plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": asked.dense}
-        printer.plan({**plan, "output": str(output)})
-        return
     from ...patching import bake_table, describe_table, save_table
     from ...pipeline import load_patched
     from ...runtime import pick_device
     from ...sampling import visited_timesteps
     from ...storage import refuse_existing, sha256_of
 
-    refuse_existing(output, force=asked.force)
-    loaded = load_patched(source, network, pick_device(common.device or "cpu"))
-    wanted, timesteps = visited_timesteps(wanted, loaded.backbone)
-    tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
+    plan = {"export": str(source), "sampler": wanted.sampler, "steps": wanted.steps, "dense": asked.dense}
+    plan["output"] = str(output)
+    with planning(plan, printer) if common.dry_run else contextlib.nullcontext():
+        refuse_existing(output, force=asked.force)
+        loaded = load_patched(source, network, pick_device(common.device or "cpu"))
+        wanted, timesteps = visited_timesteps(wanted, loaded.backbone)
+        tensors = bake_table(loaded.denoiser, timesteps, dense=asked.dense)  # type: ignore[arg-type]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if common.dry_run:
+        plan |= {"sampler": wanted.sampler, "steps": wanted.steps}
+        blocks = len(loaded.record.hidden_shapes) if loaded.record is not None else 0
+        show_table(plan, len(timesteps), blocks, printer, output=output, size=size)
+        return
     how: dict[str, Any] = {"digest": sha256_of(source), "dense": asked.dense}
     record = describe_table(loaded.denoiser, timesteps, **how)  # type: ignore[arg-type]
     digest = save_table(output, tensors, record)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
-    printer.say(
-        f"wrote {output}: {len(timesteps)} timesteps of {wanted.sampler}, {len(record.blocks)} blocks, {size:.1f} MB"
-    )
+    told = f"{len(timesteps)} timesteps of {wanted.sampler}, {len(record.blocks)} blocks, {size / 1e6:.1f} MB"
+    printer.say(f"wrote {output}: {told}")
     printer.result({"output": str(output), "timesteps": timesteps, "blocks": list(record.blocks), "sha256": digest})
 
 
@@ -181,8 +198,8 @@ def _beside(patch: Path) -> Path:
     return patch.with_suffix(suffix) if pinned_name(patch) is None else Path(short_name(patch) + suffix)
 
 
-def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> None:
-    """Print the sizes of a patch that is not written; a name alone needs no weights."""
+def _count(config: PatchConfig, network: NetworkOptions) -> tuple[Patch, Backbone]:
+    """A patch that is not written, to be counted; a name alone needs no weights."""
     from ...backbones import build_backbone, is_size_name
     from ...config import CodecRecord
     from ...patching import create_patch
@@ -196,5 +213,5 @@ def _count(config: PatchConfig, network: NetworkOptions, printer: Printer) -> No
     else:
         pixels = network.model_copy(update={"vae": "none"}) if name == "digits" else network
         backbone = load_bare(pixels, "cpu").backbone
-    made = create_patch(backbone, config, codec=CodecRecord(), image_size=Sides(*backbone.sample_shape[1:]).written)
-    print_sizes(backbone, made, printer, name=str(network.name), path=None)
+    size = Sides(*backbone.sample_shape[1:]).written
+    return create_patch(backbone, config, codec=CodecRecord(), image_size=size), backbone

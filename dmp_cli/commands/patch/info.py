@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import PatchConfig, PatchRecord, ScheduleConfig, TunedRecord
 from ..console import Printer
+from .folding import fold
 
 if TYPE_CHECKING:
     from ...backbones import Backbone
@@ -16,7 +17,7 @@ _PREDICTED = {"velocity": "velocity", "epsilon": "noise", "score": "score"}  # o
 
 
 def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str, path: Path | None) -> None:
-    """Table 1's row, and a line per block."""
+    """Table 1's row, and a line per block; equal blocks that follow each other have one."""
     total, own = backbone.num_parameters(), made.num_parameters()
     percent = 100 * own / total
     printer.table(
@@ -27,7 +28,7 @@ def print_sizes(backbone: Backbone, made: Patch, printer: Printer, *, name: str,
     gate = 0 if made.gate is None else sum(p.numel() for p in made.gate.parameters())
     blocks = backbone.list_blocks()[: len(made.hidden_shapes)]
     shapes = made.hidden_shapes
-    rows = [_row(made, index, block.name, shapes[index]) for index, block in enumerate(blocks)]
+    rows = fold([_row(made, index, block.name, shapes[index]) for index, block in enumerate(blocks)])
     outputs = f"{made.gate_width} -> {made.gate_outputs}" if gate else ""
     rows.append(["gate, shared" if gate else "no gate", outputs, f"{gate:,}"])
     printer.table("", ["block", made.config.experts or "prompts", "parameters"], rows)

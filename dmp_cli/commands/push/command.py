@@ -91,7 +91,7 @@ def _what_is_known(
 ) -> Known:
     from ...hub import Known
     from ...patching import base_model_of
-    from .pictures import draw_pairs, gates_picture, newest_grid, read_picture
+    from .pictures import describe_grid, draw_pairs, gates_picture, newest_grid, read_picture
 
     assert asked.license is not None
     told: dict[str, Any] = {"license": asked.license, "base_model": asked.base_model or base_model_of(record)}
@@ -107,7 +107,7 @@ def _what_is_known(
         )
     elif (grid := newest_grid(patch.parent)) is not None:
         told["grid"] = read_picture(grid, name="the run's grid")
-        told["grid_about"] = f"Drawn by the patched backbone after {int(grid.stem.rpartition('-')[2]):,} steps."
+        told["grid_about"] = describe_grid(grid)
     told["gates"] = gates_picture(patch, record, asked.gates, network, printer)
     return Known(**told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,17 @@ def read_picture(path: Path, *, name: str) -> bytes:
 def newest_grid(run: Path) -> Path | None:
     """The newest sample grid of a run; None: it has none."""
     return max((run / "samples").glob("step-????????.png"), default=None)
+
+
+def describe_grid(grid: Path) -> str:
+    """What a sample grid of a run shows, in a sentence."""
+    from ...training import RunFolder
+
+    steps = f"{int(grid.stem.rpartition('-')[2]):,} steps"
+    with contextlib.suppress(DMPError):
+        if "sample_grids" in (RunFolder(grid.parent.parent).read_settings() or {}):
+            return f"Pairs of the same noise: left the backbone, right the patched one after {steps}."
+    return f"Drawn by the patched backbone after {steps}."
 
 
 def draw_pairs(report: Mapping[str, Any] | None) -> bytes | None:

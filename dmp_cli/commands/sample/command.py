@@ -11,6 +11,7 @@ from ...config import (
     BackboneOptions,
     CodecOptions,
     CommonOptions,
+    MeasureOptions,
     NetworkOptions,
     PlanLine,
     Prompt,
@@ -36,6 +37,7 @@ from .verification import run_verify
     SampleConfig,
     SampleOptions,
     SamplingMemory,
+    MeasureOptions,
     TextStoreOptions,
     BackboneOptions,
     CodecOptions,
@@ -86,23 +88,26 @@ def sample(ctx: typer.Context, given: Given) -> None:
         raise ConfigError("nothing to sample", hint="Give a patch with --patch, or a bare backbone with --backbone.")
     peeked = peek(network, source)
     check_early(config, peeked)
-    if common.dry_run:
-        shown = {"patch": source, "adapter": asked.adapter, "output": folder}
-        plan: dict[str, Any] = {key: value and str(value) for key, value in shown.items()}
-        if len(patches) > 1:
-            plan["patch"] = {str(share.path): share.strength for share in patches}
-        if peeked is not None and peeked.own is not None:
-            from ...sampling import default_sampler, default_steps
-
-            flow = None if peeked.schedule is None else peeked.schedule.flow
-            changes = default_steps(config, peeked.own, None, flow=flow)
-            config = config.model_copy(update={**default_sampler(config, peeked.own, None), **changes})
-            plan["pipeline"] = peeked.own.to_json()
-        printer.plan({"sample": config.model_dump(mode="json"), **plan})
-        return
     texts, force, memory = given.make(TextStoreOptions), named.force_backbone, given.make(SamplingMemory)
     request = Request(folder, config, lines, asked, texts, memory, patches, force, network, common.device, given)
-    run_sample(request, printer)
+    if common.dry_run:
+        _plan(request, printer, measure=given.make(MeasureOptions).measure)
+    else:
+        run_sample(request, printer)
+
+
+def _plan(request: Request, printer: Printer, *, measure: bool) -> None:
+    """Show what the command would draw; as JSON with all options as they were understood."""
+    from .plan import plan_samples
+
+    first = request.patches[0].path if request.patches else None
+    shown = {"patch": first, "adapter": request.options.adapter, "output": request.folder}
+    resolved: dict[str, Any] = {"sample": request.config.model_dump(mode="json")}
+    resolved |= {key: value and str(value) for key, value in shown.items()}
+    resolved |= {"backbone": request.network.name, "no_patch": request.options.no_patch}
+    if len(request.patches) > 1:
+        resolved["patch"] = {str(share.path): share.strength for share in request.patches}
+    plan_samples(request, resolved, printer, measure=measure)
 
 
 def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ...pipeline import Loaded
     from ...runtime import World
     from ...sampling import Part, Plan, SampleFolder
+    from ..texts import Captions
 
 _LATENTS = "float32"  # type of the values of kept latents, in samples.json
 
@@ -69,7 +70,7 @@ def run_sample(request: Request, printer: Printer) -> None:
     with together(request.device, printer) as (world, device):
         number, total = request.options.shard
         part = Part(number * world.size + world.rank, total * world.size)
-        drawing = _Drawing(request, SampleFolder(request.folder, tar=request.options.tar), part, world, device, printer)
+        drawing = Drawing(request, SampleFolder(request.folder, tar=request.options.tar), part, world, device, printer)
         world.tell(drawing.claim)
         drawn = drawing.draw()
         world.wait()
@@ -77,7 +78,7 @@ def run_sample(request: Request, printer: Printer) -> None:
             drawing.complete(drawn)
 
 
-class _Drawing:
+class Drawing:
     """One process' share of a folder of samples."""
 
     def __init__(
@@ -92,7 +93,7 @@ class _Drawing:
         self.keeping, self.device = keeping_of(request.config, request.memory, device), device
         place = place_of(tuple(share.path for share in request.patches))
         warn_early(request.config.dtype, request.network, place, printer)
-        self.captions = encode_early(request, recorded, world=world, device=device, printer=printer)
+        self.captions = self._encode(recorded, world)
         self.loaded = load(request, torch.device("cpu") if self.keeping.packs else device, self.captions)
         self.tiles: dict[str, Any] = {}
         if request.memory.vae_tiling or "vae_tiling" in (recorded or {}).get("made", {}):
@@ -117,6 +118,16 @@ class _Drawing:
         self.chunks = chunks(self.config)
         self.origin = origin_of(self.loaded, request, device)
 
+    def _encode(self, recorded: dict[str, Any] | None, world: World) -> Captions:
+        return encode_early(self.request, recorded, world=world, device=self.device, printer=self.printer)
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """All that fixes the images, as samples.json says it."""
+        made = made_as(self.config, self.loaded, self.request)
+        made |= {"latents": _LATENTS} if self.keeps_latents else {}
+        return made | self.captions.told | self.tiles
+
     def _warn_of_long_prompts(self) -> None:
         """Show what the text encoder will not read, once for each set of samples."""
         from ...sampling import find_long
@@ -131,10 +142,8 @@ class _Drawing:
 
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
-        made, force = made_as(self.config, self.loaded, self.request), self.request.options.force
-        made |= {"latents": _LATENTS} if self.keeps_latents else {}
-        made |= self.captions.told | self.tiles
-        moved = self.folder.open(made, origin=self.origin, num_images=self.config.num_images, force=force)
+        how: dict[str, Any] = {"num_images": self.config.num_images, "force": self.request.options.force}
+        moved = self.folder.open(self.made, origin=self.origin, **how)
         if self.folder.write_plan(self.plan.text(self.config.num_images)):
             self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
         if moved:

@@ -13,7 +13,7 @@ from ..console import Printer
 from ..half_range import warn_of_fp16
 from ..in_process import Onlooker
 from ..processes import owning, together
-from .captions import encode_early, every_caption, first_captions
+from .captions import encode_early, every_caption
 from .images import images_of_run, origin_record
 from .settings import settings_of, with_recorded_grid
 
@@ -48,7 +48,8 @@ class Request(NamedTuple):
 def run_train(request: Request, printer: Printer) -> Trainee:
     """Train as ``request`` says, as one of the processes that were started together; what was trained."""
     with together(request.device, printer) as (world, device), owning(request.run.path, "dmp train", world):
-        job = Job(request, world, device, printer)
+        with printer.watching():  # the listing of the images
+            job = Job(request, world, device, printer)
         try:
             job.train(job.begin())
         except DivergedError as error:
@@ -180,19 +181,16 @@ class Job:
             self._warn_of_long_captions()
         else:
             self.printer.note(f"continuing {self.run.path} after step {state.step}")
-        for remark in (*self.loaded.backbone.remarks, self.looks):
+        of_shapes = () if self.shapes is None else self.shapes.remarks
+        for remark in filter(None, (*self.loaded.backbone.remarks, self.looks, self.on_kept, *of_shapes)):
             self.printer.note(remark)
-        for remark in (self.on_kept, *(() if self.shapes is None else self.shapes.remarks)):
-            self.printer.note(remark) if remark else None
         if self.images.passed_over:
             kinds = self.images.passed_over
             self.printer.warn(f"{self.images.path}: {describe_kinds(kinds)}. {hint_for_kinds(kinds)}")
         count, images = self.trainee.num_learnt, len(self.parts.training)
-        self.printer.note(
-            f"{self.config.method}: {count:,} parameters learnt, {images:,} images, {self.device}, "
-            + self.config.dtype
-            + (f", {world.size} processes" if world.size > 1 else "")
-        )
+        how = self.config.dtype + (f", {world.size} processes" if world.size > 1 else "")
+        method = self.config.method
+        self.printer.note(f"{method}: {count:,} parameters learnt, {images:,} images, {self.device}, {how}")
         if self.parts.held_out is not None:
             self.printer.note(f"{len(self.parts.held_out[0]):,} images are held out, {self.config.val_draws:,} draws")
         return state
@@ -213,6 +211,7 @@ class Job:
         from ...training import naming_checkpoint, train
         from .ending import report
         from .latent_store import fill_store
+        from .sample_grids import grids_of
         from .trackers import tracked_job
         from .watchers import Watchers
 
@@ -223,8 +222,7 @@ class Job:
                 fill_store(store, images, self.trainee, config, self.device, printer, request)
             trackers = ended.enter_context(tracked_job(self, goes_on=state is not None))
             how: dict[str, Any] = {"trackers": trackers, "world": self.world, "is_watched": onlooker is None}
-            watchers = Watchers(self.run, self.trainee, config, printer, **how)
-            watchers.prompts = first_captions(self.images) if self.loaded.backbone.takes_text else None
+            watchers = Watchers(self.run, self.trainee, config, printer, grids=grids_of(self, trackers), **how)
             steps = train(
                 self.trainee,
                 images=self.parts.training,
@@ -233,6 +231,7 @@ class Job:
                 state=state,
                 stop=lambda: request.number,
                 foretell=request.foretell,
+                fresh=watchers.grids.begin,
                 begun=watchers.catch_up,
                 store=self.parts.reader,
                 held_out=self.parts.held_out,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +11,7 @@ from ...config import CommonOptions, TextStoreOptions
 from ...errors import ConfigError, DMPError
 from ...storage import in_bytes, whole_json_lines
 from ..console import Printer
+from ..plans import UNCOUNTED, disk_for, memory_of, planning, show_plan, told_disk, told_seconds
 from .job import Job, Request, run_train
 
 if TYPE_CHECKING:
@@ -33,17 +33,12 @@ def plan_train(request: Request, resolved: dict[str, Any], printer: Printer) -> 
     from ...runtime import World, pick_device
 
     plan = dict(resolved)
-    try:
+    with planning(plan, printer), printer.watching():
         job = _DryJob(request, World(), pick_device(request.device or "auto"), Printer(CommonOptions(quiet=True)))
         plan |= _plan_of(job)
         if request.options.measure:
             plan["seconds_a_step"] = _measure(request)
-    except DMPError:
-        printer.result(plan)
-        raise
-    for name, value in _in_words(plan):
-        printer.say(f"{name:<10} {value}")
-    printer.result(plan)
+    show_plan(plan, _in_words(plan), printer)
     if plan["disk"]["needed"] > plan["disk"]["free"]:
         raise ConfigError(
             f"the disk of {request.run.path} has {in_bytes(plan['disk']['free'])}, and the run takes "
@@ -76,6 +71,7 @@ def _plan_of(job: Job) -> dict[str, Any]:
     state = 4 * learnt * (1 + _MOMENTS + bool(config.ema))
     kept = min(config.keep, max(1, config.steps // config.save_every)) + 1  # the new one is whole before one goes
     disk = {"checkpoints": state * kept, "latents": latents, "learnt": 4 * learnt * (1 + bool(config.ema))}
+    need = _count(job)
     found: dict[str, Any] = {
         "device": str(job.device),
         "images": {
@@ -87,10 +83,9 @@ def _plan_of(job: Job) -> dict[str, Any]:
         },
         "parameters": learnt,
         "files": _files_of(job),
-        "disk": {**disk, "needed": sum(disk.values()), "free": _free(job.run.path)},
+        "disk": disk_for(job.run.path, **disk),
+        "memory": memory_of(need),
     }
-    need = _count(job)
-    found["memory"] = None if need is None else {"peak": need.peak, "weights": need.weights, "learnt": need.learnt}
     return found
 
 
@@ -111,11 +106,6 @@ def _files_of(job: Job) -> list[str]:
     names += ["checkpoints/"]
     names += ["samples/"] if config.sample_every and config.steps >= config.sample_every else []
     return names + (["held-out.html"] if config.holds_out else [])
-
-
-def _free(path: Path) -> int:
-    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
-    return shutil.disk_usage(there).free
 
 
 def _measure(request: Request) -> float:
@@ -143,9 +133,7 @@ def _measure(request: Request) -> float:
 def _in_words(plan: dict[str, Any]) -> list[tuple[str, str]]:
     train, images, disk, memory = plan["train"], plan["images"], plan["disk"], plan["memory"]
     held = f"; {images['held_out']:,} held out" if images["held_out"] else ""
-    needs = [f"{in_bytes(disk['checkpoints'])} for checkpoints"]
-    needs += [f"{in_bytes(disk['latents'])} for the latent store"] if disk["latents"] else []
-    counted = "cannot be counted for this backbone"
+    counted = UNCOUNTED
     if memory is not None:
         rest = memory["peak"] - memory["weights"] - memory["learnt"]
         images_at_once = train["micro_batch_size"] or train["batch_size"]
@@ -159,7 +147,7 @@ def _in_words(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("images", images["looks"] + held),
         ("learnt", f"{plan['parameters']:,} parameters"),
         ("memory", counted),
-        ("disk", f"{' and '.join(needs)}; {in_bytes(disk['free'])} free"),
+        ("disk", told_disk(disk, checkpoints="checkpoints", latents="the latent store")),
         ("files", f"{plan['output']}: {', '.join(plan['files'])}"),
         ("time", _told_time(plan.get("seconds_a_step"), train["steps"])),
     ]
@@ -168,5 +156,4 @@ def _in_words(plan: dict[str, Any]) -> list[tuple[str, str]]:
 def _told_time(seconds: float | None, steps: int) -> str:
     if seconds is None:
         return "not measured; --measure times five steps"
-    hours, rest = divmod(round(seconds * steps), 3600)
-    return f"{hours} h {rest // 60:02d} min, by five steps of {seconds:.3g} s"
+    return f"{told_seconds(seconds * steps)}, by five steps of {seconds:.3g} s"

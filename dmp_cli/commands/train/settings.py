@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import PatchConfig, absolute_place, build, level_rule
 from ...errors import ConfigError
+from .sample_grids import layout_of
 
 if TYPE_CHECKING:
     from ...pipeline import Loaded
@@ -48,6 +49,7 @@ def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str,
     if patch is not None and isinstance(trainee.denoiser, PatchedBackbone):
         patch = patch.model_copy(update={"prompt_grid": trainee.denoiser.patch.config.prompt_grid})
     rule = level_rule(request.config, loaded.backbone.level_rule)
+    goes_on = request.options.resume
     return {
         "options": {key: _absolute(key, value) for key, value in request.said.items() if key not in _PASSING},
         "train": request.config.model_dump(mode="json"),
@@ -55,6 +57,7 @@ def settings_of(request: Request, loaded: Loaded, trainee: Trainee) -> dict[str,
         "backbone": record.model_dump(exclude={"source"}) if record else {"sizes": loaded.backbone.sizes},
         "codec": loaded.codec.record.model_dump(exclude={"source"}),
         "drawn_levels": None if rule.is_plain else rule.model_dump(),
+        **layout_of(request.run.read_settings() if goes_on else None),
     }
 
 

@@ -19,9 +19,11 @@ from ...config import (
     TuneScoring,
     TuneTraining,
 )
+from ...storage import in_bytes
 from ..console import Printer
 from ..in_process import in_shell, one_thread
 from ..options import Given, takes
+from ..plans import disk_for, planning, show_plan
 
 if TYPE_CHECKING:
     from ...tuning import Journal, Outcome, Tuning
@@ -49,13 +51,14 @@ def tune(ctx: typer.Context, given: Given) -> None:
     parts = given.make(TuneImages), given.make(TuneTraining), given.make(ArmSampling), given.make(TuneScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common)
     if common.dry_run:
-        _show_plan(tuning_of(request)[0], printer)
+        _show_plan(request, printer)
         return
     from ...runtime import refuse_many
     from ...tuning import Journal
 
     refuse_many("dmp tune")
-    plan, about = tuning_of(request)
+    with printer.watching():
+        plan, about = tuning_of(request)
     how: dict[str, Any] = {"ranges": plan.ranges, "defaults": defaults_of(plan.ranges), "seed": plan.seed}
     journal = Journal(plan.journal, **how, warmup=plan.steps // 4)
     with one_thread() if request.network.is_digits else contextlib.nullcontext():
@@ -94,19 +97,33 @@ def _work(plan: Tuning, about: dict[str, Any], journal: Journal, request: Reques
     _report(plan, read_outcome(plan, journal.trials()), printer)
 
 
-def _show_plan(plan: Tuning, printer: Printer) -> None:
-    """The ranges, the commands of the first trial, and those of a final: what stands for the winner is a W."""
+def _show_plan(request: Request, printer: Printer) -> None:
+    """What trials and final cost, the ranges, and the commands of both: a W stands for the winner."""
+    from .planning import tuning_of
+
+    shown: dict[str, Any] = {"output": str(request.options.output)}
+    with planning(shown, printer), printer.watching():
+        plan, _ = tuning_of(request)
     first = [in_shell(command) for command in plan.trial_commands(0, {})]
     final = [in_shell(command) for seed in plan.final_seeds for command in plan.final_commands(0, {}, seed)]
+    is_begun = plan.journal.exists() and not request.options.force
+    shown |= {"trials": plan.trials, "steps": plan.steps, "num_images": plan.num_images, "is_begun": is_begun}
+    shown |= {"ranges": plan.ranges.in_toml(), "commands": first, "final": final, "free": disk_for(plan.folder)["free"]}
+    drawn = f", {plan.num_images:,} images a set" if plan.num_images else ""
+    lines = [
+        ("trials", f"{plan.trials:,} of {plan.steps:,} steps, by {plan.objective}{drawn}"),
+        ("final", f"winner and defaults, {len(plan.final_seeds)} seeds each"),
+        ("folder", f"{plan.folder}{', where trials are already' if is_begun else ''}; {in_bytes(shown['free'])} free"),
+    ]
+    show_plan(shown, lines, printer)
     for line in plan.ranges.in_toml().splitlines():
         printer.say(line)
-    printer.say(f"{plan.trials} trials; the first one, with the defaults, is:")
+    printer.say("the first trial, with the defaults, is:")
     for command in first:
         printer.say(command)
     printer.say("the winner and the defaults are then trained again and measured on other images:")
     for command in final:
         printer.say(command)
-    printer.result({"ranges": plan.ranges.in_toml(), "trials": plan.trials, "commands": first, "final": final})
 
 
 def _report(plan: Tuning, outcome: Outcome, printer: Printer) -> None:

@@ -1,0 +1,48 @@
+"""``dmp eval --loss --dry-run``: what is checked before a loss is measured, and what would be measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config import CommonOptions, EvalOptions, LossOptions
+from .console import Printer
+from .held_out_loss import FILES, find_held_out, load_measured, with_adapter, with_patch
+from .options import Given
+from .plans import planning, show_plan
+
+
+def plan_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
+    """Show the plan of a measurement. Nothing is written.
+
+    Raises:
+        DMPError: what the command itself would end with before its first loss.
+    """
+    from ..backbones import Keeping
+    from ..runtime import pick_device, refuse_many
+    from ..storage import refuse_existing
+
+    options = given.make(LossOptions)
+    plan: dict[str, Any] = {"loss": options.model_dump(mode="json"), "output": str(asked.output)}
+    with planning(plan, printer), printer.watching():
+        refuse_many("dmp eval --loss")
+        refuse_existing(asked.output / FILES[0], force=asked.force)
+        device = pick_device(common.device or "auto")
+        how = Keeping("fp32", options.quantize, options.offload_blocks)
+        how.check(device)
+        loaded = load_measured(given, "cpu" if how.packs else str(device))
+        images = find_held_out(given, loaded)
+        for path in options.patch:
+            with with_patch(path, loaded, given):
+                pass
+        for path in options.adapter:
+            with_adapter(path, loaded)
+        networks = 1 + len(options.patch) + len(options.adapter)
+        plan |= {"device": str(device), "images": len(images), "networks": networks, "files": list(FILES)}
+    measured = [str(path) for path in (*options.patch, *options.adapter)]
+    lines = [
+        ("measures", f"{', '.join(measured)}, each against the bare backbone"),
+        ("device", f"{device}, {networks} networks"),
+        ("images", f"{len(images):,} of {options.val_data}, {options.val_draws:,} draws for each network"),
+        ("files", f"{asked.output}: {', '.join(FILES)}"),
+    ]
+    show_plan(plan, lines, printer)
