@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from dmp_cli.config import CodecRecord
-from dmp_cli.data import decode, find_images
+from dmp_cli.data import CROP, decode, find_images
 from dmp_cli.evaluation.distances import fit_gaussian, frechet_distance, kernel_distances
 from dmp_cli.evaluation.extract import measure
 from dmp_cli.evaluation.features import Extractor
@@ -105,7 +105,7 @@ def encoding(folder: Path, *, side: int, rounds: int, quick: bool) -> Pair:
     from diffusers import AutoencoderKL
     from torchvision.transforms import functional
 
-    widths = (32, 64) if quick else (64, 128, 256)
+    widths = (32, 32, 64, 64) if quick else (64, 128, 256, 256)
     sizes: dict[str, Any] = {"block_out_channels": widths, "layers_per_block": 1, "latent_channels": 4}
     down, up = ("DownEncoderBlock2D",) * len(widths), ("UpDecoderBlock2D",) * len(widths)
     vae = AutoencoderKL(down_block_types=down, up_block_types=up, sample_size=side, **sizes).eval()
@@ -131,6 +131,7 @@ def encoding(folder: Path, *, side: int, rounds: int, quick: bool) -> Pair:
                 codec_digest="0" * 64,
                 image_size=side,
                 channels=3,
+                crop=CROP,
                 data=folder.name,
                 fingerprint=images.fingerprint,
                 count=len(images),
@@ -139,7 +140,7 @@ def encoding(folder: Path, *, side: int, rounds: int, quick: bool) -> Pair:
                 rows=len(images),
             )
             store = LatentStore(Path(place) / "store", record)
-            store.create()
+            store.claim()
             for _ in encode_missing(store, images=images, codec=codec, device=torch.device("cpu"), max_bad=0):
                 pass
 
@@ -204,5 +205,5 @@ def table(*, quick: bool) -> Iterator[Pair]:
         folder = write_pictures(Path(name) / "large", 32 if quick else 96, side=256)
         yield features(folder, rounds=rounds)
         yield from distances(count=500 if quick else 10_000, width=128 if quick else WIDTH, rounds=3)
-        yield encoding(folder, side=256, rounds=3, quick=quick)
+        yield encoding(write_pictures(Path(name) / "middle", 32, side=128), side=128, rounds=3, quick=quick)
         yield from reading(write_pictures(Path(name) / "small", 200 if quick else 5_000, side=64), rounds=rounds)

@@ -25,12 +25,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS, LINES = 96, 400
 COMMANDS = (
-    "dmp patch --backbone digits",
     "dmp sample --backbone digits -n 5391 --tar --guidance 1 --steps 50 --batch-size 600 --seed 1 -o own",
     "dmp train --backbone digits --data own --no-flip --method lora --lr 1e-3 --ema 0.999 --steps 2000 -o negative",
     "dmp sample --backbone digits -n 1797 --guidance 1 --steps 50 -o base",
     "dmp sample --backbone digits -n 1797 --guidance 1 --steps 50 --against negative/adapter-ema -o led",
-    "dmp eval --samples base --samples led --reference digits --features digits -o scores",
+    "dmp eval --samples base --samples led --reference digits --features digits --metrics fid -o scores",
 )
 PAUSE, LINE = 0.9, 0.06  # seconds before a command's lines, and between two lines
 END = 6.0  # seconds until it begins anew
@@ -45,7 +44,13 @@ def play(command: str, folder: Path) -> list[str]:
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
     words = [sys.executable, "-m", "dmp_cli", *shlex.split(command)[1:]]
-    told = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT)}
+    told = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        "COLUMNS": str(COLUMNS),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     running = subprocess.Popen(words, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=told)
     os.close(theirs)
     with contextlib.suppress(OSError):  # the end of a terminal
@@ -114,7 +119,7 @@ def textwrapped(command: str) -> list[str]:
     """``$ command``, over several lines where it is long."""
     import textwrap
 
-    return textwrap.wrap(f"$ {command}", COLUMNS - 4, subsequent_indent="    ", break_long_words=False)
+    return textwrap.wrap(f"$ {command}", COLUMNS - 4, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def animated(svg: str, times: list[float], whole: float) -> str:
@@ -126,6 +131,7 @@ def animated(svg: str, times: list[float], whole: float) -> str:
             f"@keyframes line{at} {{0%, {share:.2f}% {{opacity: 0}} {share + 0.01:.2f}%, 100% {{opacity: 1}}}}",
             f".line{at} {{animation: line{at} {whole:.1f}s infinite}}",
         ]
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # of another host: the viewer's own fonts do
     still = "@media (prefers-reduced-motion: reduce) {text {animation: none !important}}"
 
     line = re.compile(r'<text class="([^"]*)"([^>]*?) clip-path="url\(#([\w-]+)-line-(\d+)\)"')

@@ -36,7 +36,7 @@ def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
     summary = summarise(story, report)
     lead = (
         "A small diffusion transformer was trained on 1,797 real hand-written digits until its loss was flat. Here it "
-        "is trained further on the same images with three methods. Then it is sampled against a small patch that has "
+        "is trained further on the same images with three methods. Then it is sampled against a small LoRA that has "
         "learnt from the model's own samples. All results draw their images from the same noise, and are scored. The "
         "numbers are those of this run, good or bad."
     )
@@ -83,9 +83,9 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
 
 
 def _about_guided(scores: dict[str, dict[str, Any]]) -> str:
-    """What sampling against a patch of the model's own samples came to, for a reader who has never heard of it."""
+    """What sampling against a LoRA of the model's own samples came to, for a reader who has never heard of it."""
     base, guided = scores[BASE], scores[GUIDED]
-    what = "Sampled away from a small patch that has learnt the model's own mistakes from its own samples, the model"
+    what = "Sampled away from a small LoRA that has learnt the model's own mistakes from its own samples, the model"
     numbers = f"from {base['value']:.2f} to {guided['value']:.2f}"
     low, high = guided["interval"]
     span = f"the 95 % interval of the difference is {low:+.2f} to {high:+.2f}"

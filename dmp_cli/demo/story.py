@@ -10,7 +10,7 @@ from ..improvement import Negative, against
 
 BASE, GUIDED = "base", "guided"
 METHODS = {"full": "fine-tuned", "prompt-tuning": "prompt-tuned", "dmp": "DMP"}
-_GUIDED_TITLE = "guided against a patch of its own samples"
+_GUIDED_TITLE = "guided against a LoRA of its own samples"
 _SCALE = 1.0  # W, taken as it is: dmp improve would choose it
 _OWN = 3  # times as many own samples as images in a set
 _NEGATIVE = Negative("lora", {name: default_of(NegativeOptions, name) for name in ("lr", "lora_rank")})
