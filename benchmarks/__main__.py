@@ -1,4 +1,7 @@
-"""Print every ratio with its target: ``python -m benchmarks [engine|training|sampling|guidance|peers] [--quick]``."""
+"""Print every ratio with its target: ``python -m benchmarks [PART] [--quick]``.
+
+Without PART: engine, training, sampling and guidance. ``peers`` and ``compiled`` are tables of their own.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from dmp_cli.patching.prompts import add_mixture
 from dmp_cli.training.loop import TrainingLoop
 from dmp_cli.training.methods import prepare
 
-from . import guidance, peers, sampling, training
+from . import compiled, guidance, peers, sampling, training
 from .paired import Pair, Row, ratios, summary
 from .setting import Setting, build_nonzero, cpu, gpu, step_of
 
@@ -123,7 +126,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, S/2 only")
     parser.add_argument(
-        "part", nargs="?", choices=["engine", "training", "sampling", "guidance", "peers"], help="one table alone"
+        "part",
+        nargs="?",
+        choices=["engine", "training", "sampling", "guidance", "peers", "compiled"],
+        help="one table alone",
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -144,6 +150,8 @@ def main() -> None:
     if given.part == "peers":
         setting = replace(cpu(quick=True), rounds=3 if given.quick else 9)
         show_peers(f"{machine}, one thread, float32, batch {BATCH}", peers.table(setting, quick=given.quick))
+    if given.part == "compiled":
+        show_peers(f"{machine}, one thread, float32, batch {BATCH}", compiled.table(quick=given.quick))
     if given.part in (None, "guidance"):
         for setting in guided(quick=given.quick):
             where = torch.cuda.get_device_name() if setting.device.type == "cuda" else f"{machine}, one thread"

@@ -4,6 +4,7 @@ from .by_hand import wrap_by_hand as wrap_by_hand
 from .by_hand_folder import load_by_hand as load_by_hand
 from .caption_table import CaptionTable as CaptionTable
 from .claims import building as building, check_sizes as check_sizes
+from .compiling import compiled_around as compiled_around, compiled_blocks as compiled_blocks
 from .dit_export import (
     check_convertible as check_convertible,
     write_diffusers as write_diffusers,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
+from ..backbones import compiled_around
 from ..errors import PatchError
 from .lora_rows import AdapterRows
 from .patched import PatchedBackbone
@@ -71,7 +72,7 @@ class PatchVersions(Versions):
 
     def compile(self) -> None:
         assert self.patched is not None
-        self._call = torch.compile(self.patched.backbone, dynamic=False)
+        self._call = compiled_around(self.patched.backbone, self.patched.backbone)
 
     def ours(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
         with self.alone(theirs=False):

@@ -9,6 +9,7 @@ B images in a chunk, (C, H, W) the shape of what the backbone denoises.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backbones import Backbone, OwnSampling
+from ..backbones import Backbone, OwnSampling, compiled_around, compiled_blocks
 from ..config import PipelineSampler, SampleConfig
 from ..data import to_uint8
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
-from ..patching import Versions
+from ..patching import PatchVersions, Versions
 from ..runtime import randomness
 from .flow import integrate
 from .forward import GuidedForward, telling_steps
@@ -147,22 +148,31 @@ def sample(
         DivergedError: an image is not finite.
     """
     plan = plan or Plan(config)
-    call = torch.compile(denoiser, dynamic=False) if config.compile else denoiser
-    if versions is not None and config.compile:
-        versions.compile()
-    for indices in chunks(config) if todo is None else todo:
-        how: dict[str, Any] = {"clips": codec.clips, "plan": plan, "call": call, "versions": versions}
-        with telling_steps(config):
-            latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
-        decoded = codec.decode(latents)
-        _check_finite(decoded, indices)
-        images = to_uint8(decoded)
-        kept = latents.float().cpu().numpy() if keep_latents else [None] * len(images)
-        yield [
-            Sample(index, _label_of(plan.item(index)), image, latent)
-            for index, image, latent in zip(indices, images, kept, strict=True)
-            if index < config.num_images
-        ]
+    by_region = config.compile and (versions is None or isinstance(versions, PatchVersions))
+    with compiled_blocks(backbone) if by_region else contextlib.nullcontext():
+        call = compiled_around(denoiser, backbone) if config.compile else denoiser
+        if versions is not None and config.compile:
+            versions.compile()
+        for indices in chunks(config) if todo is None else todo:
+            how: dict[str, Any] = {"clips": codec.clips, "plan": plan, "call": call, "versions": versions}
+            with telling_steps(config):
+                latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
+            yield _images_of(latents, indices, codec=codec, plan=plan, config=config, keep_latents=keep_latents)
+
+
+def _images_of(
+    latents: Tensor, indices: range, *, codec: Codec, plan: Plan, config: SampleConfig, keep_latents: bool
+) -> list[Sample]:
+    """Decode a chunk; the images beyond the last one are left out."""
+    decoded = codec.decode(latents)
+    _check_finite(decoded, indices)
+    images = to_uint8(decoded)
+    kept = latents.float().cpu().numpy() if keep_latents else [None] * len(images)
+    return [
+        Sample(index, _label_of(plan.item(index)), image, latent)
+        for index, image, latent in zip(indices, images, kept, strict=True)
+        if index < config.num_images
+    ]
 
 
 def _label_of(item: Item) -> int | str | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from ..backbones import Backbone, Keeping, kept
+from ..backbones import Backbone, Keeping, compiled_blocks, kept
 from ..config import TrainConfig
 from ..runtime import World, fast_matmul, spread_weights
 from .methods import Trainee
@@ -40,6 +40,8 @@ def arranged(trainee: Trainee, config: TrainConfig, world: World, device: torch.
         undo.enter_context(kept(backbone, keeping_of(config), **place))
         if backbone.channels_last and device.type == "cuda":
             undo.enter_context(channels_last(backbone))
+        if config.compile:
+            undo.enter_context(compiled_blocks(backbone))
         if config.gradient_checkpointing:
             undo.enter_context(recomputed(backbone))
         if config.shard_backbone:

@@ -68,7 +68,7 @@ def count_training(trainee: Trainee, config: TrainConfig) -> Need:
     Raises:
         DMPError: this backbone cannot be counted.
     """
-    backbone = trainee.backbone
+    backbone, config = trainee.backbone, config.model_copy(update={"compile": False})
     with _counting(), arranged(trainee, config, World(), _CPU):
         frozen = _stored([*backbone.parameters(), *backbone.buffers()])
         # The originals are on the device of the weights, which is the CPU here.
@@ -116,7 +116,7 @@ def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Nee
     Raises:
         DMPError: this backbone cannot be counted.
     """
-    backbone = trainee.backbone
+    backbone, config = trainee.backbone, config.model_copy(update={"compile": False})
     rows = images * (2 if backbone.has_null and backbone.embedded_guidance is None else 1)
     with _counting(), arranged(trainee, config, World(), _CPU), torch.no_grad(), autocast(_CPU, config.dtype):
         frozen = _stored([*backbone.parameters(), *backbone.buffers()])

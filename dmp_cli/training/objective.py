@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..backbones import framed, own_rows, withheld
+from ..backbones import compiled_around, framed, own_rows, withheld
 from ..config import TrainConfig
 from ..data import Batch, as_floats
 from ..diffusion import SNR_GAMMA, make_process, make_weigh
@@ -46,7 +46,7 @@ class Objective:
         self._weigh = make_weigh(config.loss_weight, trainee.backbone.schedule, gamma=gamma, device=device)
         self._call: Callable[..., Tensor] = trainee.denoiser
         if config.compile:
-            self._call = torch.compile(trainee.denoiser, dynamic=False)
+            self._call = compiled_around(trainee.denoiser, trainee.backbone)
 
     @property
     def is_conditional(self) -> bool:
