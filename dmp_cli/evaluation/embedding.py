@@ -22,6 +22,7 @@ from ..latents import Codec
 from .features import Extractor
 
 _THREADS = min(8, os.cpu_count() or 1)  # for decoding and resizing while the network runs
+_LANES = 16  # batches that are computed at once on a CPU; each has its own memory
 _SHOWN = 3  # unreadable images that a message names
 
 T = TypeVar("T")
@@ -109,21 +110,45 @@ def embed_batches(
         array, size = pixels if changes.codec else extractor.prepare(pixels), (pixels.shape[1], pixels.shape[0])
         return _Prepared(images.source.name(index), size, array, is_jpeg, remarks)
 
-    # Of all images, not of todo: each of several processes compares its part with the same one.
-    first = prepare(images.indices[0]) if extractor.width is None else None
-    batch: list[_Prepared] = []
-    for done, prepared in enumerate(_map_ahead(prepare, todo, window=2 * batch_size + _THREADS), start=1):
-        if first is not None and prepared.size != first.size:
-            raise _size_mismatch(extractor, first, prepared)
-        batch.append(prepared)
-        if len(batch) == batch_size or done == len(todo):
-            arrays = [one.array for one in batch]
-            if changes.codec:
-                decoded = (changes.reconstruct(changes.codec, image, extractor.device) for image in arrays)
-                arrays = [extractor.prepare(image) for image in decoded]
-            sizes, remarks = frozenset(one.size for one in batch), tuple(r for one in batch for r in one.remarks)
-            yield Embedded(extractor.embed(arrays), sizes, sum(one.is_jpeg for one in batch), remarks)
-            batch = []
+    def batches() -> Iterator[list[_Prepared]]:
+        # Of all images, not of todo: each of several processes compares its part with the same one.
+        first = prepare(images.indices[0]) if extractor.width is None else None
+        batch: list[_Prepared] = []
+        for done, prepared in enumerate(_map_ahead(prepare, todo, window=2 * batch_size + _THREADS), start=1):
+            if first is not None and prepared.size != first.size:
+                raise _size_mismatch(extractor, first, prepared)
+            batch.append(prepared)
+            if len(batch) == batch_size or done == len(todo):
+                yield batch
+                batch = []
+
+    def embed(batch: list[_Prepared]) -> Embedded:
+        arrays = [one.array for one in batch]
+        if changes.codec:
+            decoded = (changes.reconstruct(changes.codec, image, extractor.device) for image in arrays)
+            arrays = [extractor.prepare(image) for image in decoded]
+        sizes, remarks = frozenset(one.size for one in batch), tuple(r for one in batch for r in one.remarks)
+        return Embedded(extractor.embed(arrays), sizes, sum(one.is_jpeg for one in batch), remarks)
+
+    yield from map(embed, batches()) if extractor.device != "cpu" else _in_lanes(embed, batches())
+
+
+def _in_lanes(embed: Callable[[list[_Prepared]], Embedded], batches: Iterator[list[_Prepared]]) -> Iterator[Embedded]:
+    """``embed`` of each batch, in order, on the cores that torch may use: one core for each of several batches.
+
+    Several cores for one batch would add up numbers in an order that depends on how many cores there are, and so on how
+    many processes share a machine.
+    """
+    threads = torch.get_num_threads()
+    lanes = min(threads, _LANES)
+    try:
+        torch.set_num_threads(1)  # of this thread, and of those below in their turn
+        if lanes == 1:
+            yield from map(embed, batches)
+        else:
+            yield from _map_ahead(embed, batches, window=lanes, threads=lanes)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:
@@ -134,9 +159,12 @@ def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> 
     )
 
 
-def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -> Iterator[R]:
-    """Yield results in order. Threads compute up to ``window`` of them ahead; all at once would fill the memory."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int, threads: int = _THREADS) -> Iterator[R]:
+    """Yield results in order. Threads compute up to ``window`` of them ahead; all at once would fill the memory.
+
+    Each has one of torch's threads.
+    """
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:

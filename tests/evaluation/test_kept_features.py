@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dmp_cli.evaluation.embedding import Embedded
 from dmp_cli.evaluation.extract import find_measurement, measure
@@ -127,3 +128,22 @@ def test_what_is_known_of_the_images_is_kept_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.rows, rows)
     assert found[1:] == (frozenset({(2, 2), (3, 2)}), 3, ("one", "two"))
     assert isinstance(found.rows, np.memmap)
+
+
+def test_features_do_not_depend_on_how_many_cores_there_are(tmp_path: Path) -> None:
+    images = write_folder(tmp_path / "images", 12, seed=0, size=40)
+    torch.manual_seed(0)
+    # On some CPUs, two threads add up another sum than one in the second layer.
+    layers = [torch.nn.Conv2d(3, 64, 1), torch.nn.ReLU(), torch.nn.Conv2d(64, 80, 1), torch.nn.MaxPool2d(8)]
+    network = torch.nn.Sequential(*layers, torch.nn.Flatten())
+    shape = Extractor("own", 2000, "own", lambda image: image.astype(np.float32).transpose(2, 0, 1) / 255, network)
+    found, threads = [], torch.get_num_threads()
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            found.append(measure(images, shape, batch_size=4).features)
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
