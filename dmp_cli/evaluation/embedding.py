@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -146,7 +146,7 @@ def _in_lanes(embed: Callable[[list[_Prepared]], Embedded], batches: Iterator[li
         if lanes == 1:
             yield from map(embed, batches)
         else:
-            yield from _map_ahead(embed, batches, window=lanes, threads=lanes)
+            yield from _map_ahead(embed, batches, window=lanes, lanes=lanes)
     finally:
         torch.set_num_threads(threads)
 
@@ -159,12 +159,13 @@ def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> 
     )
 
 
-def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int, threads: int = _THREADS) -> Iterator[R]:
+def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int, lanes: int = 0) -> Iterator[R]:
     """Yield results in order. Threads compute up to ``window`` of them ahead; all at once would fill the memory.
 
-    Each has one of torch's threads.
+    ``lanes``: so many threads, each of which computes with torch on one core; 0: threads that do not.
     """
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    start: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)} if lanes else {}
+    with ThreadPoolExecutor(lanes or _THREADS, **start) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:

@@ -141,16 +141,15 @@ class World:
 
     def each(self, make: Callable[[], None]) -> None:
         """Call ``make`` in every process; all raise the DMPError of the first that raised one, which reports it."""
-        if self.size == 1:
-            return make()
-        found: list[DMPError | None] = [None] * self.size
         own: DMPError | None = None
         try:
             make()
         except DMPError as error:
             own = error
-        with _reporting_lost_processes():
-            dist.all_gather_object(found, own)
+        found = [own] * self.size
+        if self.size > 1:
+            with _reporting_lost_processes():
+                dist.all_gather_object(found, own)
         for rank, failed in enumerate(found):
             if failed is not None:
                 raise own if own is not None and rank == self.rank else _RemoteError(failed)

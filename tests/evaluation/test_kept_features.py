@@ -136,7 +136,11 @@ def test_features_do_not_depend_on_how_many_cores_there_are(tmp_path: Path) -> N
     # On some CPUs, two threads add up another sum than one in the second layer.
     layers = [torch.nn.Conv2d(3, 64, 1), torch.nn.ReLU(), torch.nn.Conv2d(64, 80, 1), torch.nn.MaxPool2d(8)]
     network = torch.nn.Sequential(*layers, torch.nn.Flatten())
-    shape = Extractor("own", 2000, "own", lambda image: image.astype(np.float32).transpose(2, 0, 1) / 255, network)
+
+    def prepare(image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(image.astype(np.float32).transpose(2, 0, 1) / 255)
+
+    shape = Extractor("own", 2000, "own", prepare, network)
     found, threads = [], torch.get_num_threads()
     try:
         for cores in (1, 2, 3):
