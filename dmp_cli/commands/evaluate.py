@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from ..config import (
@@ -17,7 +21,14 @@ from ..errors import ConfigError
 from .console import Printer
 from .evaluate_plan import plan_scores
 from .options import Given, takes
-from .processes import owning
+from .processes import owning, together
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
+    from ..report import Section
+    from ..runtime import World
+
+_FEATURES = "features"  # in the report's folder, while they are computed
 
 
 @takes(
@@ -53,6 +64,8 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
     common, asked = given.make(CommonOptions), given.make(EvalOptions)
     printer = Printer(common)
     if given.make(LossOptions).loss:
+        if asked.jobs > 1:
+            raise ConfigError(f"--jobs {asked.jobs} is for scores; a loss is measured by one process")
         from .held_out_loss import measure_loss
 
         measure_loss(given, common, asked, printer)
@@ -69,26 +82,51 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
     if common.dry_run:
         plan_scores(config, asked, common, printer)
         return
-    from ..runtime import refuse_many
+    with together(common.device, printer) as (world, device), owning(asked.output, "dmp eval", world):
+        if world.size > 1 and asked.jobs > 1:
+            raise ConfigError("--jobs is for one process; a launcher has started several already")
+        _score(config, asked, world, str(device), printer)
 
-    refuse_many("dmp eval")
-    with owning(asked.output, "dmp eval"):
-        _score(config, asked, common, printer)
 
-
-def _score(config: EvalConfig, asked: EvalOptions, common: CommonOptions, printer: Printer) -> None:
-    from ..evaluation import build_score_page, evaluate as score, gates_sections, render_scores, score_table
-    from ..report import render
-    from ..runtime import explaining_memory, pick_device
-    from ..storage import refuse_existing, write_json, write_text
+def _score(config: EvalConfig, asked: EvalOptions, world: World, device: str, printer: Printer) -> None:
+    from ..evaluation import gates_sections
+    from ..runtime import explaining_memory
+    from ..storage import refuse_existing
 
     folder = asked.output
-    refuse_existing(folder / "report.json", force=asked.force)
-    gates = gates_sections(asked.gates) if asked.gates else []
+    gates: list[Section] = []
+
+    def begin() -> None:
+        refuse_existing(folder / "report.json", force=asked.force)
+        gates.extend(gates_sections(asked.gates) if asked.gates else [])
+        (folder / _FEATURES / "failed").unlink(missing_ok=True)  # of an earlier call
+
+    world.tell(begin)
     smaller = f"Give --batch-size {config.batch_size // 2}." if config.batch_size > 1 else "Give another --device."
     memory = explaining_memory(f"with {config.batch_size} images in the network at once", smaller)
     with memory, printer.watching():
-        evaluation = score(config, device=str(pick_device(common.device or "auto")), log=printer.note)
+        evaluation = _measure(config, asked, world, device, printer)
+    if evaluation is not None:
+        _write(evaluation, config, folder, gates, printer)
+        shutil.rmtree(folder / _FEATURES, ignore_errors=True)  # what an interrupted call would go on from
+
+
+def _measure(config: EvalConfig, asked: EvalOptions, world: World, device: str, printer: Printer) -> Evaluation | None:
+    """The scores; None in all processes but the first."""
+    from ..evaluation import Crew, evaluate_together, helping
+
+    kept = asked.output / _FEATURES
+    if asked.jobs == 1:
+        return evaluate_together(config, Crew(kept, world=world), device=device, log=printer.note)
+    with helping(config, kept, device=device, jobs=asked.jobs) as helpers:
+        return evaluate_together(config, Crew(kept, helpers=helpers), device=device, log=printer.note)
+
+
+def _write(evaluation: Evaluation, config: EvalConfig, folder: Path, gates: list[Section], printer: Printer) -> None:
+    from ..evaluation import build_score_page, render_scores, score_table
+    from ..report import render
+    from ..storage import write_json, write_text
+
     report = evaluation.to_json()
     write_text(folder / "report.md", render_scores(evaluation))
     write_text(folder / "report.html", render(build_score_page(evaluation, config, gates=gates)))

@@ -27,7 +27,7 @@ def plan_scores(config: EvalConfig, asked: EvalOptions, common: CommonOptions, p
 
     plan: dict[str, Any] = {"eval": config.model_dump(mode="json"), "output": str(asked.output)}
     with planning(plan, printer), printer.watching():
-        refuse_many("dmp eval")
+        refuse_many("dmp eval --dry-run")
         refuse_existing(asked.output / _FILES[0], force=asked.force)
         if asked.gates:
             gates_sections(asked.gates)
@@ -35,6 +35,7 @@ def plan_scores(config: EvalConfig, asked: EvalOptions, common: CommonOptions, p
         found = survey_scoring(config, device=device)
         plan |= {
             "device": device,
+            "jobs": asked.jobs,
             "samples": {str(path): count for path, count in found.samples.items()},
             "reference": {"path": str(config.reference), "count": found.reference, "is_measured": found.is_measured},
             "metrics": list(found.metrics),
@@ -66,7 +67,8 @@ def _in_words(plan: dict[str, Any], config: EvalConfig) -> Lines:
         ("scores", f"{', '.join(plan['metrics'])} on features of {plan['features']}{spread}"),
         (
             "device",
-            f"{plan['device']}, {plan['to_measure']:,} images through the network, {config.batch_size:,} at once",
+            f"{plan['device']}, {plan['to_measure']:,} images through the network, {config.batch_size:,} at once"
+            + (f" in each of {plan['jobs']} processes" if plan["jobs"] > 1 else ""),
         ),
         ("disk", told_disk(plan["disk"], statistics="the reference's statistics")),
         *saved,

@@ -139,6 +139,7 @@ class EvalOptions(Options):
 
     output: Path = option("The report's folder.", "--output", "-o", default=Path("scores"))
     gates: Path | None = option("A folder of dmp inspect-gates, whose pictures the page shows.")
+    jobs: int = option("Processes at once on this machine, which share the features.", default=1, ge=1, le=1024)
     force: bool = option(_FORCE, "--force", default=False)
 
 

@@ -15,6 +15,13 @@ class PackedStrings:
         self._blob = np.frombuffer(b"".join(encoded), np.uint8)
         self._ends = np.cumsum([len(code) for code in encoded], dtype=np.int64)  # (n,)
 
+    @classmethod
+    def packed(cls, blob: np.ndarray, ends: np.ndarray) -> PackedStrings:
+        """Strings that are packed already: all bytes, and where each string ends (n,)."""
+        self = cls(())
+        self._blob, self._ends = blob, ends
+        return self
+
     def __len__(self) -> int:
         return len(self._ends)
 

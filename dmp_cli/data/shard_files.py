@@ -38,23 +38,23 @@ class LocalShard:
     """A shard of this machine."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def __str__(self) -> str:
-        return str(self._path)
+        return str(self.path)
 
     @property
     def name(self) -> str:
-        return self._path.name
+        return self.path.name
 
     def members(self, rules: int) -> Members:
-        return list_members(self._path, rules=rules)
+        return list_members(self.path, rules=rules)
 
     def time(self) -> int:
-        return self._path.stat().st_mtime_ns
+        return self.path.stat().st_mtime_ns
 
     def open(self) -> OpenShard:
-        return OpenFile(self._path)
+        return OpenFile(self.path)
 
 
 class OpenFile:

@@ -27,7 +27,7 @@ _CLASS = "cls"
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _BLOCK = 512  # bytes; a tar ends with blocks of zeros
 _DIGITS = 32  # bytes of a class
-_MOST_CLASSES = 1_000_000  # the names of all classes up to the largest are kept
+MOST_CLASSES = 1_000_000  # the names of all classes up to the largest are kept
 _INDEX = 64  # bytes of an index that say how many samples there are
 
 
@@ -174,8 +174,8 @@ def _label(text: bytes, *, place: str) -> int:
         label = -1
     if label < 0:
         raise DataError(f"{place} is {text[:16]!r}, not the number of a class")
-    if label >= _MOST_CLASSES:
-        raise DataError(f"{place} is {label}; the classes of a data set are 0 to {_MOST_CLASSES - 1:,} at most")
+    if label >= MOST_CLASSES:
+        raise DataError(f"{place} is {label}; the classes of a data set are 0 to {MOST_CLASSES - 1:,} at most")
     return label
 
 

@@ -6,28 +6,25 @@ order, without unpacking. n images in k shards.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from ..runtime import counting
 from ..storage import decode_text, parse_json
 from .bounds import BOUNDS, Bounds
 from .classes import ClassNames, check_folders
 from .decoding import naming
-from .kinds import RULES, count_kinds, describe_kinds, read_suffixes
+from .kinds import RULES, describe_kinds, read_suffixes
 from .metadata import texts_of
-from .packed_strings import PackedStrings
 from .shard_files import LocalShard, OpenShard, ShardFile
-from .shard_members import Members, Part
+from .shard_index import find_table
+from .shard_members import Part
 from .source import ImageSource, Stamp
 
-_COLUMNS = 6  # in the table of samples, see Sample
 _OPEN = 64  # shards that a process keeps open
 
 
@@ -56,39 +53,21 @@ class ShardImages(ImageSource):
         self._shards = [LocalShard(shard) if isinstance(shard, Path) else shard for shard in shards]
         self._opened: dict[int, OpenShard] = {}
         self._lock = threading.Lock()
-        digest = hashlib.sha256()
-        names: list[str] = []
-        passed_over: list[str] = []
-        tables: list[np.ndarray] = []  # one row per sample: a million samples as Python objects would take a gigabyte
-        for shard, (found, others) in self._list_all():
-            names += [sample.name for sample in found]
-            passed_over += others
-            tables.append(np.array([sample.row for sample in found], np.int64).reshape(-1, _COLUMNS))
-            rows = (f"{s.name}\0{s.row[1]}\0{s.row[3]}\0{s.row[5]}\n" for s in found)  # no offsets: they may change
-            digest.update(f"{shard.name}\n{''.join(rows)}".encode("utf-8", "surrogateescape"))
-        self.passed_over = count_kinds(passed_over)
-        if not names:
-            more = f"; {describe_kinds(self.passed_over)}, such as {passed_over[0]}" if passed_over else ""
+        self._table = find_table(self.path, self._shards, rules=rules)
+        told = self._table.summary
+        self.passed_over = dict(told.passed_over)
+        if not told.spans[-1]:
+            more = f"; {describe_kinds(self.passed_over)}, such as {told.passed_name}" if told.passed_name else ""
             known = f"Known suffixes: {' '.join(sorted(read_suffixes(rules)))}."
             raise DataError(f"no images in {path}{more}", hint=known)
         self._times = [shard.time() for shard in self._shards]
-        self.spans = np.cumsum([0, *map(len, tables)])  # (k + 1,)
-        self.fingerprint = digest.hexdigest()
-        self._names = PackedStrings(names)
-        table = np.concatenate(tables)  # (n, _COLUMNS)
-        self._images, self._captions, self._json = table[:, :2], table[:, 2:4], table[:, 4] == 1
-        self.labels, self.classes = self._classes(table[:, 5], names, named)
+        self.spans = np.array(told.spans, np.int64)  # (k + 1,)
+        self.fingerprint = told.fingerprint
+        self.labels, self.classes = self._classes(self._table.labels, told.folders, named)
 
-    def _list_all(self) -> Iterator[tuple[ShardFile, Members]]:
-        """Each shard with its members; whoever watches sees how many are listed."""
-        with counting(f"list {self.path.name}", len(self._shards)) as count:
-            for number, shard in enumerate(self._shards, start=1):
-                with naming(str(shard)):
-                    members = shard.members(self.rules)
-                count(number)
-                yield shard, members
-
-    def _classes(self, labels: np.ndarray, names: list[str], named: ClassNames | None) -> tuple[np.ndarray, list[str]]:
+    def _classes(
+        self, labels: np.ndarray, folders: dict[str, int], named: ClassNames | None
+    ) -> tuple[np.ndarray, list[str]]:
         if (labels < 0).all():
             return np.zeros(len(labels), np.int64), []
         if (labels < 0).any():
@@ -96,27 +75,26 @@ class ShardImages(ImageSource):
         count = int(labels.max()) + 1
         if named is not None and len(named.names) < count:
             raise DataError(f"{named.place} names {len(named.names)} classes, but {self.path} has a class {count - 1}")
-        folders = _folders(names, labels) if self.rules > 1 else {}
         if folders:
             check_folders(folders, named, path=self.path)
         if named is not None:
-            return labels.copy(), list(named.names)
+            return np.array(labels), list(named.names)
         told = {label: folder for folder, label in folders.items()}
-        return labels.copy(), [told.get(label, str(label)) for label in range(count)]
+        return np.array(labels), [told.get(label, str(label)) for label in range(count)]
 
     @property
     def captioned(self) -> np.ndarray:
-        return self._captions[:, 0] >= 0
+        return np.asarray(self._table.captions[:, 0] >= 0)
 
     def captions(self, index: int) -> list[str]:
-        if self._captions[index, 0] < 0:
+        if self._table.captions[index, 0] < 0:
             raise DataError(f"{self.name(index)} has no caption")
         place = f"the caption of {self.name(index)}"
         with naming(place):
-            part = Part(*self._captions[index].tolist())
+            part = Part(*self._table.captions[index].tolist())
             self._bounds.check_note(part.size)
             text = decode_text(self._bytes(index, part), name=place, kind=DataError)
-            if not self._json[index]:
+            if not self._table.is_json[index]:
                 return [text.strip()]
             content = parse_json(text, name=place, kind=DataError)
             found = texts_of(content, place=place) if isinstance(content, dict) else []
@@ -125,16 +103,18 @@ class ShardImages(ImageSource):
             return found
 
     def name(self, index: int) -> str:
-        return f"{self._shards[self._shard(index)]}/{self._names[index]}".encode("utf-8", "backslashreplace").decode()
+        return f"{self._shards[self._shard(index)]}/{self._table.names[index]}".encode(
+            "utf-8", "backslashreplace"
+        ).decode()
 
     def read(self, index: int) -> bytes:
         with naming(self.name(index)):
-            part = Part(*self._images[index].tolist())
+            part = Part(*self._table.images[index].tolist())
             self._bounds.check_size(part.size)
             return self._bytes(index, part)
 
     def stamp(self, index: int) -> Stamp:
-        return Stamp(int(self._images[index, 1]), self._times[self._shard(index)])
+        return Stamp(int(self._table.images[index, 1]), self._times[self._shard(index)])
 
     def _shard(self, index: int) -> int:
         assert self.spans is not None
@@ -161,11 +141,3 @@ class ShardImages(ImageSource):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _opened={}, _lock=threading.Lock())
-
-
-def _folders(names: list[str], labels: np.ndarray) -> dict[str, int]:
-    """Folder in the members' names -> its class, where folders and classes belong together one to one; else none."""
-    folders = (name.rpartition("/")[0].rpartition("/")[2] for name in names)
-    pairs = set(zip(folders, labels.tolist(), strict=True))
-    found = dict(pairs)
-    return found if len(pairs) == len(found) == len(set(found.values())) and all(found) else {}

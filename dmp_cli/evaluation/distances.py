@@ -34,17 +34,23 @@ class Gaussian:
 
 def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> Gaussian:
     """Fit a Gaussian to ``features`` (n, d). Row k counts ``counts[k]`` times; None: every row counts once."""
+    drawn: np.ndarray | None = None
     if counts is not None:
         drawn = np.flatnonzero(counts)
-        features, counts = features[drawn], counts[drawn]
+        counts = counts[drawn]
     weights = np.ones(len(features)) if counts is None else counts.astype(np.float64)  # (n,)
     total, width = weights.sum(), features.shape[1]
+
+    def rows(start: int) -> np.ndarray:  # a chunk at a time: features may be larger than memory, mapped from a file
+        chunk = slice(start, start + _CHUNK)
+        return (features[chunk] if drawn is None else features[drawn[chunk]]).astype(np.float64)
+
     mean, covariance = np.zeros(width), np.zeros((width, width))
-    for start in range(0, len(features), _CHUNK):
-        mean += weights[start : start + _CHUNK] @ features[start : start + _CHUNK].astype(np.float64)
+    for start in range(0, len(weights), _CHUNK):
+        mean += weights[start : start + _CHUNK] @ rows(start)
     mean /= total
-    for start in range(0, len(features), _CHUNK):
-        centred = features[start : start + _CHUNK].astype(np.float64) - mean
+    for start in range(0, len(weights), _CHUNK):
+        centred = rows(start) - mean
         covariance += (centred * weights[start : start + _CHUNK, None]).T @ centred
     return Gaussian(mean, covariance / (total - 1))
 

@@ -1,38 +1,33 @@
-"""Measures a folder or zip of images: from files to statistics. Threads decode images while the network runs.
+"""Measures a folder or zip of images: from files to statistics, with features that are kept as they are made.
 
-Letters: n images, d features, B images in a batch.
+Letters: n images, d features.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..config import MAX_PIXELS
-from ..data import BOUNDS, Bounds, ImageSource, as_floats, center_crop, decode, to_uint8
+from ..data import BOUNDS, Bounds, ImageSource
 from ..errors import DataError, MetricError
-from ..latents import Codec
-from ..runtime import Advance, tracking
+from ..runtime import tracking
+from ..version import __version__
 from .distances import fit_gaussian
+from .embedding import Embedded, Images, Preprocessing, embed_batches, join, unreadable
 from .features import Extractor
+from .kept_features import KeptFeatures, rows_per_file
 from .samples import find_samples
 from .statistics import Provenance, Statistics
 
-_THREADS = min(8, os.cpu_count() or 1)  # for decoding and resizing while the network runs
-_SHOWN = 3  # unreadable images that a message names
-
 Log = Callable[[str], None]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def silent(message: str) -> None:
@@ -40,29 +35,107 @@ def silent(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """Changes applied to the images of a reference before they are measured, so that it matches the samples."""
+class Measurement:
+    """One set of images that is measured: which images, through which network, after which changes."""
 
-    crop: int | str | None = None  # size in pixels of the centres; None: no crop
-    codec: Codec | None = None  # encodes and decodes each image, with the mean of the posterior; None: no codec
+    path: Path
+    images: Images
+    extractor: Extractor
+    changes: Preprocessing
+    batch_size: int
+    part: tuple[int, int] | None
+    bounds: Bounds
 
-    def cut(self, image: Image.Image) -> Image.Image:
-        """Crop the central square of an image, as training does."""
-        return image if self.crop is None else center_crop(image, image_size=self.crop)
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that fixes the features: images and the times of their files, network, changes, device, versions."""
+        source, stamps = self.images.source, hashlib.sha256()
+        for index in self.images.indices:
+            stamps.update(f"{index} {tuple(source.stamp(index))}\n".encode())
+        return {
+            "fingerprint": source.fingerprint,
+            "stamps": stamps.hexdigest(),
+            "limits": (self.images.max_pixels, self.bounds.max_file_size),
+            "part": self.part,
+            "features": (self.extractor.name, self.extractor.digest, self.extractor.resize),
+            "crop": self.changes.crop,
+            "codec": self.changes.codec and self.changes.codec.record.digest,
+            "batch_size": self.batch_size,
+            "device": self.extractor.device.partition(":")[0],
+            "versions": (__version__, torch.__version__, np.__version__, version("pillow")),
+        }
 
-    @staticmethod
-    def reconstruct(codec: Codec, image: np.ndarray, device: str) -> np.ndarray:
-        """Encode and decode an image, uint8 (H, W, 3). Raises MetricError for a size that the codec cannot take."""
-        height, width = image.shape[:2]
-        if height % codec.factor or width % codec.factor:
-            raise MetricError(f"an image is {width}x{height} pixels, but the VAE takes multiples of {codec.factor}")
-        pixels = as_floats(torch.tensor(image, device=device).permute(2, 0, 1)[None])
-        measured = codec.measure(pixels)
-        noise = torch.zeros_like(measured.chunk(2, dim=1)[0]) if codec.has_posterior else None
-        return to_uint8(codec.decode(codec.draw(measured, noise=noise)))[0]
+    def keep_in(self, folder: Path | None) -> KeptFeatures | None:
+        """Where features are kept; None: nowhere, as no folder is given or one file would hold all of them."""
+        count = len(self.images.indices)
+        if folder is None or rows_per_file(count, batch_size=self.batch_size) >= count:
+            return None
+        return KeptFeatures(folder, self.key, count=count, batch_size=self.batch_size)
+
+    def embed(self, places: list[int]) -> Iterator[Embedded]:
+        """The features of the images at these places of the set, batch after batch.
+
+        Raises:
+            MetricError: an image cannot be read, or the images do not fit the extractor.
+        """
+        todo, done = [self.images.indices[place] for place in places], 0
+        try:
+            with tracking(f"measure {self.path.name}", len(todo)) as advance:
+                for batch in embed_batches(
+                    self.images, self.extractor, self.changes, todo=todo, batch_size=self.batch_size
+                ):
+                    yield batch
+                    done += len(batch.rows)
+                    advance(done, "")
+        except DataError as error:
+            raise unreadable(self.images, error) from error
+        except MetricError as error:
+            raise MetricError(f"{self.path}: {error.message}", hint=error.hint) from error
+
+    def fill(self, kept: KeptFeatures, *, share: tuple[int, int], stop: Callable[[], None]) -> None:
+        """Make the missing files of one share (k, n): every n-th file from the k-th. ``stop`` may raise an error."""
+        numbers = [number for number in kept.missing() if number % share[1] == share[0]]
+        if not numbers:
+            return
+        spans = kept.spans
+        batches = self.embed([place for number in numbers for place in spans[number]])
+        for number in numbers:
+            found: list[Embedded] = []
+            while sum(len(batch.rows) for batch in found) < len(spans[number]):
+                stop()
+                found.append(next(batches))
+            kept.write(number, join(found))
+        next(batches, None)  # ends what shows the progress
+
+    def statistics(self, folder: Path | None, log: Log) -> Statistics:
+        """The statistics of all images; features are kept in ``folder``, and those that are there are used."""
+        kept = self.keep_in(folder)
+        if kept is None:
+            measured: Embedded | None = join(list(self.embed(list(range(len(self.images.indices))))))
+        else:
+            self.fill(kept, share=(0, 1), stop=lambda: None)
+            while (measured := kept.load()) is None:  # what was damaged is made again
+                self.fill(kept, share=(0, 1), stop=lambda: None)
+        assert measured is not None
+        for remark in measured.remarks:
+            log(f"warning: {remark}")
+        provenance = Provenance(
+            features=self.extractor.name,
+            digest=self.extractor.digest,
+            count=len(measured.rows),
+            source=self.path.name,
+            fingerprint=self.images.source.fingerprint,
+            image_sizes=tuple(sorted(measured.sizes)),
+            resize=self.extractor.resize,
+            crop=self.changes.crop,
+            codec=self.changes.codec and self.changes.codec.record.digest,
+            jpegs=measured.jpegs,
+            part=self.part,
+        )
+        return Statistics(fit_gaussian(measured.rows), measured.rows, provenance)
 
 
-def measure(
+def find_measurement(
     path: Path,
     extractor: Extractor,
     *,
@@ -71,47 +144,30 @@ def measure(
     part: tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
     bounds: Bounds = BOUNDS,
-    log: Log = silent,
+) -> Measurement:
+    """What :func:`measure` measures, with its arguments and errors: all samples of a folder or .zip."""
+    source, indices = find_samples(path, bounds=bounds)
+    images = Images(source, _take(source, indices, part), max_pixels)
+    return Measurement(Path(path), images, extractor, changes or Preprocessing(), batch_size, part, bounds)
+
+
+def measure(
+    path: Path, extractor: Extractor, *, log: Log = silent, folder: Path | None = None, **how: Any
 ) -> Statistics:
     """Compute the statistics of all samples of a folder or .zip, in sorted order, in batches of ``batch_size``.
 
     ``part`` (k, n) takes image k, counted from 0, and every n-th after it, of all images sorted by class, so that each
     part has its share of every class.
 
-    Images of more than ``max_pixels``, or beyond ``bounds``, cannot be read. ``log`` gets progress, and what Pillow
-    warned of.
+    Images of more than ``max_pixels``, or beyond ``bounds``, cannot be read. ``log`` gets what Pillow warned of. In
+    ``folder`` features are kept as they are made.
 
     Raises:
         DataError: the folder or .zip holds no images.
         MetricError: it holds only one, an image cannot be read (a score over fewer images would not be comparable), or
             the images do not fit the extractor.
     """
-    (source, indices), changes = find_samples(path, bounds=bounds), changes or Preprocessing()
-    indices = _take(source, indices, part)
-    images = _Images(source, indices, max_pixels, log)
-    try:
-        with tracking(f"measure {Path(path).name}", len(indices)) as advance:
-            found = _embed_batches(images, extractor, changes, batch_size=batch_size, advance=advance)
-            batches, sizes, jpegs = zip(*found, strict=True)
-    except DataError as error:
-        raise _unreadable(images, error) from error
-    except MetricError as error:
-        raise MetricError(f"{path}: {error.message}", hint=error.hint) from error
-    features = np.concatenate(batches)  # (n, d)
-    provenance = Provenance(
-        features=extractor.name,
-        digest=extractor.digest,
-        count=len(features),
-        source=Path(path).name,
-        fingerprint=source.fingerprint,
-        image_sizes=tuple(sorted(set().union(*sizes))),
-        resize=extractor.resize,
-        crop=changes.crop,
-        codec=changes.codec and changes.codec.record.digest,
-        jpegs=sum(jpegs),
-        part=part,
-    )
-    return Statistics(fit_gaussian(features), features, provenance)
+    return find_measurement(path, extractor, **how).statistics(folder, log)
 
 
 def _take(source: ImageSource, indices: list[int], part: tuple[int, int] | None) -> list[int]:
@@ -125,102 +181,3 @@ def _take(source: ImageSource, indices: list[int], part: tuple[int, int] | None)
             f"{source.path}: part {part[0] + 1} of {part[1]} holds {len(taken)} images, and a score needs two"
         )
     return taken
-
-
-class _Images(NamedTuple):
-    """Which images of a source are measured, and how they are decoded."""
-
-    source: ImageSource
-    indices: list[int]
-    max_pixels: int
-    log: Log
-
-    def decode(self, index: int) -> tuple[Image.Image, bool]:
-        """The image, and whether its file is a JPEG."""
-        remarks: list[str] = []
-        data, name = self.source.read(index), self.source.name(index)
-        image = decode(data, channels=3, name=name, max_pixels=self.max_pixels, remarks=remarks)
-        for remark in remarks:
-            self.log(f"warning: {remark}")
-        return image, data[:2] == b"\xff\xd8"
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """One image, decoded and ready for the network."""
-
-    name: str
-    size: tuple[int, int]  # width, height in pixels
-    array: np.ndarray  # the network's input; before a codec, pixels
-    is_jpeg: bool
-
-
-def _embed_batches(
-    images: _Images, extractor: Extractor, changes: Preprocessing, *, batch_size: int, advance: Advance
-) -> Iterator[tuple[np.ndarray, set[tuple[int, int]], int]]:
-    """Yield the features (B, d), the image sizes and the number of JPEG files of one batch after the other."""
-
-    def prepare(index: int) -> _Prepared:
-        image, is_jpeg = images.decode(index)
-        pixels = np.asarray(changes.cut(image))
-        array, size = pixels if changes.codec else extractor.prepare(pixels), (pixels.shape[1], pixels.shape[0])
-        return _Prepared(images.source.name(index), size, array, is_jpeg)
-
-    batch: list[_Prepared] = []
-    first: _Prepared | None = None
-    count = len(images.indices)
-    for done, prepared in enumerate(_map_ahead(prepare, images.indices, window=2 * batch_size + _THREADS), start=1):
-        first = first or prepared
-        if extractor.width is None and prepared.size != first.size:
-            raise _size_mismatch(extractor, first, prepared)
-        batch.append(prepared)
-        if len(batch) == batch_size or done == count:
-            arrays = [one.array for one in batch]
-            if changes.codec:
-                decoded = (changes.reconstruct(changes.codec, image, extractor.device) for image in arrays)
-                arrays = [extractor.prepare(image) for image in decoded]
-            yield extractor.embed(arrays), {one.size for one in batch}, sum(one.is_jpeg for one in batch)
-            batch = []
-            advance(done, "")
-
-
-def _size_mismatch(extractor: Extractor, first: _Prepared, other: _Prepared) -> MetricError:
-    sizes = [f"{one.name} is {one.size[0]}x{one.size[1]}" for one in (first, other)]
-    return MetricError(
-        f"features {extractor.name} need images of one size: {sizes[0]} pixels, but {sizes[1]}",
-        hint="Resize the images, or use --features inception, which resizes them itself.",
-    )
-
-
-def _map_ahead(function: Callable[[T], R], items: Iterable[T], *, window: int) -> Iterator[R]:
-    """Yield results in order. Threads compute up to ``window`` of them ahead; all at once would fill the memory."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= window:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _unreadable(images: _Images, error: DataError) -> MetricError:
-    """Build one error that says how many of all images cannot be read."""
-
-    def problem(index: int) -> str | None:
-        try:
-            images._replace(log=silent).decode(index)
-        except DataError as found:
-            return found.message
-        return None
-
-    bad = [found for found in _map_ahead(problem, images.indices, window=4 * _THREADS) if found] or [error.message]
-    count, first = len(images.indices), "; ".join(bad[:_SHOWN])
-    return MetricError(
-        f"{images.source.path}: {len(bad)} of {count} images cannot be read; the first: {first}",
-        hint="Repair or remove them. They are not skipped, as a score over fewer images does not compare with others.",
-    )

@@ -12,31 +12,50 @@ from ..errors import MetricError
 from ..sampling import read_record
 from ..storage import what_is
 from .array_images import holds_images
-from .extract import Log, Preprocessing, measure
+from .embedding import Preprocessing
+from .extract import Log, Measurement, find_measurement
 from .features import Extractor
 from .metrics import needs_features
 from .statistics import Provenance, Statistics, load_statistics, save_statistics
 
 
-def find_reference(config: EvalConfig, extractor: Extractor, log: Log) -> Statistics:
+def to_measure(config: EvalConfig, extractor: Extractor) -> Measurement | None:
+    """What is to be measured of ``config.reference``; None: it holds statistics."""
+    path = config.reference
+    if path.suffix == ".npz" and not holds_images(path):
+        return None
+    changes = _load_preprocessing(config, extractor)
+    how = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
+    return find_measurement(
+        path, extractor, changes=changes, part=config.reference_part, bounds=bounds_of(config), **how
+    )
+
+
+def find_reference(
+    config: EvalConfig,
+    extractor: Extractor,
+    log: Log,
+    *,
+    measured: Measurement | None = None,
+    folder: Path | None = None,
+) -> Statistics:
     """Read the statistics of ``config.reference``, or measure them and save them if asked to.
+
+    ``measured``: what :func:`to_measure` gave, where that is known; ``folder``: where features are kept.
 
     Raises:
         MetricError: the statistics are of another network or lack what a metric needs, or an option applies only to
             images and the reference is a file.
     """
     path = config.reference
-    if path.suffix == ".npz" and not holds_images(path):
+    measured = measured or to_measure(config, extractor)
+    if measured is None:
         _refuse_options(config)
         reference = load_statistics(path)
         _check_network(reference, extractor, path)
     else:
         log(f"{path}: measuring the reference")
-        changes = _load_preprocessing(config, extractor)
-        how = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
-        reference = measure(
-            path, extractor, changes=changes, part=config.reference_part, bounds=bounds_of(config), log=log, **how
-        )
+        reference = measured.statistics(folder, log)
         if config.save_stats is not None:
             save_statistics(config.save_stats, reference)
     for metric in config.metrics:

@@ -14,11 +14,12 @@ from ..sampling import SampleFolder, read_record
 from ..storage import decode_text, parse_json
 from ..version import __version__
 from .caveats import find_caveats
-from .extract import Log, measure, silent
+from .crew import Crew, known
+from .extract import Log, Measurement, find_measurement, silent
 from .features import Extractor, load_extractor
 from .led_away import metrics_for
 from .metrics import Setting, check
-from .reference import bounds_of, check_record, check_there, check_width, find_reference, has_features
+from .reference import bounds_of, check_record, check_there, check_width, find_reference, has_features, to_measure
 from .results import Evaluation
 from .samples import find_samples, read_beside
 from .spreads import Scored, build_row, replicate
@@ -37,13 +38,49 @@ def evaluate(config: EvalConfig, *, device: str = "cpu", log: Log = silent) -> E
         DataError: a folder holds no images.
         MetricError: a folder was damaged, the reference does not fit the samples, or a metric cannot be computed.
     """
-    config, records, extractor, _ = check_first(config, device=device)
-    reference = find_reference(config, extractor, log)
-    for path, made in zip(config.samples, records, strict=True):
+    evaluation = evaluate_together(config, Crew(), device=device, log=log)
+    assert evaluation is not None
+    return evaluation
+
+
+def evaluate_together(config: EvalConfig, crew: Crew, *, device: str = "cpu", log: Log = silent) -> Evaluation | None:
+    """The same by a crew of processes that share the features; None in all but the first of them.
+
+    Features are the same bytes whatever the number of processes. Moments, kernels and spreads are computed of all
+    features in the first process, so that the scores are the same too.
+    """
+    checked = crew.first(lambda: check_first(config, device=device))
+    extractor = _extractor_of(config, device) if checked is None else checked.extractor
+    reference_images = to_measure(config, extractor)
+    crew.fill([] if reference_images is None else [reference_images])
+    reference = crew.first(lambda: _find_checked(known(checked), reference_images, crew, log))
+    samples = [_measurement_of(path, config, extractor) for path in config.samples]
+    crew.fill(samples)
+    return crew.first(lambda: _conclude(known(checked), known(reference), samples, crew, log))
+
+
+def list_measurements(config: EvalConfig, device: str) -> list[Measurement]:
+    """All that is measured for a scoring: the reference, where it is no statistics, then the samples."""
+    extractor = _extractor_of(config, device)
+    reference = to_measure(config, extractor)
+    samples = [_measurement_of(path, config, extractor) for path in config.samples]
+    return samples if reference is None else [reference, *samples]
+
+
+def _find_checked(checked: Checked, images: Measurement | None, crew: Crew, log: Log) -> Statistics:
+    """The reference, once it is known to fit what the samples say of themselves."""
+    config = checked.config
+    reference = find_reference(config, checked.extractor, log, measured=images, folder=crew.folder)
+    for path, made in zip(config.samples, checked.records, strict=True):
         check_record(config, reference.provenance, path, made)
+    return reference
+
+
+def _conclude(checked: Checked, reference: Statistics, samples: list[Measurement], crew: Crew, log: Log) -> Evaluation:
+    config, records, extractor, _ = checked
+    setting = Setting(config, extractor)
     scored = [
-        _score(path, made, Setting(config, extractor), reference, log)
-        for path, made in zip(config.samples, records, strict=True)
+        _score(one, made, setting, reference, crew.folder, log) for one, made in zip(samples, records, strict=True)
     ]
     return Evaluation(
         rows=tuple(build_row(one, base=scored[0], repeats=config.repeats) for one in scored),
@@ -79,11 +116,20 @@ def check_first(config: EvalConfig, *, device: str) -> Checked:
         _check_whole(path, read_record(records[-1]).num_images)
     check_there(config)
     config = _fill_in(config, records)
-    given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
-    extractor = load_extractor(config.features, **given, device=device)
+    extractor = _extractor_of(config, device)
     for metric in config.metrics:
         check(metric, extractor)
     return Checked(config, records, extractor, counts)
+
+
+def _extractor_of(config: EvalConfig, device: str) -> Extractor:
+    given = {"inception_weights": config.inception_weights, "feature_weights": config.feature_weights}
+    return load_extractor(config.features, **given, device=device)
+
+
+def _measurement_of(path: Path, config: EvalConfig, extractor: Extractor) -> Measurement:
+    how: dict[str, Any] = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
+    return find_measurement(path, extractor, bounds=bounds_of(config), **how)
 
 
 def _fill_in(config: EvalConfig, records: list[dict[str, Any] | None]) -> EvalConfig:
@@ -128,17 +174,17 @@ def _check_whole(path: Path, count: int | None) -> None:
         )
 
 
-def _score(path: Path, made: dict[str, Any] | None, setting: Setting, reference: Statistics, log: Log) -> Scored:
+def _score(
+    images: Measurement,
+    made: dict[str, Any] | None,
+    setting: Setting,
+    reference: Statistics,
+    folder: Path | None,
+    log: Log,
+) -> Scored:
+    config, path = setting.config, images.path
     log(f"{path}: measuring")
-    config = setting.config
-    samples = measure(
-        path,
-        setting.extractor,
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
-        bounds=bounds_of(config),
-        log=log,
-    )
+    samples = images.statistics(folder, log)
     check_width(reference, samples.width, path=config.reference, of=str(path))
     times = config.repeats or config.bootstrap or 0
     if times > 1 and samples.width > _SLOW_WIDTH:

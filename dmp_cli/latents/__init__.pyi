@@ -1,10 +1,10 @@
 from .codec import Codec as Codec, PixelCodec as PixelCodec
 from .fill import (
-    default_store_folder as default_store_folder,
     describe_store as describe_store,
     encode_missing as encode_missing,
     outdated_stores as outdated_stores,
     pays_off as pays_off,
+    place_store as place_store,
 )
 from .kept import KeptLatents as KeptLatents, find_kept as find_kept
 from .loading import check_vae_place as check_vae_place, load_codec as load_codec, load_vae as load_vae

@@ -21,7 +21,7 @@ from .codec import Codec
 from .encoding import Encoder, try_read
 from .renewal import renew_changed
 from .sizes import image_size
-from .store import LatentStore, StoreRecord, read_store_record, rows_per_file
+from .store import LatentStore, StoreRecord, earlier_rows_per_file, read_store_record, rows_per_file
 
 _WAIT = 0.2  # seconds between two checks of the files that other processes are making
 
@@ -71,6 +71,23 @@ def default_store_folder(record: StoreRecord) -> Path:
     return home_folder() / "latents" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', record.data)}-{record.key[:12]}"
 
 
+def place_store(record: StoreRecord, folder: Path | None) -> LatentStore:
+    """The store of a record in ``folder``, or where such a store is by default.
+
+    A store that an earlier version has begun keeps its number of images in a file.
+    """
+    earlier = earlier_rows_per_file(record.shape, record.dtype, count=record.count)
+    for one in (record, record.model_copy(update={"rows": earlier})):
+        place = folder or default_store_folder(one)
+        try:
+            there = read_store_record(place / "manifest.json") if (place / "manifest.json").exists() else None
+        except ConfigError:  # the store's own check says what it is
+            continue
+        if there is not None and there.key == one.key:
+            return LatentStore(place, one)
+    return LatentStore(folder or default_store_folder(record), record)
+
+
 def outdated_stores(record: StoreRecord) -> list[Path]:
     """Default folders with stores of the same data set, codec and size that were made before the data changed."""
     found = []
@@ -79,7 +96,7 @@ def outdated_stores(record: StoreRecord) -> list[Path]:
             other = read_store_record(manifest)
         except ConfigError:
             continue
-        changed = {"fingerprint": record.fingerprint, "count": record.count}
+        changed = {"fingerprint": record.fingerprint, "count": record.count, "rows": record.rows}
         if other != record and other.model_copy(update=changed) == record:
             found.append(manifest.parent)
     return found

@@ -24,7 +24,8 @@ from ..storage import StoreFolder, key_of, read_manifest, safetensors_bytes, sea
 from .store_file import HEADER, OpenFile, sums_of
 
 _FILE_BYTES = 64 << 20  # about the size of a file, and the work that a process loses when it is killed
-_FILES, _FEWEST = 32, 16  # files wanted, so that processes can share the work; images that a file should hold at least
+_FILES, _FEWEST = 256, 8  # files wanted, so that processes can share the work; images that are encoded together
+_EARLIER_FILES, _EARLIER_FEWEST = 32, 16  # of stores that earlier versions have begun
 NAMES = frozenset({"data"})  # fields of the record that are for people
 
 
@@ -66,9 +67,21 @@ class StoreRecord(Growing):
 
 
 def rows_per_file(shape: Sequence[int], dtype: str, *, count: int) -> int:
-    """Images per file, for images of this shape: about 64 MiB, or less when there would be too few files to share."""
-    large = _FILE_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)
-    return max(1, min(large, max(_FEWEST, -(-count // _FILES))))
+    """Images per file, for images of this shape: about 64 MiB, or less when there would be too few files to share.
+
+    A small store has files of whole groups of the images that are encoded together.
+    """
+    wanted = max(1, -(-count // (_FILES * _FEWEST))) * _FEWEST
+    return max(1, min(_large(shape, dtype), wanted))
+
+
+def earlier_rows_per_file(shape: Sequence[int], dtype: str, *, count: int) -> int:
+    """The same by the rule of earlier versions, of which a small store was made by one process."""
+    return max(1, min(_large(shape, dtype), max(_EARLIER_FEWEST, -(-count // _EARLIER_FILES))))
+
+
+def _large(shape: Sequence[int], dtype: str) -> int:
+    return _FILE_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)
 
 
 class LatentStore(StoreFolder[StoreRecord]):

@@ -139,6 +139,21 @@ class World:
             raise message[1] if self.is_first else _RemoteError(message[1])
         return message[0]
 
+    def each(self, make: Callable[[], None]) -> None:
+        """Call ``make`` in every process; all raise the DMPError of the first that raised one, which reports it."""
+        own: DMPError | None = None
+        try:
+            make()
+        except DMPError as error:
+            own = error
+        found = [own] * self.size
+        if self.size > 1:
+            with _reporting_lost_processes():
+                dist.all_gather_object(found, own)
+        for rank, failed in enumerate(found):
+            if failed is not None:
+                raise own if own is not None and rank == self.rank else _RemoteError(failed)
+
     def agree(self, facts: Mapping[str, Any]) -> None:
         """Check that ``facts`` are the same in all processes.
 
@@ -162,7 +177,7 @@ class World:
 
 
 class _RemoteError(DMPError):
-    """An error of the first process, which reports it for all processes."""
+    """An error of another process, which reports it for all processes."""
 
     silent = True
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dmp_cli.errors import DataError, MetricError
-from dmp_cli.evaluation import extract as measurement
+from dmp_cli.evaluation import embedding
 from dmp_cli.evaluation.extract import measure
 from dmp_cli.evaluation.features import Extractor, load_extractor
 from dmp_cli.runtime import Advance, watched
@@ -161,7 +161,7 @@ def test_decoding_runs_beside_the_network_and_never_far_ahead(tmp_path: Path) ->
     measure(folder, Extractor("own", 48, "own", prepare, network), batch_size=4)
     assert lead_batch == [4] * 15
     assert threading.current_thread().name not in threads
-    assert max(lead) <= 2 * 4 + measurement._THREADS + 4
+    assert max(lead) <= 2 * 4 + embedding._THREADS + 4
 
 
 def test_whoever_watches_is_told_of_every_batch(tmp_path: Path) -> None:

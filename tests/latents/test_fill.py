@@ -15,9 +15,9 @@ import torch
 
 from dmp_cli.config import CodecRecord
 from dmp_cli.data.folder import find_images
-from dmp_cli.errors import DataError, DMPError, StoppedError
+from dmp_cli.errors import ConfigError, DataError, DMPError, StoppedError
 from dmp_cli.latents.codec import Codec, PixelCodec, VAECodec
-from dmp_cli.latents.fill import default_store_folder, describe_store, outdated_stores, pays_off
+from dmp_cli.latents.fill import default_store_folder, describe_store, outdated_stores, pays_off, place_store
 from dmp_cli.latents.store import LatentStore
 from dmp_cli.storage import atomic as files
 from tests.backbones.pipelines import tiny_vae
@@ -157,3 +157,24 @@ def test_a_full_disk_is_reported(data: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.undo()
     monkeypatch.setattr("dmp_cli.latents.store._FILE_BYTES", 4 * 2 * 8 * 8 * 8 * 4)
     assert store_of(data, tmp_path / "store").missing() == [1, 2]
+
+
+def test_a_store_of_an_earlier_version_keeps_its_files(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmp_cli.latents.store._FILE_BYTES", 64 << 20)
+    record = describe_store(find_images(data), vae_codec(), latent_dit(), flip=True)
+    assert record.rows == 8
+    earlier = record.model_copy(update={"rows": 16})
+    for folder in (tmp_path / "store", None):
+        assert place_store(record, folder).record.rows == 8
+        LatentStore(folder or default_store_folder(earlier), earlier).claim()
+        found = place_store(record, folder)
+        assert found.record == earlier
+        make(found, data)
+        assert [path.name for path in found.path.glob("0000?.safetensors")] == ["00000.safetensors"]
+        found.check()
+    other = tmp_path / "other"
+    LatentStore(other, record.model_copy(update={"rows": 5})).claim()
+    with pytest.raises(ConfigError, match="rows 5, not 8"):
+        place_store(record, other).check()

@@ -62,10 +62,10 @@ def wants_store(images: ImageSource, trainee: Trainee, config: TrainConfig) -> b
 
 def as_store(record: StoreRecord, folder: Path | None) -> LatentStore:
     """The store of a record in ``folder``, or where such a store is by default. Raises as :func:`find_store`."""
-    from ...latents import LatentStore, default_store_folder
+    from ...latents import place_store
     from ...storage import can_write
 
-    store = LatentStore(folder or default_store_folder(record), record)
+    store = place_store(record, folder)
     store.check()
     if not can_write(store.path) and store.missing():
         raise _unwritable(store, "this user may not, or the disk is read-only")
