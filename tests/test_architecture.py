@@ -44,6 +44,7 @@ HOMES = {
     "pickle": {"storage.pickles"},
     "peft": {"patching.lora"},
     "optuna": {"tuning.journal"},
+    "threadpoolctl": {"runtime.threads"},
     "transformers": {"storage.hf_transformers"},
     "torch_fidelity": {"evaluation.metrics"},
     "lazy_loader": {"", *FACES},

@@ -1,0 +1,4 @@
+from .devices import Slot as Slot, slots_of as slots_of
+from .graph import Job as Job, jobs_of as jobs_of
+from .processes import Here as Here
+from .schedule import Board as Board, Outcome as Outcome, Places as Places, Running as Running, carry_out as carry_out
