@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -19,23 +20,35 @@ if TYPE_CHECKING:
 
 
 def run_jobs(
-    jobs: Sequence[Job], options: JobOptions, printer: Printer, *, title: str, dmp: Any, device: str | None
+    jobs: Sequence[Job],
+    options: JobOptions,
+    printer: Printer,
+    *,
+    folder: Path,
+    title: str,
+    dmp: Any,
+    device: str | None,
 ) -> None:
     """Run what is not done.
 
-    ``dmp`` is the root command, ``ctx.find_root().command``; ``device`` is what ``--device`` names.
+    ``folder`` is that of all commands; ``dmp`` is the root command, ``ctx.find_root().command``; ``device`` is what
+    ``--device`` names.
 
     Raises:
-        DMPError: a command that ran beside others has failed.
+        DMPError: a command that ran beside others has failed, or there is no such cluster.
         StoppedError: a signal asked for the end of several.
     """
-    if (options.jobs or 1) == 1:
+    if options.cluster is None and (options.jobs or 1) == 1:
         _one_by_one(jobs, printer, title=title, dmp=dmp)
         return
-    from ..jobs import Here, carry_out, slots_of
+    from ..jobs import Cluster, Here, carry_out, read_cluster, slots_of
 
-    _warn_of_crowd(options.jobs or 1, printer, device=device)
-    places: Places = Here(slots_of(options.jobs or 1, device=device))
+    places: Places
+    if options.cluster is not None:
+        places = Cluster(read_cluster(options.cluster), folder / "jobs", at_once=options.jobs)
+    else:
+        _warn_of_crowd(options.jobs or 1, printer, device=device)
+        places = Here(slots_of(options.jobs or 1, device=device))
     board = LiveBoard(jobs, printer, title=title)
     with board.shown():
         carry_out(jobs, places, board)

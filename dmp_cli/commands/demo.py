@@ -63,7 +63,7 @@ def _tell(
         write_digits(story.digits)
     jobs = jobs_of(commands, folder=story.folder, typed=lambda number: commands[number])
     with one_thread():
-        run_jobs(jobs, options, printer, title="demo", dmp=dmp, device="cpu")
+        run_jobs(jobs, options, printer, title="demo", folder=story.folder, dmp=dmp, device="cpu")
     write_bytes(story.side_by_side, draw_side_by_side(story))
     write_bytes(story.before_after, draw_before_after(story))
     page, summary = build_demo_page(story, [in_shell(command) for command in commands])

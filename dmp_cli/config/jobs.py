@@ -15,9 +15,13 @@ class JobOptions(Options):
     jobs: int | None = option(
         "How many commands run at once, each a process of its own, on the visible GPUs in turn. What they write is the "
         "same.",
-        shown="1",
+        shown="1; all that can, with --cluster",
         ge=1,
         le=1024,
+    )
+    cluster: str | None = option(
+        "Run every command as a job of a cluster, through submitit: slurm, local, or a TOML file of its parameters.",
+        metavar="slurm|local|FILE",
     )
 
 

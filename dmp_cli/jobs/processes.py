@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..runtime import thread_environment, tied
+from ..runtime import ask_to_end, thread_environment, tied
+from ..storage import holder_of
 from .devices import Slot
 from .graph import Job
 from .schedule import Outcome
 
+_PATIENCE = 120.0  # seconds that such a process has, before the folder's own error is shown
 _KEPT = 200  # newest lines of what a process says
 _ERROR, _WARNING = "error: ", "warning: "
 
@@ -25,9 +28,16 @@ class Here:
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots, self._threads = list(slots), thread_environment()
+        self._began = time.monotonic()
 
     def free(self) -> bool:
         return bool(self._slots)
+
+    def may_start(self, job: Job) -> bool:
+        """Not while a process of an earlier call, which was killed, still saves what it made for this job."""
+        if job.output is None or time.monotonic() - self._began > _PATIENCE:
+            return True
+        return not job.output.is_dir() or holder_of(job.output) is None
 
     def start(self, job: Job) -> Process:
         return Process(job.typed(), self._slots.pop(0), self._threads, back=self._slots)
@@ -67,7 +77,7 @@ class Process:
 
     def stop(self) -> None:
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            ask_to_end(self._process)
 
     def kill(self) -> None:
         self._process.kill()

@@ -9,11 +9,9 @@ from typing import Protocol
 
 from ..errors import DMPError, StoppedError
 from ..runtime import Foresight, StopRequest, name_of
-from ..storage import holder_of
 from .graph import Job
 
 _PAUSE = 0.05  # seconds between two looks
-_PATIENCE = 120.0  # seconds that a process of an earlier call has to save, before its folder's own error is shown
 _GRACE = 30.0  # seconds that a process has to end where it stands
 
 
@@ -49,6 +47,9 @@ class Places(Protocol):
 
     def free(self) -> bool:
         """Whether there is room for one more."""
+
+    def may_start(self, job: Job) -> bool:
+        """Whether nothing of an earlier call is in the way."""
 
     def start(self, job: Job) -> Running:
         """Run the command of a job."""
@@ -99,7 +100,6 @@ class _Work:
         self.running: dict[int, tuple[Job, Running]] = {}
         self.failed: DMPError | None = None
         self._places, self._board, self._asked = places, board, False
-        self._began = time.monotonic()
 
     def goes_on(self, *, asked: bool) -> bool:
         """Look at what runs and begin what can; whether anything is left to wait for."""
@@ -141,17 +141,11 @@ class _Work:
         for job in list(self.waiting.values()):
             if not self._places.free():
                 return
-            if job.number not in self.running and not job.waits & self.waiting.keys() and not self._is_held(job):
+            if job.number not in self.running and not job.waits & self.waiting.keys() and self._places.may_start(job):
                 job.begin()
                 running = self._places.start(job)
                 self.running[job.number] = job, running
                 self._board.began(job, running, job.typed())
-
-    def _is_held(self, job: Job) -> bool:
-        """Whether a process of an earlier call, which was killed, still saves what it made for this job."""
-        if time.monotonic() - self._began > _PATIENCE or job.output is None:
-            return False
-        return job.output.is_dir() and holder_of(job.output) is not None
 
     def _stop_all(self) -> None:
         for _, running in self.running.values():

@@ -17,7 +17,7 @@ from .faults import (
     let_go_of_memory as let_go_of_memory,
     measure_peak as measure_peak,
 )
-from .lifeline import hold_lifeline as hold_lifeline, tied as tied
+from .lifeline import ask_to_end as ask_to_end, hold_lifeline as hold_lifeline, tied as tied
 from .live_memory import LiveMemory as LiveMemory, shapes_only as shapes_only
 from .progress import Advance as Advance, counting as counting, tracking as tracking, watched as watched
 from .signals import (

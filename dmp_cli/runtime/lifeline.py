@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import MutableMapping
 
@@ -22,9 +24,18 @@ def hold_lifeline() -> None:
 
 
 def _watch() -> None:
-    try:
+    asked = False  # the parent writes something when it asks for the end itself
+    with contextlib.suppress(OSError):
         while os.read(0, 1024):
-            pass
-    except OSError:
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+            asked = True
+    if not asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def ask_to_end(child: subprocess.Popen[bytes]) -> None:
+    """Ask a tied process for the end, as by SIGTERM, once: losing its parent asks it no second time."""
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):
+        child.stdin.write(b".")
+        child.stdin.flush()
+    child.terminate()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dmp_cli.errors import DMPError, StoppedError
-from dmp_cli.jobs import Job, Outcome, carry_out, schedule, slots_of
+from dmp_cli.jobs import Here, Job, Outcome, carry_out, schedule, slots_of
 from dmp_cli.jobs.processes import outcome_of
 from dmp_cli.storage import own
 
@@ -50,6 +50,9 @@ class Room:
 
     def free(self) -> bool:
         return self.left > 0
+
+    def may_start(self, job: Job) -> bool:
+        return Here([]).may_start(job)
 
     def start(self, job: Job) -> Fake:
         self.left -= 1

@@ -84,7 +84,7 @@ def ablate(
 
             write_digits(plan.data)
         commands = [in_shell(command) for command in plan.commands()]
-        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device}
+        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device, "folder": folder}
         with threads_limited(threads):
             run_jobs(owned.jobs(), given.make(JobOptions), printer, title="ablate", **how)
         _report(plan, commands, printer)

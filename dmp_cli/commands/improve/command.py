@@ -69,7 +69,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
             from ...demo import write_digits
 
             write_digits(road.digits)
-        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device}
+        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device, "folder": asked.output}
         is_older = threads is None and request.network.is_digits  # begun by a version that limited torch alone
         with one_thread() if is_older else threads_limited(threads):
             commands = _travel(road, folder, given.make(JobOptions), printer, **how)
