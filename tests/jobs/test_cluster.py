@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dmp_cli.demo import write_digits
 from dmp_cli.errors import ConfigError, DMPError
 from dmp_cli.jobs import Cluster, Job, Outcome, Running, carry_out, jobs_of, read_cluster
 from tests.commands.conftest import files_in
@@ -70,6 +74,94 @@ def test_the_error_of_a_job_is_its_own(tmp_path: Path, own_handlers: None) -> No
         carry_out(jobs, Cluster(read_cluster("local"), tmp_path / "out" / "jobs", at_once=1), Seen())
     assert caught.value.message.startswith("sample a: ")
     assert "nothing-of-this-name" in caught.value.message
+
+
+SLURM = {
+    # runs the script of a job in the background
+    "launch": """echo RUNNING > $1.state; echo >> $1.launches
+    (SLURM_JOB_ID=$1 SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0 \\
+        SLURM_JOB_NODELIST=here bash -c "cd $HOME_OF_JOBS; bash $PWD/$1.sh" && echo COMPLETED > $1.state) \\
+        > /dev/null 2>&1 &""",
+    "sbatch": """id=$(( $(cat next 2>/dev/null || echo 100) + 1 )); echo $id > next; cp "${@: -1}" $id.sh
+    launch $id; echo Submitted batch job $id""",
+    "srun": """echo $$ > $SLURM_JOB_ID.pid; cd $HOME_OF_JOBS
+    while [[ $1 == --* ]]; do case $1 in --output|--error) shift 2;; *) shift;; esac; done; exec "$@" """,
+    "sacct": """echo 'JobID|State|NodeList'; for s in *.state; do echo "${s%.state}|$(cat $s)|here"; done""",
+    "scancel": """kill -TERM $(cat $1.pid)""",
+    "scontrol": """launch $2""",  # requeue ID
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The commands of Slurm as scripts that run jobs here; the folder of their states."""
+    state = tmp_path / "slurm"
+    state.mkdir()
+    for name, script in SLURM.items():
+        path = state / name
+        path.write_text(f"#!/bin/bash\ncd {state}\n{script}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{state}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME_OF_JOBS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return state
+
+
+@pytest.mark.slow
+def test_slurm_with_a_machine_that_is_lost(slurm: Path, tmp_path: Path, own_handlers: None) -> None:
+    Path("gpu.toml").write_text('slurm_partition = "gpu"\ntimeout_min = 240\n')
+    done: list[int] = []
+    jobs, folder = tiny(Path("out"), done), Path("out/jobs")
+    lost = Cluster(read_cluster("gpu.toml"), folder, at_once=2).start(jobs[0])
+    assert lost.where == "slurm 101"
+    assert "--partition=gpu" in (slurm / "101.sh").read_text()
+    while not (slurm / "101.pid").exists():
+        time.sleep(0.05)
+    for process in (top := psutil.Process(int((slurm / "101.pid").read_text()))).children(recursive=True):
+        process.kill()
+    (slurm / "101.state").write_text("NODE_FAIL")
+    top.kill()
+    Path("out/a").mkdir(parents=True, exist_ok=True)
+    note = Path("out/a/.owner.json")
+    note.write_text('{"command": "dmp sample", "host": "lost-node", "pid": 7, "since": "today"}')
+    board = Seen()
+    carry_out(jobs, Cluster(read_cluster("gpu.toml"), folder, at_once=2), board)
+    assert board.began_ == [("sample a", "slurm 102"), ("sample a", "slurm 103")]
+    assert done == [0, 1]
+    assert not note.exists()
+
+
+@pytest.mark.slow
+def test_a_job_that_runs_out_of_time_saves_and_is_queued_again(slurm: Path, own_handlers: None) -> None:
+    write_digits(Path("digits"))
+    how = ["--steps", "300", "--save-every", "300", "--sample-every", "0", "--batch-size", "4", "--log-every", "1"]
+    command = [
+        "train",
+        "--backbone",
+        "digits",
+        "--data",
+        "digits",
+        *how,
+        "--device",
+        "cpu",
+        "--resume",
+        "-o",
+        "out/run",
+    ]
+    jobs = jobs_of([command], folder=Path("out"), typed=lambda number: command)
+    cluster = Cluster(read_cluster("slurm"), Path("out/jobs"), at_once=None)
+    running = cluster.start(jobs[0])
+    while not (log := Path("out/run/log.jsonl")).exists() or len(log.read_text().splitlines()) < 3:
+        assert running.poll() is None
+        time.sleep(0.02)
+    os.kill(int((slurm / "101.pid").read_text()), signal.SIGUSR2)  # as Slurm does before the end of the time
+    while (outcome := running.poll()) is None:
+        time.sleep(0.05)
+    assert outcome.code == 0
+    assert len((slurm / "101.launches").read_text()) == 2
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if '"loss"' in line]
+    assert steps == list(range(1, 301))  # it went on where it stood: no step twice
+    assert Path("out/run/patch.safetensors").exists()
 
 
 def test_what_cluster_takes(tmp_path: Path) -> None:
