@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from ..config import JobOptions
 from ..errors import one_line
@@ -85,19 +86,20 @@ class LiveBoard:
     """What runs where: one table on a terminal, a line when a command begins and ends elsewhere."""
 
     def __init__(self, jobs: Sequence[Job], printer: Printer, *, title: str) -> None:
-        self._printer, self._title = printer, title
+        self._printer, self._title, self._is_live = printer, title, False
         self._total, self._done = len(jobs), sum(job.done for job in jobs)
         self._running: dict[int, tuple[Job, Running, float]] = {}  # with when it began
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Context in which the table is on the terminal."""
-        with self._printer.live(self.table):
+        with self._printer.live(self.table) as self._is_live:
             yield
 
     def began(self, job: Job, running: Running, command: Sequence[str]) -> None:
         self._running[job.number] = job, running, time.monotonic()
-        self._printer.note(f"begin {job.name} on {running.where}: {in_shell([*command])}")
+        if not self._is_live:
+            self._printer.note(f"begin {job.name} on {running.where}: {in_shell([*command])}")
 
     def ended(self, job: Job, running: Running, outcome: Outcome) -> None:
         _, _, since = self._running.pop(job.number)
@@ -106,17 +108,22 @@ class LiveBoard:
             self._printer.warn(f"{job.name}: {warning}")
         how = "done" if outcome.code == 0 else "ended"
         took = _told_time(time.monotonic() - since)
-        self._printer.note(f"{how} {job.name} on {running.where} after {took}; {self._done}/{self._total}")
+        if not self._is_live:
+            self._printer.note(f"{how} {job.name} on {running.where} after {took}; {self._done}/{self._total}")
 
     def table(self) -> Table:
         """What runs now."""
         left = self._total - self._done - len(self._running)
         found = Table(title=f"{self._title}: {self._done}/{self._total} done, {left} wait", title_justify="left")
-        for column in ("command", "where", "for", "progress"):
-            found.add_column(column, overflow="ellipsis", no_wrap=True)
-        for job, running, since in list(self._running.values()):
-            cells = (job.name, running.where, _told_time(time.monotonic() - since), running.remark())
-            found.add_row(*map(one_line, cells))
+        rows = [
+            (one_line(job.name), one_line(running.where), _told_time(time.monotonic() - since), running.remark())
+            for job, running, since in list(self._running.values())
+        ]
+        for column in ("command", "where", "for"):
+            found.add_column(column, no_wrap=True)
+        found.add_column("progress")  # rich takes room away from columns that may wrap; this one is cut off instead
+        for *cells, remark in rows:
+            found.add_row(*cells, Text(one_line(remark), no_wrap=True, overflow="ellipsis"))
         return found
 
 

@@ -52,6 +52,31 @@ def test_two_at_once_write_the_same_bytes_killed_and_continued_too(run: Run, com
     assert len(one) == 2 + 3 * 71 + 2
     assert two == one
     assert "other settings: threads 1, now 2" in run(*command, "--threads", 2, "-o", "two", code=1).stderr
+    record = Path("two/ablation.json")
+    older = json.loads(record.read_text())
+    del older["threads"]  # as an earlier version began it: each call has the threads of its own
+    record.write_text(json.dumps(older))
+    run(*command, "--jobs", 2, "-o", "two", "-q")
+    assert json.loads(record.read_text()) == older
+    assert made(Path("two")) == one
+
+
+@pytest.mark.slow
+def test_improve_writes_the_same_bytes(run: Run) -> None:
+    small = ["--own-samples", 40, "--steps", 4, "-n", 70, "--sampling-steps", 2, "--scales", "0.5", "--batch-size", 8]
+    improve = ["improve", "--backbone", "digits", *small, "--sample-batch-size", 35, "--device", "cpu"]
+    run(*improve, "-o", "one", "-q")
+    run(*improve, "-o", "two", "-q", "--jobs", 2)
+
+    def images(folder: str) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("0*.png")}
+
+    assert len(images("one")) >= 2 * 70
+    assert images("two") == images("one")
+    learnt = "negative/adapter-ema/adapter_model.safetensors"
+    assert Path("two", learnt).read_bytes() == Path("one", learnt).read_bytes()
+    one, two = (json.loads(Path(folder, "result.json").read_text()) for folder in ("one", "two"))
+    assert (two["scale"], two["choice"], two["scores"]) == (one["scale"], one["choice"], one["scores"])
 
 
 @pytest.mark.slow
