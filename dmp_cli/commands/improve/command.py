@@ -69,7 +69,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
             from ...demo import write_digits
 
             write_digits(road.digits)
-        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device, "folder": asked.output}
+        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device}
         is_older = threads is None and request.network.is_digits  # begun by a version that limited torch alone
         with one_thread() if is_older else threads_limited(threads):
             commands = _travel(road, folder, given.make(JobOptions), printer, **how)
@@ -108,10 +108,10 @@ def _travel(road: Road, folder: CommandFolder, options: JobOptions, printer: Pri
     from ...improvement import read_choice
 
     first = _first(road)
-    run_jobs(folder.jobs(*first), options, printer, title="improve", **how)
+    run_jobs(folder.jobs(*first), options, printer, folder=folder.path, title="improve", **how)
     scale = read_choice(road.scores(chosen=False), road.scales).scale
     last = _last(road, scale)
-    run_jobs(folder.jobs(*last), options, printer, title="score the result", **how)
+    run_jobs(folder.jobs(*last), options, printer, folder=folder.path, title="score the result", **how)
     return [in_shell(command) for command in [*first[0], *last[0]]]
 
 
