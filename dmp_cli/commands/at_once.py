@@ -15,6 +15,7 @@ from ..config import JobOptions
 from ..errors import one_line
 from .console import Printer
 from .in_process import in_shell, run_inside
+from .options import Given
 
 if TYPE_CHECKING:
     from ..jobs import Job, Outcome, Places, Running
@@ -53,6 +54,16 @@ def run_jobs(
     board = LiveBoard(jobs, printer, title=title)
     with board.shown():
         carry_out(jobs, places, board)
+
+
+def jobs_from(given: Given) -> JobOptions:
+    """How many commands run at once, and where. Raises ConfigError, before anything is done, for no such cluster."""
+    options = given.make(JobOptions)
+    if options.cluster is not None:
+        from ..jobs import read_cluster
+
+        read_cluster(options.cluster)
+    return options
 
 
 def _one_by_one(jobs: Sequence[Job], printer: Printer, *, title: str, dmp: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..config import CommonOptions, DemoOptions, JobOptions
-from .at_once import run_jobs
+from .at_once import jobs_from, run_jobs
 from .console import Printer
 from .in_process import in_shell, one_thread
 from .options import Given, takes
@@ -34,7 +34,7 @@ def demo(ctx: typer.Context, given: Given) -> None:
     from ..demo import Story
 
     common, asked = given.make(CommonOptions), given.make(DemoOptions)
-    printer = Printer(common)
+    printer, at_once = Printer(common), jobs_from(given)
     story = Story(folder=asked.output, steps=asked.steps, num_images=asked.num_images, seed=common.seed or 0)
     commands = [*story.train_commands(), *story.negative_commands()]
     commands += [*story.sample_commands(), *story.closing_commands()]
@@ -47,7 +47,7 @@ def demo(ctx: typer.Context, given: Given) -> None:
 
     refuse_many("dmp demo")
     with owning(story.folder, "dmp demo"):
-        _tell(story, commands, printer, given.make(JobOptions), dmp=ctx.find_root().command, force=asked.force)
+        _tell(story, commands, printer, at_once, dmp=ctx.find_root().command, force=asked.force)
 
 
 def _tell(

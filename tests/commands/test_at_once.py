@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,8 @@ from dmp_cli.commands.at_once import LiveBoard
 from dmp_cli.commands.console import Printer
 from dmp_cli.config import CommonOptions
 from dmp_cli.jobs import Job, Outcome
+
+from .conftest import Run
 
 
 class Running:
@@ -51,3 +54,11 @@ def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> No
         "warning: train runs/plain-seed0: few images",
         "done train runs/plain-seed0 on cuda 1 after 0:00; 1/1",
     ]
+
+
+@pytest.mark.parametrize("command", [["ablate", "table2"], ["improve"], ["tune"], ["demo"]])
+def test_no_such_cluster_is_refused_before_anything_is_done(run: Run, tmp_path: Path, command: list[str]) -> None:
+    how = [] if command == ["demo"] else ["--backbone", "digits"]
+    said = run(*command, *how, "--cluster", "slrum", "-o", "out", code=1).stderr
+    assert said.startswith("error: --cluster slrum: neither slurm nor local, nor a .toml file")
+    assert not list(tmp_path.iterdir())

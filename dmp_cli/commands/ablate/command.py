@@ -20,7 +20,7 @@ from ...config import (
     SizeOptions,
     ThreadOptions,
 )
-from ..at_once import run_jobs
+from ..at_once import jobs_from, run_jobs
 from ..completing import offered
 from ..console import Printer
 from ..in_process import in_shell
@@ -63,7 +63,7 @@ def ablate(
     from .planning import Request, plan_of, threads_of
 
     common, asked, network = given.make(CommonOptions), given.make(AblateOptions), given.make(NetworkOptions)
-    printer = Printer(common)
+    printer, at_once = Printer(common), jobs_from(given)
     folder = asked.output or Path("ablations") / Path(arms).stem
     parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
     request = Request(arms, folder, asked, *parts, network, common, given.make(ThreadOptions).threads)
@@ -86,7 +86,7 @@ def ablate(
         commands = [in_shell(command) for command in plan.commands()]
         how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device, "folder": folder}
         with threads_limited(threads):
-            run_jobs(owned.jobs(), given.make(JobOptions), printer, title="ablate", **how)
+            run_jobs(owned.jobs(), at_once, printer, title="ablate", **how)
         _report(plan, commands, printer)
 
 

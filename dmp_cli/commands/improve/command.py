@@ -22,7 +22,7 @@ from ...config import (
     SizeOptions,
     ThreadOptions,
 )
-from ..at_once import run_jobs
+from ..at_once import jobs_from, run_jobs
 from ..console import Printer
 from ..in_process import in_shell, one_thread
 from ..options import Given, takes
@@ -50,7 +50,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
     on the other half and on fresh noise. Run it again to continue where it stopped.
     """
     common, asked = given.make(CommonOptions), given.make(ImproveOptions)
-    printer = Printer(common)
+    printer, at_once = Printer(common), jobs_from(given)
     parts = given.make(NegativeOptions), given.make(ImproveSampling), given.make(ImproveScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common, given.make(ThreadOptions).threads)
     if common.dry_run:
@@ -72,7 +72,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
         how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device}
         is_older = threads is None and request.network.is_digits  # begun by a version that limited torch alone
         with one_thread() if is_older else threads_limited(threads):
-            commands = _travel(road, folder, given.make(JobOptions), printer, **how)
+            commands = _travel(road, folder, at_once, printer, **how)
         _report(road, commands, printer)
 
 

@@ -21,6 +21,7 @@ from ...config import (
     TuneTraining,
 )
 from ...storage import in_bytes
+from ..at_once import jobs_from
 from ..console import Printer
 from ..in_process import in_shell, one_thread
 from ..options import Given, takes
@@ -49,6 +50,7 @@ def tune(ctx: typer.Context, given: Given) -> None:
 
     common, asked = given.make(CommonOptions), given.make(TuneOptions)
     printer = Printer(common)
+    jobs_from(given)
     parts = given.make(TuneImages), given.make(TuneTraining), given.make(ArmSampling), given.make(TuneScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common)
     if common.dry_run:
