@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from .runtime import complain, end_on_signals, ended_by
+from .runtime import complain, end_on_signals, ended_by, hold_lifeline
 
 
 def main() -> None:
     """Entry point of the ``dmp`` script."""
     try:
         end_on_signals()
+        hold_lifeline()
         from .cli import main as run
 
         run()

@@ -44,6 +44,8 @@ HOMES = {
     "pickle": {"storage.pickles"},
     "peft": {"patching.lora"},
     "optuna": {"tuning.journal"},
+    "threadpoolctl": {"runtime.threads"},
+    "submitit": {"jobs.cluster"},
     "transformers": {"storage.hf_transformers"},
     "torch_fidelity": {"evaluation.metrics"},
     "lazy_loader": {"", *FACES},
@@ -53,7 +55,7 @@ HOMES = {
 }
 SLOW = {
     *("cleanfid", "diffusers", "jinja2", "matplotlib", "scipy", "sklearn", "torchvision", "huggingface_hub"),
-    *("peft", "transformers", "optuna", "datasets", "fsspec", "wandb", "trackio", "mlflow"),
+    *("peft", "transformers", "optuna", "datasets", "fsspec", "wandb", "trackio", "mlflow", "submitit"),
 }
 HEAVY = SLOW | {"torch", "numpy", "PIL", "safetensors"}
 QUICK = {"", "cli", "version", "errors", "config", "commands", "pipeline", "storage.atomic", "runtime.signals"}

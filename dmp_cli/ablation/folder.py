@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..improvement import CommandFolder, is_whole
+from ..jobs import Job
 from .plan import Plan
 
 _PLACES = ("folder", "data", "reference", "backbone")  # paths; the inputs say what lies there
@@ -23,11 +24,13 @@ class AblationFolder:
     compared. Paths do not, so the folder and the inputs can be moved and renamed.
     """
 
-    def __init__(self, plan: Plan, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Plan, inputs: Mapping[str, Any], *, threads: int | None = None) -> None:
+        """``threads`` of all commands; None: a folder of an earlier version, or nobody has said how many."""
         asked = {key: value for key, value in asdict(plan).items() if key not in (*_PLACES, _ALLOWED)}
         if all(arm.own_samples is None for arm in plan.arms):
             del asked["scales"]  # which change nothing then, and which earlier versions do not know
         about = {**asked, "inputs": dict(inputs), _FREE: len(plan.seeds)}
+        about |= {} if threads is None else {"threads": threads}
         self._folder = CommandFolder(plan.folder, about=about, noun="ablation", free=(_FREE,))
         self.plan = plan
 
@@ -50,13 +53,14 @@ class AblationFolder:
         planned = zip(self._keys(), self.plan.commands(), strict=True)
         return sum(key in done and is_whole(command) for key, command in planned)
 
-    def commands(self) -> Iterator[tuple[list[str], bool]]:
-        """Yield every command in order, and whether it is done. Asking for the next command marks this one as done."""
-        done = self._folder.done()
-        for number, key in enumerate(self._keys()):
-            command = self.plan.commands()[number]  # anew: the scores of one command may fill in the next
-            yield command, key in done and is_whole(command)
-            self._folder.mark(key)
+    def jobs(self) -> list[Job]:
+        """Every command in order, and which others it waits for. Each is marked as done by itself."""
+        return self._folder.jobs(
+            self.plan.commands(),
+            self._keys(),
+            typed=lambda number: self.plan.commands()[number],  # anew: scores of one command may fill in the next
+            also_reads=self.plan.chosen_by(),
+        )
 
     def _keys(self) -> list[str]:
         """One key for each command, which does not depend on where the folder and the inputs lie."""

@@ -85,6 +85,15 @@ class Plan:
             return None
         return read_choice(scores, self.scales).scale or 0.0
 
+    def chosen_by(self) -> dict[Path, Path]:
+        """The samples whose scale is chosen -> the scores that choose it, which their command does not name."""
+        return {
+            self.samples(arm.name, seed, self.steps): self.choice(arm, seed) / "scores"
+            for arm in self.arms
+            for seed in self.seeds
+            if arm.own_samples is not None
+        }
+
     def commands(self) -> list[list[str]]:
         """All commands in order. To continue an interrupted command, run it again.
 

@@ -86,6 +86,17 @@ class Printer:
             yield self._plain(title, total)
 
     @contextlib.contextmanager
+    def live(self, draw: Callable[[], Table]) -> Iterator[bool]:
+        """Context in which a table is on the terminal, drawn anew twice a second. It yields whether there is one."""
+        if self.quiet or not self._notes.is_terminal:
+            yield False
+            return
+        from rich.live import Live
+
+        with Live(get_renderable=draw, console=self._notes, refresh_per_second=2, transient=True):
+            yield True
+
+    @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Context in which the engine's computations in this thread are shown, each by a bar of its own."""
         with watched.given(self.progress):

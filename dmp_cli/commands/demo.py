@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..config import CommonOptions, DemoOptions
+from ..config import CommonOptions, DemoOptions, JobOptions
+from .at_once import jobs_from, run_jobs
 from .console import Printer
-from .in_process import in_shell, one_thread, run_inside
+from .in_process import in_shell, one_thread
 from .options import Given, takes
 from .processes import owning
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @takes(
-    DemoOptions,
+    *(DemoOptions, JobOptions),
     first=("output", "steps", "num_images"),
     examples=(
         "dmp demo",
@@ -33,7 +34,7 @@ def demo(ctx: typer.Context, given: Given) -> None:
     from ..demo import Story
 
     common, asked = given.make(CommonOptions), given.make(DemoOptions)
-    printer = Printer(common)
+    printer, at_once = Printer(common), jobs_from(given)
     story = Story(folder=asked.output, steps=asked.steps, num_images=asked.num_images, seed=common.seed or 0)
     commands = [*story.train_commands(), *story.negative_commands()]
     commands += [*story.sample_commands(), *story.closing_commands()]
@@ -46,22 +47,23 @@ def demo(ctx: typer.Context, given: Given) -> None:
 
     refuse_many("dmp demo")
     with owning(story.folder, "dmp demo"):
-        _tell(story, commands, printer, dmp=ctx.find_root().command, force=asked.force)
+        _tell(story, commands, printer, at_once, dmp=ctx.find_root().command, force=asked.force)
 
 
-def _tell(story: Story, commands: list[list[str]], printer: Printer, *, dmp: Any, force: bool) -> None:
+def _tell(
+    story: Story, commands: list[list[str]], printer: Printer, options: JobOptions, *, dmp: Any, force: bool
+) -> None:
     from ..demo import build_demo_page, draw_before_after, draw_side_by_side, write_digits
+    from ..jobs import jobs_of
     from ..report import render
     from ..storage import write_bytes, write_text
 
     _claim(story, force=force)
     if not story.digits.exists():
         write_digits(story.digits)
-    with one_thread(), printer.progress("demo", len(commands)) as advance:
-        for done, command in enumerate(commands):
-            printer.note(in_shell(command))
-            run_inside(command, dmp)
-            advance(done + 1, "")
+    jobs = jobs_of(commands, folder=story.folder, typed=lambda number: commands[number])
+    with one_thread():
+        run_jobs(jobs, options, printer, title="demo", folder=story.folder, dmp=dmp, device="cpu")
     write_bytes(story.side_by_side, draw_side_by_side(story))
     write_bytes(story.before_after, draw_before_after(story))
     page, summary = build_demo_page(story, [in_shell(command) for command in commands])

@@ -43,6 +43,7 @@ from .improve import (
     NegativeMethod as NegativeMethod,
     NegativeOptions as NegativeOptions,
 )
+from .jobs import JobOptions as JobOptions, ThreadOptions as ThreadOptions
 from .levels import (
     LEVEL_OPTIONS as LEVEL_OPTIONS,
     LevelRule as LevelRule,

@@ -40,6 +40,14 @@ class TuneOptions(Options):
         "--prune/--no-prune",
         default=True,
     )
+    round_size: int | None = option(
+        "Propose trials in rounds of this many, from earlier rounds alone: then a search finds the same, however many "
+        "trials run at once.",
+        shown="each from all before it",
+        ge=2,
+        le=9999,
+    )
+    wait: bool = option("Stay until all is done, where other processes work on the rest.", "--wait", default=False)
     grey: bool = option(
         "Train a backbone for grey images on pictures that have colours, as grey ones.", "--grey", default=False
     )

@@ -6,17 +6,35 @@ where they stopped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import describe_changes
 from ..errors import ConfigError
+from ..jobs import Job, jobs_of
 from ..storage import clear_owned, is_untouched, read_json, refuse_existing, remove_partials, write_json
 
 _DONE = "done.json"
+
+
+def settle_threads(record: Path, *, asked: int | None, usual: int) -> int | None:
+    """The threads of a folder's commands: as ``record`` says, which is kept; of a new folder, as asked or ``usual``.
+
+    None: the folder was begun by an earlier version, which kept none and took those of each call.
+    """
+    if asked is not None:
+        return asked  # another number than the record's is refused with the other settings
+    if not record.exists():
+        return usual
+    with contextlib.suppress(ConfigError):  # what is wrong with the record is said where the folder is taken
+        known = read_json(record, paths=True)
+        found = known.get("threads") if isinstance(known, dict) else None
+        return found if isinstance(found, int) else None
+    return None
 
 
 def scores_of(command: Sequence[str]) -> Path | None:
@@ -85,6 +103,32 @@ class CommandFolder:
         known = self.done()
         if key not in known:
             write_json(self._done_file, [*known, key])
+
+    def jobs(
+        self,
+        commands: Sequence[list[str]],
+        keys: Sequence[str],
+        *,
+        typed: Callable[[int], list[str]] | None = None,
+        also_reads: Mapping[Path, Path] | None = None,
+    ) -> list[Job]:
+        """The commands as jobs, which are marked as they are done; see :func:`dmp_cli.jobs.jobs_of`."""
+        known = self.done()
+
+        def begin(number: int) -> None:
+            if (scores := scores_of(shlex.split(keys[number]))) is not None:
+                self.unmark_scores(scores, but=keys[number])
+
+        return jobs_of(
+            commands,
+            folder=self.path,
+            typed=typed or (lambda number: commands[number]),
+            keys=keys,
+            is_done=lambda number: keys[number] in known and is_whole(commands[number]),
+            begin=begin,
+            finish=lambda number: self.mark(keys[number]),
+            also_reads=also_reads,
+        )
 
     def unmark_scores(self, place: Path, *, but: str) -> None:
         """Record that scores in ``place``, relative to the folder, are to be written by the command ``but`` alone.

@@ -17,6 +17,7 @@ from .faults import (
     let_go_of_memory as let_go_of_memory,
     measure_peak as measure_peak,
 )
+from .lifeline import ask_to_end as ask_to_end, hold_lifeline as hold_lifeline, tied as tied
 from .live_memory import LiveMemory as LiveMemory, shapes_only as shapes_only
 from .progress import Advance as Advance, counting as counting, tracking as tracking, watched as watched
 from .signals import (
@@ -35,3 +36,4 @@ from .streams import (
     show_controls as show_controls,
     spell_characters as spell_characters,
 )
+from .threads import thread_environment as thread_environment, threads_limited as threads_limited

@@ -40,6 +40,7 @@ from .model_files import model_file_names as model_file_names, variant_of as var
 from .ownership import (
     check_unowned as check_unowned,
     clear_owned as clear_owned,
+    drop_owner as drop_owner,
     holder_of as holder_of,
     identity_of as identity_of,
     is_of_owner as is_of_owner,

@@ -104,6 +104,13 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
+def drop_owner(folder: Path) -> None:
+    """Forget who owns ``folder``: to be called where it is known that nobody works there, such as on a lost machine."""
+    for path in folder.glob(".owner*"):
+        if is_of_owner(path.name):
+            _remove(path)
+
+
 def clear_owned(folder: Path) -> None:
     """Remove all that is in a folder but the files of its owner, who calls this."""
     for entry in folder.iterdir() if folder.is_dir() else ():

@@ -49,14 +49,26 @@ class Trial:
 class Journal:
     """The journal of one search. All methods may be called by many processes at the same time."""
 
-    def __init__(self, path: Path, *, ranges: Ranges, defaults: Mapping[str, Any], seed: int, warmup: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        ranges: Ranges,
+        defaults: Mapping[str, Any],
+        seed: int,
+        warmup: int,
+        round_size: int | None = None,
+    ) -> None:
         """``warmup`` is the training step before which no trial is pruned.
+
+        ``round_size``: trials that are proposed and pruned by what earlier rounds came to; None: by all before.
 
         Raises:
             ConfigError: Optuna is not installed.
         """
         self.path, self.ranges, self.seed = Path(path), ranges, seed
         self._defaults, self._warmup, self._optuna = defaults, warmup, _import_optuna()
+        self._round_size = round_size
         # Named as the files of an owner are: it is nothing of the folder's content.
         self._lock = FileLock(self.path.parent / ".owner-journal.lock", timeout=_PATIENCE)
         self._study: Any = None
@@ -129,7 +141,7 @@ class Journal:
             trial = self._open_trial(number)
             if step not in self._study.trials[number].intermediate_values:
                 trial.report(loss, step)
-            return bool(trial.should_prune())
+            return self._is_hopeless(number, trial)
 
     def finish(self, number: int, value: float) -> None:
         """Record the value of a trial that has run to its end."""
@@ -163,9 +175,21 @@ class Journal:
             warnings.simplefilter("ignore")  # parts of Optuna that it calls experimental
             how: dict[str, Any] = {"seed": int(drawn), "n_startup_trials": _STARTUP, "constant_liar": True}
             memory = self._optuna.create_study(sampler=self._optuna.samplers.TPESampler(**how))
-            memory.add_trials(known)
+            memory.add_trials(known[: self.seen_by(len(known))])
             asked = memory.ask({one.name: self._distribution(one) for one in self.ranges.free})
         return dict(asked.params)
+
+    def seen_by(self, number: int) -> int:
+        """How many of the trials before this one it knows of: all of them, or those of earlier rounds."""
+        return number if self._round_size is None else number - number % self._round_size
+
+    def _is_hopeless(self, number: int, trial: Any) -> bool:
+        """Whether most of the trials that this one knows of had a lower loss at the same step."""
+        if self._round_size is None:
+            return bool(trial.should_prune())
+        memory = self._optuna.create_study(pruner=self._study.pruner)
+        memory.add_trials(self._study.trials[: self.seen_by(number)])
+        return bool(self._study.pruner.prune(memory, self._study.trials[number]))
 
     def _is_default_inside(self, one: Range) -> bool:
         return one.holds(self._defaults[one.name])

@@ -47,6 +47,7 @@ class Tuning:
     everywhere: Sequence[str] = ()  # options of every command, as typed
     precision: Sequence[str] = ()  # options of training and sampling, as typed; scores are always in float32
     grey: bool = False  # whether pictures with colours may be trained on as grey ones
+    round_size: int | None = None  # trials that are proposed from earlier rounds alone; None: from all before
 
     @property
     def digits(self) -> Path:

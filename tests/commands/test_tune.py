@@ -346,6 +346,24 @@ def test_two_processes_share_the_trials(run: Run, how: list[Any]) -> None:
 
 
 @pytest.mark.slow
+def test_rounds_find_the_same_with_two_processes_as_with_one(run: Run, how: list[Any]) -> None:
+    rounds = [*how, "--trials", 7, "--round-size", 3]
+    run(*rounds, "-q", "-o", "one")
+    said = run(*rounds, "--jobs", 2, "-o", "two").stderr
+    assert "begin worker 2 on cpu" in said
+    one, two = (json.loads(Path(folder, "report.json").read_text()) for folder in ("one", "two"))
+    assert two["trials"] == one["trials"]
+    assert two["final"] == one["final"]
+    records = [json.loads(line) for line in Path("two/journal.jsonl").read_text().splitlines()]
+    assert len({record["worker_id"] for record in records if record["op_code"] == 4}) == 2  # both took trials
+    learnt = sorted(Path("one").rglob("patch.safetensors"))
+    assert len(learnt) == 7 + 4
+    for path in learnt:
+        assert path.read_bytes() == Path("two", path.relative_to("one")).read_bytes()
+    assert "another search: round-size 3, now none" in run(*how, "--trials", 7, "-o", "one", code=1).stderr
+
+
+@pytest.mark.slow
 def test_killed_by_the_system_and_continued(run: Run, how: list[Any]) -> None:
     run(*how, "-q", "-o", "straight")
     process = subprocess.Popen(typed(how, "killed"), **ALONE)

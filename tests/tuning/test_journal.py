@@ -58,6 +58,27 @@ def test_the_defaults_come_first_and_a_reopened_journal_proposes_the_same(tmp_pa
     assert other.begin().options != trials[1].options
 
 
+def test_in_rounds_a_trial_knows_of_earlier_rounds_alone(tmp_path: Path) -> None:
+    found = []
+    for name, order in (("a", (0, 1, 2)), ("b", (2, 0, 1))):  # in which the trials of a round end
+        (tmp_path / name).mkdir()
+        own = Journal(
+            tmp_path / name / "journal.jsonl", ranges=RANGES, defaults=DEFAULTS, seed=0, warmup=2, round_size=3
+        )
+        own.open(ABOUT)
+        hopeless = []
+        for _ in range(4):
+            trials = [own.begin() for _ in range(3)] if name == "b" else []
+            for place in order:
+                trial = trials[place] if trials else own.begin()
+                hopeless.append((trial.number, own.report(trial.number, 4, loss_of(trial))))
+                own.finish(trial.number, loss_of(trial))
+        found.append((own.trials(), sorted(hopeless)))
+        assert [own.seen_by(number) for number in (0, 2, 3, 8)] == [0, 0, 3, 6]
+    assert found[0] == found[1]
+    assert any(is_hopeless for _, is_hopeless in found[0][1])
+
+
 def test_hopeless_trials_are_known_by_the_median_of_the_others(tmp_path: Path) -> None:
     search = journal(tmp_path)
     for loss in (1.0, 2.0, 3.0):

@@ -15,12 +15,15 @@ from ...config import (
     BackboneOptions,
     CodecOptions,
     CommonOptions,
+    JobOptions,
     NetworkOptions,
     SizeOptions,
+    ThreadOptions,
 )
+from ..at_once import jobs_from, run_jobs
 from ..completing import offered
 from ..console import Printer
-from ..in_process import in_shell, run_inside
+from ..in_process import in_shell
 from ..options import Given, takes
 from ..plans import planning, show_commands
 from ..processes import owning
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 
 @takes(
     *(AblateOptions, ArmTraining, ArmSampling, ArmScoring),
-    *(BackboneOptions, CodecOptions, SizeOptions),
-    first=("backbone", "data", "output", "steps", "seeds", "num_images", "reference", "metrics", "features"),
+    *(BackboneOptions, CodecOptions, SizeOptions, JobOptions, ThreadOptions),
+    first=("backbone", "data", "output", "steps", "seeds", "jobs", "num_images", "reference", "metrics", "features"),
     examples=(
         "dmp ablate table2 --backbone dit-b2 --data ffhq/ --seeds 3",
         "dmp ablate arms.toml --backbone digits -o mine",
@@ -57,47 +60,45 @@ def ablate(
     Run it again to continue where it stopped: a finished arm is not done again.
     """
     from ...ablation import AblationFolder
-    from .planning import Request, plan_of
+    from .planning import Request, plan_of, threads_of
 
     common, asked, network = given.make(CommonOptions), given.make(AblateOptions), given.make(NetworkOptions)
-    printer = Printer(common)
+    printer, at_once = Printer(common), jobs_from(given)
     folder = asked.output or Path("ablations") / Path(arms).stem
     parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
-    request = Request(arms, folder, asked, *parts, network, common)
+    request = Request(arms, folder, asked, *parts, network, common, given.make(ThreadOptions).threads)
     if common.dry_run:
         _show_plan(request, printer)
         return
-    from ...runtime import refuse_many
+    from ...runtime import refuse_many, threads_limited
 
     refuse_many("dmp ablate")
     with owning(folder, "dmp ablate"):
         with printer.watching():
             plan, inputs = plan_of(request)
-        owned = AblationFolder(plan, inputs)
+        threads = threads_of(request)
+        owned = AblationFolder(plan, inputs, threads=threads)
         owned.claim(force=asked.force)
         if asked.data is None and not plan.data.exists():
             from ...demo import write_digits
 
             write_digits(plan.data)
         commands = [in_shell(command) for command in plan.commands()]
-        with printer.progress("ablate", len(commands)) as advance:
-            for number, (due, done) in enumerate(owned.commands(), start=1):
-                if not done:
-                    printer.note(in_shell(due))
-                    run_inside(due, ctx.find_root().command)
-                advance(number, "")
+        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device, "folder": folder}
+        with threads_limited(threads):
+            run_jobs(owned.jobs(), at_once, printer, title="ablate", **how)
         _report(plan, commands, printer)
 
 
 def _show_plan(request: Request, printer: Printer) -> None:
     """The arms, what each costs in steps and images, what is done, and every command."""
     from ...ablation import AblationFolder
-    from .planning import plan_of
+    from .planning import plan_of, threads_of
 
     shown: dict[str, Any] = {"arms": request.arms, "output": str(request.folder)}
     with planning(shown, printer), printer.watching():
         plan, inputs = plan_of(request)
-        done = AblationFolder(plan, inputs).check(force=request.options.force)
+        done = AblationFolder(plan, inputs, threads=threads_of(request)).check(force=request.options.force)
     names, seeds = [arm.name for arm in plan.arms], len(plan.seeds)
     shown |= {"arms": names, "seeds": seeds, "steps": plan.steps, "num_images": plan.num_images}
     lines = [

@@ -54,6 +54,20 @@ class Request(NamedTuple):
     scoring: ArmScoring
     network: NetworkOptions
     common: CommonOptions
+    threads: int | None = None
+
+
+def threads_of(request: Request) -> int | None:
+    """The threads of every command: never a matter of how many run at once, and the same for the life of a folder."""
+    import torch
+
+    from ...improvement import settle_threads
+
+    record = request.folder / "ablation.json"
+    if request.options.force:
+        record = record.with_name("none")  # a folder that is begun anew
+    usual = 1 if request.network.is_digits else torch.get_num_threads()
+    return settle_threads(record, asked=request.threads, usual=usual)
 
 
 def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +16,19 @@ from ...config import (
     ImproveOptions,
     ImproveSampling,
     ImproveScoring,
+    JobOptions,
     NegativeOptions,
     NetworkOptions,
     SizeOptions,
+    ThreadOptions,
 )
+from ..at_once import jobs_from, run_jobs
 from ..console import Printer
-from ..in_process import in_shell, one_thread, run_inside
+from ..in_process import in_shell, one_thread
 from ..options import Given, takes
 from ..plans import planning, show_commands
 from ..processes import owning
-from .planning import Request, folder_of, road_of
+from .planning import Request, folder_of, road_of, threads_of
 
 if TYPE_CHECKING:
     from ...improvement import CommandFolder, Road
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @takes(
     *(ImproveOptions, NegativeOptions, ImproveSampling, ImproveScoring),
-    *(BackboneOptions, CodecOptions, SizeOptions),
+    *(BackboneOptions, CodecOptions, SizeOptions, JobOptions, ThreadOptions),
     first=("backbone", "reference", "output", "own_samples", "steps", "scales", "num_images", "features"),
     examples=(
         "dmp improve --backbone digits -o better",
@@ -50,43 +50,47 @@ def improve(ctx: typer.Context, given: Given) -> None:
     on the other half and on fresh noise. Run it again to continue where it stopped.
     """
     common, asked = given.make(CommonOptions), given.make(ImproveOptions)
-    printer = Printer(common)
+    printer, at_once = Printer(common), jobs_from(given)
     parts = given.make(NegativeOptions), given.make(ImproveSampling), given.make(ImproveScoring)
-    request = Request(asked, *parts, given.make(NetworkOptions), common)
+    request = Request(asked, *parts, given.make(NetworkOptions), common, given.make(ThreadOptions).threads)
     if common.dry_run:
         _show_plan(request, printer)
         return
-    from ...runtime import refuse_many
+    from ...runtime import refuse_many, threads_limited
 
     refuse_many("dmp improve")
     with owning(asked.output, "dmp improve"):
         with printer.watching():
             road, inputs = road_of(request)
-        folder = folder_of(road, inputs)
+        threads = threads_of(request)
+        folder = folder_of(road, inputs, threads=threads)
         folder.claim(force=asked.force, inputs=request.inputs)
         if asked.reference is None and not road.digits.exists():
             from ...demo import write_digits
 
             write_digits(road.digits)
-        with one_thread() if request.network.is_digits else contextlib.nullcontext():
-            commands = _travel(road, folder, printer, ctx.find_root().command)
+        how: dict[str, Any] = {"dmp": ctx.find_root().command, "device": common.device}
+        is_older = threads is None and request.network.is_digits  # begun by a version that limited torch alone
+        with one_thread() if is_older else threads_limited(threads):
+            commands = _travel(road, folder, at_once, printer, **how)
         _report(road, commands, printer)
 
 
 def _show_plan(request: Request, printer: Printer) -> None:
     """What is drawn, trained and scored, what is done, and every command: W stands for the scale that is chosen."""
-    from ...improvement import is_whole
+    from ...improvement import is_whole, read_choice
 
     shown: dict[str, Any] = {"output": str(request.options.output)}
     with planning(shown, printer), printer.watching():
         road, inputs = road_of(request)
-        folder = folder_of(road, inputs)
+        folder = folder_of(road, inputs, threads=threads_of(request))
         folder.check(force=request.options.force, inputs=request.inputs)
     known = [] if request.options.force or not folder.begun else folder.done()
-    number = len(road.first_commands())
-    first = [key in known and is_whole(command) for command, key in islice(_commands(road), number)]
-    # Until the scale is chosen the last commands are not known.
-    done = sum(key in known and is_whole(command) for command, key in _commands(road)) if all(first) else sum(first)
+    first = [key in known and is_whole(command) for command, key in zip(*_first(road), strict=True)]
+    done = sum(first)
+    if all(first):  # until the scale is chosen the last commands are not known
+        last = _last(road, read_choice(road.scores(chosen=False), road.scales).scale)
+        done += sum(key in known and is_whole(command) for command, key in zip(*last, strict=True))
     scales = ", ".join(f"{scale:g}" for scale in road.scales)
     shown |= {"own_samples": road.own_samples, "steps": road.steps, "num_images": road.num_images}
     lines = [
@@ -99,35 +103,32 @@ def _show_plan(request: Request, printer: Printer) -> None:
     show_commands(shown, lines, commands, printer, done=done)
 
 
-def _travel(road: Road, folder: CommandFolder, printer: Printer, dmp: Any) -> list[str]:
+def _travel(road: Road, folder: CommandFolder, options: JobOptions, printer: Printer, **how: Any) -> list[str]:
     """Run what is not done yet; all commands as typed, the scale filled in."""
-    from ...improvement import is_whole, scores_of
-
-    total = len(road.first_commands()) + len(road.last_commands(None))
-    done, told = folder.done(), []
-    with printer.progress("improve", total) as advance:
-        for number, (command, key) in enumerate(_commands(road), start=1):
-            told.append(in_shell(command))
-            if key not in done or not is_whole(command):
-                printer.note(told[-1])
-                if (scores := scores_of(shlex.split(key))) is not None:
-                    folder.unmark_scores(scores, but=key)
-                run_inside(command, dmp)
-                folder.mark(key)
-            advance(number, "")
-        advance(total, "")
-    return told
-
-
-def _commands(road: Road) -> Iterator[tuple[list[str], str]]:
-    """Every command with a key that depends on no path. The last ones follow from the scores of the first."""
     from ...improvement import read_choice
 
-    moved = replace(road, folder=Path("."), reference=Path("reference"), backbone=())
-    yield from zip(road.first_commands(), map(shlex.join, moved.first_commands()), strict=True)
+    first = _first(road)
+    run_jobs(folder.jobs(*first), options, printer, folder=folder.path, title="improve", **how)
     scale = read_choice(road.scores(chosen=False), road.scales).scale
-    if scale is not None:
-        yield from zip(road.last_commands(scale), map(shlex.join, moved.last_commands(scale)), strict=True)
+    last = _last(road, scale)
+    run_jobs(folder.jobs(*last), options, printer, folder=folder.path, title="score the result", **how)
+    return [in_shell(command) for command in [*first[0], *last[0]]]
+
+
+def _first(road: Road) -> tuple[list[list[str]], list[str]]:
+    """The commands until the scale can be chosen, and for each a key that depends on no path."""
+    return road.first_commands(), [shlex.join(command) for command in _moved(road).first_commands()]
+
+
+def _last(road: Road, scale: float | None) -> tuple[list[list[str]], list[str]]:
+    """The commands that follow from the scores of the first, with their keys; none where no scale is better."""
+    if scale is None:
+        return [], []
+    return road.last_commands(scale), [shlex.join(command) for command in _moved(road).last_commands(scale)]
+
+
+def _moved(road: Road) -> Road:
+    return replace(road, folder=Path("."), reference=Path("reference"), backbone=())
 
 
 def _report(road: Road, commands: list[str], printer: Printer) -> None:

@@ -46,6 +46,7 @@ class Request(NamedTuple):
     scoring: ImproveScoring
     network: NetworkOptions
     common: CommonOptions
+    threads: int | None = None
 
     @property
     def inputs(self) -> list[Path]:
@@ -101,12 +102,25 @@ def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
     return road, {"reference": images, **identify_network(loaded, prompts=request.sampling.prompts)}
 
 
-def folder_of(road: Road, inputs: dict[str, Any]) -> CommandFolder:
+def threads_of(request: Request) -> int | None:
+    """The threads of every command; None: the folder was begun by a version that kept none."""
+    import torch
+
+    from ...improvement import settle_threads
+
+    record = request.options.output / ("none" if request.options.force else "improvement.json")
+    return settle_threads(
+        record, asked=request.threads, usual=1 if request.network.is_digits else torch.get_num_threads()
+    )
+
+
+def folder_of(road: Road, inputs: dict[str, Any], *, threads: int | None) -> CommandFolder:
     """The records of the folder. The scales may change: samples that are there serve again."""
     from ...improvement import CommandFolder
 
     about = asdict(replace(road, folder=Path("."), reference=Path("reference"), backbone=()))
-    return CommandFolder(road.folder, about={**about, "inputs": inputs}, noun="improvement", free=("scales",))
+    about |= {"inputs": inputs} | ({} if threads is None else {"threads": threads})
+    return CommandFolder(road.folder, about=about, noun="improvement", free=("scales",))
 
 
 def _reference_of(request: Request) -> Path:

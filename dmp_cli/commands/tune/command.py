@@ -12,6 +12,7 @@ from ...config import (
     BackboneOptions,
     CodecOptions,
     CommonOptions,
+    JobOptions,
     NetworkOptions,
     SizeOptions,
     TuneImages,
@@ -20,6 +21,7 @@ from ...config import (
     TuneTraining,
 )
 from ...storage import in_bytes
+from ..at_once import jobs_from
 from ..console import Printer
 from ..in_process import in_shell, one_thread
 from ..options import Given, takes
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 @takes(
     *(TuneOptions, TuneImages, TuneTraining, ArmSampling, TuneScoring),
-    *(BackboneOptions, CodecOptions, SizeOptions),
+    *(BackboneOptions, CodecOptions, SizeOptions, JobOptions),
     first=("backbone", "data", "output", "ranges", "trials", "steps", "by", "reference", "features"),
     examples=(
         "dmp tune --backbone digits --trials 8 -o tune",
@@ -48,6 +50,7 @@ def tune(ctx: typer.Context, given: Given) -> None:
 
     common, asked = given.make(CommonOptions), given.make(TuneOptions)
     printer = Printer(common)
+    jobs_from(given)
     parts = given.make(TuneImages), given.make(TuneTraining), given.make(ArmSampling), given.make(TuneScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common)
     if common.dry_run:
@@ -60,13 +63,16 @@ def tune(ctx: typer.Context, given: Given) -> None:
     with printer.watching():
         plan, about = tuning_of(request)
     how: dict[str, Any] = {"ranges": plan.ranges, "defaults": defaults_of(plan.ranges), "seed": plan.seed}
-    journal = Journal(plan.journal, **how, warmup=plan.steps // 4)
+    journal = Journal(plan.journal, **how, warmup=plan.steps // 4, round_size=plan.round_size)
     with one_thread() if request.network.is_digits else contextlib.nullcontext():
-        _work(plan, about, journal, request, printer, ctx.find_root().command)
+        _work(plan, about, journal, request, printer, given, ctx.find_root().command)
 
 
-def _work(plan: Tuning, about: dict[str, Any], journal: Journal, request: Request, printer: Printer, dmp: Any) -> None:
+def _work(
+    plan: Tuning, about: dict[str, Any], journal: Journal, request: Request, printer: Printer, given: Given, dmp: Any
+) -> None:
     from ...tuning import best_of, read_outcome
+    from .several import run_workers
     from .worker import Worker, claim_folder
 
     def prepare() -> None:
@@ -83,7 +89,8 @@ def _work(plan: Tuning, about: dict[str, Any], journal: Journal, request: Reques
     )
     for line in plan.ranges.in_toml().splitlines():
         printer.note(line)
-    worker = Worker(plan, journal, printer, dmp)
+    run_workers(plan, given, printer, dmp=dmp)
+    worker = Worker(plan, journal, printer, dmp, waits=request.options.wait)
     is_done = worker.search()
     if is_done:
         best = best_of(journal.trials())

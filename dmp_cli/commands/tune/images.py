@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def about_of(plan: Tuning, request: Request, loaded: Loaded) -> dict[str, Any]:
     """What may not change between two calls: by fingerprints rather than paths, so that all may be moved."""
     free = {"folder", "backbone", "data", "held_out", "final_held_out", "reference", "trials", "ranges", "grey"}
+    free |= {"round_size"} if plan.round_size is None else set()  # earlier versions do not know it
     about = {key: value for key, value in asdict(plan).items() if key not in free}
     ranges = {one.name: one.in_toml().partition(" = ")[2] for one in plan.ranges.free}
     links = request.options.follow_links

@@ -90,7 +90,6 @@ def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any]]:
     _check_ranges(ranges, loaded.backbone, options.ranges)
     data = options.data or options.output / DIGITS
     held_out, final_held_out = _held_out_of(request)
-    scored = options.by != "loss"
     plan = Tuning(
         folder=options.output,
         ranges=ranges,
@@ -106,16 +105,24 @@ def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any]]:
         draws=request.images.val_draws,
         prune=options.prune,
         training=_training_of(request),
-        sampling=sampling_options(request.sampling, flow=loaded.backbone.schedule.flow) if scored else (),
-        scoring=_scoring_of(request, data, loaded) if scored else (),
-        reference=(request.scoring.reference or data) if scored else None,
-        num_images=request.images.num_images if scored else 0,
+        **({} if options.by == "loss" else _judging_of(request, data, loaded)),
         everywhere=everywhere(common),
         precision=precision(common),
         grey=options.grey,
+        round_size=options.round_size,
     )
     _check_drawing(request, plan, loaded)
     return plan, about_of(plan, request, loaded)
+
+
+def _judging_of(request: Request, data: Path, loaded: Loaded) -> dict[str, Any]:
+    """How a search by a score draws samples and scores them."""
+    return {
+        "sampling": sampling_options(request.sampling, flow=loaded.backbone.schedule.flow),
+        "scoring": _scoring_of(request, data, loaded),
+        "reference": request.scoring.reference or data,
+        "num_images": request.images.num_images,
+    }
 
 
 def _check_drawing(request: Request, plan: Tuning, loaded: Loaded) -> None:

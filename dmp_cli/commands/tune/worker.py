@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ...tuning import FAILED, PRUNED, RUNNING, Journal, Trial, Tuning, read_valu
 from ..console import Printer
 from ..in_process import Onlooker, in_shell, run_inside
 from .planning import check_options
+
+_PAUSE = 0.5  # seconds between two looks at what others do
 
 
 class Watch(Onlooker):
@@ -37,9 +40,9 @@ class Watch(Onlooker):
 class Worker:
     """Works on a search until nothing is left that no other process works on."""
 
-    def __init__(self, plan: Tuning, journal: Journal, printer: Printer, dmp: Any) -> None:
-        """``dmp`` is the root command, ``ctx.find_root().command``."""
-        self.plan, self.journal, self.printer, self.dmp = plan, journal, printer, dmp
+    def __init__(self, plan: Tuning, journal: Journal, printer: Printer, dmp: Any, *, waits: bool = False) -> None:
+        """``dmp`` is the root command, ``ctx.find_root().command``; ``waits``: stays while others do the rest."""
+        self.plan, self.journal, self.printer, self.dmp, self.waits = plan, journal, printer, dmp, waits
         self.elsewhere: list[str] = []  # what other processes work on, as they were last seen
 
     def search(self) -> bool:
@@ -47,9 +50,12 @@ class Worker:
         with self.printer.progress("trials", self.plan.trials) as advance:
             while True:
                 with self._claim() as trial:
-                    if trial is None:
+                    if trial is not None:
+                        self._run(trial)
+                if trial is None:
+                    if not self.elsewhere or not (self.waits or self._is_between_rounds()):
                         return not self.elsewhere
-                    self._run(trial)
+                    time.sleep(_PAUSE)
                 advance(sum(known.state != RUNNING for known in self.journal.trials()), "")
 
     def final(self, winner: Trial) -> bool:
@@ -81,7 +87,9 @@ class Worker:
                 if self.journal.done() >= {key for key, _ in parts}:
                     return True
                 if not worked:
-                    return False
+                    if not self.waits:
+                        return False
+                    time.sleep(_PAUSE)
 
     def _work_on_one(self, key: str, commands: list[list[str]]) -> bool:
         """Do a part of the final; whether there was something to do, and nobody else did it."""
@@ -109,7 +117,7 @@ class Worker:
         for trial in trials:
             if trial.state == RUNNING and held.enter_context(self._owning(f"-trial-{trial.number}")):
                 return trial
-        if len(trials) >= self.plan.trials:
+        if len(trials) >= self.plan.trials or self._is_between_rounds():
             return None
         if not held.enter_context(self._owning(f"-trial-{len(trials)}")):
             return None
@@ -128,6 +136,13 @@ class Worker:
                 yield False
                 return
             yield True
+
+    def _is_between_rounds(self) -> bool:
+        """Whether the next trial has to wait for one of an earlier round, which another process works on."""
+        trials = self.journal.trials()
+        if self.plan.round_size is None or len(trials) >= self.plan.trials:
+            return False
+        return any(trial.state == RUNNING for trial in trials[: self.journal.seen_by(len(trials))])
 
     def _run(self, trial: Trial) -> None:
         told = ", ".join(f"{name} {value}" for name, value in trial.options.items())
