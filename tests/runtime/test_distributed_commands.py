@@ -104,7 +104,12 @@ def test_each_error_is_printed_once(common: list[Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["demo"], ["ablate", "table2", "--backbone", "digits"], ["eval", "--samples", "a", "--reference", "b"]]
+    "command",
+    [
+        ["demo"],
+        ["ablate", "table2", "--backbone", "digits"],
+        ["eval", "--loss", "--backbone", "digits", "--val-data", "a"],
+    ],
 )
 def test_commands_for_one_process_are_refused_in_several(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
