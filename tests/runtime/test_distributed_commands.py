@@ -108,7 +108,7 @@ def test_each_error_is_printed_once(common: list[Any], tmp_path: Path) -> None:
     [
         ["demo"],
         ["ablate", "table2", "--backbone", "digits"],
-        ["eval", "--loss", "--backbone", "digits", "--val-data", "a"],
+        ["eval", "--loss", "--patch", "p.safetensors", "--val-data", "a"],
     ],
 )
 def test_commands_for_one_process_are_refused_in_several(
