@@ -1,6 +1,7 @@
 """Print every ratio with its target: ``python -m benchmarks [PART] [--quick]``.
 
-Without PART: engine, training, sampling and guidance. ``peers`` and ``compiled`` are tables of their own.
+Without PART: engine, training, sampling and guidance. ``peers`` and ``compiled`` are tables of their own, and
+``gpu`` measures a GPU, for as long as it is told (``gpu --help``).
 """
 
 from __future__ import annotations
@@ -190,4 +191,8 @@ def show(title: str, rows: Iterable[Row]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["gpu"]:
+        from .gpu import main as measure_gpu
+
+        sys.exit(measure_gpu(sys.argv[2:]))
     main()
