@@ -87,9 +87,8 @@ def test_of_classes(
     check(run, [*backbone, "--data", images, *options], monkeypatch)
 
 
-@pytest.mark.parametrize(
-    ("kind", "dtype"), [pytest.param("unet", "fp32", marks=pytest.mark.slow), ("unet", "bf16"), ("pixart", "fp16")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "dtype"), [("unet", "fp32"), ("unet", "bf16"), ("pixart", "fp16")])
 def test_of_captions(kind: str, dtype: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make, text = {"unet": (tiny_unet, "clip"), "pixart": (tiny_pixart, "t5")}[kind]
     pipeline = write_pipeline(tmp_path / "pipeline", make(), text=text)

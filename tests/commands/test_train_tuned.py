@@ -76,6 +76,7 @@ def test_against_it_and_against_the_base(run: Run, backbone: list[str], images: 
     assert drawn["ours"] != drawn["bare"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pixart", "unet"])
 def test_of_captions(kind: str, run: Run, tmp_path: Path) -> None:
     make, text = {"pixart": (tiny_pixart, "t5"), "unet": (tiny_unet, "clip")}[kind]
