@@ -217,6 +217,7 @@ def test_tests_mirror_the_wings() -> None:
             "test_cli.py",
             "test_docs.py",
             "test_errors.py",
+            "test_gpu_script.py",
             "test_pipeline.py",
             "test_readme.py",
             "test_studies.py",
