@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -79,7 +80,7 @@ class Killed(BaseException):
 def test_killed_in_every_step_and_continued(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("improve", *HOW, "-o", "straight", "-q")
     steps = len(json.loads(Path("straight/done.json").read_text()))
-    room = sys.modules["dmp_cli.commands.improve.command"]
+    room = importlib.import_module("dmp_cli.commands.at_once")
     real, ran = room.run_inside, []  # type: ignore[attr-defined]
 
     def dies_the_first_time(command: list[str], dmp: Any) -> None:
