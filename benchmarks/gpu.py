@@ -65,9 +65,8 @@ def rows(place: Place) -> Iterator[Row]:
     """All rows, the most wanted first."""
     yield "tests on a GPU", partial(cuda_tests, dry=place.dry)
     yield "identity, and float32 against float64 of a CPU", partial(parity, place)
-    models, batches = (("dit-s2",), (2,)) if place.dry else (MODELS, BATCHES)
-    wanted = [("dit-l2", 128), *((model, batch) for model in models for batch in batches)]
-    for model, batch in dict.fromkeys([] if place.dry else wanted) or [("dit-s2", 2)]:
+    models, batches, first = (("dit-s2",), (2,), ("dit-s2", 2)) if place.dry else (MODELS, BATCHES, ("dit-l2", 128))
+    for model, batch in dict.fromkeys([first, *((model, batch) for model in models for batch in batches)]):
         for method in METHODS:
             yield f"{model}, {batch} images, {method}", partial(training_step, place, model, batch, method)
         yield (

@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+from in_page import renew
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, COUNTED, MEASURED = ROOT / "README.md", ROOT / "docs" / "memory.md", ROOT / "benchmarks" / "RESULTS.md"
 BEGIN, END = "<!-- memory -->\n", "<!-- end of memory -->\n"
@@ -71,15 +73,7 @@ def measured() -> str:
 
 def main() -> int:
     """Write or check."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    wanted = before + BEGIN + "\n" + table() + END + rest.split(END)[1]
-    if "--check" in sys.argv[1:]:
-        if wanted != text:
-            print("the README's table of memory is not current: run python docs/readme_memory.py", file=sys.stderr)
-        return int(wanted != text)
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+    return renew(PAGE, (BEGIN, END), table())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from in_page import renew
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "README.md"
 BEGIN, END = "<!-- what is read -->\n", "<!-- end -->\n"
@@ -59,16 +61,7 @@ def table() -> str:
 
 def main() -> int:
     """Write or check."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END, 1)
-    current = f"{before}{BEGIN}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv[1:]:
-        if text != current:
-            print("the table of what is read is not current: run python docs/what_is_read.py", file=sys.stderr)
-        return int(text != current)
-    PAGE.write_text(current, encoding="utf-8")
-    return 0
+    return renew(PAGE, (BEGIN, END), table())
 
 
 if __name__ == "__main__":

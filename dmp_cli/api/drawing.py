@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..backbones import Backbone
-    from ..patching import Patch, Versions
+    from ..patching import Patch
     from ..sampling import Sample
 
 _ELSEWHERE = {  # fields of SampleConfig that ask for more than one network in memory can do
@@ -75,8 +75,7 @@ def sample(
     wanted: dict[str, Any] = {"n": n, "seed": seed, "classes": classes, "prompts": prompts, "sampler": sampler}
     wanted |= {"steps": steps, "guidance": guidance, "batch_size": batch_size, "dtype": dtype, **options}
     config, network = _config(wanted, is_led=against is not None), network_of(model)
-    with versions_of(network, against) as versions:
-        return _as(output, _draw(network, config, versions=versions, vae=vae, image_size=image_size, output=output))
+    return _as(output, _draw(network, config, against=against, vae=vae, image_size=image_size, output=output))
 
 
 def _config(wanted: dict[str, Any], *, is_led: bool) -> SampleConfig:
@@ -97,7 +96,7 @@ def _draw(
     network: Network,
     config: SampleConfig,
     *,
-    versions: Versions | None,
+    against: Patch | Backbone | str | None,
     vae: str | None,
     image_size: int | str | None,
     output: str,
@@ -109,15 +108,15 @@ def _draw(
     backbone, denoiser, codec = network.backbone, network.denoiser, codec_of(network, vae=vae, image_size=image_size)
     if output == "latent" and codec.record.kind == "pixel":
         raise ConfigError("output='latent': this backbone denoises pixels, so the images are all there is")
-    if versions is not None and config.against_scale is None:
+    if against is not None and config.against_scale is None:
         config = config.model_copy(update={"against_scale": 1.0})
     config = resolve(fill_in(config, backbone), backbone)
     warn_of_other_text(network)
     was_training = denoiser.training
-    how: dict[str, Any] = {"backbone": backbone, "codec": codec, "config": config, "versions": versions}
-    how |= {"keep_latents": output == "latent"}
+    how: dict[str, Any] = {"backbone": backbone, "codec": codec, "config": config, "keep_latents": output == "latent"}
     try:
-        return [image for chunk in draw(denoiser.eval(), **how) for image in chunk]
+        with versions_of(network, against, codec) as versions:
+            return [image for chunk in draw(denoiser.eval(), versions=versions, **how) for image in chunk]
     finally:
         denoiser.train(was_training)
 

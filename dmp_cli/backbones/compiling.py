@@ -6,6 +6,7 @@ A whole network in one graph repeats the block as often as there are blocks, and
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -16,14 +17,17 @@ from .base import Backbone, Block
 
 _MOST = 4  # kinds of blocks in one backbone, well below the number of graphs that torch.compile keeps of one function
 
+_compiled: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # blocks whose forward is compiled now
+
 Call = TypeVar("Call", bound=Callable[..., Tensor])
 
 
 def has_regions(backbone: Backbone) -> bool:
-    """Whether the blocks can share graphs: of at most four kinds, each of several blocks, without hooks inside."""
+    """Whether the blocks can share graphs: of at most four kinds, each of several blocks, as they were built."""
     blocks = backbone.list_blocks()
     kinds = {_kind_of(block) for block in blocks}
-    return len(kinds) <= _MOST and 2 * len(kinds) <= len(blocks) and not any(_has_hooks(block) for block in blocks)
+    repeat = len(kinds) <= _MOST and 2 * len(kinds) <= len(blocks)
+    return repeat and not any(_is_changed(block.module) for block in blocks)
 
 
 @contextlib.contextmanager
@@ -36,15 +40,17 @@ def compiled_blocks(backbone: Backbone) -> Iterator[None]:
     try:
         for block in blocks:
             block.forward = torch.compile(block.forward, dynamic=False)
+            _compiled.add(block)
         yield
     finally:
         for block in blocks:
             vars(block).pop("forward", None)
+            _compiled.discard(block)
 
 
 def compiled_around(call: Call, backbone: Backbone) -> Call:
     """``call``, which runs ``backbone``: as it is within :func:`compiled_blocks`, else compiled whole."""
-    if all("forward" in vars(block.module) for block in backbone.list_blocks()):
+    if all(block.module in _compiled for block in backbone.list_blocks()):
         return call
     return torch.compile(call, dynamic=False)  # type: ignore[return-value]
 
@@ -55,10 +61,11 @@ def _kind_of(block: Block) -> tuple[object, ...]:
     return type(block.module), block.hidden_shape, shapes
 
 
-def _has_hooks(block: Block) -> bool:
-    """Whether a module inside has hooks, such as those of low-rank experts, or a forward of its own.
+def _is_changed(block: nn.Module) -> bool:
+    """Whether a module inside has hooks, such as those of low-rank experts, or any has a forward of its own.
 
     Each such object would be compiled anew.
     """
-    inside: list[nn.Module] = [module for module in block.module.modules() if module is not block.module]
-    return any(one._forward_hooks or one._forward_pre_hooks or "forward" in vars(one) for one in inside)
+    inside = (one for one in block.modules() if one is not block)
+    hooked = any(one._forward_hooks or one._forward_pre_hooks for one in inside)
+    return hooked or any("forward" in vars(one) for one in block.modules())

@@ -66,6 +66,8 @@ def memory_of(need: Need | None) -> dict[str, int] | None:
 
 
 def told_seconds(seconds: float) -> str:
-    """A time as hours and minutes."""
+    """A time in seconds, in minutes, or in hours and minutes."""
     hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02d} min"
+    if hours:
+        return f"{hours} h {rest // 60:02d} min"
+    return f"{rest // 60} min" if rest >= 60 else f"{rest} s"

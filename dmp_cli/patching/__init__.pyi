@@ -36,4 +36,6 @@ from .versions import (
     BackboneVersions as BackboneVersions,
     PatchVersions as PatchVersions,
     Versions as Versions,
+    check_alike as check_alike,
+    refuse_text as refuse_text,
 )

@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
-from ..backbones import compiled_around
-from ..errors import PatchError
+from ..backbones import Backbone, compiled_around
+from ..config import describe_changes
+from ..errors import ConfigError, PatchError
 from .lora_rows import AdapterRows
 from .patched import PatchedBackbone
 
@@ -159,3 +160,24 @@ class BackboneVersions(Versions):
 
     def theirs(self, x: Tensor, timesteps: Tensor, condition: Tensor | None) -> Tensor:
         return self._other(x, timesteps, condition)
+
+
+def refuse_text(ours: Backbone, *, named: str) -> None:
+    """Raise ConfigError where another backbone cannot stand beside ``ours``; ``named`` is how a user named it."""
+    if ours.takes_text:
+        raise ConfigError(
+            f"{named}: another backbone that reads text would need a text encoder of its own",
+            hint="Give a patch or an adapter of this backbone.",
+        )
+
+
+def check_alike(ours: Backbone, other: Backbone, *, named: str) -> None:
+    """Raise ConfigError where two backbones are of different shapes, classes or noise schedules."""
+    for what in ("family", "sample_shape", "num_classes", "learns_sigma"):
+        if getattr(other, what) != getattr(ours, what):
+            told = what.replace("_", " ")
+            raise ConfigError(f"{named}: its {told} is {getattr(other, what)}, not {getattr(ours, what)}")
+    noises = [one.schedule.model_dump(exclude={"sampling"}) for one in (other, ours)]
+    if noises[0] != noises[1]:
+        differing = describe_changes(*noises)
+        raise ConfigError(f"{named} was trained under another noise schedule than the backbone: {differing}")

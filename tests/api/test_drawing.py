@@ -13,6 +13,7 @@ from PIL import Image
 
 from dmp_cli import DMPError, PatchConfig, Prompt, attach, create_patch, load_backbone, load_patch, sample
 from dmp_cli.backbones import Backbone
+from dmp_cli.config import CodecRecord
 from tests.backbones.flow_pipelines import write_sd3_pipeline
 from tests.builders import filled_patch
 from tests.commands.conftest import Run
@@ -130,6 +131,11 @@ def test_away_from_another_version_as_the_command_does(run: Run, checkpoint: Pat
     away = sample(bare, against=other, **how)
     assert np.array_equal(away, sample(bare, against=other, against_scale=1.0, **how))
     assert not np.array_equal(away, sample(bare, **how))
+    assert np.array_equal(sample(backbone, against="base", against_scale=2.0, **how), drawn("base"))  # patched as it is
+    assert patch.record is not None
+    patch.record = patch.record.model_copy(update={"codec": CodecRecord(kind="vae", digest="0" * 64)})
+    with pytest.raises(DMPError, match="the space of another codec"):
+        sample(bare, against=patch, **how)
     with pytest.raises(DMPError, match="it is the backbone that is drawn from"):
         sample(bare, against=bare, **how)
     with pytest.raises(DMPError, match=r"its (family|sample shape|num classes)"):

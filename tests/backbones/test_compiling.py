@@ -10,8 +10,9 @@ import torch
 
 from dmp_cli import PatchConfig, attach, sample
 from dmp_cli.backbones import as_backbone
-from dmp_cli.backbones.compiling import compiled_blocks, has_regions
+from dmp_cli.backbones.compiling import compiled_around, compiled_blocks, has_regions
 from dmp_cli.patching.attachment import create_patch
+from dmp_cli.training.memory import recomputed
 from tests.backbones.pipelines import tiny_pixart, tiny_plain_unet
 from tests.builders import filled_patch, tiny_dit
 from tests.patching.counting import Graphs
@@ -61,6 +62,26 @@ def test_blocks_of_many_shapes_are_compiled_whole() -> None:
     assert not has_regions(as_backbone(tiny_plain_unet()))
     assert not has_regions(tiny_dit(depth=1))  # nothing repeats
     assert has_regions(as_backbone(tiny_pixart()))
+
+
+def test_recomputed_blocks_of_many_shapes_are_compiled_too(graphs: Graphs) -> None:
+    """Blocks that are recomputed have a forward of their own, which is not a compiled one."""
+    backbone = tiny_dit(depth=1)
+    with compiled_blocks(backbone), recomputed(backbone):
+        assert compiled_around(backbone, backbone) is not backbone
+    many = tiny_dit(depth=4)
+    with compiled_blocks(many), recomputed(many):
+        assert compiled_around(many, many) is many
+    assert not any("forward" in vars(block.module) for block in many.list_blocks())
+
+
+def test_a_forward_that_somebody_has_put_there_stays() -> None:
+    backbone = tiny_dit(depth=4)
+    block = backbone.list_blocks()[0].module
+    block.forward = mine = block.forward  # as accelerate does, which moves weights in it
+    with compiled_blocks(backbone):
+        assert vars(block)["forward"] is mine
+    assert vars(block)["forward"] is mine
 
 
 def test_experts_inside_of_blocks_are_compiled_whole() -> None:

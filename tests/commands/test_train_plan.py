@@ -50,7 +50,7 @@ def test_a_plan_is_a_few_lines(run: Run, backbone: list[str], images: Path, tmp_
     assert shown[-1].endswith("--measure times five steps")
     before = files_in(tmp_path)
     timed = run("train", *backbone, "--data", images, "--steps", 6, "--batch-size", 4, "--dry-run", "--measure").stdout
-    assert re.search(r"time +0 h 00 min, by five steps of [\d.e-]+ s", timed)
+    assert re.search(r"time +\d+ s, by five steps of [\d.e-]+ s", timed)
     assert files_in(tmp_path) == before
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import describe_changes
 from ...errors import CheckpointError, ConfigError
 from .classes import check_classes
 
@@ -140,13 +139,10 @@ def _attach(path: Path, loaded: Loaded, *, force: bool) -> PatchedBackbone:
 def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
     """Another backbone of the same shape, with weights of its own."""
     from ...backbones import load_backbone, trained_classes
+    from ...patching import check_alike, refuse_text
 
     ours = loaded.backbone
-    if ours.takes_text:
-        raise ConfigError(
-            f"--against {path}: another backbone that reads text would need a text encoder of its own",
-            hint="Give a patch or an adapter of this backbone.",
-        )
+    refuse_text(ours, named=f"--against {path}")
     if not path.exists():
         raise ConfigError(
             f"--against {path}: there is no such file or folder",
@@ -163,14 +159,7 @@ def _load_other(path: Path, loaded: Loaded, device: torch.device) -> Backbone:
         ).eval()
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"--against {path}: {error.message}", hint=error.hint) from error
-    for what in ("family", "sample_shape", "num_classes", "learns_sigma"):
-        if getattr(other, what) != getattr(ours, what):
-            told = what.replace("_", " ")
-            raise ConfigError(f"--against {path}: its {told} is {getattr(other, what)}, not {getattr(ours, what)}")
-    noises = [one.schedule.model_dump(exclude={"sampling"}) for one in (other, ours)]
-    if noises[0] != noises[1]:
-        differing = describe_changes(noises[0], noises[1])
-        raise ConfigError(f"--against {path} was trained under another noise schedule than the backbone: {differing}")
+    check_alike(ours, other, named=f"--against {path}")
     check_classes(path, trained_classes(str(path)), loaded)
     if other.codec is not None:
         _check_codec(path, other.codec, loaded)
