@@ -30,8 +30,8 @@ def test_a_fresh_gate_makes_no_choice() -> None:
     ("at", "follows"),
     [
         (np.zeros((T, L), int), "on the same ones at every timestep and block"),
-        (np.repeat(np.arange(T)[:, None], L, 1), "follows the timestep (100% of its variance)"),
-        (np.repeat(np.arange(L)[None], T, 0), "follows the block (100% of its variance)"),
+        (np.repeat(np.arange(T)[:, None], L, 1), "follows the timestep (100 % of its variance)"),
+        (np.repeat(np.arange(L)[None], T, 0), "follows the block (100 % of its variance)"),
         (np.arange(T)[:, None] // 3 + 2 * np.arange(L)[None], "follows timestep ("),
     ],
 )
@@ -39,6 +39,14 @@ def test_what_a_choice_follows(at: np.ndarray, follows: str) -> None:
     sentence = said(peaks(at))
     assert sentence.startswith("the gate chooses: its weight lies on about 2 of 8 prompts, ")
     assert follows in sentence
+
+
+def test_a_gate_that_is_nearly_uniform_chooses_little() -> None:
+    weights = np.full((T, L, N), 0.85 / (N - 1), np.float32)
+    np.put_along_axis(weights, np.zeros((T, L, 1), int), 0.15, -1)
+    weights[..., 1], weights[..., 2] = weights[..., 1] * 0.4, weights[..., 2] + weights[..., 1] * 0.6
+    weights /= weights.sum(-1, keepdims=True)
+    assert said(weights).startswith("the gate chooses little: its weight lies on about ")
 
 
 def test_one_prompt_is_no_choice() -> None:
