@@ -52,4 +52,5 @@ from .shared_images import refuse_shared as refuse_shared
 from .source import ImageSource as ImageSource, Stamp as Stamp
 from .subset import Subset as Subset, SubsetReader as SubsetReader, hold_out as hold_out
 from .tars import TarHeaders as TarHeaders
+from .together import find_together as find_together
 from .zips import open_zip as open_zip, read_member as read_member

@@ -12,6 +12,7 @@ import os
 import posixpath
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,48 +29,29 @@ _BESIDE = (".txt", ".caption")  # the first that is there counts
 Read = Callable[[str], bytes]
 
 
+class CaptionColumns(NamedTuple):
+    """The captions of n images: lines in memory, or the files beside the images that hold them."""
+
+    present: np.ndarray  # (n,) bool, whether image i has a caption
+    ends: np.ndarray | None  # (n,): where the lines of image i end; None: there are none
+    lines: PackedStrings | None
+    files: PackedStrings | None  # n names of files, relative to the folder of the images; empty: there is none
+
+
 class Captions:
-    """The captions of n images, by index.
+    """The captions of images by index; ``columns``: of the images in the folder ``prefix`` of ``place``."""
 
-    ``present``: (n,) bool, whether image i has a caption; ``signature``: the bytes that stand for all captions in the
-    fingerprint of the data, empty where there are none. Lines are kept in memory; files beside images are read on use.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        notes: Mapping[str, int],
-        place: str,
-        read: Read,
-        prefix: str = "",
-        rules: int = RULES,
-    ) -> None:
-        """``names``: of the images, relative to the folder ``prefix`` of ``place``.
-
-        ``notes``: sizes in bytes of possible caption files, by name in ``place``.
-        """
-        self._read, self._place, self._prefix = read, place, prefix
-        found, signature = self._read_lines(names, _metadata_files(notes, prefix, rules), rules)
-        files = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
-        table = _Beside(files, rules)
-        beside = ["" if name in found else table.find(name) for name in names]
-        counts = np.array([len(found.get(name, ())) for name in names], np.int64)  # (n,), of lines
-        self._ends = np.cumsum(counts) if found else None
-        self._lines = PackedStrings(text for name in names for text in found.get(name, ())) if found else None
-        self._files = PackedStrings(beside) if any(beside) else None
-        self.present = (counts > 0) | np.array([bool(file) for file in beside], bool)  # (n,)
-        self.signature = signature + b"".join(
-            f"{file}\0{files[file]}\n".encode("utf-8", "replace") for file in beside if file
-        )
+    def __init__(self, columns: CaptionColumns, *, place: str, read: Read, prefix: str = "") -> None:
+        self._columns, self._read, self._place, self._prefix = columns, read, place, prefix
+        self.present = columns.present
 
     def texts(self, index: int) -> list[str]:
         """The captions of image ``index``, without white space around them. Raises DataError when a file is no text."""
         start, end = self._places(index)
-        if self._lines is not None and end > start:
-            return [self._lines[place] for place in range(start, end)]
-        assert self._files is not None
-        file = self._prefix + self._files[index]
+        if self._columns.lines is not None and end > start:
+            return [self._columns.lines[place] for place in range(start, end)]
+        assert self._columns.files is not None
+        file = self._prefix + self._columns.files[index]
         data, place = self._read(file), f"{self._place}/{file}"
         with naming(place):
             BOUNDS.check_note(len(data))
@@ -77,27 +59,56 @@ class Captions:
 
     def _places(self, index: int) -> tuple[int, int]:
         """Where the lines of image ``index`` begin and end."""
-        if self._ends is None:
+        ends = self._columns.ends
+        if ends is None:
             return 0, 0
-        return int(self._ends[index - 1]) if index else 0, int(self._ends[index])
+        return int(ends[index - 1]) if index else 0, int(ends[index])
 
-    def _read_lines(self, names: Sequence[str], files: Iterable[str], rules: int) -> tuple[dict[str, list[str]], bytes]:
-        """Image name -> captions, by the metadata ``files``, outermost first; and the bytes that stand for them."""
-        found: dict[str, list[str]] = {}
-        signature, known = b"", _Names(names, loose=rules > 1)
-        for file in files:
-            content, place, said = self._read(file), f"{self._place}/{file}", set()
-            for number, written, texts in parse_metadata(content, place=place):
-                name = known.find(posixpath.dirname(file), written, self._prefix)
-                if name is None:
-                    raise DataError(f"{place}, line {number}: there is no image {posixpath.normpath(written)}")
-                if name in said:
-                    raise DataError(f"{place}, line {number}: {name} has a caption already")
-                said.add(name)
-                if texts:  # of several files the innermost counts
-                    found[name] = texts
-            signature += hashlib.sha256(content).digest()
-        return found, signature
+
+def list_captions(
+    names: Sequence[str], *, notes: Mapping[str, int], place: str, read: Read, prefix: str = "", rules: int = RULES
+) -> tuple[CaptionColumns, bytes]:
+    """The captions of the images ``names``, and the bytes that stand for them in the fingerprint of the data.
+
+    Args:
+        names: relative to the folder ``prefix`` of ``place``.
+        notes: sizes in bytes of possible caption files, by name in ``place``.
+        read: reads one of them.
+    """
+    found, signature = _read_lines(names, notes, place=place, read=read, prefix=prefix, rules=rules)
+    files = {name.removeprefix(prefix): size for name, size in notes.items() if name.startswith(prefix)}
+    table = _Beside(files, rules)
+    beside = ["" if name in found else table.find(name) for name in names]
+    counts = np.array([len(found.get(name, ())) for name in names], np.int64)  # (n,), of lines
+    columns = CaptionColumns(
+        present=(counts > 0) | np.array([bool(file) for file in beside], bool),
+        ends=np.cumsum(counts) if found else None,
+        lines=PackedStrings(text for name in names for text in found.get(name, ())) if found else None,
+        files=PackedStrings(beside) if any(beside) else None,
+    )
+    rows = (f"{file}\0{files[file]}\n".encode("utf-8", "replace") for file in beside if file)
+    return columns, signature + b"".join(rows)
+
+
+def _read_lines(
+    names: Sequence[str], notes: Mapping[str, int], *, place: str, read: Read, prefix: str, rules: int
+) -> tuple[dict[str, list[str]], bytes]:
+    """Image name -> captions, by the metadata files, outermost first; and the bytes that stand for them."""
+    found: dict[str, list[str]] = {}
+    signature, known = b"", _Names(names, loose=rules > 1)
+    for file in _metadata_files(notes, prefix, rules):
+        content, where, said = read(file), f"{place}/{file}", set()
+        for number, written, texts in parse_metadata(content, place=where):
+            name = known.find(posixpath.dirname(file), written, prefix)
+            if name is None:
+                raise DataError(f"{where}, line {number}: there is no image {posixpath.normpath(written)}")
+            if name in said:
+                raise DataError(f"{where}, line {number}: {name} has a caption already")
+            said.add(name)
+            if texts:  # of several files the innermost counts
+                found[name] = texts
+        signature += hashlib.sha256(content).digest()
+    return found, signature
 
 
 def is_note(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +52,8 @@ class Folder:
                         yield from self._walk(entry.path, prefix=f"{prefix}{entry.name}/", level=level + 1)
                 # A broken link, a FIFO and the like are kept: they are reported as unreadable, not left out silently.
                 elif self._wanted(entry.name) and not entry.is_dir():
-                    self.bounds.check_link(entry.path, folder=self.path)
+                    if entry.is_symlink():
+                        self.bounds.check_link(entry.path, folder=self.path)
                     state = entry.stat() if entry.is_file() else None
                     yield Entry(prefix + entry.name, state.st_size if state else 0, state.st_mtime_ns if state else 0)
 
@@ -65,9 +66,9 @@ class Archive:
 
     marks_are_sums = True
 
-    def __init__(self, path: Path, *, slashes: bool, bounds: Bounds) -> None:
+    def __init__(self, path: Path, *, slashes: bool, bounds: Bounds, written: Mapping[str, str] | None = None) -> None:
         self.path, self._slashes, self.bounds = path, slashes, bounds
-        self._written: dict[str, str] = {}  # name with "/" -> as it is written in the zip, where that differs
+        self.written = dict(written or {})  # name with "/" -> as it is written in the zip, where that differs
         self._opened: tuple[int, zipfile.ZipFile] | None = None  # (process id, zip)
 
     def entries(self) -> Iterator[Entry]:
@@ -76,13 +77,13 @@ class Archive:
                 name = info.filename
                 if self._slashes and "\\" in name:
                     name = name.replace("\\", "/")
-                    self._written[name] = info.filename
+                    self.written[name] = info.filename
                 yield Entry(name, info.file_size, info.CRC)
 
     def read(self, name: str) -> bytes:
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), open_zip(self.path)
-        return read_member(self._opened[1], self._written.get(name, name), bounds=self.bounds)
+        return read_member(self._opened[1], self.written.get(name, name), bounds=self.bounds)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import numpy as np
 from ..errors import DataError
 from .bounds import BOUNDS, Bounds
 from .captions import Captions
-from .classes import CLASSES, ClassNames, names_within, order_folders, positions, read_class_names
+from .classes import CLASSES, ClassNames, names_within, read_class_names
 from .containers import Archive, Folder, open_container
 from .decoding import naming
 from .elsewhere import Elsewhere, find_elsewhere
+from .folder_table import FolderTable, make_table
 from .kinds import BEFORE_SAMPLES, RULES, count_kinds, describe_kinds, read_suffixes
 from .listing import Listing, is_wanted, list_files
 from .own_samples import find_own_samples
-from .packed_strings import PackedStrings
 from .shard_paths import find_shards
 from .shards import ShardImages
 from .source import ImageSource, Stamp
@@ -35,27 +35,12 @@ class FolderImages(ImageSource):
     Each worker process opens a zip when it reads from it first.
     """
 
-    def __init__(
-        self, container: Folder | Archive, *, prefix: str, found: Listing, named: ClassNames | None, rules: int
-    ) -> None:
-        sizes = found.images
-        names = sorted(sizes, key=lambda name: name.split("/"))  # by class, then file: "/" is no letter
-        folders = [name.rpartition("/")[0] for name in names]
-        inner = {folder for folder in folders if folder}
-        self.path, self.rules, self.passed_over = container.path, rules, count_kinds(found.passed_over)
-        self.classes = [] if not inner else list(named.names) if named else order_folders(inner, rules=rules)
-        position = positions(inner, named or ClassNames(tuple(self.classes), str(self.path)))
-        self.labels = np.array([position.get(folder, 0) for folder in folders], np.int64)  # (n,)
-        self._container = container
-        self._prefix = prefix
-        self._names = PackedStrings(names)
-        self._stamps = np.array([sizes[name] for name in names], np.int64)  # (n, 2): size, mark
-        self._captions = Captions(
-            names, notes=found.notes, place=str(self.path), read=self._read_note, prefix=prefix, rules=rules
-        )
-        # a zero byte ends the name, because no file name contains one
-        rows = (b"%s\0%d\n" % (name.encode("utf-8", "surrogateescape"), sizes[name][0]) for name in names)
-        self.fingerprint = hashlib.sha256(b"".join(rows) + self._captions.signature).hexdigest()
+    def __init__(self, container: Folder | Archive, table: FolderTable) -> None:
+        self.container, self.table, self.path = container, table, container.path
+        self.classes, self.labels = table.classes, table.labels
+        self.rules, self.passed_over, self.fingerprint = table.rules, table.passed_over, table.fingerprint
+        read = partial(_read_note, container)
+        self._captions = Captions(table.captions, place=str(self.path), read=read, prefix=table.prefix)
 
     @property
     def captioned(self) -> np.ndarray:
@@ -67,22 +52,23 @@ class FolderImages(ImageSource):
         return self._captions.texts(index)
 
     def name(self, index: int) -> str:
-        return f"{self.path}/{self._prefix}{self._relative(index)}".encode("utf-8", "backslashreplace").decode()
+        return f"{self.path}/{self._relative(index)}".encode("utf-8", "backslashreplace").decode()
 
     def read(self, index: int) -> bytes:
         with naming(self.name(index)):
-            return self._container.read(self._prefix + self._relative(index))
+            return self.container.read(self._relative(index))
 
     def stamp(self, index: int) -> Stamp:
-        size, mark = (int(value) for value in self._stamps[index])
-        return Stamp(size, 0, mark) if self._container.marks_are_sums else Stamp(size, mark)
+        size, mark = (int(value) for value in self.table.stamps[index])
+        return Stamp(size, 0, mark) if self.container.marks_are_sums else Stamp(size, mark)
 
     def _relative(self, index: int) -> str:
-        return self._names[index]
+        return self.table.prefix + self.table.names[index]
 
-    def _read_note(self, name: str) -> bytes:
-        with naming(f"{self.path}/{name}"):
-            return self._container.read(name)
+
+def _read_note(container: Folder | Archive, name: str) -> bytes:
+    with naming(f"{container.path}/{name}"):
+        return container.read(name)
 
 
 def find_images(
@@ -151,7 +137,9 @@ def _find_single(
     _check_layout(f"{path}/{prefix}".rstrip("/"), list(found.images), found.folders)
     named = named or _named_within(container, found, prefix, recorded, rules)
     rules = rules if found.previews else min(rules, BEFORE_SAMPLES)
-    return FolderImages(container, prefix=prefix, found=found, named=named, rules=rules)
+    read = partial(_read_note, container)
+    table = make_table(found, prefix=prefix, named=named, rules=rules, place=str(container.path), read=read)
+    return FolderImages(container, table)
 
 
 def _named_within(

@@ -41,11 +41,16 @@ def reads_heif() -> bool:
     return importlib.util.find_spec("pillow_heif") is not None
 
 
-def read_suffixes(rules: int = RULES) -> set[str]:
+def read_suffixes(rules: int = RULES) -> frozenset[str]:
     """The suffixes of image files that are read, in lower case."""
+    return _suffixes(rules, reads_avif(), reads_heif())
+
+
+@functools.cache
+def _suffixes(rules: int, avif: bool, heif: bool) -> frozenset[str]:
     if rules < 2:
-        return _FIRST
-    return _FIRST | _SECOND | (_AVIF if reads_avif() else set()) | (_HEIF if reads_heif() else set())
+        return frozenset(_FIRST)
+    return frozenset(_FIRST | _SECOND | (_AVIF if avif else set()) | (_HEIF if heif else set()))
 
 
 def is_read(name: str, rules: int = RULES) -> bool:

@@ -34,13 +34,14 @@ def list_files(container: Folder | Archive, rules: int) -> Listing:
     """What ``container`` holds, by the rules of that version; names are relative to it."""
     found = Listing({}, set(), {}, [], [])
     made: list[str] = []  # folders with a samples.json
+    last, passes = "", False  # the files of a folder mostly follow each other
     for name, size, mark in _counted(container):
         folder, _, file = name.rpartition("/")
-        if any(is_ignored(part) for part in folder.split("/")):
-            continue
-        if folder:
-            found.folders.add(folder)
-        if is_ignored(file):
+        if folder != last:
+            last, passes = folder, any(is_ignored(part) for part in folder.split("/"))
+            if folder and not passes:
+                found.folders.add(folder)
+        if passes or is_ignored(file):
             continue
         if is_read(file, rules):
             found.images[name] = size, mark

@@ -10,6 +10,7 @@ from .images import images_of
 if TYPE_CHECKING:
     from ...config import TrainConfig
     from ...data import ImageSource, Reader
+    from ...runtime import World
     from ...training import Trainee
 
 
@@ -21,7 +22,7 @@ class Parts(NamedTuple):
     held_out: tuple[ImageSource, Reader] | None
 
 
-def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config: TrainConfig) -> Parts:
+def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config: TrainConfig, world: World) -> Parts:
     """Divide the images of a run as the options say. ``reader`` reads the values of all ``images``, if there is one.
 
     Raises:
@@ -39,7 +40,7 @@ def divide(images: ImageSource, reader: Reader | None, trainee: Trainee, config:
         parts = [None if reader is None else SubsetReader(reader, indices) for indices in (kept, held)]
         found = Parts(training, parts[0], (held_out, parts[1] or _live(held_out, trainee, config)))
     else:
-        other = images_of(config, config.val_data)
+        other = images_of(config, config.val_data, world=world)
         check_conditions(other, trainee.backbone)
         if trainee.backbone.num_classes > 1 and other.classes != images.classes:
             raise DataError(f"--val-data {config.val_data} has other classes than {images.path}")

@@ -88,7 +88,7 @@ class Job:
         store = None if self.kept else find_store(self.images, self.trainee, self.config)
         self.stores = [] if store is None else [(store, self.images)]
         # In every process alike: a later one would wait for ever for one that found an error.
-        self.parts = divide(self.images, self.kept or store, self.trainee, self.config)
+        self.parts = divide(self.images, self.kept or store, self.trainee, self.config, world)
         self.shapes = find_shapes(self.parts.training, self.trainee, self.config, world)
         if self.shapes is not None:
             self.stores, self.parts = self.shapes.stores, self.parts._replace(reader=self.shapes.reader)
