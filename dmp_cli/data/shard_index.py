@@ -104,14 +104,17 @@ class ShardIndex:
             told = read_manifest(self.place)
             if told["format"] != _FORMAT or told["shards"] != self._states():
                 return None
-            with ThreadPoolExecutor(_THREADS) as pool:  # the sums of the files take most of the time
-                sums = pool.map(sum_of, [self.place / column for column in COLUMNS])
-                if dict(zip(COLUMNS, sums, strict=True)) != told["sums"]:
-                    return None
+            if not self._is_whole(told):
+                return None
             table = map_table(self.place)
             return table if self._heads(table) == told["heads"] else None
         except (*_FAULTS, DMPError):
             return None
+
+    def _is_whole(self, told: dict[str, Any]) -> bool:
+        with ThreadPoolExecutor(_THREADS) as pool:  # the sums of the files take most of the time
+            sums = pool.map(sum_of, [self.place / column for column in COLUMNS])
+            return bool(dict(zip(COLUMNS, sums, strict=True)) == told["sums"])
 
     def make(self, title: str) -> ShardTable:
         """List the shards together with any other process that does, and open what came of it.
@@ -128,8 +131,9 @@ class ShardIndex:
                 with lock:
                     if (found := self.open()) is not None:
                         return found
+                    states = self._states()
+                    self._keep_unchanged(states)
                     shutil.rmtree(self.place, ignore_errors=True)
-                states = self._states()
                 while self._list_missing(states, count):
                     time.sleep(_WAIT)
                 with lock:
@@ -137,6 +141,25 @@ class ShardIndex:
                         self._put_together(states)
                 tries += 1
         raise OSError("the shards change all the time, or hold no images")
+
+    def _keep_unchanged(self, states: list[list[Any]]) -> None:
+        """Take over from a former index the shards that are as they were, so that only the others are listed."""
+        try:
+            told = read_manifest(self.place)
+            if told["format"] != _FORMAT or told["summary"]["passed_over"] or not self._is_whole(told):
+                return  # whose shards passed over which images is not told
+            table = map_table(self.place)
+            now, spans = self._heads(table), table.summary.spans
+            for number, state in enumerate(states):
+                if told["shards"][number] == state and told["heads"][number] == now[number]:
+                    self._pieces.mkdir(exist_ok=True)
+                    self._write_piece(number, state, Members(table.samples(spans[number], spans[number + 1]), []))
+        except (*_FAULTS, DMPError):
+            return
+
+    def _write_piece(self, number: int, state: list[Any], found: Members) -> None:
+        samples = [[sample.name, list(sample.row)] for sample in found.samples]
+        write_json(self._piece(number, state), {"samples": samples, "passed": found.passed_over})
 
     def _list_missing(self, states: list[list[Any]], count: Callable[[int], None]) -> int:
         """List the shards that nobody has listed or is listing; how many others are listing."""
@@ -153,8 +176,7 @@ class ShardIndex:
                     if not piece.exists():
                         with naming(str(shard)):
                             found = LocalShard(shard).members(self._rules)
-                        samples = [[sample.name, list(sample.row)] for sample in found.samples]
-                        write_json(piece, {"samples": samples, "passed": found.passed_over})
+                        self._write_piece(number, state, found)
             except Timeout:
                 left += 1
             count(number + 1)

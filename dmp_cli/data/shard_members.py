@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ..errors import DataError
 from ..storage import decode_text, open_regular, parse_json
 from .bounds import BOUNDS
+from .dali_index import Member, count_samples, find_index, read_index
 from .kinds import is_passed_over, is_read
 from .metadata import texts_of
 from .tars import TarHeaders
@@ -28,7 +29,6 @@ _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _BLOCK = 512  # bytes; a tar ends with blocks of zeros
 _DIGITS = 32  # bytes of a class
 MOST_CLASSES = 1_000_000  # the names of all classes up to the largest are kept
-_INDEX = 64  # bytes of an index that say how many samples there are
 
 
 class Part(NamedTuple):
@@ -63,24 +63,27 @@ def list_members(shard: Path, *, rules: int) -> Members:
     """
     keys: dict[str, Parts] = {}
     labels: dict[str, int] = {}  # name of a member -> the class in it
-    try:
-        with TarHeaders(shard) as headers:
-            for member in headers:
-                key, extension = _split(member.name)
-                if not member.isreg() or not key or not extension:
-                    continue
-                if member.issparse():
-                    raise _is_sparse(shard, member)
-                if extension in keys.setdefault(key, {}):
-                    raise DataError(f"{shard} holds two members {member.name}")
-                keys[key][extension] = member.name, Part(member.offset_data, member.size)
-                if extension == _CLASS or (rules > 1 and extension.endswith(f".{_CLASS}")):
-                    labels[member.name] = _label(headers.read(member, _DIGITS), place=f"{shard}/{member.name}")
-            end = headers.end
-    except tarfile.ReadError as error:
-        raise DataError(f"cannot read {shard}: {error}", hint="Shards are plain tar files, not compressed.") from error
     with open_regular(shard) as file:
-        if rules > 1:
+        indexed = read_index(shard, file=file.fileno())
+        try:
+            with TarHeaders(shard) as headers:
+                for name, offset, size, is_sparse in _regular(headers) if indexed is None else indexed:
+                    key, extension = _split(name)
+                    if not key or not extension:
+                        continue
+                    if is_sparse:
+                        raise _is_sparse(shard, name)
+                    if extension in keys.setdefault(key, {}):
+                        raise DataError(f"{shard} holds two members {name}")
+                    keys[key][extension] = name, Part(offset, size)
+                    if extension == _CLASS or (rules > 1 and extension.endswith(f".{_CLASS}")):
+                        digits = os.pread(file.fileno(), min(_DIGITS, size), offset)
+                        labels[name] = _label(digits, place=f"{shard}/{name}")
+                end = headers.end
+        except tarfile.ReadError as error:
+            hint = "Shards are plain tar files, not compressed."
+            raise DataError(f"cannot read {shard}: {error}", hint=hint) from error
+        if rules > 1 and indexed is None:
             _check_whole(shard, os.pread(file.fileno(), _BLOCK, end), len(keys))
         found: list[Sample] = []
         passed: list[str] = []
@@ -94,12 +97,18 @@ def list_members(shard: Path, *, rules: int) -> Members:
     return Members(found, passed)
 
 
+def _regular(headers: TarHeaders) -> Iterator[Member]:
+    for member in headers:
+        if member.isreg():
+            yield Member(member.name, member.offset_data, member.size, member.issparse())
+
+
 def _check_whole(shard: Path, end: bytes, keys: int) -> None:
     """Raise DataError for a tar that does not end with a block of zeros, unless its index says that it is whole."""
     if end == bytes(_BLOCK):
         return
-    index = next((file for file in (shard.with_suffix(".idx"), Path(f"{shard}.idx")) if file.is_file()), None)
-    counted = None if index is None else _count(index)
+    index = find_index(shard)
+    counted = None if index is None else count_samples(index)
     if counted is not None and counted <= keys:
         return
     told = "" if counted is None else f" after {keys} of {counted} samples"
@@ -107,13 +116,6 @@ def _check_whole(shard: Path, end: bytes, keys: int) -> None:
         f"{shard} is cut short: it ends{told} without the zeros that end a tar",
         hint="Fetch or make it again; where it is whole, write its index beside it with wds2idx.",
     )
-
-
-def _count(index: Path) -> int | None:
-    """How many samples an index of DALI lists: the second word of the file. None: it is no such index."""
-    with open_regular(index) as file:
-        words = file.read(_INDEX).split(maxsplit=2)
-    return int(words[1]) if len(words) > 1 and words[0].startswith(b"v") and words[1].isdigit() else None
 
 
 def _divide(key: str, parts: Parts, passed: list[str]) -> Iterator[Parts]:
@@ -179,8 +181,8 @@ def _label(text: bytes, *, place: str) -> int:
     return label
 
 
-def _is_sparse(shard: Path, member: tarfile.TarInfo) -> DataError:
+def _is_sparse(shard: Path, name: str) -> DataError:
     return DataError(
-        f"{shard}/{member.name} is a sparse member, whose bytes do not lie in one piece",
+        f"{shard}/{name} is a sparse member, whose bytes do not lie in one piece",
         hint="Make the shard again without tar --sparse.",
     )

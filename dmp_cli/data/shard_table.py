@@ -17,7 +17,7 @@ import numpy as np
 
 from .kinds import count_kinds
 from .packed_strings import PackedStrings
-from .shard_members import MOST_CLASSES, Members
+from .shard_members import MOST_CLASSES, Members, Sample
 
 _ROW = 6  # values of a sample's row, see Sample
 # Names as bytes, one after the other, and where each ends; offset and size of image and caption, -1: there is none;
@@ -57,6 +57,20 @@ class ShardTable:
     is_json: np.ndarray  # (n,)
     labels: np.ndarray  # (n,); -1: there is none
     place: Path | None = None  # where the columns are mapped from; None: they are in memory
+
+    def samples(self, first: int, last: int) -> list[Sample]:
+        """Samples first to last - 1, as they were listed."""
+        rows = zip(
+            self.images[first:last].tolist(),
+            self.captions[first:last].tolist(),
+            self.is_json[first:last].tolist(),
+            self.labels[first:last].tolist(),
+            strict=True,
+        )
+        return [
+            Sample(self.names[place], (*image, *caption, int(is_json), label))
+            for place, (image, caption, is_json, label) in enumerate(rows, start=first)
+        ]
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return super().__reduce_ex__(protocol) if self.place is None else (map_table, (self.place,))

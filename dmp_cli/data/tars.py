@@ -55,14 +55,6 @@ class TarHeaders:
                 yield member
             self.end = archive.offset
 
-    def read(self, member: tarfile.TarInfo, size: int) -> bytes:
-        """The first bytes of a member, at most ``size``; tarfile goes on as if nothing had been read."""
-        place = self._file.tell()
-        self._file.seek(member.offset_data)
-        data = self._file.read(min(size, member.size))
-        self._file.seek(place)
-        return data
-
 
 @contextlib.contextmanager
 def _one_error() -> Iterator[None]:
