@@ -24,7 +24,7 @@ from ..diffusion import make_process
 from ..errors import DataError, PatchError
 from ..latents import Codec, image_size
 from ..patching import PatchedBackbone, prompted_blocks
-from ..runtime import randomness
+from ..runtime import World, randomness
 from ..storage import write_text
 from .gate_weights import timestep_in_words
 
@@ -103,11 +103,18 @@ def _condition(images: ImageSource, indices: list[int], backbone: Backbone) -> T
 
 @torch.inference_mode()
 def measure_added(
-    patched: PatchedBackbone, x0: Tensor, *, condition: Tensor | None, timesteps: Sequence[int | float], seed: int
+    patched: PatchedBackbone,
+    x0: Tensor,
+    *,
+    condition: Tensor | None,
+    timesteps: Sequence[int | float],
+    seed: int,
+    world: World | None = None,
 ) -> Added:
     """Measure what a patch adds to the hidden states of latents ``x0`` (B, C, H, W) at each of ``timesteps``.
 
-    The noise is a function of ``seed`` and the place in the batch.
+    The noise is a function of ``seed`` and the place in the batch. The processes of ``world``, which all call this,
+    share the timesteps.
 
     Raises:
         PatchError: the patch adds nothing to a hidden state: its prompts are prepended, or no block has prompts.
@@ -117,15 +124,17 @@ def measure_added(
     process = make_process(patched.backbone.schedule, device=x0.device)
     shape = tuple(x0.shape[1:])
     noise = randomness.normal("added", shape, seed=seed, indices=list(range(len(x0)))).to(x0.device)
-    rows = []
+    world = world or World()
     blocks = prompted_blocks(patched.backbone.list_blocks(), patched.patch.config)
+    found = torch.zeros(len(timesteps), len(blocks), 2, len(x0), device=x0.device)
     with _norms(patched, blocks) as pairs:
-        for timestep in timesteps:
+        for place in range(world.rank, len(timesteps), world.size):
             pairs.clear()
-            at = torch.full((len(x0),), timestep, device=x0.device)
+            at = torch.full((len(x0),), timesteps[place], device=x0.device)
             patched(process.add_noise(x0, noise=noise, timesteps=at), at, condition)
-            rows.append(_by_block(pairs, len(blocks)).double().cpu().numpy())  # (L, 2, B)
-    norms = np.stack(rows)  # (T, L, 2, B)
+            found[place] = _by_block(pairs, len(blocks))
+    world.add_up([found])  # to zeros, which changes no bit
+    norms = found.double().cpu().numpy()  # (T, L, 2, B)
     added, hidden = norms[:, :, 0], norms[:, :, 1]
     return Added(np.asarray(timesteps), added.mean(-1), hidden.mean(-1), (added / hidden).mean(-1))
 

@@ -24,6 +24,7 @@ class Printer:
 
     def __init__(self, common: CommonOptions) -> None:
         self.as_json, self.quiet, self.verbose = common.json_, common.quiet, common.verbose
+        self.muted = False  # True: another process warns of the same
         self._stdout, stderr = LastingStream(sys.stdout, drops=False), LastingStream(sys.stderr, drops=True)
         self._notes = _console(stderr)
         self._shown: Any = None  # the bars that are on the terminal now
@@ -36,7 +37,8 @@ class Printer:
 
     def warn(self, text: str) -> None:
         """A remark that is shown even with --quiet."""
-        self._notes.print(f"warning: {one_line(text)}")
+        if not self.muted:
+            self._notes.print(f"warning: {one_line(text)}")
 
     def say(self, text: str) -> None:
         """A line of the result."""

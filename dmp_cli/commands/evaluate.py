@@ -65,7 +65,10 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
     printer = Printer(common)
     if given.make(LossOptions).loss:
         if asked.jobs > 1:
-            raise ConfigError(f"--jobs {asked.jobs} is for scores; a loss is measured by one process")
+            raise ConfigError(
+                f"--jobs {asked.jobs} is for scores",
+                hint="Several processes that torchrun starts share the draws of a loss.",
+            )
         from .held_out_loss import measure_loss
 
         measure_loss(given, common, asked, printer)

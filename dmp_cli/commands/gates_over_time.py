@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
+    from ..config import NetworkOptions
     from ..patching import PatchedBackbone
 
 
@@ -23,6 +26,19 @@ def weights_over_time(patched: PatchedBackbone) -> list[np.ndarray]:
     known = weights.expand(len(timesteps), -1, -1).float().cpu().numpy()
     first, *further = [known[..., part] for part in patched.patch.parts] or [known]
     return [first, timesteps.cpu().numpy(), *further]
+
+
+def gap_to(
+    path: Path, weights: np.ndarray, network: NetworkOptions, device: torch.device, *, force: bool
+) -> np.ndarray:
+    """How far the gate of the patch at ``path`` is from ``weights`` (T, L, N), as (T, L) in nats."""
+    from ..analysis import divergence
+    from ..patching import attach, load_patch
+    from ..pipeline import load_backbone_of
+
+    other = load_patch(path)
+    backbone = load_backbone_of(other, network, device)
+    return divergence(weights, weights_over_time(attach(backbone, other, force=force))[0])
 
 
 def square_grid(num_prompts: int) -> tuple[int, int] | None:

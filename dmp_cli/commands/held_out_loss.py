@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, TextStoreOptions, default_of
-from ..errors import ConfigError, PatchError
+from ..config import CommonOptions, EvalConfig, EvalOptions, LossOptions, NetworkOptions, TextStoreOptions
+from ..errors import ConfigError
 from .console import Printer
 from .half_range import place_of, warn_early
+from .measured import check_measured, find_held_out, load_measured, said, with_adapter, with_patch
 from .named_patches import found_here
 from .options import Given
-from .processes import owning
+from .processes import owning, together
 from .texts import Captions
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from ..backbones import Backbone, Keeping
     from ..data import ImageSource
-    from ..patching import PatchedBackbone
     from ..pipeline import Loaded
+    from ..runtime import World
     from ..training import HeldOut, HeldOutLoss
 
 _READING = ("max_pixels", "max_file_size", "follow_links")  # options of scoring that apply to these images too
@@ -52,31 +53,54 @@ def measure_loss(given: Given, common: CommonOptions, asked: EvalOptions, printe
 
         plan_loss(given, common, asked, printer)
         return
-    from ..runtime import refuse_many
+    from ..storage import refuse_existing
 
-    refuse_many("dmp eval --loss")
-    with owning(asked.output, "dmp eval --loss"):
-        _measure(given, common, asked, printer)
+    with (
+        together(common.device, printer) as (world, device),
+        owning(asked.output, "dmp eval --loss", world),
+        printer.watching(),
+    ):
+        printer.muted = not world.is_first
+        world.tell(lambda: refuse_existing(asked.output / FILES[0], force=asked.force))
+        images, found = _measure(given, common, world, device, printer)
+        if world.is_first:
+            _write(given, asked.output, images, found, printer)
 
 
-def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: Printer) -> None:
+def _measure(
+    given: Given, common: CommonOptions, world: World, device: torch.device, printer: Printer
+) -> tuple[ImageSource, dict[str, HeldOutLoss]]:
+    """The losses by the name of what was learnt; the processes of ``world`` share the draws."""
     from ..backbones import Keeping
-    from ..report import render
-    from ..runtime import pick_device
-    from ..storage import refuse_existing, write_json, write_text
-    from ..training import build_loss_page
 
-    options, folder = given.make(LossOptions), asked.output
-    refuse_existing(folder / FILES[0], force=asked.force)
-    device, how = pick_device(common.device or "auto"), Keeping("fp32", options.quantize, options.offload_blocks)
+    options = given.make(LossOptions)
+    how = Keeping("fp32", options.quantize, options.offload_blocks)
     how.check(device)
     warn_early(common.dtype, given.make(NetworkOptions), place_of(options.patch), printer)
-    loaded = load_measured(given, "cpu" if how.packs else str(device))
+    ready: list[Loaded] = []
+    drawn: list[tuple[ImageSource, HeldOut]] = []
+    world.each(lambda: ready.append(load_measured(given, "cpu" if how.packs else str(device))))
+    (loaded,) = ready
     with _kept(loaded, how, device):
-        images, draws = _draws(given, loaded, common, printer)
+
+        def prepare() -> None:  # what fails fails here, in all processes together, and before the first loss
+            check_measured(given, loaded)
+            drawn.append(_draws(given, loaded, common, world, printer))
+
+        world.each(prepare)
+        ((images, draws),) = drawn
         base = draws.losses(loaded.backbone.eval())
         found = {_name(path): _loss_of(path, loaded, draws, base, images, given, printer) for path in options.patch}
         found |= {str(path): _loss_of_adapter(path, loaded, draws, base, images, printer) for path in options.adapter}
+    return images, found
+
+
+def _write(given: Given, folder: Path, images: ImageSource, found: dict[str, HeldOutLoss], printer: Printer) -> None:
+    from ..report import render
+    from ..storage import write_json, write_text
+    from ..training import build_loss_page
+
+    options = given.make(LossOptions)
     entries = {name: one.line() for name, one in found.items()}
     about = {"val_data": images.fingerprint, "images": len(images), "val_draws": options.val_draws}
     about |= {} if options.quantize is None else {"quantize": options.quantize}
@@ -87,18 +111,6 @@ def _measure(given: Given, common: CommonOptions, asked: EvalOptions, printer: P
     printer.table(f"Loss on {options.val_data}", columns, [[name, *_cells(one)] for name, one in found.items()])
     printer.say(f"wrote {folder / FILES[1]} and {FILES[0]}")
     printer.result({"output": str(folder), **about, "patches": entries})
-
-
-def load_measured(given: Given, device: str) -> Loaded:
-    """The bare backbone: that of the first patch, or the one that is named."""
-    from ..pipeline import load_bare, load_patched
-
-    options, network = given.make(LossOptions), given.make(NetworkOptions)
-    if not options.patch:
-        return load_bare(network, device)
-    loaded = load_patched(options.patch[0], network, device, force=options.force_backbone)
-    loaded.denoiser.detach()  # type: ignore[operator]
-    return loaded
 
 
 @contextlib.contextmanager
@@ -117,36 +129,20 @@ def _kept(loaded: Loaded, how: Keeping, device: torch.device) -> Iterator[None]:
         yield
 
 
-def find_held_out(given: Given, loaded: Loaded) -> ImageSource:
-    """The images of --val-data. Raises DataError where they do not go with the backbone."""
-    from ..data import Bounds, find_images
-    from ..training import check_conditions
-
-    options = given.make(LossOptions)
-    assert options.val_data is not None
-    images = find_images(options.val_data, bounds=Bounds(_said(given, "max_file_size"), _said(given, "follow_links")))
-    check_conditions(images, loaded.backbone)
-    return images
-
-
-def _said(given: Given, name: str) -> Any:
-    """An option of scoring that applies here too."""
-    return given.values.get(name, default_of(EvalConfig, name))
-
-
-def _draws(given: Given, loaded: Loaded, common: CommonOptions, printer: Printer) -> tuple[ImageSource, HeldOut]:
+def _draws(
+    given: Given, loaded: Loaded, common: CommonOptions, world: World, printer: Printer
+) -> tuple[ImageSource, HeldOut]:
     from ..data import LiveReader
     from ..latents import image_size
     from ..training import HeldOut
 
     options = given.make(LossOptions)
-    with printer.watching():
-        images = find_held_out(given, loaded)
+    images = find_held_out(given, loaded)
     side, channels = image_size(loaded.codec, loaded.backbone), loaded.codec.image_channels
-    reader = LiveReader(images, image_size=side, channels=channels, max_pixels=_said(given, "max_pixels"))
+    reader = LiveReader(images, image_size=side, channels=channels, max_pixels=said(given, "max_pixels"))
     if loaded.backbone.takes_text:
         _encode_captions(images, options.val_draws, loaded.backbone, printer)
-    how: dict[str, Any] = {"draws": options.val_draws, "dtype": common.dtype or "fp32"}
+    how: dict[str, Any] = {"draws": options.val_draws, "dtype": common.dtype or "fp32", "world": world}
     return images, HeldOut(loaded.backbone, loaded.codec, source=(images, reader), **how)
 
 
@@ -172,22 +168,6 @@ def _loss_of(
         return draws.compare(draws.losses(patched), base=base)
 
 
-@contextlib.contextmanager
-def with_patch(path: Path, loaded: Loaded, given: Given) -> Iterator[PatchedBackbone]:
-    """Context in which a patch is on the backbone. Raises PatchError for a patch of another backbone or codec."""
-    from ..patching import attach, load_patch
-
-    patch, force = load_patch(path), given.make(LossOptions).force_backbone
-    assert patch.record is not None
-    if not force and not patch.record.codec.is_same(loaded.codec.record):
-        raise PatchError(f"{path} was trained with another codec than {given.make(LossOptions).patch[0]}")
-    patched = attach(loaded.backbone, patch, force=force).to(loaded.backbone.device).eval()
-    try:
-        yield patched
-    finally:
-        patched.detach()
-
-
 def _loss_of_adapter(
     path: Path, loaded: Loaded, draws: HeldOut, base: np.ndarray, images: ImageSource, printer: Printer
 ) -> HeldOutLoss:
@@ -197,21 +177,6 @@ def _loss_of_adapter(
     adapted = with_adapter(path, loaded)
     _warn_of_known((training_of(path).model_extra or {}).get("data_fingerprint"), path, images, printer)
     return draws.compare(draws.losses(adapted), base=base)
-
-
-def with_adapter(path: Path, loaded: Loaded) -> Backbone:
-    """The backbone with one adapter, in a module of its own.
-
-    Raises:
-        CheckpointError, ConfigError: the adapter is of another backbone or codec.
-    """
-    from ..patching import load_any_adapter, share_weights
-    from ..pipeline import check_codec_of
-
-    check_codec_of(path, loaded)
-    adapted = share_weights(loaded.backbone)
-    load_any_adapter(path, adapted)
-    return adapted
 
 
 def _warn_of_known(fingerprint: object, path: Path, images: ImageSource, printer: Printer) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..config import CommonOptions, EvalOptions, LossOptions
 from .console import Printer
-from .held_out_loss import FILES, find_held_out, load_measured, with_adapter, with_patch
+from .held_out_loss import FILES
+from .measured import check_measured, find_held_out, load_measured
 from .options import Given
 from .plans import planning, show_plan
 
@@ -31,11 +32,7 @@ def plan_loss(given: Given, common: CommonOptions, asked: EvalOptions, printer: 
         how.check(device)
         loaded = load_measured(given, "cpu" if how.packs else str(device))
         images = find_held_out(given, loaded)
-        for path in options.patch:
-            with with_patch(path, loaded, given):
-                pass
-        for path in options.adapter:
-            with_adapter(path, loaded)
+        check_measured(given, loaded)
         networks = 1 + len(options.patch) + len(options.adapter)
         plan |= {"device": str(device), "images": len(images), "networks": networks, "files": list(FILES)}
     measured = [str(path) for path in (*options.patch, *options.adapter)]

@@ -19,11 +19,11 @@ from ..config import (
 )
 from ..errors import ConfigError
 from .console import Printer
-from .gates_over_time import square_grid, weights_over_time
+from .gates_over_time import gap_to, square_grid, weights_over_time
 from .gates_plan import plan_gates
 from .named_patches import found_here
 from .options import Given, takes
-from .processes import owning
+from .processes import owning, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..data import ImageSource
     from ..latents import Codec
     from ..patching import PatchedBackbone
+    from ..runtime import World
 
 _TIMESTEPS = 21  # at which images are looked at
 
@@ -61,17 +62,18 @@ def inspect_gates(ctx: typer.Context, given: Given) -> None:
     from ..hub import short_name
 
     folder = asked.output or Path("gates") / short_name(patched.patch)
-    from ..runtime import pick_device
     from ..storage import refuse_existing
 
-    how = given.make(NetworkOptions), pick_device(common.device or "cpu"), common.seed or 0, patched.force_backbone
-    inspection = Inspection(patched.patch, folder, asked, *how)
-    if common.dry_run:
-        plan_gates(inspection, printer)
-        return
-    with owning(folder, "dmp inspect-gates"), printer.watching():
-        refuse_existing(folder, force=asked.force)
-        inspection.run(printer)
+    with together(common.device or "cpu", printer) as (world, device):
+        how = given.make(NetworkOptions), device, common.seed or 0, patched.force_backbone, world
+        inspection = Inspection(patched.patch, folder, asked, *how)
+        if common.dry_run:
+            plan_gates(inspection, printer)
+            return
+        with owning(folder, "dmp inspect-gates", world), printer.watching():
+            printer.muted = not world.is_first
+            world.tell(lambda: refuse_existing(folder, force=asked.force))
+            inspection.run(printer)
 
 
 @dataclass
@@ -85,14 +87,16 @@ class Inspection:
     device: torch.device
     seed: int
     force_backbone: bool
+    world: World  # whose processes share the timesteps at which images are looked at
 
     def run(self, printer: Printer) -> None:
         from ..analysis import describe_gate, split_variance, study
 
-        patched, codec = self.load()
+        patched, added = self._look_at_images()
+        if not self.world.is_first:
+            return
         weights, timesteps, *of_experts = weights_over_time(patched)
         found, gap = study(weights, timesteps=timesteps), self.gap(weights)
-        added = self._measure_added(patched, codec) if codec is not None else None
         found.save(self.folder)
         variance = split_variance(weights)
         sentence = describe_gate(found, variance)
@@ -138,16 +142,27 @@ class Inspection:
         backbone = load_backbone_of(patch, self.network, self.device)
         return attach(backbone, patch, force=self.force_backbone), None
 
-    def _measure_added(self, patched: PatchedBackbone, codec: Codec) -> Added:
+    def _look_at_images(self) -> tuple[PatchedBackbone, Added | None]:
         """How large what the patch adds is, on images of --data, at timesteps from the first to the last."""
         from ..analysis import encode_some, measure_added
         from ..diffusion import level_grid
 
-        backbone, images = patched.backbone, self.find_images(patched)
-        how = {"count": self.asked.num_images, "seed": self.seed, "max_pixels": self.asked.max_pixels}
-        x0, condition = encode_some(images, backbone=backbone, codec=codec, **how)
-        steps = level_grid(backbone.schedule, _TIMESTEPS).tolist()
-        return measure_added(patched, x0, condition=condition, timesteps=steps, seed=self.seed)
+        how: dict[str, Any] = {"count": self.asked.num_images, "max_pixels": self.asked.max_pixels}
+        ready: list[tuple[PatchedBackbone, Any]] = []
+
+        def prepare() -> None:
+            patched, codec = self.load()
+            own = {"backbone": patched.backbone, "codec": codec, "seed": self.seed, **how}
+            ready.append((patched, None if codec is None else encode_some(self.find_images(patched), **own)))
+
+        self.world.each(prepare)  # all processes end together where one fails
+        ((patched, encoded),) = ready
+        if encoded is None:
+            return patched, None
+        x0, condition = encoded
+        steps = level_grid(patched.backbone.schedule, _TIMESTEPS).tolist()
+        told = {"condition": condition, "timesteps": steps, "seed": self.seed, "world": self.world}
+        return patched, measure_added(patched, x0, **told)
 
     def find_images(self, patched: PatchedBackbone) -> ImageSource:
         """The images of --data, classes numbered as in the patch's training."""
@@ -162,14 +177,7 @@ class Inspection:
         """How far the gate of --compare is from ``weights`` (T, L, N), as (T, L); None where none is compared."""
         if self.asked.compare is None:
             return None
-        from ..analysis import divergence
-        from ..patching import attach, load_patch
-        from ..pipeline import load_backbone_of
-
-        other = load_patch(self.asked.compare)
-        backbone = load_backbone_of(other, self.network, self.device)
-        theirs = weights_over_time(attach(backbone, other, force=self.force_backbone))[0]
-        return divergence(weights, theirs)
+        return gap_to(self.asked.compare, weights, self.network, self.device, force=self.force_backbone)
 
     def _study_experts(self, found: GateStudy, printer: Printer) -> None:
         """The weights of the experts of a patch that has prompts too: the same files, in a folder of their own."""

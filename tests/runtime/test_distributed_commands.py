@@ -22,17 +22,17 @@ from .ports import free_port
 
 
 class Pair:
-    """Two processes of one ``dmp train``, as torchrun starts them."""
+    """Two processes of one command, as torchrun starts them."""
 
-    def __init__(self, folder: Path, *options: Any) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *options: Any, command: str = "train") -> None:
+        self.folder, self.port, self.command = folder, free_port(), command
         self.processes = [self._start(rank, [str(option) for option in options]) for rank in range(2)]
 
     def _start(self, rank: int, options: list[str]) -> subprocess.Popen[str]:
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [sys.executable, "-m", "dmp_cli", "train", *options],
+            [sys.executable, "-m", "dmp_cli", self.command, *options],
             cwd=self.folder,
             env={**os.environ, **place, **meet},
             stdout=subprocess.PIPE,
@@ -103,12 +103,34 @@ def test_each_error_is_printed_once(common: list[Any], tmp_path: Path) -> None:
     assert "out exists already" in said
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_two_measure_what_one_measures(common: list[Any], tmp_path: Path) -> None:
+    """Losses of patches, and what a patch adds on images: the files of one process; an error is said once."""
+    runner = CliRunner()
+    assert runner.invoke(app, ["train", *map(str, common), "--steps", "2", "-o", str(tmp_path / "run")]).exit_code == 0
+    patch, data = tmp_path / "run" / "patch.safetensors", common[common.index("--data") + 1]
+    loss = ["--loss", "--patch", patch, "--val-data", data, "--val-draws", 80]
+    for command, options in {"eval": loss, "inspect-gates": ["--patch", patch, "--data", data]}.items():
+        alone, shared = tmp_path / f"{command}-1", tmp_path / f"{command}-2"
+        assert runner.invoke(app, [command, *map(str, options), "-o", str(alone)]).exit_code == 0
+        (code, said), other = Pair(tmp_path, *options, "-o", shared, command=command).finish()
+        assert (code, other) == (0, (0, "")), said
+        assert "wrote" in said
+        assert files_of(shared) == files_of(alone)
+    results = Pair(tmp_path, *loss, "--patch", "none", "-o", "broken", command="eval").finish()
+    assert [code for code, _ in results] == [1, 1]
+    assert sum("none" in said for _, said in results) == 1
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["demo"],
         ["ablate", "table2", "--backbone", "digits"],
-        ["eval", "--loss", "--patch", "p.safetensors", "--val-data", "a"],
     ],
 )
 def test_commands_for_one_process_are_refused_in_several(
