@@ -55,9 +55,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     for processes in PROCESSES:
-        print(
-            f"random numbers of a step, {processes:,} processes of {OWN} images: {1000 * seconds(draws(processes)):.1f} ms"
-        )
+        milliseconds = 1000 * seconds(draws(processes))
+        print(f"random numbers of a step, {processes:,} processes of {OWN} images: {milliseconds:.1f} ms")
     for shards, name in ((False, "files of their own"), (True, "1,000 shards")):
         print(f"order of an epoch of {IMAGES:,} images in {name}: {seconds(order(shards)):.2f} s")
 
