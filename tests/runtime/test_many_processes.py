@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from safetensors.torch import load_file
 from tests.builders import tiny_dit, write_images, write_meta_checkpoint
 
 from .crowd import Crowd, run_crowds
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
 
 STEPS, BATCH, IMAGES = 8, 192, 250  # an epoch ends within a batch
 MEMORY = 250  # MB of a process, pages that are shared counted by parts
