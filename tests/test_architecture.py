@@ -220,6 +220,7 @@ def test_tests_mirror_the_wings() -> None:
             "test_gpu_script.py",
             "test_pipeline.py",
             "test_readme.py",
+            "test_scale.py",
             "test_studies.py",
         ),
     }

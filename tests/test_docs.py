@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
         "help_texts.py",
         "what_is_read.py",
         "readme_memory.py",
+        "scale.py",
         pytest.param("memory.py", marks=pytest.mark.slow),
     ],
 )

@@ -44,7 +44,9 @@ class ClassEmbedder(nn.Module):
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
-        self.embedding_table = nn.Embedding(rows, width)
+        empty = torch.empty(rows, width)
+        # To draw first weights on meta, torch imports its whole compiler: a second and about 80 MB.
+        self.embedding_table = nn.Embedding(rows, width, _weight=empty if empty.is_meta else None)
 
     def forward(self, labels: Tensor) -> Tensor:
         return self.embedding_table(labels)

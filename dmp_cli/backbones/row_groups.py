@@ -25,7 +25,8 @@ def own_rows(values: Tensor) -> Tensor:
     return values if rows is None else values[rows.to(values.device)]
 
 
-@torch.compiler.disable(recursive=False)  # the forwards are compiled, one graph for each b and S
+# The forwards are compiled, one graph for each b and S. torch.compiler.disable would import the whole compiler at once.
+@torch._disable_dynamo(recursive=False)
 def predict_in_groups(
     predict: Predict, x: Tensor, timesteps: Tensor, text: Mapping[str, Tensor], lengths: Sequence[int]
 ) -> Tensor:

@@ -79,6 +79,18 @@ def test_info_needs_no_torch(patch: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_counting_a_patch_imports_no_compiler() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from dmp_cli.cli import app\n"
+        "result = CliRunner().invoke(app, ['patch', '--backbone', 'dit-s2'])\n"
+        "assert result.exit_code == 0, result.stderr\n"
+        "assert 'torch' in sys.modules and 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+
+
 def test_bad_input(run: Run, backbone: list[str], checkpoint: Path, tmp_path: Path) -> None:
     cases = [
         ([], "no backbone given"),
