@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.studies.cifar10_table import render
+from benchmarks.studies.cifar10_table import collect, read, render
 from benchmarks.studies.flat import fall_of, held_out_losses
 from benchmarks.studies.pictures import sort_out
 from benchmarks.studies.rates import GROUPS, RATES, TITLES, arms_of, best_rate, choose, trainings
@@ -94,6 +94,39 @@ def test_the_table_says_mean_and_interval(tmp_path: Path) -> None:
     # the mean of -1, -2, -3 and t at 97.5 % with 2 degrees of freedom, 4.303, times 1 / sqrt(3)
     assert lines[5] == "| fine-tuning |  | 10 | -2.00 (-4.48 to +0.48) |"
     assert lines[-1] == "| gated LoRA experts | 0.5, 0.5, 0.5 | 10 | -2.00 (-4.48 to +0.48) |"
+
+
+def test_reports_are_gathered(tmp_path: Path) -> None:
+    def arm(name: str, mean: float, **more: Any) -> dict[str, Any]:
+        difference = {"mean": mean - 10, "interval": [mean - 11, mean - 9]}
+        return {"name": name, "scores": {"fid": {"mean": mean, "difference": difference}}, **more}
+
+    for group in GROUPS:
+        scales = {"scales": [0.5]} if group.startswith("own") else {}
+        arms = [arm("base", 10.0), *(arm(method, 9.0, **scales) for method in TITLES)]
+        report = {"arms": arms, "steps": 300, "num_images": 1000, "training": {"batch_size": 128}}
+        for seed in range(2):
+            (tmp_path / f"{group}-{seed}").mkdir()
+            (tmp_path / f"{group}-{seed}" / "report.json").write_text(json.dumps(report))
+    of_features = {"features": "net.pt", "features_digest": "d", "features_width": 4, "versions": {}}
+    (tmp_path / "floor").mkdir()
+    floor = {**of_features, "rows": [{"scores": {"fid": {"value": 1.5}}}]}
+    (tmp_path / "floor" / "report.json").write_text(json.dumps(floor))
+    (tmp_path / "rates.json").write_text("{}")
+    lines = [{"step": step, "held_out": {"loss": loss}} for step, loss in ((0, 5.0), (8, 2.0), (10, 1.98))]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    collect(tmp_path, tmp_path / "results", base=tmp_path, size="cpu")
+    shared, seeds = read(tmp_path / "results")
+    assert (shared["base_steps"], shared["floor"], shared["num_images"], len(seeds)) == (10, 1.5, 1000, 2)
+    assert shared["base_fall"] == fall_of({0: 5.0, 8: 2.0, 10: 1.98}, steps=10)
+    assert seeds[1]["base"] == 10.0
+    assert seeds[0]["own-cosine"]["lora"] == {
+        "distance": 9.0,
+        "difference": -1.0,
+        "interval": [-2.0, 0.0],
+        "scale": 0.5,
+    }
+    assert "| base | | 10 | |" in render(tmp_path / "results")
 
 
 def test_the_script_is_a_script() -> None:

@@ -34,8 +34,8 @@ def collect(runs: Path, folder: Path, *, base: Path, size: str) -> None:
         found: dict[str, Any] = {}
         for group in GROUPS:
             report = json.loads((runs / f"{group}-{seed}" / "report.json").read_text())
-            base, *arms = report["arms"]
-            found["base"] = base["scores"]["fid"]["mean"]
+            bare, *arms = report["arms"]
+            found["base"] = bare["scores"]["fid"]["mean"]
             found[group] = {arm["name"]: _scores_of(arm) for arm in arms}
         (folder / f"seed{seed}.json").write_text(json.dumps(found, indent=1) + "\n")
     losses = held_out_losses(base / "log.jsonl")

@@ -16,6 +16,7 @@ from .conftest import Run, files_in, parse
 from .test_inspect_gates import FILES as LOOK
 
 
+@pytest.mark.slow  # .ci/run runs it by itself too
 def test_the_shortest_demo(run: Run, tmp_path: Path) -> None:
     shown = run("demo", "--steps", 2, "-n", 60, "-o", "out", "--json")
     result = parse(shown)
@@ -76,5 +77,8 @@ def test_a_signal_ends_the_demo_and_it_goes_on_to_the_same_scores(run: Run, tmp_
     assert process.returncode == 143, errors
     assert "saved, continue with --resume" in errors
     assert not (tmp_path / "parts" / "samples").exists()
-    parts = parse(run(*options, "-o", "parts", "--json"))
+    parts = parse(run(*options, "-o", "parts", "--jobs", 2, "--json"))
     assert parts["scores"] == parse(run(*options, "-o", "straight", "--json"))["scores"]
+    images = [path.relative_to("straight") for path in Path("straight", "samples").rglob("0*.png")]
+    assert len(images) == 60 * len(Story(folder=Path("straight"), steps=80, num_images=60).sets())
+    assert all(Path("parts", image).read_bytes() == Path("straight", image).read_bytes() for image in images)

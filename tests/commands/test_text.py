@@ -103,7 +103,8 @@ def test_guidance_by_hand(run: Run, tmp_path: Path) -> None:
     assert not np.array_equal(pixels(Path("plain"), 0), pixels(Path("guided"), 0))
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_resumed_run_is_the_straight_one(run: Run, pipeline: Path, captioned: Path, dtype: str) -> None:
     # a grid in between looks captions up outside autocast, which the continued run does not
     straight = train(run, pipeline, captioned, "straight", "--dtype", dtype, "--sample-every", 2)
