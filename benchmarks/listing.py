@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-_LISTING = "import sys; from benchmarks.listing import measure; measure(sys.argv[1])"
+_LISTING = "import sys; from benchmarks.listing import measure; measure(*sys.argv[1:])"
+_MAPPING = "import sys; from benchmarks.listing import measure_mapped; measure_mapped(*sys.argv[1:])"
 _MEMBERS = 9_999  # in a shard
 
 
@@ -47,14 +48,35 @@ def open_together(folder: str, processes: int) -> float:
     return time.perf_counter() - start
 
 
-def measure(folder: str) -> None:
-    """Print seconds and peak memory of listing ``folder``. Needs a process of its own, as the peak never falls."""
-    from dmp_cli.data.folder import find_images
+def measure(folder: str, place: str | None = None) -> None:
+    """Print seconds and peak memory of listing ``folder``, then hand it over in ``place``.
+
+    Needs a process of its own, as the peak never falls.
+    """
+    from dmp_cli.data.folder import FolderImages, find_images
+    from dmp_cli.data.together import hand_over
 
     before, start = _peak(), time.perf_counter()
-    count = len(find_images(folder))
+    images = find_images(folder)
+    print(_in_words(len(images), start, before))
+    if place is not None and isinstance(images, FolderImages):
+        hand_over(images, Path(place))
+
+
+def measure_mapped(folder: str, place: str) -> None:
+    """The same of mapping what another process has handed over in ``place``."""
+    from dmp_cli.data.bounds import Bounds
+    from dmp_cli.data.together import take_over
+
+    before, start = _peak(), time.perf_counter()
+    images = take_over(Path(place), path=Path(folder), bounds=Bounds())
+    assert images is not None
+    print(f"  mapped: {_in_words(len(images), start, before)}")
+
+
+def _in_words(count: int, start: float, before: float) -> str:
     seconds = time.perf_counter() - start
-    print(f"{count:,} images: {seconds:.2f} s, {_peak():.2f} GiB at the peak, {before:.2f} before; {_own()}")
+    return f"{count:,} images: {seconds:.2f} s, {_peak():.2f} GiB at the peak, {before:.2f} before; {_own()}"
 
 
 def _own() -> str:
@@ -90,7 +112,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             fill(Path(folder), count=count, per_folder=per_folder)
             print("one class folder" if per_folder == count else f"{per_folder} files a class folder", flush=True)
-            subprocess.run([sys.executable, "-c", _LISTING, folder], check=True)
+            with tempfile.TemporaryDirectory() as place:
+                for script in (_LISTING, _MAPPING):
+                    subprocess.run([sys.executable, "-c", script, folder, f"{place}/handed"], check=True)
 
 
 if __name__ == "__main__":
