@@ -20,7 +20,7 @@ def read_first_images(
     """Read the first ``count`` samples of a folder or zip, in sorted order; uint8 (H, W, 3) each."""
     source, indices = find_samples(folder, bounds=bounds)
     read = partial(decode, channels=3, max_pixels=max_pixels)
-    return [np.asarray(read(source.read(i), name=source.name(i))) for i in indices[:count]]
+    return [np.asarray(read(source.read(i), name=source.name(i))) for i in indices[:count].tolist()]
 
 
 def draw_rows(rows: Sequence[Sequence[np.ndarray]], *, labels: Sequence[str]) -> bytes:
