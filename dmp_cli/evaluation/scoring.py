@@ -164,7 +164,7 @@ def _read_made(path: Path) -> dict[str, Any] | None:
 def _check_whole(path: Path, count: int | None) -> None:
     """Raise MetricError if a folder of ``dmp sample`` lacks images, or holds changed or additional ones."""
     folder = SampleFolder(path)
-    if count is None or not path.is_dir() or not folder.sums():
+    if count is None or not path.is_dir() or not folder.has_sums():
         return
     try:
         wrong = folder.verify(count, latents=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,10 +95,14 @@ class Plan:
             if not is_guided and line.guidance not in (None, 1):
                 raise ConfigError(f"{place}: guidance needs a null condition, which this backbone lacks")
 
-    def text(self, count: int) -> str:
+    def rows(self, count: int) -> Iterator[str]:
         """The first ``count`` items as JSON lines, which :func:`read_plan` reads as the same plan."""
         rows = (_to_json(index, self.item(index)) for index in range(count))
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def text(self, count: int) -> str:
+        """The same as one text."""
+        return "".join(self.rows(count))
 
 
 def negative_problem(negative: str | None, backbone: Backbone) -> str:

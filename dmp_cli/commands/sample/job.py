@@ -144,7 +144,7 @@ class Drawing:
         """Claim the folder, and write the plan before the first image."""
         how: dict[str, Any] = {"num_images": self.config.num_images, "force": self.request.options.force}
         moved = self.folder.open(self.made, origin=self.origin, **how)
-        if self.folder.write_plan(self.plan.text(self.config.num_images)):
+        if self.folder.write_plan(lambda: self.plan.rows(self.config.num_images)):
             self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
         if moved:
             self.printer.warn(
@@ -223,8 +223,10 @@ class Drawing:
     def _labels(self) -> Any:
         import numpy as np
 
-        labels = [self.plan.item(index).label for index in range(self.config.num_images)]
-        return None if labels[0] is None else np.array(labels, np.int64)
+        if self.plan.item(0).label is None:
+            return None
+        labels = (self.plan.item(index).label for index in range(self.config.num_images))
+        return np.fromiter(labels, np.int64, self.config.num_images)
 
 
 def _keeps_latents(request: Request, loaded: Loaded, recorded: dict[str, Any] | None) -> bool:
