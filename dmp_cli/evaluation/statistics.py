@@ -137,7 +137,8 @@ def _digest(content: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for key in sorted(content):
         array = content[key]
-        digest.update(f"{key} {array.dtype} {array.shape}\n".encode())
+        shape = array.shape or (1,)  # a single value counts as a row of one, as in files of earlier versions
+        digest.update(f"{key} {array.dtype} {shape}\n".encode())
         for block in _blocks(array):
             digest.update(block)
     return digest.hexdigest()
