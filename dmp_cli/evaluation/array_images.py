@@ -13,9 +13,10 @@ import numpy as np
 
 from ..data import ImageSource, Stamp
 from ..errors import DataError, MetricError
-from ..storage import list_entries, map_array, read_arrays
+from ..storage import let_go, list_entries, map_array, read_arrays
 
 _ENTRY = "arr_0"
+_AT_ONCE = 512  # images whose pages stay in memory
 
 
 class ArrayImages(ImageSource):
@@ -53,6 +54,8 @@ class ArrayImages(ImageSource):
     def read(self, index: int) -> bytes:
         """Image ``index`` as a file of portable pixels (PPM or PGM)."""
         pixels = np.asarray(self._pixels[index])
+        if index % _AT_ONCE == 0:
+            let_go(self._pixels)
         kind = b"P6" if pixels.shape[2:] == (3,) else b"P5"
         return b"%s\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
 

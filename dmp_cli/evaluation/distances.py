@@ -127,7 +127,8 @@ def subset_kernels(
 
 
 def _subset(purpose: str, n: int, size: int, *, seed: int, subset: int) -> np.ndarray:
-    return randomness.permutation(purpose, n, seed=seed, step=subset)[:size]
+    order = randomness.permutation(purpose, n, seed=seed, step=subset)
+    return order[:size].copy()  # a part of it would keep all of it in memory
 
 
 # k(x, y) = (x.y / d + 1)^3

@@ -141,7 +141,8 @@ def _comparisons(evaluation: Evaluation, images: Images) -> Section | None:
 def _noise_of(made: dict[str, Any]) -> Any:
     """The entries of a samples.json that fix the noise and how it is denoised."""
     sample = read_record(made).sample
-    return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "scheduler", "steps")]
+    names = ("seed", "plan", "classes", "prompts", "prompt_file", "sampler", "scheduler", "steps")
+    return [sample.get(name) for name in names]
 
 
 def _comparison(base: Row, other: Row, images: Images, called: dict[str, str]) -> Comparison:

@@ -77,7 +77,7 @@ from .structured import (
     toml_text as toml_text,
     whole_json_lines as whole_json_lines,
 )
-from .text import decode_text as decode_text, read_text as read_text
+from .text import decode_text as decode_text, read_lines as read_lines, read_text as read_text
 from .torchscript import open_torchscript as open_torchscript
 from .weight_names import PICKLES as PICKLES, SAFETENSORS as SAFETENSORS
 from .weights import (

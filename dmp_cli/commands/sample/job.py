@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import (
     NetworkOptions,
     PlanLine,
+    Prompt,
     SampleConfig,
     SampleOptions,
     SamplingMemory,
@@ -19,13 +21,13 @@ from ..half_range import place_of, warn_early
 from ..in_process import in_shell
 from ..options import Given
 from ..processes import together
-from .captions import captions_of, encode_early
+from .captions import captions_of, distinct, encode_early
 from .grid import check_grid
 from .keeping import keeping, keeping_of
 from .network import load, load_versions, remarks_on
 from .own_sampler import compare
 from .patches import PatchShare
-from .provenance import keep_old_rules, made_as, origin_of
+from .provenance import as_recorded, keep_old_rules, made_as, origin_of
 from .verification import check
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class Request(NamedTuple):
 
     folder: Path
     config: SampleConfig
-    lines: tuple[PlanLine, ...] | None  # of --plan
+    lines: Sequence[PlanLine] | None  # of --plan
+    prompts: Sequence[Prompt] | None  # of --prompt and --prompts
     options: SampleOptions
     texts: TextStoreOptions
     memory: SamplingMemory
@@ -104,12 +107,12 @@ class Drawing:
         for remark in remarks_on(self.loaded, request.config.quantize):
             printer.note(remark)
         self.keeps_latents = _keeps_latents(request, self.loaded, recorded)
-        filled = fill_in(request.config, self.loaded.backbone, recorded)
+        filled = fill_in(as_recorded(request, recorded), self.loaded.backbone, recorded)
         if self.versions is not None and filled.against_scale is None:
             filled = filled.model_copy(update={"against_scale": 1.0})
         filled = filled.model_copy(update={"plan": Plan(filled, request.lines).digest})
-        self.config = resolve(filled, self.loaded.backbone)
-        self.plan: Plan = Plan(self.config, request.lines)
+        self.config = resolve(filled, self.loaded.backbone, request.prompts)
+        self.plan: Plan = Plan(self.config, request.lines, request.prompts)
         self.plan.check(self.loaded.backbone)
         check_grid(request.options.grid, self.loaded)
         if self.own is not None and not self.part.number:
@@ -135,8 +138,8 @@ class Drawing:
         if not self.loaded.backbone.takes_text or self.part.number:
             return
         items = (self.plan.item(index) for index in range(self.config.num_images))
-        texts = dict.fromkeys(text for item in items for text in (item.prompt, item.negative) if text)
-        long = find_long(texts, self.loaded.backbone)
+        texts = (text for item in items for text in (item.prompt, item.negative) if text)
+        long = find_long(distinct(texts), self.loaded.backbone)
         if long.found:
             self.printer.warn(long.in_words("prompts"))
 
