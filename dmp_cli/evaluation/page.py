@@ -38,7 +38,12 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
 
     The first images of each folder are read again.
     """
-    read = partial(read_first_images, count=_SHOWN, max_pixels=config.max_pixels, bounds=bounds_of(config))
+    how: dict[str, Any] = {
+        "max_pixels": config.max_pixels,
+        "bounds": bounds_of(config),
+        "folders": len(evaluation.rows),
+    }
+    read = partial(read_first_images, count=_SHOWN, **how)
     images = {row.samples: read(Path(row.samples)) for row in evaluation.rows}
     sections = [
         _scores(evaluation),

@@ -132,7 +132,8 @@ def negative_problem(negative: str | None, backbone: Backbone) -> str:
 def read_plan(path: Path) -> Sequence[PlanLine]:
     """Read a plan file: one JSON object per line, such as ``{"seed": 7, "class": 3, "guidance": 1.5}``.
 
-    Many lines are packed. A backbone that reads text needs ``"prompt"``, one with classes ``"class"``; every other field may be left out.
+    Many lines are packed. A backbone that reads text needs ``"prompt"``, one with classes ``"class"``; every other
+    field may be left out.
 
     Raises:
         ConfigError: the file cannot be read, or a line is no such object; the message names the line.

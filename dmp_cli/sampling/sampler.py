@@ -159,6 +159,8 @@ def sample(
             with telling_steps(config):
                 latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
             yield _images_of(latents, indices, codec=codec, plan=plan, config=config, keep_latents=keep_latents)
+            if backbone.takes_text:
+                backbone.captions.forget()
 
 
 def _images_of(

@@ -15,6 +15,7 @@ from .own_sampler import backbone_of
 if TYPE_CHECKING:
     import torch
 
+    from ...backbones import Backbone
     from ...runtime import World
     from ...sampling import Plan
     from .job import Request
@@ -68,7 +69,7 @@ def captions_of(plan: Plan, todo: Iterable[range]) -> Iterator[str]:
         yield from (text for text in (item.prompt, item.negative) if text)
 
 
-def distinct(texts: Iterable[str]) -> Iterator[str]:
+def _distinct(texts: Iterable[str]) -> Iterator[str]:
     """Each text once, as far as memory is to hold them: of very many, those beyond are given as often as they come."""
     seen: set[str] = set()
     for text in texts:
@@ -76,3 +77,12 @@ def distinct(texts: Iterable[str]) -> Iterator[str]:
             yield text
             if len(seen) < _REMEMBERED:
                 seen.add(text)
+
+
+def warn_of_long(plan: Plan, backbone: Backbone, printer: Printer) -> None:
+    """Show what the text encoder will not read of the prompts."""
+    from ...sampling import find_long
+
+    long = find_long(_distinct(captions_of(plan, [range(plan.config.num_images)])), backbone)
+    if long.found:
+        printer.warn(long.in_words("prompts"))

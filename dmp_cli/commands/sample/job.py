@@ -21,7 +21,7 @@ from ..half_range import place_of, warn_early
 from ..in_process import in_shell
 from ..options import Given
 from ..processes import together
-from .captions import captions_of, distinct, encode_early
+from .captions import captions_of, encode_early, warn_of_long
 from .grid import check_grid
 from .keeping import keeping, keeping_of
 from .network import load, load_versions, remarks_on
@@ -117,7 +117,8 @@ class Drawing:
         check_grid(request.options.grid, self.loaded)
         if self.own is not None and not self.part.number:
             printer.note(compare(self.own, self.config))
-        self._warn_of_long_prompts()
+        if self.loaded.backbone.takes_text and not self.part.number:  # once for each set of samples
+            warn_of_long(self.plan, self.loaded.backbone, printer)
         self.chunks = chunks(self.config)
         self.origin = origin_of(self.loaded, request, device)
 
@@ -130,18 +131,6 @@ class Drawing:
         made = made_as(self.config, self.loaded, self.request)
         made |= {"latents": _LATENTS} if self.keeps_latents else {}
         return made | self.captions.told | self.tiles
-
-    def _warn_of_long_prompts(self) -> None:
-        """Show what the text encoder will not read, once for each set of samples."""
-        from ...sampling import find_long
-
-        if not self.loaded.backbone.takes_text or self.part.number:
-            return
-        items = (self.plan.item(index) for index in range(self.config.num_images))
-        texts = (text for item in items for text in (item.prompt, item.negative) if text)
-        long = find_long(distinct(texts), self.loaded.backbone)
-        if long.found:
-            self.printer.warn(long.in_words("prompts"))
 
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
