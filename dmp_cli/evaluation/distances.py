@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime import randomness
-from ..storage import let_go
+from ..storage import let_go, take
 
 _CHUNK = 4096  # rows converted to float64 at a time
 
@@ -117,9 +117,7 @@ def subset_kernels(
     """
     for subset, rows in enumerate(chosen):
         of_reference = _subset("kid-reference", len(reference), len(rows), seed=seed, subset=subset)
-        x, y = features[rows].astype(np.float64), reference[of_reference].astype(np.float64)  # (m, d)
-        let_go(features)
-        let_go(reference)
+        x, y = take(features, rows).astype(np.float64), take(reference, of_reference).astype(np.float64)  # (m, d)
         within, against = _kernel(x, x), _kernel(y, y)
         np.fill_diagonal(within, 0.0)
         np.fill_diagonal(against, 0.0)

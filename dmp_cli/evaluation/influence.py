@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runtime import randomness
-from ..storage import let_go
+from ..storage import let_go, take
 from .distances import Gaussian, draw_subsets, kernel_distance, subset_kernels
 
 _PAIRS = 4000  # pairs of images whose common part is looked at
@@ -84,7 +84,7 @@ def expand_frechet(features: np.ndarray, gaussian: Gaussian, *, reference: Gauss
         z = features[start : start + _ROWS].astype(np.float64) - gaussian.mean
         let_go(features)
         first[start : start + _ROWS] = 2 * z @ shift + (z**2).sum(1) - (z @ axes) ** 2 @ s
-    one, other = ((features[rows].astype(np.float64) - gaussian.mean) @ axes for rows in _draw_pairs(n))  # (P, r)
+    one, other = ((take(features, rows).astype(np.float64) - gaussian.mean) @ axes for rows in _draw_pairs(n))  # (P, r)
     alone = float(_frechet_pairs(one, one, s).mean()) / 2
     bias = (alone + float(np.trace(gaussian.covariance) - s.sum())) / n
     second = _frechet_pairs(one, other, s) / (math.sqrt(2) * n)

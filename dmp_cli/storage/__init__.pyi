@@ -36,7 +36,7 @@ from .limits import (
     physical_memory as physical_memory,
     read_bounded as read_bounded,
 )
-from .mapping import let_go as let_go, map_array as map_array
+from .mapping import let_go as let_go, map_array as map_array, take as take
 from .model_files import model_file_names as model_file_names, variant_of as variant_of
 from .ownership import (
     check_unowned as check_unowned,

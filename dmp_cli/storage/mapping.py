@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import DMPError
 from .arrays import HEADER_BYTES, array_header, list_entries
 
+_AT_ONCE = 50  # rows from all over a file
 _OWN_HEADER = 30  # bytes of an entry's own header in a zip, before its name
 
 
@@ -42,6 +43,15 @@ def map_array(path: Path, name: str, *, kind: type[DMPError], copies: bool = Fal
         return np.memmap(path, header.dtype, "c" if copies else "r", start + header.begin, header.shape, order)
     except (OSError, ValueError, struct.error, OverflowError) as error:
         raise kind(f"cannot read {path}: {error}") from error
+
+
+def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``array[rows]``, of which a mapped file leaves nothing in memory: the system maps much around each row."""
+    taken = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), _AT_ONCE):
+        taken[start : start + _AT_ONCE] = array[rows[start : start + _AT_ONCE]]
+        let_go(array)
+    return taken
 
 
 def let_go(array: np.ndarray) -> None:
