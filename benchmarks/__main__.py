@@ -1,7 +1,8 @@
 """Print every ratio with its target: ``python -m benchmarks [PART] [--quick]``.
 
 Without PART: engine, training, sampling and guidance. ``peers`` and ``compiled`` are tables of their own, and
-``gpu`` measures a GPU, for as long as it is told (``gpu --help``).
+``gpu`` measures a GPU, for as long as it is told (``gpu --help``), and ``memory`` what long commands hold (``memory
+--help``).
 """
 
 from __future__ import annotations
@@ -191,6 +192,11 @@ def show(title: str, rows: Iterable[Row]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["memory"]:
+        from .memory import main as measure_memory
+
+        measure_memory(sys.argv[2:])
+        sys.exit()
     if sys.argv[1:2] == ["gpu"]:
         from .gpu import main as measure_gpu
 

@@ -49,7 +49,7 @@ def draw_side_by_side(plan: Plan) -> bytes:
     seed = plan.seeds[0]
     folders = {BASE: plan.samples(BASE, seed)}
     folders |= {arm.title: plan.samples(arm.name, seed, plan.steps_of(arm)[-1]) for arm in plan.arms}
-    rows = [read_first_images(folder, count=_SHOWN) for folder in folders.values()]
+    rows = [read_first_images(folder, count=_SHOWN, folders=len(folders)) for folder in folders.values()]
     return draw_rows(rows, labels=list(folders))
 
 

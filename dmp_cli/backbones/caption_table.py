@@ -19,6 +19,7 @@ from .encoder_shares import Share, without_withheld
 from .encoders import Encoders, depart
 
 KEPT_BYTES = 1 << 30  # memory for encoded captions
+_FEW = 10_000  # captions that stay in the table, encoded or not
 
 
 class Kept(Protocol):
@@ -40,7 +41,8 @@ class CaptionTable:
         self.encoder, self._kept_bytes, self._load = encoder, kept_bytes, load
         self.store: Kept | None = None  # where captions are looked for first
         self.shares: Sequence[Sequence[Share]] = ()  # of encoders that training withholds captions from
-        self._texts: list[str] = [""]
+        self._texts = {0: ""}  # by index
+        self._next = 1  # index of the next new caption
         self._index = {"": 0}
         self._lengths: dict[int, int] = {}  # by index, of captions that were looked up
         self._kept: OrderedDict[int, dict[str, Tensor]] = OrderedDict()  # least recently used first
@@ -49,14 +51,21 @@ class CaptionTable:
         """The indices (B,) of captions. New captions are added to the table."""
         for caption in captions:
             if caption not in self._index:
-                self._index[caption] = len(self._texts)
-                self._texts.append(caption)
+                self._index[caption], self._texts[self._next] = self._next, caption
+                self._next += 1
         found = [self._index[caption] for caption in captions]
         return torch.tensor(found, dtype=torch.int64, device=self.encoder.device)
 
     def caption(self, index: int) -> str:
         """The caption with this index."""
         return self._texts[index]
+
+    def forget(self) -> None:
+        """Leave out the captions whose encodings are not kept. None of their indices may be in use any longer."""
+        if len(self._texts) > 2 * len(self._kept) + _FEW:
+            self._texts = {index: text for index, text in self._texts.items() if index in self._kept or not index}
+            self._index = {text: index for index, text in self._texts.items()}
+            self._lengths = {index: length for index, length in self._lengths.items() if index in self._texts}
 
     def look_up(self, condition: Tensor) -> dict[str, Tensor]:
         """What the encoder gives for the captions with the indices ``condition`` (B,), by name.

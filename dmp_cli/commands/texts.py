@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..texts import TextStore
 
 _SMALL = "clip"  # the one kind of text encoders that is small beside its backbone
+_MOST_HELD = 50_000  # captions whose encodings memory is never large enough for
 _UNSAID = object()
 _ELSEWHERE = "Name a folder with --text-store-dir, set DMP_HOME to one, or do without by --no-text-store."
 
@@ -112,13 +113,18 @@ class Captions:
     def _hold(self, table: CaptionTable, captions: Iterable[str]) -> None:
         if table.encoder.record.kind == _SMALL:
             return
-        wanted = list(dict.fromkeys(captions))
-        if table.hold(wanted):
+        wanted: dict[str, None] = {}
+        for caption in captions:
+            wanted[caption] = None
+            if len(wanted) == _MOST_HELD:
+                break
+        if len(wanted) < _MOST_HELD and table.hold(wanted):
             table.release()
         else:
+            more = " or more" if len(wanted) == _MOST_HELD else ""
             self.printer.note(
-                f"{len(wanted):,} captions are more than memory keeps encoded, so that the text encoders stay in it; "
-                + self._hint
+                f"{len(wanted):,}{more} captions are more than memory keeps encoded, so that the text encoders stay in "
+                "it; " + self._hint
             )
 
     @property

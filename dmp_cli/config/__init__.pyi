@@ -88,6 +88,7 @@ from .records import (
 from .sample import (
     DEFAULT_CHUNK as DEFAULT_CHUNK,
     FLOW_SAMPLERS as FLOW_SAMPLERS,
+    MAX_IMAGES as MAX_IMAGES,
     RECTIFIED_STEPS as RECTIFIED_STEPS,
     PlanLine as PlanLine,
     Prompt as Prompt,

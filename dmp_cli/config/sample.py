@@ -32,7 +32,7 @@ def usual_sampler(flow: Flow | None) -> str | None:
 
 GuidedChannels = Literal["3", "all"]
 
-MAX_IMAGES = 10_000_000  # of one set of samples: its plan is kept in memory
+MAX_IMAGES = 10_000_000  # of one set of samples
 DEFAULT_CHUNK = 16  # images drawn together where nothing else is said
 
 
@@ -63,7 +63,7 @@ class PlanLine(Growing):
 class SampleConfig(Growing, metaclass=Spoken):
     """How images are drawn. Every field except ``num_images`` fixes the bytes of each image."""
 
-    later = frozenset({"against_scale", "against_interval", "scheduler", "quantize"})
+    later = frozenset({"against_scale", "against_interval", "scheduler", "quantize", "prompt_file"})
 
     num_images: int = option(
         "How many images. A larger number than before adds images to those that are there.",
@@ -103,6 +103,7 @@ class SampleConfig(Growing, metaclass=Spoken):
         "Class indices that the images take in turn, such as 207,360, or all.", shown="all"
     )
     prompts: tuple[Prompt, ...] | None = None  # cycled over the indices; None: the backbone reads no text
+    prompt_file: str | None = None  # SHA-256 of the prompts where there are more than a record holds; None: no more
     plan: str | None = None  # SHA-256 of a plan's file, which then says seeds, classes, prompts; None: there is none
     balanced: bool = option(
         "Refuse a number of images that does not give every class equally many, as scores of classes need.",

@@ -33,6 +33,7 @@ class _Sample(_Part):
     plan: str | None = None
     classes: list[int] | None = None
     prompts: list[Any] | None = None
+    prompt_file: str | None = None
     balanced: bool | None = None
     compile: bool | None = None
     dtype: str | None = None

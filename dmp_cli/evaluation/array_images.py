@@ -6,19 +6,17 @@ N images of H x W pixels with C channels.
 from __future__ import annotations
 
 import hashlib
-import struct
 import zipfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from ..data import ImageSource, Stamp
 from ..errors import DataError, MetricError
-from ..storage import HEADER_BYTES, array_header, list_entries, read_arrays
+from ..storage import let_go, list_entries, map_array, read_arrays
 
 _ENTRY = "arr_0"
-_HEADER = 30  # bytes of an entry's own header in a zip, before its name
+_AT_ONCE = 512  # images whose pages stay in memory
 
 
 class ArrayImages(ImageSource):
@@ -56,6 +54,8 @@ class ArrayImages(ImageSource):
     def read(self, index: int) -> bytes:
         """Image ``index`` as a file of portable pixels (PPM or PGM)."""
         pixels = np.asarray(self._pixels[index])
+        if index % _AT_ONCE == 0:
+            let_go(self._pixels)
         kind = b"P6" if pixels.shape[2:] == (3,) else b"P5"
         return b"%s\n%d %d\n255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
 
@@ -76,14 +76,6 @@ def _map(path: Path, entry: zipfile.ZipInfo) -> np.ndarray:
     """The array, mapped where the zip stores it as it is; else in memory."""
     if entry.compress_type != zipfile.ZIP_STORED:
         return read_arrays(path, [_ENTRY], kind=DataError)[_ENTRY]
-    try:
-        with open(path, "rb") as file:
-            file.seek(entry.header_offset)
-            name, extra = struct.unpack("<HH", file.read(_HEADER)[26:])
-            start = entry.header_offset + _HEADER + name + extra
-            file.seek(start)
-            header = array_header(file.read(HEADER_BYTES), size=entry.file_size)
-        order: Literal["F", "C"] = "F" if header.by_columns else "C"
-        return np.memmap(path, header.dtype, "r", start + header.begin, header.shape, order)
-    except (OSError, ValueError, struct.error, OverflowError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    mapped = map_array(path, _ENTRY, kind=DataError)
+    assert mapped is not None
+    return mapped

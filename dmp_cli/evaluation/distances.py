@@ -5,13 +5,15 @@ Letters: n images, d features, R rows of bootstrap counts, S subsets of m images
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..runtime import randomness
+from ..storage import let_go, take
 
 _CHUNK = 4096  # rows converted to float64 at a time
 
@@ -34,25 +36,25 @@ class Gaussian:
 
 def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> Gaussian:
     """Fit a Gaussian to ``features`` (n, d). Row k counts ``counts[k]`` times; None: every row counts once."""
-    drawn: np.ndarray | None = None
-    if counts is not None:
-        drawn = np.flatnonzero(counts)
-        counts = counts[drawn]
-    weights = np.ones(len(features)) if counts is None else counts.astype(np.float64)  # (n,)
-    total, width = weights.sum(), features.shape[1]
-
-    def rows(start: int) -> np.ndarray:  # a chunk at a time: features may be larger than memory, mapped from a file
-        chunk = slice(start, start + _CHUNK)
-        return (features[chunk] if drawn is None else features[drawn[chunk]]).astype(np.float64)
-
+    total, width = float(len(features) if counts is None else counts.sum()), features.shape[1]
     mean, covariance = np.zeros(width), np.zeros((width, width))
-    for start in range(0, len(weights), _CHUNK):
-        mean += weights[start : start + _CHUNK] @ rows(start)
+    for rows, weights in _weighted_blocks(features, counts):
+        mean += weights @ rows
     mean /= total
-    for start in range(0, len(weights), _CHUNK):
-        centred = rows(start) - mean
-        covariance += (centred * weights[start : start + _CHUNK, None]).T @ centred
+    for rows, weights in _weighted_blocks(features, counts):
+        centred = rows - mean
+        covariance += (centred * weights[:, None]).T @ centred
     return Gaussian(mean, covariance / (total - 1))
+
+
+def _weighted_blocks(features: np.ndarray, counts: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows that count, in float64, and how often each does, block by block: features may be larger than memory."""
+    drawn = None if counts is None else np.flatnonzero(counts)
+    for start in range(0, len(features if drawn is None else drawn), _CHUNK):
+        chunk: slice | np.ndarray = slice(start, start + _CHUNK) if drawn is None else drawn[start : start + _CHUNK]
+        rows = features[chunk].astype(np.float64)
+        let_go(features)
+        yield rows, np.ones(len(rows)) if counts is None else counts[chunk].astype(np.float64)
 
 
 # d^2 = |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1 S_2)^1/2
@@ -68,44 +70,63 @@ def frechet_distance(samples: Gaussian, *, reference: Gaussian) -> float:
 
 
 def kernel_distances(
-    features: np.ndarray, *, reference: np.ndarray, counts: np.ndarray, subsets: int, subset_size: int, seed: int
+    features: np.ndarray,
+    *,
+    reference: np.ndarray,
+    counts: np.ndarray | Iterable[np.ndarray],
+    subsets: int,
+    subset_size: int,
+    seed: int,
 ) -> np.ndarray:
     """Kernel distances (KID) over ``subsets`` random subsets, (R, S). The score is the mean over S.
 
     Args:
         features, reference: (n, d) and (n_ref, d), any float type.
-        counts: (R, n), how often each image counts; a row of ones gives the plain score.
+        counts: R rows (n,), how often each image counts; a row of ones gives the plain score.
         subset_size: m images, drawn without replacement from each of the two sets; at most n and n_ref.
 
     Source: Binkowski et al. 2018, Section 4, with the kernel of clean-fid. A subset gives NaN where ``counts`` leaves
     no pair of images in it.
     """
-    distances = np.empty((len(counts), subsets))
-    kernels = subset_kernels(features, reference=reference, subsets=subsets, subset_size=subset_size, seed=seed)
-    for subset, (chosen, within, against, across) in enumerate(kernels):
-        distances[:, subset] = kernel_distance(within, against, across, weights=counts[:, chosen].astype(np.float64))
+    chosen = draw_subsets(len(features), subsets=subsets, size=subset_size, seed=seed)
+    weights = np.array([_small(row[chosen]) for row in counts])  # (R, S, m); one row of n counts at a time
+    distances = np.empty((len(weights), subsets))
+    kernels = subset_kernels(features, chosen, reference=reference, seed=seed)
+    for subset, (within, against, across) in enumerate(kernels):
+        drawn = weights[:, subset].astype(np.float64)
+        distances[:, subset] = kernel_distance(within, against, across, weights=drawn)
     return distances
 
 
+def _small(counts: np.ndarray) -> np.ndarray:
+    """Counts of a resample in two bytes each: 65,536 times the same image is not drawn."""
+    return counts.astype(np.uint16) if counts.dtype.kind == "i" else counts
+
+
+def draw_subsets(n: int, *, subsets: int, size: int, seed: int) -> np.ndarray:
+    """The samples that are drawn in each random subset, (S, m), none of them twice in one."""
+    return np.array([_subset("kid-samples", n, size, seed=seed, subset=subset) for subset in range(subsets)])
+
+
 def subset_kernels(
-    features: np.ndarray, *, reference: np.ndarray, subsets: int, subset_size: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """For each random subset: the images drawn (m,), and kernels (m, m) in them, in the reference's, and across.
+    features: np.ndarray, chosen: np.ndarray, *, reference: np.ndarray, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each subset of ``chosen`` (S, m): kernels (m, m) in it, in that of the reference, and across.
 
     The diagonals of the first two kernels are 0.
     """
-    for subset in range(subsets):
-        chosen = _subset("kid-samples", len(features), subset_size, seed=seed, subset=subset)
-        of_reference = _subset("kid-reference", len(reference), subset_size, seed=seed, subset=subset)
-        x, y = features[chosen].astype(np.float64), reference[of_reference].astype(np.float64)  # (m, d)
+    for subset, rows in enumerate(chosen):
+        of_reference = _subset("kid-reference", len(reference), len(rows), seed=seed, subset=subset)
+        x, y = take(features, rows).astype(np.float64), take(reference, of_reference).astype(np.float64)  # (m, d)
         within, against = _kernel(x, x), _kernel(y, y)
         np.fill_diagonal(within, 0.0)
         np.fill_diagonal(against, 0.0)
-        yield chosen, within, against, _kernel(x, y)
+        yield within, against, _kernel(x, y)
 
 
 def _subset(purpose: str, n: int, size: int, *, seed: int, subset: int) -> np.ndarray:
-    return randomness.permutation(purpose, n, seed=seed, step=subset)[:size]
+    order = randomness.permutation(purpose, n, seed=seed, step=subset)
+    return order[:size].copy()  # a part of it would keep all of it in memory
 
 
 # k(x, y) = (x.y / d + 1)^3
@@ -131,9 +152,23 @@ def resampling_counts(n: int, *, resamples: int, seed: int) -> np.ndarray:
     The counts depend on ``seed`` and n only. Two folders of equal size are therefore resampled together: image k of
     one is drawn as often as image k of the other, so the difference of their scores is paired.
     """
-    even = np.full(n, 1 / n)
-    draws = [
-        randomness.generator("bootstrap", seed=seed, step=step, index=n).multinomial(n, even)
-        for step in range(resamples)
-    ]
-    return np.array(draws, np.int64).reshape(resamples, n)
+    drawn = Resamples(n, resamples=resamples, seed=seed)
+    return np.array([drawn[number] for number in range(1, len(drawn))], np.int64).reshape(resamples, n)
+
+
+class Resamples(Sequence[np.ndarray]):
+    """The rows of :func:`resampling_counts` behind a row of ones; each is drawn when it is asked for, (n,) int64."""
+
+    def __init__(self, n: int, *, resamples: int, seed: int) -> None:
+        self._n, self._resamples, self._seed = n, resamples, seed
+
+    def __len__(self) -> int:
+        return 1 + self._resamples
+
+    def __getitem__(self, number: Any) -> Any:
+        if not 0 <= number < len(self):
+            raise IndexError(number)  # ends a loop over the rows
+        if number == 0:
+            return np.ones(self._n, np.int64)
+        draw = randomness.generator("bootstrap", seed=self._seed, step=number - 1, index=self._n)
+        return draw.multinomial(self._n, np.full(self._n, 1 / self._n))

@@ -56,7 +56,7 @@ class Images(NamedTuple):
     """Which images of a source are measured, and how they are decoded."""
 
     source: ImageSource
-    indices: list[int]
+    indices: np.ndarray  # (n,) int64
     max_pixels: int
 
     def decode(self, index: int) -> tuple[Image.Image, bool, list[str]]:
@@ -95,9 +95,9 @@ class _Prepared:
 
 
 def embed_batches(
-    images: Images, extractor: Extractor, changes: Preprocessing, *, todo: Sequence[int], batch_size: int
+    images: Images, extractor: Extractor, changes: Preprocessing, *, todo: np.ndarray, batch_size: int
 ) -> Iterator[Embedded]:
-    """Yield one batch after the other of the images ``todo``, some of those of ``images``.
+    """Yield one batch after the other of the images ``todo`` (k,), some of those of ``images``.
 
     Raises:
         DataError: an image cannot be read.
@@ -112,9 +112,10 @@ def embed_batches(
 
     def batches() -> Iterator[list[_Prepared]]:
         # Of all images, not of todo: each of several processes compares its part with the same one.
-        first = prepare(images.indices[0]) if extractor.width is None else None
+        first = prepare(int(images.indices[0])) if extractor.width is None else None
         batch: list[_Prepared] = []
-        for done, prepared in enumerate(_map_ahead(prepare, todo, window=2 * batch_size + _THREADS), start=1):
+        ahead = _map_ahead(prepare, map(int, todo), window=2 * batch_size + _THREADS)
+        for done, prepared in enumerate(ahead, start=1):
             if first is not None and prepared.size != first.size:
                 raise _size_mismatch(extractor, first, prepared)
             batch.append(prepared)
@@ -189,7 +190,9 @@ def unreadable(images: Images, error: DataError) -> MetricError:
             return found.message
         return None
 
-    bad = [found for found in _map_ahead(problem, images.indices, window=4 * _THREADS) if found] or [error.message]
+    bad = [found for found in _map_ahead(problem, map(int, images.indices), window=4 * _THREADS) if found] or [
+        error.message
+    ]
     count, first = len(images.indices), "; ".join(bad[:_SHOWN])
     return MetricError(
         f"{images.source.path}: {len(bad)} of {count} images cannot be read; the first: {first}",

@@ -50,7 +50,7 @@ class Measurement:
     def key(self) -> dict[str, Any]:
         """All that fixes the features: images and the times of their files, network, changes, device, versions."""
         source, stamps = self.images.source, hashlib.sha256()
-        for index in self.images.indices:
+        for index in map(int, self.images.indices):
             stamps.update(f"{index} {tuple(source.stamp(index))}\n".encode())
         return {
             "fingerprint": source.fingerprint,
@@ -72,13 +72,13 @@ class Measurement:
             return None
         return KeptFeatures(folder, self.key, count=count, batch_size=self.batch_size)
 
-    def embed(self, places: list[int]) -> Iterator[Embedded]:
-        """The features of the images at these places of the set, batch after batch.
+    def embed(self, places: np.ndarray) -> Iterator[Embedded]:
+        """The features of the images at these places of the set (k,), batch after batch.
 
         Raises:
             MetricError: an image cannot be read, or the images do not fit the extractor.
         """
-        todo, done = [self.images.indices[place] for place in places], 0
+        todo, done = self.images.indices[places], 0
         try:
             with tracking(f"measure {self.path.name}", len(todo)) as advance:
                 for batch in embed_batches(
@@ -98,7 +98,7 @@ class Measurement:
         if not numbers:
             return
         spans = kept.spans
-        batches = self.embed([place for number in numbers for place in spans[number]])
+        batches = self.embed(np.concatenate([np.arange(spans[number].start, spans[number].stop) for number in numbers]))
         for number in numbers:
             found: list[Embedded] = []
             while sum(len(batch.rows) for batch in found) < len(spans[number]):
@@ -111,7 +111,7 @@ class Measurement:
         """The statistics of all images; features are kept in ``folder``, and those that are there are used."""
         kept = self.keep_in(folder)
         if kept is None:
-            measured: Embedded | None = join(list(self.embed(list(range(len(self.images.indices))))))
+            measured: Embedded | None = join(list(self.embed(np.arange(len(self.images.indices)))))
         else:
             self.fill(kept, share=(0, 1), stop=lambda: None)
             while (measured := kept.load()) is None:  # what was damaged is made again
@@ -170,12 +170,13 @@ def measure(
     return find_measurement(path, extractor, **how).statistics(folder, log)
 
 
-def _take(source: ImageSource, indices: list[int], part: tuple[int, int] | None) -> list[int]:
+def _take(source: ImageSource, indices: np.ndarray, part: tuple[int, int] | None) -> np.ndarray:
     """The images of one part. Raises MetricError where a score could not be computed of it."""
     if part is None:
         return indices
     # Shards may hold their classes in turn: then every second image alone would be of every second class.
-    taken = sorted(sorted(indices, key=source.labels.__getitem__)[part[0] :: part[1]])
+    by_class = indices[np.argsort(np.asarray(source.labels)[indices], kind="stable")]
+    taken = np.sort(by_class[part[0] :: part[1]])
     if len(taken) < 2:
         raise MetricError(
             f"{source.path}: part {part[0] + 1} of {part[1]} holds {len(taken)} images, and a score needs two"

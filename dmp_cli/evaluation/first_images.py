@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..config import MAX_PIXELS
 from ..data import BOUNDS, Bounds, decode
 from ..report import draw_image_grid
 from .samples import find_samples
 
+_SHOWN_PIXELS = 1 << 25  # of all images of a page
+
 
 def read_first_images(
-    folder: Path, *, count: int, max_pixels: int = MAX_PIXELS, bounds: Bounds = BOUNDS
+    folder: Path, *, count: int, max_pixels: int = MAX_PIXELS, bounds: Bounds = BOUNDS, folders: int = 1
 ) -> list[np.ndarray]:
-    """Read the first ``count`` samples of a folder or zip, in sorted order; uint8 (H, W, 3) each."""
+    """Read the first ``count`` samples of a folder or zip, in sorted order; uint8 (H, W, 3) each.
+
+    They are shown with those of ``folders`` folders, this one among them: of so many that a page would be too large,
+    images are made smaller by a whole factor.
+    """
     source, indices = find_samples(folder, bounds=bounds)
-    read = partial(decode, channels=3, max_pixels=max_pixels)
-    return [np.asarray(read(source.read(i), name=source.name(i))) for i in indices[:count]]
+
+    def read(data: bytes, name: str) -> Image.Image:
+        image = decode(data, channels=3, name=name, max_pixels=max_pixels)
+        factor = math.ceil(math.sqrt(folders * count * image.width * image.height / _SHOWN_PIXELS))
+        return image.reduce(factor) if folders > 1 and factor > 1 else image
+
+    return [np.asarray(read(source.read(i), name=source.name(i))) for i in indices[:count].tolist()]
 
 
 def draw_rows(rows: Sequence[Sequence[np.ndarray]], *, labels: Sequence[str]) -> bytes:

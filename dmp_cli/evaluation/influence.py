@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runtime import randomness
-from .distances import Gaussian, kernel_distance, subset_kernels
+from ..storage import let_go, take
+from .distances import Gaussian, draw_subsets, kernel_distance, subset_kernels
 
 _PAIRS = 4000  # pairs of images whose common part is looked at
 _ROWS = 4096  # images whose features are float64 at a time
@@ -81,8 +82,9 @@ def expand_frechet(features: np.ndarray, gaussian: Gaussian, *, reference: Gauss
     first = np.empty(n)
     for start in range(0, n, _ROWS):
         z = features[start : start + _ROWS].astype(np.float64) - gaussian.mean
+        let_go(features)
         first[start : start + _ROWS] = 2 * z @ shift + (z**2).sum(1) - (z @ axes) ** 2 @ s
-    one, other = ((features[rows].astype(np.float64) - gaussian.mean) @ axes for rows in _draw_pairs(n))  # (P, r)
+    one, other = ((take(features, rows).astype(np.float64) - gaussian.mean) @ axes for rows in _draw_pairs(n))  # (P, r)
     alone = float(_frechet_pairs(one, one, s).mean()) / 2
     bias = (alone + float(np.trace(gaussian.covariance) - s.sum())) / n
     second = _frechet_pairs(one, other, s) / (math.sqrt(2) * n)
@@ -107,19 +109,27 @@ def expand_kernel_distance(
     """
     m, first = subset_size, np.zeros(len(features))
     values = np.empty(subsets)
-    drawn = np.zeros((subsets, len(features)), np.float32)
     second = np.zeros(1)
-    kernels = subset_kernels(features, reference=reference, subsets=subsets, subset_size=m, seed=seed)
-    for index, (chosen, within, against, across) in enumerate(kernels):
+    chosen = draw_subsets(len(features), subsets=subsets, size=m, seed=seed)  # (S, m)
+    for index, (within, against, across) in enumerate(subset_kernels(features, chosen, reference=reference, seed=seed)):
         values[index] = kernel_distance(within, against, across, weights=np.ones((1, m)))[0]
         own = 2 / (subsets * m) * (within.sum(1) / (m - 1) - across.mean(1))
-        first[chosen] += own - own.mean()
-        drawn[index, chosen] = 1
+        first[chosen[index]] += own - own.mean()
         if index == 0 and m > 3:
             second = _centre(within)[_draw_pairs(m)]
-    common = (drawn @ drawn.T).astype(np.float64)  # (S, S), images that two subsets share
+    common = _count_common(chosen, len(features))
     weight = (common * (common - 1)).sum() / (subsets * m * (m - 1)) ** 2
     return values, Influence(first, math.sqrt(2 * weight) * second)
+
+
+def _count_common(chosen: np.ndarray, n: int) -> np.ndarray:
+    """How many of n images two of the subsets ``chosen`` (S, m) share, (S, S)."""
+    common, is_drawn = np.empty((len(chosen), len(chosen))), np.zeros(n, bool)
+    for subset, rows in enumerate(chosen):
+        is_drawn[rows] = True
+        common[subset] = is_drawn[chosen].sum(1)
+        is_drawn[rows] = False
+    return common
 
 
 def _centre(kernel: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..storage import staged_file, write_bytes
+from ..storage import let_go, staged_file, write_bytes
 from .embedding import Embedded
 
 _FILES = 64  # wanted of a set, so that processes can share it
@@ -87,7 +87,9 @@ class KeptFeatures:
         # Copied on write, as torch takes no array that is read-only.
         rows = np.memmap(self.path / _WHOLE, np.float32, "c", header.begin, header.shape)
         for number, (span, known) in enumerate(zip(self.spans, header.sums, strict=True)):
-            if zlib.crc32(rows[span.start : span.stop].data) != known:
+            is_whole = zlib.crc32(rows[span.start : span.stop].data) == known
+            let_go(rows)
+            if not is_whole:
                 self._drop(number)
                 return None
         return Embedded(rows, header.sizes, header.jpegs, header.remarks)

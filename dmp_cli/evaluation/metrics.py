@@ -5,7 +5,7 @@ Letters: n images, d features, R = 1 + resamples. Row 0 of ``counts`` counts eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from .distances import fit_gaussian, frechet_distance, kernel_distances
 from .features import Extractor
 from .influence import Influence, expand_frechet, expand_kernel_distance, expand_mean
 from .statistics import Statistics
+
+Counts = np.ndarray | Sequence[np.ndarray]  # R rows (n,)
 
 HIGHER_IS_BETTER = frozenset({"is", "precision", "recall"})
 _TITLES = {  # of FID and KID
@@ -74,9 +76,9 @@ def title_of(score: str, features: str) -> str:
 
 
 def compute(
-    metric: str, samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting
+    metric: str, samples: Statistics, reference: Statistics, counts: Counts, setting: Setting
 ) -> dict[str, Replicates]:
-    """Compute the scores of ``metric``, by name. ``counts`` (R, n) says how often each sample counts.
+    """Compute the scores of ``metric``, by name. ``counts``, R rows (n,), say how often each sample counts.
 
     Raises:
         ConfigError: ``is`` or ``prc`` is asked for and torch-fidelity is not installed.
@@ -99,21 +101,26 @@ def features_of(statistics: Statistics) -> np.ndarray:
     return statistics.features
 
 
-def _fid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting) -> dict[str, Replicates]:
+def _resamples(counts: Counts) -> Iterator[np.ndarray]:
+    """The rows behind the first, one at a time."""
+    return (counts[number] for number in range(1, len(counts)))
+
+
+def _fid(samples: Statistics, reference: Statistics, counts: Counts, setting: Setting) -> dict[str, Replicates]:
     values = [frechet_distance(samples.gaussian, reference=reference.gaussian)]
     if setting.expands:
         features = features_of(samples)
         influence = expand_frechet(features, samples.gaussian, reference=reference.gaussian)
         return {"fid": Replicates(np.array(values), influence=influence)}
     with tracking("resample", len(counts) - 1) as advance:
-        for done, row in enumerate(counts[1:], start=1):
+        for done, row in enumerate(_resamples(counts), start=1):
             drawn = fit_gaussian(features_of(samples), counts=row)
             values.append(frechet_distance(drawn, reference=reference.gaussian))
             advance(done, "")
     return {"fid": Replicates(np.array(values))}
 
 
-def _kid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting) -> dict[str, Replicates]:
+def _kid(samples: Statistics, reference: Statistics, counts: Counts, setting: Setting) -> dict[str, Replicates]:
     features, against, config = features_of(samples), features_of(reference), setting.config
     size = min(config.kid_subset_size, len(features), len(against))
     drawn: dict[str, Any] = {"subsets": config.kid_subsets, "subset_size": size, "seed": config.seed}
@@ -128,7 +135,7 @@ def _kid(samples: Statistics, reference: Statistics, counts: np.ndarray, setting
 
 
 def _inception_score(
-    samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting
+    samples: Statistics, reference: Statistics, counts: Counts, setting: Setting
 ) -> dict[str, Replicates]:
     """Salimans et al. 2016: exp of the mean KL(p(y|x) || p(y)), averaged over ten parts of the shuffled images."""
     features, classify = features_of(samples), setting.extractor.classify
@@ -142,7 +149,7 @@ def _inception_score(
 
 
 def _precision_recall(
-    samples: Statistics, reference: Statistics, counts: np.ndarray, setting: Setting
+    samples: Statistics, reference: Statistics, counts: Counts, setting: Setting
 ) -> dict[str, Replicates]:
     """Kynkaanniemi et al. 2019, with three neighbours.
 
@@ -160,7 +167,7 @@ def _precision_recall(
     if setting.expands or len(counts) > 1:
         inside = _inside(features, against).numpy()
         influence = expand_mean(inside.astype(np.float64)) if setting.expands else None
-        precision += [] if setting.expands else [float(row @ inside) / row.sum() for row in counts[1:]]
+        precision += [] if setting.expands else [float(row @ inside) / row.sum() for row in _resamples(counts)]
     return {
         "precision": Replicates(np.array(precision), influence=influence),
         "recall": Replicates(np.array([found["recall"]])),
@@ -189,7 +196,7 @@ def _fidelity() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return isc_features_to_metric, prc_features_to_metric
 
 
-_METRICS: dict[str, Callable[[Statistics, Statistics, np.ndarray, Setting], dict[str, Replicates]]] = {
+_METRICS: dict[str, Callable[[Statistics, Statistics, Counts, Setting], dict[str, Replicates]]] = {
     "fid": _fid,
     "kid": _kid,
     "is": _inception_score,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,12 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
 
     The first images of each folder are read again.
     """
-    read = partial(read_first_images, count=_SHOWN, max_pixels=config.max_pixels, bounds=bounds_of(config))
+    folders = len(evaluation.rows)
+
+    def read(folder: Path) -> list[np.ndarray]:
+        bounds = bounds_of(config)
+        return read_first_images(folder, count=_SHOWN, max_pixels=config.max_pixels, bounds=bounds, folders=folders)
+
     images = {row.samples: read(Path(row.samples)) for row in evaluation.rows}
     sections = [
         _scores(evaluation),
@@ -50,13 +54,13 @@ def build_score_page(evaluation: Evaluation, config: EvalConfig, *, gates: Seque
         _commands(evaluation, config),
     ]
     report = evaluation.model_dump()
-    folders = f"{len(evaluation.rows)} folder{'s' if len(evaluation.rows) > 1 else ''}"
+    told = f"{folders} folder{'s' if folders > 1 else ''}"
     direction = direction_of(evaluation.rows[0].scores, evaluation.features)
     return Page(
         title="Scores",
         answer=answer_of(evaluation),
         intervals=intervals_of(evaluation),
-        lead=f"{folders} of samples, scored against {short_names([evaluation.reference])[0]}. {direction}",
+        lead=f"{told} of samples, scored against {short_names([evaluation.reference])[0]}. {direction}",
         sections=[section for section in sections if section is not None],
         provenance={
             "Reference": describe_reference(report),
@@ -141,7 +145,8 @@ def _comparisons(evaluation: Evaluation, images: Images) -> Section | None:
 def _noise_of(made: dict[str, Any]) -> Any:
     """The entries of a samples.json that fix the noise and how it is denoised."""
     sample = read_record(made).sample
-    return [sample.get(key) for key in ("seed", "plan", "classes", "prompts", "sampler", "scheduler", "steps")]
+    names = ("seed", "plan", "classes", "prompts", "prompt_file", "sampler", "scheduler", "steps")
+    return [sample.get(name) for name in names]
 
 
 def _comparison(base: Row, other: Row, images: Images, called: dict[str, str]) -> Comparison:

@@ -46,7 +46,7 @@ def _sample_words(record: SampleRecord, *, count: int, folder: Path) -> Iterator
         always = name in ("sampler", "guidance", "guidance_channels", "batch_size")
         if name in sample and (always or sample[name] != SampleConfig.model_fields[name].default):
             yield from (f"--{name.replace('_', '-')}", f"{sample[name]:g}" if name == "guidance" else str(sample[name]))
-    if sample.get("prompts") or sample.get("plan"):
+    if any(sample.get(name) for name in ("prompts", "prompt_file", "plan")):
         yield from ("--plan", str(folder / "plan.jsonl"))
     elif sample.get("classes"):
         yield from ("--classes", ",".join(map(str, sample["classes"])))

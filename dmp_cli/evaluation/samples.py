@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import numpy as np
+
 from ..data import (
     BOUNDS,
     Bounds,
@@ -24,8 +26,8 @@ from .array_images import ArrayImages
 _RULES = 2  # see dmp_cli.data.kinds
 
 
-def find_samples(path: Path, *, bounds: Bounds = BOUNDS) -> tuple[ImageSource, list[int]]:
-    """Find the images of a folder, .zip or .npz, and the indices of those that are samples.
+def find_samples(path: Path, *, bounds: Bounds = BOUNDS) -> tuple[ImageSource, np.ndarray]:
+    """Find the images of a folder, .zip or .npz, and the indices of those that are samples, (n,) int64.
 
     The preview ``grid.png`` that ``dmp sample`` writes beside ``samples.json`` is not a sample. Images are listed by
     the second rules for good, so that the fingerprints in reports and statistics stay what they are.
@@ -57,7 +59,9 @@ def find_samples(path: Path, *, bounds: Bounds = BOUNDS) -> tuple[ImageSource, l
     grid = None
     if read_beside(source.path, "samples.json") is not None:
         grid = f"{source.path}/grid.png".encode("utf-8", "backslashreplace").decode()  # as the source names it
-    indices = [index for index in range(len(source)) if source.name(index) != grid]
+    indices = np.arange(len(source))
+    if grid is not None:
+        indices = np.delete(indices, [index for index in range(len(source)) if source.name(index) == grid])
     if len(indices) < 2:
         raise MetricError(f"{path}: a score needs at least two images, and there are {len(indices)}")
     return source, indices

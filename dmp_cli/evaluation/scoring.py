@@ -79,11 +79,15 @@ def _find_checked(checked: Checked, images: Measurement | None, crew: Crew, log:
 def _conclude(checked: Checked, reference: Statistics, samples: list[Measurement], crew: Crew, log: Log) -> Evaluation:
     config, records, extractor, _ = checked
     setting = Setting(config, extractor)
-    scored = [
-        _score(one, made, setting, reference, crew.folder, log) for one, made in zip(samples, records, strict=True)
-    ]
+    rows, scored = [], []
+    base: Scored | None = None
+    for images, made in zip(samples, records, strict=True):
+        one = _score(images, made, setting, reference, crew.folder, log)
+        base = base or one  # alone keeps what is known of each image: there may be a hundred folders
+        rows.append(build_row(one, base=base, repeats=config.repeats))
+        scored.append(one.without_images())
     return Evaluation(
-        rows=tuple(build_row(one, base=scored[0], repeats=config.repeats) for one in scored),
+        rows=tuple(rows),
         reference=str(config.reference),
         reference_provenance=reference.provenance,
         features=extractor.name,
@@ -160,7 +164,7 @@ def _read_made(path: Path) -> dict[str, Any] | None:
 def _check_whole(path: Path, count: int | None) -> None:
     """Raise MetricError if a folder of ``dmp sample`` lacks images, or holds changed or additional ones."""
     folder = SampleFolder(path)
-    if count is None or not path.is_dir() or not folder.sums():
+    if count is None or not path.is_dir() or not folder.has_sums():
         return
     try:
         wrong = folder.verify(count, latents=False)

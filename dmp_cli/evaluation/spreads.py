@@ -7,15 +7,15 @@ or from parts of the images, and then entry 0 is their mean.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import MetricError
-from .distances import fit_gaussian, resampling_counts
-from .influence import interval_around, variance_of, variance_of_difference
+from .distances import Resamples, fit_gaussian
+from .influence import Influence, interval_around, variance_of, variance_of_difference
 from .metrics import Replicates, Setting, compute, features_of
 from .results import Row, Score
 from .statistics import Provenance, Statistics
@@ -32,6 +32,17 @@ class Scored:
     scores: dict[str, Replicates]
     made: dict[str, Any] | None  # its samples.json; None: it has none
 
+    def without_images(self) -> Scored:
+        """The same without what is known of each image: what warnings read, where many folders are scored."""
+        none = np.empty(0)
+        scores = {
+            name: score
+            if score.influence is None
+            else replace(score, influence=Influence(none, none, score.influence.bias))
+            for name, score in self.scores.items()
+        }
+        return replace(self, scores=scores)
+
 
 def replicate(samples: Statistics, reference: Statistics, setting: Setting) -> dict[str, Replicates]:
     """Compute every score, with replicates by parts where the config asks for ``repeats``, else by resampling.
@@ -47,8 +58,7 @@ def _resample(samples: Statistics, reference: Statistics, setting: Setting) -> d
     config, count = setting.config, len(features_of(samples))
     asked = RESAMPLES if config.bootstrap is None else config.bootstrap
     resamples = asked if asked > 1 else 0
-    drawn = resampling_counts(count, resamples=resamples, seed=config.seed)
-    counts = np.concatenate([np.ones((1, count), np.int64), drawn])  # (R, n)
+    counts = Resamples(count, resamples=resamples, seed=config.seed)  # (R, n), a row at a time
     found: dict[str, Replicates] = {}
     for metric in dict.fromkeys(config.metrics):
         found |= compute(metric, samples, reference, counts, setting)

@@ -6,7 +6,8 @@ Letters: n images, d features.
 from __future__ import annotations
 
 import hashlib
-import io
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from pydantic import ValidationError
 
 from ..config import Growing, ImageSize
 from ..errors import MetricError
-from ..storage import read_arrays, write_bytes
+from ..storage import let_go, make_folder, map_array, read_arrays, staged_file
 from .distances import Gaussian
 
 _LARGEST = 1e60  # beyond it sums of squares overflow
 _ROUNDING = 1e-6  # beside the largest value; times d for an eigenvalue
-_KEYS = ("mu", "sigma", "features", "provenance", "digest")
+_KEYS = ("mu", "sigma", "provenance", "digest")
+_FEATURES = "features"
+_ROWS = 4096  # images whose features are in memory at a time, where they are mapped from a file
 
 
 class Provenance(Growing):
@@ -47,7 +50,7 @@ class Statistics:
     """What metrics need to know about one set of images."""
 
     gaussian: Gaussian
-    features: np.ndarray | None  # (n, d), float32; None: only mean and covariance are known
+    features: np.ndarray | None  # (n, d), float32, perhaps mapped; None: only mean and covariance are known
     provenance: Provenance
 
     @property
@@ -62,23 +65,34 @@ class Statistics:
 
 
 def save_statistics(path: Path, statistics: Statistics) -> None:
-    """Write one .npz: ``mu`` and ``sigma`` as other tools name them, features, provenance, and a digest over all."""
+    """Write one .npz: ``mu`` and ``sigma`` as other tools name them, features, provenance, and a digest over all.
+
+    Features that are mapped from a file go through memory block by block.
+    """
     content: dict[str, Any] = {
         "provenance": np.array(statistics.provenance.model_dump_json()),
         "mu": statistics.gaussian.mean,
         "sigma": statistics.gaussian.covariance,
     }
     if statistics.features is not None:
-        content["features"] = statistics.features
-    buffer = io.BytesIO()
+        content[_FEATURES] = statistics.features
     # Digest and provenance mark the file as ours. They come first: damage to the directory of a zip loses the entries
     # behind it.
-    np.savez(buffer, digest=np.array(_digest(content)), **content)
-    write_bytes(path, buffer.getvalue())
+    content = {"digest": np.array(_digest(content)), **content}
+    make_folder(path.parent, of=path)
+    with staged_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for key, array in content.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                header = np.lib.format.header_data_from_array_1_0(array) | {"fortran_order": False}
+                np.lib.format.write_array_header_1_0(entry, header)
+                for block in _blocks(array):
+                    entry.write(block)
 
 
 def load_statistics(path: Path) -> Statistics:
     """Read a file of :func:`save_statistics`, or one of another tool with ``mu`` and ``sigma`` (provenance unknown).
+
+    Features stay in the file, which is mapped; only compressed ones are read whole.
 
     Nothing in the file is executed. Raises MetricError if it is missing, damaged, changed, or holds something else.
     """
@@ -92,6 +106,8 @@ def load_statistics(path: Path) -> Statistics:
         )
     # One of the two names is enough: a file of ours with one of them damaged must not pass as another tool's.
     own = bool({"provenance", "digest"} & content.keys())
+    if own and (features := _map_features(path)) is not None:
+        content[_FEATURES] = features
     provenance = _checked_provenance(path, content) if own else Provenance()
     mean, covariance = content["mu"], content["sigma"]
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not _finite(mean) or not _finite(covariance):
@@ -101,8 +117,7 @@ def load_statistics(path: Path) -> Statistics:
             f"{path}: sigma is no covariance: it is not symmetric, or has a negative eigenvalue",
             hint="Measure the images again.",
         )
-    features = content.get("features") if own else None
-    if features is not None:
+    if (features := content.get(_FEATURES)) is not None:
         _check_features(features, (provenance.count, len(mean)), path)
     gaussian = Gaussian(mean.astype(np.float64), covariance.astype(np.float64))
     return Statistics(gaussian, features, provenance)
@@ -121,17 +136,40 @@ def _checked_provenance(path: Path, content: dict[str, np.ndarray]) -> Provenanc
 def _digest(content: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for key in sorted(content):
-        array = np.ascontiguousarray(content[key])
-        digest.update(f"{key} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        array = content[key]
+        shape = array.shape or (1,)  # a single value counts as a row of one, as in files of earlier versions
+        digest.update(f"{key} {array.dtype} {shape}\n".encode())
+        for block in _blocks(array):
+            digest.update(block)
     return digest.hexdigest()
+
+
+def _blocks(array: np.ndarray) -> Iterator[bytes]:
+    """The bytes of an array, row by row, some rows at once."""
+    if array.ndim == 0:
+        yield array.tobytes()
+        return
+    for start in range(0, len(array), _ROWS):
+        yield array[start : start + _ROWS].tobytes()
+        let_go(array)
+
+
+def _map_features(path: Path) -> np.ndarray | None:
+    mapped = map_array(path, _FEATURES, kind=MetricError, copies=True)
+    return read_arrays(path, [_FEATURES], kind=MetricError).get(_FEATURES) if mapped is None else mapped
 
 
 def _check_features(features: np.ndarray, expected: tuple[int | None, int], path: Path) -> None:
     if features.shape != expected:
         raise MetricError(f"{path} holds features {features.shape}, but its record says {expected}")
-    if not _finite(features):
+    if not all(_are_finite(features)):
         raise MetricError(f"{path}: its features are not all finite", hint="Measure the images again.")
+
+
+def _are_finite(features: np.ndarray) -> Iterator[bool]:
+    for start in range(0, len(features), _ROWS):
+        yield _finite(features[start : start + _ROWS])
+        let_go(features)
 
 
 def _is_covariance(matrix: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 from .defaults import default_sampler as default_sampler, default_steps as default_steps, fill_in as fill_in
 from .folder import SampleFolder as SampleFolder
 from .long_captions import find_long as find_long
+from .packed_records import digest_of as digest_of
 from .part import Part as Part
 from .plan import Plan as Plan, read_plan as read_plan
 from .prompt_file import read_prompts as read_prompts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,17 @@ import numpy as np
 from PIL import Image
 
 from ..config import describe_changes
-from ..data import ABOUT, BOUNDS, GRID, IMAGE, LATENT, PLAN, RECORD_SUMS, SUMS, image_name, index_of, naming
-from ..errors import ConfigError, DataError
+from ..data import ABOUT, GRID, IMAGE, LATENT, PLAN, RECORD_SUMS, SUMS, image_name, index_of
+from ..errors import ConfigError
 from ..storage import holds, json_bytes, make_folder, refuse_existing, remove_partials, write_bytes
 from .exports import draw_labelled_grid, write_npz
+from .folder_images import FolderImages
 from .folder_locks import LOCK, FolderLocks, may_be_left
 from .folder_records import FolderRecords
 from .folder_writer import FolderWriter, Write
 from .part import Part
 from .record import load_about
-from .sums import SampleSums, find_faults
+from .sums import SampleSums
 from .tars import SampleTars
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _NPZ = "samples.npz"
 _OTHERS = (ABOUT, PLAN, RECORD_SUMS, GRID, _NPZ)
-_MOST_MISSING = 10_000  # images that are looked for in vain, where a record claims more than there are
 _PIXEL_ORIGINS = ("device", "versions")  # origins that may move a pixel by a level; the others say where files lay
 
 
@@ -47,6 +47,7 @@ class SampleFolder:
         self._tars = SampleTars(self.path, **files, suffixes=lambda: self.suffixes)
         self._records, self._locks = FolderRecords(self.path), FolderLocks(self.path)
         self._sums = SampleSums(self.path, made=lambda: (self.recorded() or {}).get("made"))
+        self._images = FolderImages(self.path, self._sums, self._tars)
         self._tar = tar
 
     @property
@@ -114,7 +115,8 @@ class SampleFolder:
             self._clear()
         self._locks.remove_shared_halves()
         first = before["origin"] if before is not None and "origin" in before else origin
-        self._records.write(ABOUT, json_bytes({"num_images": num_images, "made": about, "origin": first}))
+        about_bytes = json_bytes({"num_images": num_images, "made": about, "origin": first})
+        self._records.write(ABOUT, lambda: [about_bytes])
         return moved
 
     def _refuse_others(self, about: dict[str, Any], before: dict[str, Any]) -> None:
@@ -138,12 +140,15 @@ class SampleFolder:
             path.unlink(missing_ok=True)
         remove_partials(self.path)
 
-    def write_plan(self, text: str) -> bool:
-        """Keep ``text``, a plan's JSON lines, unless the folder has a longer plan that begins with the same lines.
+    def write_plan(self, lines: Callable[[], Iterable[str]]) -> bool:
+        """Keep ``lines``, a plan's JSON lines, unless the folder has a longer plan that begins with the same ones.
 
         Returns whether the plan that was there had been changed since it was written; then it is replaced.
         """
-        data = text.encode("utf-8", "backslashreplace")
+
+        def data() -> Iterator[bytes]:
+            return (line.encode("utf-8", "backslashreplace") for line in lines())
+
         with self._locks.shared():
             changed = f"{PLAN} was changed" in self._records.faults()
             if changed or not self._records.begins_with(PLAN, data):
@@ -154,36 +159,17 @@ class SampleFolder:
         """Where image ``index`` is, or will be, while it is in no tar."""
         return self.path / image_name(index)
 
-    def sums(self) -> dict[str, set[str]]:
-        """Name of an image -> the SHA-256 it was written with; more than one where two parts have drawn it."""
-        return self._sums.read()
+    def has_sums(self) -> bool:
+        """Whether the sum of any image is recorded."""
+        return next(self._sums.lines(), None) is not None
 
     def missing(self, chunks: list[range], *, num_images: int) -> list[range]:
         """The chunks with an image or latent below ``num_images`` that is not there, or whose sum is not recorded."""
-        there, suffixes = self.sums().keys() & self._there(), self.suffixes
-
-        def is_whole(chunk: range) -> bool:
-            return all(image_name(i, end) in there for i in chunk if i < num_images for end in suffixes)
-
-        return [chunk for chunk in chunks if not is_whole(chunk)]
-
-    def _there(self) -> set[str]:
-        """Names of all images and latents. The single files are listed first: they move from there into tars."""
-        beside = {path.name for end in (IMAGE, LATENT) for path in self.path.glob(f"*{end}") if path.name != GRID}
-        return beside | self._tars.names()
+        return self._images.missing(chunks, num_images=num_images, suffixes=self.suffixes)
 
     def read(self, index: int) -> bytes:
         """The PNG file of image ``index``, from the folder or a tar. Raises DataError when it is not there."""
-        return self._read(image_name(index))
-
-    def _read(self, name: str) -> bytes:
-        try:
-            with naming(str(self.path / name)):
-                return BOUNDS.read(self.path / name)
-        except DataError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            return self._tars.read(name)
+        return self._images.read(image_name(index))
 
     def pixels(self, index: int) -> np.ndarray:
         """Image ``index``, uint8 (H, W, C)."""
@@ -194,14 +180,8 @@ class SampleFolder:
 
         So for their ``latents``, unless these are not asked for.
         """
-        known, there = self.sums(), self._there()
-        there = there if latents else {name for name in there if not name.endswith(LATENT)}
         suffixes = self.suffixes if latents else (IMAGE,)
-        indices = range(min(num_images, len(there) + _MOST_MISSING))
-        names = [image_name(index, suffix) for index in indices for suffix in suffixes]
-        wrong = self._records.faults() + find_faults(names, known=known, there=there, read=self._read)
-        foreign = sorted({name for name in there if index_of(name) is None or name not in known} - set(names))
-        return wrong + [f"{name} does not belong to these samples" for name in foreign]
+        return self._records.faults() + self._images.faults(num_images, suffixes=suffixes, latents=latents)
 
     def remove_halves(self, part: Part, *, batch_size: int) -> None:
         """Remove images of this part that a kill left half-written; another part may be writing the others now."""
@@ -216,11 +196,11 @@ class SampleFolder:
             if self.packs:
                 self._tars.pack(indices, count=count)
 
-        return FolderWriter(self.path, self._sums, name, known=self.sums().keys() & self._there(), pack=pack).ahead()
+        return FolderWriter(self.path, self._sums, name, known=self._images.whole(), pack=pack).ahead()
 
     def write(self, images: Mapping[int, np.ndarray], latents: Mapping[int, np.ndarray] | None = None) -> None:
         """Write images, uint8 (H, W, C) by index, their latents where given, and their checksums."""
-        FolderWriter(self.path, self._sums, SUMS, known=self.sums().keys() & self._there()).write(images, latents or {})
+        FolderWriter(self.path, self._sums, SUMS, known=self._images.whole()).write(images, latents or {})
 
     def pack(self, num_images: int) -> None:
         """If this folder has tars, put the single image files into them, where the images of a tar are complete."""

@@ -7,13 +7,15 @@ the old sum and the new one, so that a kill at any moment leaves files that are 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..data import RECORD_SUMS, parse_record_sums
 from ..errors import ConfigError
-from ..storage import check_file, open_regular, read_bounded, sha256_of, write_bytes, write_text
+from ..storage import check_file, open_regular, read_bounded, sha256_of, staged_file, write_text
 
 Sums = dict[str, set[str]]
+Content = Callable[[], Iterable[bytes]]  # of a file, piece by piece, as often as it is asked for
 
 
 class FolderRecords:
@@ -22,25 +24,26 @@ class FolderRecords:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begins_with(self, name: str, data: bytes) -> bool:
-        """Whether the file is there and its first bytes are ``data``; the rest of it is not read."""
+    def begins_with(self, name: str, data: Content) -> bool:
+        """Whether the file is there and its first bytes are those of ``data``; the rest of it is not read."""
         path = self.path / name
         if not path.exists():
             return False
         check_file(path)
         with open_regular(path) as file:
-            return file.read(len(data)) == data
+            return all(file.read(len(part)) == part for part in data())
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: Content) -> None:
         """Replace the file by ``data``, unless it holds that already and its sum is recorded."""
-        sums, before = self._sums(), self._sum_of_file(name)
-        if sums.get(name) == {_sum_of(data)} == {before}:
+        sums, before, after = self._sums(), self._sum_of_file(name), _sum_of(data)
+        if sums.get(name) == {after} == {before}:
             return
         old = {before} & sums.get(name, set()) if before is not None else set()
-        self._write_sums({**sums, name: old | {_sum_of(data)}})
-        write_bytes(self.path / name, data)
+        self._write_sums({**sums, name: old | {after}})
+        with staged_file(self.path / name) as partial, open(partial, "wb") as file:
+            file.writelines(data())
         if old:
-            self._write_sums({**sums, name: {_sum_of(data)}})
+            self._write_sums({**sums, name: {after}})
 
     def faults(self) -> list[str]:
         """A sentence for each of the files that is missing or was changed; folders of earlier versions tell none."""
@@ -72,5 +75,8 @@ class FolderRecords:
         write_text(self.path / RECORD_SUMS, "".join(lines))
 
 
-def _sum_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sum_of(data: Content) -> str:
+    digest = hashlib.sha256()
+    for part in data():
+        digest.update(part)
+    return digest.hexdigest()

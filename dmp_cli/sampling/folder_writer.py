@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..data import LATENT, image_name
 from ..storage import write_many
+from .image_names import ImageNames
 from .sums import SampleSums
 
 Arrays = Mapping[int, np.ndarray]  # images, uint8 (H, W, C), or latents, float32 (C', H/f, W/f), by index
@@ -34,7 +35,7 @@ class FolderWriter:
         sums: SampleSums,
         name: str,
         *,
-        known: Set[str],
+        known: ImageNames,
         pack: Callable[[Iterable[int]], None] = lambda indices: None,
     ) -> None:
         self._path, self._sums, self._name, self._known, self._pack = path, sums, name, known, pack

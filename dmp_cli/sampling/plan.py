@@ -7,19 +7,23 @@ wherever the prompt or line stands. ``sample`` writes the plan before it draws t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..backbones import Backbone
-from ..config import PlanLine, Prompt, SampleConfig, build
+from ..config import MAX_IMAGES, PlanLine, Prompt, SampleConfig, build
 from ..errors import ConfigError
 from ..storage import read_json_lines
+from .packed_records import digest_of, keep
 
-_MOST_LINES = 10_000_000  # as many images as one call draws
+_MOST_LINES = MAX_IMAGES  # as many images as one call draws
 
 
 class Item(NamedTuple):
@@ -34,18 +38,28 @@ class Item(NamedTuple):
 
 
 class Plan:
-    """The items of all indices: line by line from a plan file, else the classes or prompts of a config in turn."""
+    """The items of all indices: line by line from a plan file, else the classes or prompts of a config in turn.
 
-    def __init__(self, config: SampleConfig, lines: tuple[PlanLine, ...] | None = None) -> None:
+    ``prompts`` are those of a file that is too long for the config; see ``SampleConfig.prompt_file``.
+    """
+
+    def __init__(
+        self,
+        config: SampleConfig,
+        lines: Sequence[PlanLine] | None = None,
+        prompts: Sequence[Prompt] | None = None,
+    ) -> None:
         self.config, self.lines = config, lines
-        self._places = _places(lines or ())
+        self.prompts: Sequence[Prompt] = prompts or config.prompts or ()
+
+    @cached_property
+    def _places(self) -> Sequence[int] | np.ndarray:
+        return _places(self.lines or ())
 
     @property
     def digest(self) -> str | None:
         """SHA-256 over the lines of a plan file; None when the config alone fixes the plan."""
-        if self.lines is None:
-            return None
-        return hashlib.sha256("\n".join(line.model_dump_json() for line in self.lines).encode()).hexdigest()
+        return None if self.lines is None else digest_of(self.lines)
 
     def item(self, index: int) -> Item:
         """What fixes image ``index``. Beyond its end a file begins again: such images only fill up the last chunk."""
@@ -56,18 +70,18 @@ class Plan:
         line, config = self.lines[index], self.config
         seed = config.seed if line.seed is None else line.seed
         guidance = config.guidance if line.guidance is None else line.guidance
-        return Item(seed, self._places[index], line.label, line.prompt, guidance, line.negative)
+        return Item(seed, int(self._places[index]), line.label, line.prompt, guidance, line.negative)
 
     def _of_config(self, index: int) -> Item:
         config = self.config
         label = config.classes[index % len(config.classes)] if config.classes else None
-        if not config.prompts:
+        if not self.prompts:
             return Item(config.seed, index, label, None, config.guidance)
-        prompt: Prompt = config.prompts[index % len(config.prompts)]
+        prompt = self.prompts[index % len(self.prompts)]
         guidance = config.guidance if prompt.guidance is None else prompt.guidance
         if prompt.seed is None:
             return Item(config.seed, index, label, prompt.text, guidance, prompt.negative)
-        return Item(prompt.seed, index // len(config.prompts), label, prompt.text, guidance, prompt.negative)
+        return Item(prompt.seed, index // len(self.prompts), label, prompt.text, guidance, prompt.negative)
 
     def check(self, backbone: Backbone) -> None:
         """Check that a plan file suits ``backbone`` and has enough lines.
@@ -94,10 +108,14 @@ class Plan:
             if not is_guided and line.guidance not in (None, 1):
                 raise ConfigError(f"{place}: guidance needs a null condition, which this backbone lacks")
 
-    def text(self, count: int) -> str:
+    def rows(self, count: int) -> Iterator[str]:
         """The first ``count`` items as JSON lines, which :func:`read_plan` reads as the same plan."""
         rows = (_to_json(index, self.item(index)) for index in range(count))
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def text(self, count: int) -> str:
+        """The same as one text."""
+        return "".join(self.rows(count))
 
 
 def negative_problem(negative: str | None, backbone: Backbone) -> str:
@@ -111,16 +129,18 @@ def negative_problem(negative: str | None, backbone: Backbone) -> str:
     return ""
 
 
-def read_plan(path: Path) -> tuple[PlanLine, ...]:
+def read_plan(path: Path) -> Sequence[PlanLine]:
     """Read a plan file: one JSON object per line, such as ``{"seed": 7, "class": 3, "guidance": 1.5}``.
 
-    A backbone that reads text needs ``"prompt"``, one with classes ``"class"``; every other field may be left out.
+    Many lines are packed. A backbone that reads text needs ``"prompt"``, one with classes ``"class"``; every other
+    field may be left out.
 
     Raises:
         ConfigError: the file cannot be read, or a line is no such object; the message names the line.
     """
     rows = read_json_lines(Path(path), name=f"--plan {path}", regular=False)
-    lines = tuple(_parse(fields, place=f"{path}, line {number}") for number, fields in islice(rows, _MOST_LINES + 1))
+    first = islice(rows, _MOST_LINES + 1)
+    lines = keep(PlanLine, (_parse(fields, place=f"{path}, line {number}") for number, fields in first))
     if len(lines) > _MOST_LINES:
         raise ConfigError(f"--plan {path} has more than {_MOST_LINES:,} lines")
     if not lines:
@@ -138,8 +158,22 @@ def _parse(fields: Any, *, place: str) -> PlanLine:
         raise ConfigError(f"{place}: {error.message.replace('--', '').replace('label', 'class')}") from error
 
 
-def _places(lines: tuple[PlanLine, ...]) -> list[int]:
+def _places(lines: Sequence[PlanLine]) -> Sequence[int] | np.ndarray:
     """The place of each line: the one it gives; else how often its own seed came before, or its index without one."""
+    said = ((-1 if line.seed is None else line.seed, -1 if line.place is None else line.place) for line in lines)
+    try:
+        seeds, places = np.fromiter(said, np.dtype((np.int64, 2)), len(lines)).T
+    except OverflowError:  # seeds have any number of digits
+        return _count_places(lines)
+    order, indices = np.argsort(seeds, kind="stable"), np.arange(len(lines))
+    is_first = np.diff(seeds[order], prepend=-2) != 0  # of its seed
+    earlier = np.empty_like(indices)
+    earlier[order] = indices - np.maximum.accumulate(np.where(is_first, indices, 0))
+    return np.where(places >= 0, places, np.where(seeds < 0, indices, earlier))
+
+
+def _count_places(lines: Sequence[PlanLine]) -> list[int]:
+    """The same, one line after the other."""
     seen: Counter[int] = Counter()
     found = []
     for index, line in enumerate(lines):

@@ -7,14 +7,17 @@ guidance leads away from. Empty lines and lines that start with ``#`` are passed
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import Prompt
+from ..config import MAX_IMAGES, Prompt
 from ..errors import ConfigError
-from ..storage import read_text
+from ..storage import read_lines
+from .packed_records import keep
 
 _FIELDS = {"d": "seed", "l": "guidance", "n": "negative"}
 # Other options that kohya's files may have, and what to do instead.
@@ -26,15 +29,18 @@ _REFUSED = {
 _OPTION = re.compile(r"\s--(?=[a-zA-Z])")
 
 
-def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """The prompts of a file, in the order of its lines.
+def read_prompts(path: Path) -> Sequence[Prompt]:
+    """The prompts of a file, in the order of its lines; many of them are packed.
 
     Raises:
         ConfigError: the file cannot be read or holds no prompt, or an option is unknown or out of range.
     """
-    lines = read_text(Path(path), name=f"--prompts {path}", regular=False).split("\n")
-    rows = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
-    found = tuple(_parse(line, place=f"{path}, line {number}") for number, line in rows if line and line[0] != "#")
+    lines = read_lines(Path(path), name=f"--prompts {path}", regular=False)
+    rows = ((number, line.strip()) for number, line in lines)
+    prompts = (_parse(line, place=f"{path}, line {number}") for number, line in rows if line and line[0] != "#")
+    found = keep(Prompt, islice(prompts, MAX_IMAGES + 1))
+    if len(found) > MAX_IMAGES:
+        raise ConfigError(f"--prompts {path} has more than {MAX_IMAGES:,} prompts")
     if not found:
         raise ConfigError(f"--prompts {path} holds no prompt", hint="Write one prompt per line.")
     return found

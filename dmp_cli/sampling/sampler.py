@@ -10,7 +10,7 @@ B images in a chunk, (C, H, W) the shape of what the backbone denoises.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone, OwnSampling, compiled_around, compiled_blocks
-from ..config import PipelineSampler, SampleConfig
+from ..config import PipelineSampler, Prompt, SampleConfig
 from ..data import to_uint8
 from ..errors import ConfigError, DivergedError
 from ..latents import Codec
@@ -44,38 +44,41 @@ class Sample:
     latent: np.ndarray | None = None  # float32, what was decoded to it; None: it was not asked for
 
 
-def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
+def resolve(config: SampleConfig, backbone: Backbone, prompts: Sequence[Prompt] | None = None) -> SampleConfig:
     """``config`` with all that depends on the backbone filled in, and everything else checked against the backbone.
+
+    ``prompts``: those of a long file, see :class:`Plan`; None: those of the config.
 
     Raises:
         ConfigError: unknown classes, missing or useless prompts, guidance without a null condition, or a number of
             steps that the sampler cannot take.
     """
-    if backbone.takes_text and not config.prompts and config.plan is None:
+    prompts = prompts or config.prompts or ()
+    if backbone.takes_text and not prompts and config.plan is None:
         raise ConfigError(
             "this backbone reads text, and no prompt is given", hint="Give --prompt TEXT or --prompts FILE."
         )
-    if config.prompts and not backbone.takes_text:
+    if prompts and not backbone.takes_text:
         raise ConfigError("--prompt and --prompts are for backbones that read text; this one does not")
     count = backbone.num_classes
     classes = config.classes or (tuple(range(count)) if count and config.plan is None else None)
     if classes and (not count or max(classes) >= count or min(classes) < 0):
         known = f"classes 0..{count - 1}" if count else "no classes"
         raise ConfigError(f"--classes {','.join(map(str, classes))}: this backbone knows {known}")
-    guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in config.prompts or ())
+    guided = config.guidance != 1 or any(prompt.guidance not in (None, 1) for prompt in prompts)
     if guided and not backbone.has_null and backbone.embedded_guidance is None:
         raise ConfigError(
             f"--guidance {config.guidance:g} needs a null condition, which this backbone lacks",
             hint="Leave it out, or give --guidance 1.",
         )
-    _check_negatives(config, backbone)
-    for prompt in config.prompts or ():
+    _check_negatives(config, backbone, prompts)
+    for prompt in prompts:
         if prompt.negative is not None and (config.guidance if prompt.guidance is None else prompt.guidance) == 1:
             raise ConfigError(
                 f"the negative prompt {prompt.negative!r} does nothing: guidance is off",
                 hint="Give a --guidance other than 1, or --l in the file of prompts.",
             )
-    kinds = len(classes or config.prompts or ())
+    kinds = len(classes or prompts)
     if config.balanced and kinds and config.num_images % kinds:
         raise ConfigError(
             f"--balanced: {config.num_images} images are not a multiple of {kinds}",
@@ -88,11 +91,9 @@ def resolve(config: SampleConfig, backbone: Backbone) -> SampleConfig:
     return config.model_copy(update={"classes": classes})
 
 
-def _check_negatives(config: SampleConfig, backbone: Backbone) -> None:
+def _check_negatives(config: SampleConfig, backbone: Backbone, prompts: Sequence[Prompt]) -> None:
     """Raise ConfigError for negative prompts, or an interval of guidance, that the backbone cannot have."""
-    problem = next(
-        (told for prompt in config.prompts or () if (told := negative_problem(prompt.negative, backbone))), ""
-    )
+    problem = next((told for prompt in prompts if (told := negative_problem(prompt.negative, backbone))), "")
     if problem:
         raise ConfigError(problem, hint="Leave it out (--n).")
     if backbone.embedded_guidance is not None and config.guidance_interval != (0, 1):
@@ -158,6 +159,8 @@ def sample(
             with telling_steps(config):
                 latents = denoise(denoiser, indices, backbone=backbone, config=config, **how)
             yield _images_of(latents, indices, codec=codec, plan=plan, config=config, keep_latents=keep_latents)
+            if backbone.takes_text:
+                backbone.captions.forget()
 
 
 def _images_of(

@@ -9,14 +9,16 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ..data import SUMS
 from ..errors import DataError
 from ..storage import append_text, open_regular
+from .image_names import ImageNames
 
 _MARK = "# samples made as "  # sha256sum passes over comments
 _LINE = re.compile(r"([0-9a-f]{64})  (\d{6,}(?:\.png|\.latent\.npy))")  # names without folders
@@ -38,9 +40,12 @@ class SampleSums:
         """The files of checksums in the folder."""
         return list(self.path.glob(f"{SUMS}*"))
 
-    def read(self) -> dict[str, set[str]]:
-        """Name of an image -> the SHA-256 it was written with; more than one where two parts have drawn it."""
-        found: dict[str, set[str]] = {}
+    def names(self) -> ImageNames:
+        """The images and latents whose SHA-256 is recorded."""
+        return ImageNames(name for name, _ in self.lines())
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Name and SHA-256 of each image as it was written, line by line; two of one that two parts have drawn."""
         mark = self._mark()
         for path in self.paths():
             lines = _lines_of(path)
@@ -49,8 +54,7 @@ class SampleSums:
                 continue  # copied here from a folder of other samples
             for line in itertools.chain([first], lines):
                 if match := _LINE.fullmatch(line):  # a kill may have cut the last line short
-                    found.setdefault(match[2], set()).add(match[1])
-        return found
+                    yield match[2], match[1]
 
     def append(self, name: str, images: Mapping[str, bytes]) -> None:
         """Add the checksums of ``images``, files by name, to the file of checksums called ``name``."""
@@ -77,25 +81,51 @@ def _lines_of(path: Path) -> Iterator[str]:
 
 
 def find_faults(
-    names: Sequence[str], *, known: Mapping[str, set[str]], there: Set[str], read: Callable[[str], bytes]
+    names: Callable[[], Iterable[str]],
+    *,
+    sums: Iterable[tuple[str, str]],
+    there: ImageNames,
+    read: Callable[[str], bytes],
 ) -> list[str]:
     """One sentence for each of the images ``names`` that is missing or not as it was written.
 
-    ``known`` is what :meth:`SampleSums.read` returns, ``there`` the names of all images in the folder; ``read`` returns
-    the PNG file of one of them.
+    ``sums`` is what :meth:`SampleSums.lines` yields, ``there`` the names of all images in the folder; ``read`` returns
+    the PNG file of one of them. Images are looked at in the order of the sums: to keep the sums would take memory.
     """
+    wanted, recorded, sound = ImageNames(names()), ImageNames(), ImageNames()
+
+    def are_sound(some: Sequence[tuple[str, str]]) -> list[str]:
+        return [name for name, known in some if hashlib.sha256(read(name)).hexdigest() == known]
+
+    def to_read() -> Iterator[tuple[str, str]]:
+        for name, known in sums:
+            recorded.add(name)
+            if name in wanted and name in there:
+                yield name, known
+
+    for found in _by_threads(are_sound, to_read()):
+        for name in found:
+            sound.add(name)
 
     def judge(name: str) -> str | None:
         if name not in there:
             return f"{name} is missing"
-        if name not in known:
+        if name not in recorded:
             return f"{name} has no recorded checksum"
-        return None if hashlib.sha256(read(name)).hexdigest() in known[name] else f"{name} was changed"
+        return None if name in sound else f"{name} was changed"
 
-    def judge_all(some: Sequence[str]) -> list[str]:
-        return [sentence for name in some if (sentence := judge(name)) is not None]
+    return [sentence for name in names() if (sentence := judge(name)) is not None]
 
-    # One future per image would hold more memory than everything else.
-    groups = [names[first : first + _AT_ONCE] for first in range(0, len(names), _AT_ONCE)]
+
+def _by_threads(
+    function: Callable[[Sequence[tuple[str, str]]], list[str]], items: Iterator[tuple[str, str]]
+) -> Iterator[list[str]]:
+    """``function`` of some items at once, in threads that are a few calls ahead: all at once would fill the memory."""
     with ThreadPoolExecutor(_HASHERS) as hashers:
-        return [sentence for found in hashers.map(judge_all, groups) for sentence in found]
+        waiting: deque[Future[list[str]]] = deque()
+        while some := list(itertools.islice(items, _AT_ONCE)):
+            waiting.append(hashers.submit(function, some))
+            if len(waiting) > 2 * _HASHERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -16,8 +16,7 @@ from filelock import FileLock
 from ..data import BOUNDS, GROUP, IMAGE, LATENT, TarHeaders, image_name, index_of, naming, tars_in
 from ..errors import DataError
 from ..storage import open_regular, read_json_lines, staged_file
-
-Places = dict[str, tuple[int, int]]  # name of an image -> (offset of its bytes in the tar, their number)
+from .tar_places import Places
 
 
 class SampleTars:
@@ -37,9 +36,10 @@ class SampleTars:
         """The tars that are there, in the order of their images."""
         return tars_in(self.path)
 
-    def names(self) -> set[str]:
+    def names(self) -> Iterator[str]:
         """Names of the images and latents in all tars. Raises DataError for a tar that cannot be read."""
-        return set().union(*(self._places(path) for path in self.paths()))
+        for path in self.paths():
+            yield from self._places(path)
 
     def read(self, name: str) -> bytes:
         """The file ``name`` of an image. Raises DataError when it is in no tar."""
@@ -67,7 +67,7 @@ class SampleTars:
                     self._pack(group, members)
 
     def _pack(self, group: int, members: Sequence[int]) -> None:
-        packed = self._places(self._tar_of(group)) if self._tar_of(group).exists() else {}
+        packed = self._places(self._tar_of(group)) if self._tar_of(group).exists() else Places((), group=group)
         single = [path for path in self._singles(members) if path.exists()]
         if not single or not all(path.exists() or path.name in packed for path in self._singles(members)):
             return
@@ -112,7 +112,8 @@ class SampleTars:
             if self._listed.get(path, (None,))[0] != stamp:
                 with TarHeaders(path) as headers:
                     images = [member for member in headers if member.isreg() and member.name.endswith((IMAGE, LATENT))]
-                self._listed[path] = stamp, {member.name: (member.offset_data, member.size) for member in images}
+                where = ((member.name, member.offset_data, member.size) for member in images)
+                self._listed[path] = stamp, Places(where, group=_group_of(path))
             return self._listed[path][1]
         except (OSError, tarfile.TarError) as error:
             raise DataError(
@@ -126,6 +127,11 @@ class SampleTars:
 
     def _tar_of(self, group: int) -> Path:
         return self.path / f"samples-{group:05d}.tar"
+
+
+def _group_of(path: Path) -> int:
+    """The group that a tar is of, by its name."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

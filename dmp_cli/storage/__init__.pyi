@@ -36,6 +36,7 @@ from .limits import (
     physical_memory as physical_memory,
     read_bounded as read_bounded,
 )
+from .mapping import let_go as let_go, map_array as map_array, take as take
 from .model_files import model_file_names as model_file_names, variant_of as variant_of
 from .ownership import (
     check_unowned as check_unowned,
@@ -76,7 +77,7 @@ from .structured import (
     toml_text as toml_text,
     whole_json_lines as whole_json_lines,
 )
-from .text import decode_text as decode_text, read_text as read_text
+from .text import decode_text as decode_text, read_lines as read_lines, read_text as read_text
 from .torchscript import open_torchscript as open_torchscript
 from .weight_names import PICKLES as PICKLES, SAFETENSORS as SAFETENSORS
 from .weights import (

@@ -63,19 +63,19 @@ def test_more_images_keep_the_sums_true(run: Run, command: list[Any]) -> None:
 
 def test_a_kill_between_two_files_leaves_nothing_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = FolderRecords(tmp_path)
-    records.write(PLAN, b"old\n")
+    records.write(PLAN, lambda: [b"old\n"])
 
-    def killed(path: Path, data: bytes) -> None:
+    def killed(path: Path) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("dmp_cli.sampling.folder_records.write_bytes", killed)
+        patched.setattr("dmp_cli.sampling.folder_records.staged_file", killed)
         with pytest.raises(KeyboardInterrupt):
-            records.write(PLAN, b"new\n")
+            records.write(PLAN, lambda: [b"new\n"])
     assert records.faults() == []  # the old file is as recorded, and the new one would be
     (tmp_path / PLAN).write_bytes(b"new\n")
     assert records.faults() == []
-    records.write(PLAN, b"new\n")
+    records.write(PLAN, lambda: [b"new\n"])
     assert (
         tmp_path / "SHA256SUMS.records"
     ).read_text() == f"{hashlib.sha256(b'new' + bytes([10])).hexdigest()}  {PLAN}\n"

@@ -31,7 +31,7 @@ def write_samples(
     made["backbone"] = {"family": "dit", "sizes": {"num_classes": 0 if texts or classes is None else 4}}
     origin = ORIGIN if names is None else {**ORIGIN, "classes": names}
     folder.open(made, origin=origin, num_images=count, force=False)
-    folder.write_plan(plan.text(count))
+    folder.write_plan(lambda: [plan.text(count)])
     folder.write({index: np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8) for index in range(count)})
     folder.pack(count)
     folder.draw_grid(plan, rows=2, columns=2)

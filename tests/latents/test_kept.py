@@ -34,7 +34,7 @@ def write_kept(path: Path, codec: Codec, latents: np.ndarray) -> Path:
     made["codec"] = codec.record.model_dump(include={"kind", "digest", "settings"})
     folder = SampleFolder(path)
     folder.open(made, origin={}, num_images=len(latents), force=False)
-    folder.write_plan(Plan(config).text(len(latents)))
+    folder.write_plan(lambda: [Plan(config).text(len(latents))])
     pixels = np.zeros((32, 32, 3), np.uint8)
     folder.write(dict.fromkeys(range(len(latents)), pixels), dict(enumerate(latents)))
     return path

@@ -183,13 +183,13 @@ def test_errors_of_the_writer_come_up(filled, monkeypatch):
 
 def test_the_plan_is_kept_as_the_longest(filled):
     for text, kept in (("a\n", "a\n"), ("a\nb\n", "a\nb\n"), ("a\n", "a\nb\n")):
-        filled.write_plan(text)
+        filled.write_plan(lambda text=text: [text])
         assert (filled.path / "plan.jsonl").read_text() == kept
 
 
 WRITERS = {
     "grid.png": lambda folder: folder.draw_grid(Plan(CONFIG), rows=2, columns=3),
-    "plan.jsonl": lambda folder: folder.write_plan(Plan(CONFIG).text(8)),
+    "plan.jsonl": lambda folder: folder.write_plan(lambda: [Plan(CONFIG).text(8)]),
     "samples.json": lambda folder: claim(folder.path, num_images=8),
     "samples.npz": lambda folder: folder.write_npz(7, None),
     "samples-00000.tar": lambda folder: folder.pack(7),
@@ -199,7 +199,7 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_no_part_claims_the_folder_while_another_writes_a_shared_file(filled, monkeypatch, name):
     """A claim removes half-written shared files, so it has to wait until they are renamed."""
-    filled.write_plan(Plan(CONFIG).text(7))
+    filled.write_plan(lambda: [Plan(CONFIG).text(7)])
     replace, claims = os.replace, []
 
     def claim_before_the_rename(partial, target):
@@ -222,7 +222,7 @@ def test_no_part_claims_the_folder_while_another_writes_a_shared_file(filled, mo
 def test_a_part_that_begins_while_another_writes_its_first_files(tmp_path, monkeypatch):
     """The plan may be seen in a listing that began before samples.json was there."""
     folder, _ = claim(tmp_path)
-    folder.write_plan("a\n")
+    folder.write_plan(lambda: ["a\n"])
     listed = [path for path in tmp_path.iterdir() if path.name != "samples.json"]
     monkeypatch.setattr(Path, "iterdir", lambda path: iter(listed))
     assert claim(tmp_path)[1] == []

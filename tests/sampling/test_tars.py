@@ -14,7 +14,7 @@ def test_prompts_may_hold_any_character(tmp_path: Path) -> None:
     folder = SampleFolder(tmp_path / "s", tar=True)
     folder.open({}, origin={}, num_images=2, force=False)
     prompts = ["one\u2028line\x85", "a fox"]
-    folder.write_plan("".join(f'{{"index": {index}, "prompt": "{text}"}}\n' for index, text in enumerate(prompts)))
+    folder.write_plan(lambda: (f'{{"index": {index}, "prompt": "{text}"}}\n' for index, text in enumerate(prompts)))
     folder.write({index: np.zeros((2, 2, 3), np.uint8) for index in range(2)})
     folder.pack(2)
     with tarfile.open(tmp_path / "s" / "samples-00000.tar") as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def sample(ctx: typer.Context, given: Given) -> None:
     patches = read_patches(named.patch, strength=given.values.get("strength"))
     first = patches[0] if patches else None
     said, lines = _read_prompts(asked.prompt, asked.prompts), _read_plan(asked.plan)
-    told: dict[str, Any] = {"prompts": said, "plan": None}
+    told: dict[str, Any] = {"plan": None, **_named_prompts(said)}
     if "num_images" not in given.values and (said or lines):
         told["num_images"] = len(said or lines or ())
     if len(patches) == 1:
@@ -89,7 +90,7 @@ def sample(ctx: typer.Context, given: Given) -> None:
     peeked = peek(network, source)
     check_early(config, peeked)
     texts, force, memory = given.make(TextStoreOptions), named.force_backbone, given.make(SamplingMemory)
-    request = Request(folder, config, lines, asked, texts, memory, patches, force, network, common.device, given)
+    request = Request(folder, config, lines, said, asked, texts, memory, patches, force, network, common.device, given)
     if common.dry_run:
         _plan(request, printer, measure=given.make(MeasureOptions).measure)
     else:
@@ -128,7 +129,7 @@ def _check_together(given: Given, asked: SampleOptions, named: SummedPatches) ->
         raise ConfigError("--adapter goes without a patch: leave out --patch, --no-patch and --strength")
 
 
-def _read_plan(path: Path | None) -> tuple[PlanLine, ...] | None:
+def _read_plan(path: Path | None) -> Sequence[PlanLine] | None:
     if path is None:
         return None
     from ...sampling import read_plan
@@ -136,7 +137,16 @@ def _read_plan(path: Path | None) -> tuple[PlanLine, ...] | None:
     return read_plan(path)
 
 
-def _read_prompts(text: str | None, path: Path | None) -> tuple[Prompt, ...] | None:
+def _named_prompts(prompts: Sequence[Prompt] | None) -> dict[str, Any]:
+    """The fields of a config that say which prompts there are: a few as they are, many by their digest."""
+    if prompts is None or isinstance(prompts, tuple):
+        return {"prompts": prompts}
+    from ...sampling import digest_of
+
+    return {"prompts": None, "prompt_file": digest_of(prompts)}
+
+
+def _read_prompts(text: str | None, path: Path | None) -> Sequence[Prompt] | None:
     if path is not None:
         from ...sampling import read_prompts
 

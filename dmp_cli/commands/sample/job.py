@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...config import (
     NetworkOptions,
     PlanLine,
+    Prompt,
     SampleConfig,
     SampleOptions,
     SamplingMemory,
@@ -19,13 +21,13 @@ from ..half_range import place_of, warn_early
 from ..in_process import in_shell
 from ..options import Given
 from ..processes import together
-from .captions import captions_of, encode_early
+from .captions import captions_of, encode_early, warn_of_long
 from .grid import check_grid
 from .keeping import keeping, keeping_of
 from .network import load, load_versions, remarks_on
 from .own_sampler import compare
 from .patches import PatchShare
-from .provenance import keep_old_rules, made_as, origin_of
+from .provenance import as_recorded, keep_old_rules, made_as, origin_of
 from .verification import check
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class Request(NamedTuple):
 
     folder: Path
     config: SampleConfig
-    lines: tuple[PlanLine, ...] | None  # of --plan
+    lines: Sequence[PlanLine] | None  # of --plan
+    prompts: Sequence[Prompt] | None  # of --prompt and --prompts
     options: SampleOptions
     texts: TextStoreOptions
     memory: SamplingMemory
@@ -104,17 +107,18 @@ class Drawing:
         for remark in remarks_on(self.loaded, request.config.quantize):
             printer.note(remark)
         self.keeps_latents = _keeps_latents(request, self.loaded, recorded)
-        filled = fill_in(request.config, self.loaded.backbone, recorded)
+        filled = fill_in(as_recorded(request, recorded), self.loaded.backbone, recorded)
         if self.versions is not None and filled.against_scale is None:
             filled = filled.model_copy(update={"against_scale": 1.0})
         filled = filled.model_copy(update={"plan": Plan(filled, request.lines).digest})
-        self.config = resolve(filled, self.loaded.backbone)
-        self.plan: Plan = Plan(self.config, request.lines)
+        self.config = resolve(filled, self.loaded.backbone, request.prompts)
+        self.plan: Plan = Plan(self.config, request.lines, request.prompts)
         self.plan.check(self.loaded.backbone)
         check_grid(request.options.grid, self.loaded)
         if self.own is not None and not self.part.number:
             printer.note(compare(self.own, self.config))
-        self._warn_of_long_prompts()
+        if self.loaded.backbone.takes_text and not self.part.number:  # once for each set of samples
+            warn_of_long(self.plan, self.loaded.backbone, printer)
         self.chunks = chunks(self.config)
         self.origin = origin_of(self.loaded, request, device)
 
@@ -128,23 +132,11 @@ class Drawing:
         made |= {"latents": _LATENTS} if self.keeps_latents else {}
         return made | self.captions.told | self.tiles
 
-    def _warn_of_long_prompts(self) -> None:
-        """Show what the text encoder will not read, once for each set of samples."""
-        from ...sampling import find_long
-
-        if not self.loaded.backbone.takes_text or self.part.number:
-            return
-        items = (self.plan.item(index) for index in range(self.config.num_images))
-        texts = dict.fromkeys(text for item in items for text in (item.prompt, item.negative) if text)
-        long = find_long(texts, self.loaded.backbone)
-        if long.found:
-            self.printer.warn(long.in_words("prompts"))
-
     def claim(self) -> None:
         """Claim the folder, and write the plan before the first image."""
         how: dict[str, Any] = {"num_images": self.config.num_images, "force": self.request.options.force}
         moved = self.folder.open(self.made, origin=self.origin, **how)
-        if self.folder.write_plan(self.plan.text(self.config.num_images)):
+        if self.folder.write_plan(lambda: self.plan.rows(self.config.num_images)):
             self.printer.warn(f"{self.folder.path}/plan.jsonl was changed after it was written; it is written anew")
         if moved:
             self.printer.warn(
@@ -223,8 +215,10 @@ class Drawing:
     def _labels(self) -> Any:
         import numpy as np
 
-        labels = [self.plan.item(index).label for index in range(self.config.num_images)]
-        return None if labels[0] is None else np.array(labels, np.int64)
+        if self.plan.item(0).label is None:
+            return None
+        labels = (self.plan.item(index).label for index in range(self.config.num_images))
+        return np.fromiter(labels, np.int64, self.config.num_images)
 
 
 def _keeps_latents(request: Request, loaded: Loaded, recorded: dict[str, Any] | None) -> bool:

@@ -76,7 +76,7 @@ def _plan_of(drawing: Drawing) -> dict[str, Any]:
     pixels = sides.height * sides.width * channels
     parts = {"images": todo * (pixels + _BESIDE), "latents": todo * latent}
     parts["npz"] = config.num_images * pixels if options.npz else 0
-    kinds = config.classes or config.prompts
+    kinds = config.classes or drawing.plan.prompts
     return {
         "sample": config.model_dump(mode="json"),
         "device": str(drawing.device),

@@ -53,6 +53,14 @@ def _patches(request: Request) -> Any:
     return found[0][0] if len(found) == 1 else found
 
 
+def as_recorded(request: Request, recorded: dict[str, Any] | None) -> SampleConfig:
+    """The config as asked for; with all prompts of a long file where an earlier version began the folder so."""
+    earlier = (recorded or {}).get("made", {}).get("sample", {}).get("prompts")
+    if request.config.prompt_file is None or not earlier:
+        return request.config
+    return request.config.model_copy(update={"prompt_file": None, "prompts": tuple(request.prompts or ())})
+
+
 def keep_old_rules(loaded: Loaded, recorded: dict[str, Any] | None) -> None:
     """Let images that an earlier version began be drawn on as they were.
 

@@ -34,7 +34,7 @@ class Latents(Kind):
         made = {"sample": config.model_dump(mode="json"), "latents": "float32", "codec": {"kind": "vae", "digest": "x"}}
         folder = SampleFolder(base / "own")
         folder.open(made, origin={}, num_images=2, force=False)
-        folder.write_plan(Plan(config).text(2))
+        folder.write_plan(lambda: [Plan(config).text(2)])
         folder.write({index: np.zeros((8, 8, 3), np.uint8) for index in range(2)}, dict(enumerate(latents)))
         self.ways: dict[str, Write] = {
             **{f"bytes: {name}": self._written(way) for name, way in DAMAGES.items()},
