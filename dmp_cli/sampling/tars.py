@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from ..data import BOUNDS, GROUP, IMAGE, LATENT, TarHeaders, image_name, index_of, naming, tars_in
 from ..errors import DataError
-from ..storage import open_regular, read_json_lines, staged_file
+from ..storage import open_regular, staged_file
+from .planned_notes import PlannedNotes
 from .tar_places import Places
 
 
@@ -29,7 +30,7 @@ class SampleTars:
 
         ``suffixes`` says which files each image has.
         """
-        self.path, self._plan, self._lock, self._suffixes = path, plan, lock, suffixes
+        self.path, self._notes, self._lock, self._suffixes = path, PlannedNotes(plan), lock, suffixes
         self._listed: dict[Path, tuple[tuple[int, int], Places]] = {}  # tar -> its (time, size) when listed, and images
 
     def paths(self) -> list[Path]:
@@ -73,7 +74,7 @@ class SampleTars:
             return
         # Images in the tar beyond those that were asked for this time stay in it.
         members = sorted({*members, *(self._index_of(name, group) for name in packed)})
-        notes = self._notes(members)
+        notes = self._notes.of(group)
         with staged_file(self._tar_of(group)) as partial, tarfile.open(partial, "w") as archive:
             for index in members:
                 for path in self._singles([index]):
@@ -93,16 +94,6 @@ class SampleTars:
                 hint="Remove the tar and run again: its images are drawn anew.",
             )
         return index
-
-    def _notes(self, members: Sequence[int]) -> dict[int, dict[str, str]]:
-        """Class and prompt of the images ``members`` in the plan, by the suffix that webdataset has for them."""
-        found: dict[int, dict[str, str]] = {}
-        for _, item in read_json_lines(self._plan):
-            index = item.get("index") if isinstance(item, dict) else None
-            if isinstance(index, int) and index in members:
-                values = {"cls": item.get("class"), "txt": item.get("prompt")}
-                found[index] = {suffix: str(value) for suffix, value in values.items() if value is not None}
-        return found
 
     def _places(self, path: Path) -> Places:
         """The images in a tar. Raises DataError for a tar that cannot be read."""
