@@ -5,6 +5,7 @@ Letters: n images, d features, R rows of bootstrap counts, S subsets of m images
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 from ..runtime import randomness
 
 _CHUNK = 4096  # rows converted to float64 at a time
+_LEAST_VALUE = 1e-10  # of an eigenvalue over their sum, for a covariance that is far from singular
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Gaussian:
     @cached_property
     def root(self) -> np.ndarray:
         """A matrix R (d, r) with R R^T = covariance, where r is the numerical rank."""
+        # A factor by Cholesky is as exact as one of eigenvectors, in a tenth of the time, where no eigenvalue is near
+        # zero. That all are above a bound is what a factor of the covariance below it shows.
+        lowered = self.covariance.copy()
+        lowered[np.diag_indices_from(lowered)] -= _LEAST_VALUE * np.trace(lowered)
+        with contextlib.suppress(np.linalg.LinAlgError):
+            np.linalg.cholesky(lowered)
+            return np.linalg.cholesky(self.covariance)
         values, vectors = np.linalg.eigh(self.covariance)
         # A zero eigenvalue comes out as a rounding error near 1e-16, whose square root, 1e-8, is too large to keep.
         kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
@@ -39,6 +48,7 @@ def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> G
         drawn = np.flatnonzero(counts)
         counts = counts[drawn]
     weights = np.ones(len(features)) if counts is None else counts.astype(np.float64)  # (n,)
+    roots = None if counts is None else np.sqrt(weights)[:, None]  # (n, 1)
     total, width = weights.sum(), features.shape[1]
 
     def rows(start: int) -> np.ndarray:  # a chunk at a time: features may be larger than memory, mapped from a file
@@ -51,7 +61,9 @@ def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> G
     mean /= total
     for start in range(0, len(weights), _CHUNK):
         centred = rows(start) - mean
-        covariance += (centred * weights[start : start + _CHUNK, None]).T @ centred
+        if roots is not None:
+            centred *= roots[start : start + _CHUNK]
+        covariance += centred.T @ centred  # of one matrix with itself, which takes half of the operations
     return Gaussian(mean, covariance / (total - 1))
 
 
