@@ -11,17 +11,19 @@ mkdir -p "$out"
 import sys
 from pathlib import Path
 from PIL import Image
-for index in range(8):
-    path = Path(sys.argv[1], "train", str(index % 2), f"{index}.png")
+for index in range(10):  # a picture of each class
+    path = Path(sys.argv[1], "train", str(index), "0.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 16), (30 * index, 90, 120)).save(path)
+    Image.new("RGB", (16, 16), (20 * index, 90, 120)).save(path)
 Path(sys.argv[1], "done").touch()
 END
 "$python" -m benchmarks.studies.sizes "$out/sizes.json" --size "$size"
 
-# What is trained at both places: one step.
-train() { "$python" -m dmp_cli train --vae none --data "$out/pictures/train" --steps 1 --batch-size 2 --sample-every 0 \
-    --workers 0 --resume --quiet "$@"; }
-base=$out/base-1 rate=$out/rates/dmp-0.001
-[ -e "$base/done" ] || { train --method scratch --backbone "$out/sizes.json" --ema 0.9 -o "$base" && touch "$base/done"; }
-[ -e "$rate/done" ] || { train --backbone "$base/backbone-ema.safetensors" --lr 1e-3 -o "$rate" && touch "$rate/done"; }
+train() { # FOLDER OPTIONS: one step, unless it is done
+    [ ! -e "$1/done" ] || return 0
+    "$python" -m dmp_cli train --vae none --data "$out/pictures/train" --steps 1 --batch-size 2 --sample-every 0 \
+        --workers 0 --resume --quiet -o "$@"
+    touch "$1/done"
+}
+train "$out/base-1" --method scratch --backbone "$out/sizes.json" --ema 0.9
+train "$out/rates/dmp-0.001" --backbone "$out/base-1/backbone-ema.safetensors" --lr 1e-3
