@@ -133,6 +133,7 @@ def main() -> None:
         choices=["engine", "training", "sampling", "guidance", "peers", "compiled"],
         help="one table alone",
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="compiled: networks whose name has this in it")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -153,7 +154,7 @@ def main() -> None:
         setting = replace(cpu(quick=True), rounds=3 if given.quick else 9)
         show_peers(f"{machine}, one thread, float32, batch {BATCH}", peers.table(setting, quick=given.quick))
     if given.part == "compiled":
-        show_peers(f"{machine}, one thread, float32, batch {BATCH}", compiled.table(quick=given.quick))
+        show_peers(f"{machine}, one thread, float32, batch {BATCH}", compiled.table(quick=given.quick, only=given.only))
     if given.part in (None, "guidance"):
         for setting in guided(quick=given.quick):
             where = torch.cuda.get_device_name() if setting.device.type == "cuda" else f"{machine}, one thread"

@@ -1,7 +1,8 @@
 """A GPU measured in one command: ``python -m benchmarks gpu --minutes 25 [-o FOLDER] [--dry]``.
 
 Every row is written as soon as it is measured, and the same command goes on behind the last one, so that calls of ten
-minutes each do. ``--dry`` runs all of this code on the CPU with tiny sizes; its numbers say nothing.
+minutes each do. With ``--pictures cifar10.zip`` the study of docs/study.md has the minutes that the rows leave, and the
+next call goes on with it. ``--dry`` runs all of this code on the CPU with tiny sizes; its numbers say nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
 
-from .gpu_rows import Place, encoding_rate, parity, reductions, sampling_step, text_rate, training_step, unet_step
+from .gpu_rows import Place, encoding_rate, parity, reductions, sampling_step, text_rate, training_step
+from .gpu_shaped import KINDS, METHODS as SHAPED_METHODS, shaped_sampling, shaped_step
+from .gpu_study import SCRIPT, STAND_IN, STUDY, Study, go_on
 
 Row = tuple[str, Callable[[], str]]  # its name, and what measures it
 
@@ -74,9 +78,12 @@ def rows(place: Place) -> Iterator[Row]:
             partial(training_step, place, model, batch, "dmp", compile=True),
         )
         yield f"{model}, {batch} images, sampling, patched / bare", partial(sampling_step, place, model, batch)
-    for batch in batches[:2]:
-        for method in ("dmp", "full", "bare forward"):
-            yield f"U-Net of SD 1.5's shape, {batch} images, {method}", partial(unet_step, place, batch, method)
+    for kind, batch in product(KINDS, batches[:2]):
+        what = f"{kind}, {batch} images"
+        for method in SHAPED_METHODS:
+            yield f"{what}, {method}", partial(shaped_step, place, kind, batch, method)
+        yield f"{what}, dmp, compiled", partial(shaped_step, place, kind, batch, "dmp", compile=True)
+        yield f"{what}, sampling, patched / bare", partial(shaped_sampling, place, kind, batch)
     yield "encoding 256 px images with a VAE of SD's size", partial(encoding_rate, place)
     yield "encoding captions with a text encoder of CLIP-L's size", partial(text_rate, place)
     yield "NCCL and FSDP2 with one process", partial(reductions, place)
@@ -98,6 +105,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("-o", "--output", type=Path, default=Path("gpu"))
+    parser.add_argument("--pictures", type=Path, metavar="ZIP", help="CIFAR-10, for the study of docs/study.md")
     parser.add_argument("--dry", action="store_true", help="all of this code on the CPU, with tiny sizes")
     given = parser.parse_args(arguments)
     if not given.dry and not torch.cuda.is_available():
@@ -117,13 +125,28 @@ def main(arguments: list[str]) -> int:
         known[name] = measured(measure)
         records.add(name, known[name])
         print(f"| {name} | {known[name]} |", flush=True)
+    write_table(given.output / "table.md", records.machine, known)
+    print(f"{len(known)} rows, {left} left: call it again to go on" if left else f"{len(known)} rows, all there")
+    failed = any(result.startswith("FAILED") for result in known.values())
+    if left or (study := study_of(given.pictures, given.output / STUDY, dry=given.dry)) is None:
+        return int(failed)
+    told = go_on(study, left=lambda: end - time.monotonic() - (0 if given.dry else _LEFT))
+    print(f"study: {told}")
+    return int(failed or told.startswith("FAILED"))
+
+
+def study_of(pictures: Path | None, folder: Path, *, dry: bool) -> Study | None:
+    """The study that follows the rows; ``dry``: one of its shape. None: its pictures were not given."""
+    if dry:
+        return Study(STAND_IN, Path("none"), folder, "cpu")
+    return None if pictures is None else Study(SCRIPT, pictures, folder, "gpu")
+
+
+def write_table(path: Path, machine: str, known: dict[str, str]) -> None:
+    """The rows as Markdown, if the file can be written."""
     table = [f"| {name} | {result} |" for name, result in known.items()]
     with contextlib.suppress(OSError):
-        (given.output / "table.md").write_text(
-            "\n".join([records.machine, "", "| what | result |", "|---|---|", *table]) + "\n"
-        )
-    print(f"{len(known)} rows, {left} left: call it again to go on" if left else f"{len(known)} rows, all there")
-    return int(any(result.startswith("FAILED") for result in known.values()))
+        path.write_text("\n".join([machine, "", "| what | result |", "|---|---|", *table]) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-from dmp_cli.backbones import Backbone, as_backbone
+from dmp_cli.backbones import Backbone
 from dmp_cli.config import CodecRecord, PatchConfig, SampleConfig
 from dmp_cli.patching import PatchedBackbone
 from dmp_cli.patching.attachment import attach, create_patch
@@ -70,19 +70,20 @@ def told(work: Callable[[], object], place: Place, *, batch: int) -> str:
     if place.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     seconds = seconds_of(work, place)
-    with FlopCounterMode(display=False) as counter:
+    peak = torch.cuda.max_memory_allocated() / 2**30 if place.device.type == "cuda" else 0.0
+    # Operations are counted as they are called, which those of compiled code are not.
+    with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
         work()
     side = 64 if place.dry else _SIDE
     one, two = (torch.randn(side, side, device=place.device, dtype=torch.bfloat16) for _ in range(2))
     rate = 2 * side**3 / seconds_of(lambda: one @ two, place)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if place.device.type == "cuda" else 0.0
     share = counter.get_total_flops() / seconds / rate
     return f"{1000 * seconds:.1f} ms, {batch / seconds:.0f} images/s, utilisation {share:.3f}, {peak:.1f} GiB"
 
 
-def patched_of(backbone: Backbone, *, noise: float = 0.0) -> PatchedBackbone:
+def patched_of(backbone: Backbone, *, noise: float = 0.0, image_size: int = 256) -> PatchedBackbone:
     """With a fresh patch; ``noise``: its prompts and gate are as if they were trained."""
-    patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=256)
+    patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=image_size)
     with torch.no_grad():
         for parameter in patch.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
@@ -155,36 +156,6 @@ def sampling_step(place: Place, model: str, batch: int) -> str:
     with patched.disabled():
         bare = seconds_of(forward, place)
     return f"{with_patch / bare:.4f} ({1000 * with_patch:.1f} ms)"
-
-
-def unet_step(place: Place, batch: int, method: str) -> str:
-    """Forward and backward of a U-Net with SD 1.5's shape: of a patch, of all weights; or its forward."""
-    from diffusers import UNet2DConditionModel
-
-    widths: dict[str, Any] = {"block_out_channels": (32, 64), "attention_head_dim": 4, "layers_per_block": 1}
-    widths |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D")}
-    widths |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 32}
-    unet: Any = UNet2DConditionModel(sample_size=64, **(widths if place.dry else {"cross_attention_dim": 768}))
-    side = 8 if place.dry else 64
-    unet.requires_grad_(method == "full").to(place.device)
-    weights = list(unet.parameters())
-    if method == "dmp":
-        backbone = as_backbone(unet)
-        backbone.resize(side)
-        patch = create_patch(backbone, PatchConfig(), codec=CodecRecord(), image_size=8 * side)
-        attach(unet, patch.to(place.device), force=True)
-        weights = list(patch.parameters())
-    x = torch.randn(batch, 4, side, side, device=place.device)
-    text = torch.randn(batch, 77, unet.config.cross_attention_dim, device=place.device)
-    timesteps = torch.randint(0, 1000, (batch,), device=place.device)
-
-    def step() -> None:
-        with torch.set_grad_enabled(method != "bare forward"), autocast_of(place.setting("", batch)):
-            loss = unet(x, timesteps, text).sample.float().square().mean()
-        if method != "bare forward":
-            torch.autograd.grad(loss, weights, allow_unused=True)
-
-    return told(step, place, batch=batch)
 
 
 def encoding_rate(place: Place) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from dmp_cli.training.methods import prepare
 from . import peers_of_data
 from .paired import Pair, ratios, summary
 from .setting import LAYOUTS, Setting, backbone_of, loop_of, step_of
+from .shaped import CAPTIONS, narrow_unet
 
 SIDE, DRAWN, STEPS = 32, 8, 5  # pixels of the U-Net's images; images that are drawn at once, and denoising steps
 
@@ -89,24 +90,58 @@ def diffusers_training(unet: nn.Module, *, batch: int, rounds: int) -> Pair:
 
 def example_step(unet: nn.Module, pixels: Tensor) -> Callable[[], None]:
     """What diffusers' ``train_unconditional.py`` does in a step, without its average."""
+    weights = list(unet.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
+    return step_of_examples(unet, pixels, optimizer=optimizer, rate="cosine")
+
+
+def step_of_examples(
+    unet: nn.Module, x0: Tensor, states: Tensor | None = None, *, optimizer: torch.optim.Optimizer, rate: str
+) -> Callable[[], None]:
+    """What diffusers' examples have in common in a step: ``x0`` is (B, C, H, W), ``states`` of captions (B, S, E)."""
     from diffusers import DDPMScheduler
     from diffusers.optimization import get_scheduler
 
-    scheduler, weights = DDPMScheduler(), list(unet.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
-    rate = get_scheduler("cosine", optimizer=optimizer, num_warmup_steps=500, num_training_steps=10_000)
+    scheduler, weights = DDPMScheduler(), optimizer.param_groups[0]["params"]
+    rates = get_scheduler(rate, optimizer=optimizer, num_warmup_steps=500, num_training_steps=10_000)
+    given = () if states is None else (states,)
 
     def step() -> None:
-        noise, timesteps = torch.randn_like(pixels), torch.randint(0, 1000, (len(pixels),))
-        noised = scheduler.add_noise(pixels, noise, timesteps)
-        loss = functional.mse_loss(unet(noised, timesteps).sample, noise)
+        noise, timesteps = torch.randn_like(x0), torch.randint(0, 1000, (len(x0),))
+        noised = scheduler.add_noise(x0, noise, timesteps)
+        loss = functional.mse_loss(unet(noised, timesteps, *given).sample, noise)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        rate.step()
+        rates.step()
         optimizer.zero_grad()
 
     return step
+
+
+def text_training(*, batch: int, rounds: int, quick: bool) -> Iterator[Pair]:
+    """Steps of diffusers' examples of text-to-image training over a step of DMP, on one U-Net.
+
+    All have latents and captions that are encoded already, which the examples do at every step.
+    """
+    from peft import LoraConfig
+
+    config = TrainConfig(data="latents", batch_size=batch, class_dropout=0.0)  # type: ignore[arg-type]
+    backbone, latents, texts = narrow_unet(quick=quick), torch.randn(batch, 4, 32, 32), list(CAPTIONS[:batch])
+    states = backbone.captions.look_up(backbone.captions.indices(texts))["states"]
+    full, adapted = (copy.deepcopy(cast(Any, backbone.core)).train() for _ in range(2))
+    adapted.requires_grad_(False)
+    layers = ["to_k", "to_q", "to_v", "to_out.0"]
+    adapted.add_adapter(LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=layers))
+    loop = TrainingLoop(prepare(config, backbone=backbone, codec=PixelCodec(4)), config)
+    works = {"dmp": step_of(loop, latents, captions=texts)}
+    for name, unet in (("train_text_to_image, all weights", full), ("train_text_to_image_lora, r = 4", adapted)):
+        trained = [weight for weight in unet.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
+        works[name] = step_of_examples(unet, latents, states, optimizer=optimizer, rate="constant")
+    found = ratios(works, base="dmp", rounds=rounds)
+    for name in list(works)[1:]:
+        yield f"U-Net of SD 1.5's shape, training step: diffusers' {name} / DMP", summary(found[name])
 
 
 def stock_pipeline(unet: nn.Module, *, rounds: int) -> Pair:
@@ -134,5 +169,6 @@ def table(setting: Setting, *, quick: bool) -> Iterator[Pair]:
     yield from rows
     unet = build_unet(quick=quick)
     yield diffusers_training(unet, batch=4, rounds=setting.rounds)
+    yield from text_training(batch=4, rounds=setting.rounds, quick=quick)
     yield stock_pipeline(unet, rounds=setting.rounds)
     yield from peers_of_data.table(quick=quick)

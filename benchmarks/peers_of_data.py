@@ -1,4 +1,4 @@
-"""The peers of scoring, encoding and reading; see ``peers``. All of it is in wall time, as threads read ahead."""
+"""The peers of scoring, encoding and reading; see ``peers``. In wall time, as threads read ahead, but for distances."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def features(folder: Path, *, rounds: int) -> Pair:
 
 
 def distances(*, count: int, width: int, rounds: int) -> Iterator[Pair]:
-    """Both distances of the same features by clean-fid's and torch-fidelity's own functions over ours."""
+    """Both distances of the same features by clean-fid's and torch-fidelity's own functions over ours.
+
+    In processor time, as no threads read ahead here.
+    """
     from cleanfid import fid
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
@@ -83,7 +86,7 @@ def distances(*, count: int, width: int, rounds: int) -> Iterator[Pair]:
         "torch-fidelity": fidelity,
     }
     what = f"{count:,} features of {width}"
-    found = ratios(works, base="ours", rounds=rounds, clock=time.perf_counter)
+    found = ratios(works, base="ours", rounds=rounds)
     for name in ("clean-fid", "torch-fidelity"):
         yield f"Frechet distance of {what}: {name} / ours", summary(found[name])
     size, subsets = min(1000, count), 20
@@ -95,7 +98,7 @@ def distances(*, count: int, width: int, rounds: int) -> Iterator[Pair]:
             *tensors, kid_subsets=subsets, kid_subset_size=size, verbose=False
         ),
     }
-    found = ratios(kernels, base="ours", rounds=rounds, clock=time.perf_counter)
+    found = ratios(kernels, base="ours", rounds=rounds)
     for name in ("clean-fid", "torch-fidelity"):
         yield f"kernel distance of {what}, {subsets} subsets: {name} / ours", summary(found[name])
 

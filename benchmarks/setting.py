@@ -96,14 +96,20 @@ def loop_of(
     return TrainingLoop(trainee, config, world=world)
 
 
-def step_of(loop: TrainingLoop, values: Tensor | None = None, *, after: Callable[[], None] | None = None) -> Any:
+def step_of(
+    loop: TrainingLoop,
+    values: Tensor | None = None,
+    *,
+    captions: list[str] | None = None,
+    after: Callable[[], None] | None = None,
+) -> Any:
     """A function that takes one whole training step, as a run does: noise, loss, backward, guard, optimizer."""
     count = len(loop.places)
     latents = torch.randn(count, 4, 32, 32) if values is None else values
     labels, indices = torch.randint(0, 1000, (count,)), torch.arange(count)
 
     def step() -> None:
-        batch = Batch(step=loop.step, values=latents, labels=labels, indices=indices, bad=[])
+        batch = Batch(step=loop.step, values=latents, labels=labels, indices=indices, bad=[], captions=captions)
         loop.advance(loop.prepare(batch))
         loop.guard.check()
         if after is not None:

@@ -129,8 +129,9 @@ def test_reports_are_gathered(tmp_path: Path) -> None:
     assert "| base | | 10 | |" in render(tmp_path / "results")
 
 
-def test_the_script_is_a_script() -> None:
-    subprocess.run(["bash", "-n", ROOT / "benchmarks" / "studies" / "cifar10.sh"], check=True)
+def test_the_scripts_are_scripts() -> None:
+    for name in ("cifar10.sh", "stand_in.sh"):
+        subprocess.run(["bash", "-n", ROOT / "benchmarks" / "studies" / name], check=True)
 
 
 @pytest.mark.parametrize("results", sorted(RESULTS.glob("*/")), ids=lambda path: path.name)

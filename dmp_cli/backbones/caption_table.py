@@ -73,6 +73,11 @@ class CaptionTable:
         ``states`` (B, S, E) in float32 and ``mask`` (B, S) are always there; ``pooled`` (B, P) where the backbone
         reads it.
         """
+        if torch.compiler.is_compiling():
+            return _outside(self, condition)
+        return self._look_up(condition)
+
+    def _look_up(self, condition: Tensor) -> dict[str, Tensor]:
         wanted = condition.tolist()
         rows = {index: self._kept[index] for index in wanted if index in self._kept}
         for index in dict.fromkeys(wanted):
@@ -141,3 +146,10 @@ def _stack(rows: Sequence[Tensor]) -> Tensor:
     if all(len(row) == longest for row in rows):
         return torch.stack(rows)
     return torch.stack([pad(row, (0, 0) * (row.ndim - 1) + (0, longest - len(row))) for row in rows])
+
+
+# A graph of this would be one of a batch's captions, and would compile the text encoders too: it is called from outside
+# of all graphs. Only compiled code asks for it, as the wrapper imports the whole compiler.
+@torch._disable_dynamo
+def _outside(captions: CaptionTable, condition: Tensor) -> dict[str, Tensor]:
+    return captions._look_up(condition)

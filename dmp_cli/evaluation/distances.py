@@ -5,6 +5,7 @@ Letters: n images, d features, R rows of bootstrap counts, S subsets of m images
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from ..runtime import randomness
 from ..storage import let_go, take
 
 _CHUNK = 4096  # rows converted to float64 at a time
+_LEAST_VALUE = 1e-10  # of an eigenvalue over their sum, for a covariance that is far from singular
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class Gaussian:
     @cached_property
     def root(self) -> np.ndarray:
         """A matrix R (d, r) with R R^T = covariance, where r is the numerical rank."""
+        # A factor by Cholesky is as exact as one of eigenvectors, in a tenth of the time, where no eigenvalue is near
+        # zero. That all are above a bound is what a factor of the covariance below it shows.
+        lowered = self.covariance.copy()
+        lowered[np.diag_indices_from(lowered)] -= _LEAST_VALUE * np.trace(lowered)
+        with contextlib.suppress(np.linalg.LinAlgError):
+            np.linalg.cholesky(lowered)
+            return np.linalg.cholesky(self.covariance)
         values, vectors = np.linalg.eigh(self.covariance)
         # A zero eigenvalue comes out as a rounding error near 1e-16, whose square root, 1e-8, is too large to keep.
         kept = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
@@ -43,7 +52,9 @@ def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> G
     mean /= total
     for rows, weights in _weighted_blocks(features, counts):
         centred = rows - mean
-        covariance += (centred * weights[:, None]).T @ centred
+        if counts is not None:
+            centred *= np.sqrt(weights)[:, None]
+        covariance += centred.T @ centred  # of one matrix with itself, which takes half of the operations
     return Gaussian(mean, covariance / (total - 1))
 
 

@@ -10,6 +10,7 @@ import torch
 
 from dmp_cli import PatchConfig, attach, sample
 from dmp_cli.backbones import as_backbone
+from dmp_cli.backbones.caption_table import CaptionTable
 from dmp_cli.backbones.compiling import compiled_around, compiled_blocks, has_regions
 from dmp_cli.patching.attachment import create_patch
 from dmp_cli.training.memory import recomputed
@@ -92,3 +93,22 @@ def test_experts_inside_of_blocks_are_compiled_whole() -> None:
     assert not has_regions(backbone)
     patched.detach()
     assert has_regions(backbone)
+
+
+def test_other_captions_make_no_other_graph() -> None:
+    """They are looked up outside of all graphs: each caption would have one of its own, and the encoder too."""
+    table, found = CaptionTable(Lengths()), Graphs()  # type: ignore[arg-type]
+    network = torch.compile(lambda condition: 2 * table.look_up(condition)["states"], backend=found)
+    for texts in (["a", "bcd"], ["efgh", "ij"], ["k", "lmnopq"]):
+        wanted = [[[2.0 * len(text)]] for text in texts]
+        assert network(table.indices(texts)).tolist() == wanted
+    assert found.count == 1
+
+
+class Lengths:
+    """A text encoder whose states are the lengths of captions, through a sum that could be in a graph."""
+
+    device = torch.device("cpu")
+
+    def encode(self, captions: list[str]) -> dict[str, torch.Tensor]:
+        return {"states": torch.ones(1, 1, len(captions[0])).sum(-1, keepdim=True)}

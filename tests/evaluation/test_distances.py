@@ -158,3 +158,16 @@ def test_the_distance_equals_clean_fid_s_own() -> None:
     ones = np.ones((1, 30), np.int64)
     kid = kernel_distances(x, reference=y, counts=ones, subsets=1, subset_size=30, seed=0)[0, 0]
     assert kid == pytest.approx(fid.kernel_distance(y, x, num_subsets=1, max_subset_size=30), rel=1e-6)
+
+
+@pytest.mark.parametrize(("least", "rank"), [(1e-3, 6), (1e-14, 6), (0.0, 5)])
+def test_a_root_gives_the_covariance_back_far_from_singular_and_near(least: float, rank: int) -> None:
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    values = np.array([3.0, 2.0, 1.0, 0.5, 0.25, least])
+    gaussian = Gaussian(np.zeros(6), (axes * values) @ axes.T)
+    assert gaussian.root.shape == (6, rank)
+    assert np.array_equal(gaussian.root, np.tril(gaussian.root)) == (least == 1e-3)  # where it is by Cholesky
+    np.testing.assert_allclose(gaussian.root @ gaussian.root.T, gaussian.covariance, atol=1e-14)
+    other = Gaussian(np.zeros(6), np.eye(6))
+    expected = values.sum() + 6 - 2 * np.sqrt(values).sum()
+    assert frechet_distance(gaussian, reference=other) == pytest.approx(expected, rel=1e-7 if least == 1e-14 else 1e-12)
