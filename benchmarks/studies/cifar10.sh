@@ -39,11 +39,14 @@ study sizes "$out/sizes.json" --size "$size"
 base=
 for total in $base_steps; do
     run=$out/base-$total
-    [ -e "$run/done" ] || { dmp train --method scratch --backbone "$out/sizes.json" --vae none --data "$pictures/train" \
+    if [ ! -e "$run/done" ]; then
+        dmp train --method scratch --backbone "$out/sizes.json" --vae none --data "$pictures/train" \
         --val-data "$pictures/held-out" --val-every "${VAL_EVERY:-500}" --steps "$total" --batch-size "$base_batch" \
         --lr 1e-3 --warmup 500 --lr-schedule cosine --ema 0.999 "$compiled" --dtype "$dtype" \
         --workers "$((workers * 6))" --save-every 1000 --keep 1 --sample-every 0 --log-every 500 --resume --quiet \
-        -o "$run" && touch "$run/done"; }
+        -o "$run"
+        touch "$run/done"
+    fi
     if study flat "$run" --steps "$total" --fall "${FALL:-0.005}"; then base=$run/backbone-ema.safetensors; break; fi
 done
 [ -n "$base" ] || { echo "the held-out loss is not flat: give more steps as BASE_STEPS" >&2; exit 1; }
