@@ -13,6 +13,10 @@ from tests.builders import write_images
 from .conftest import Run, files_in, parse
 
 
+def written(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
+
+
 def first_words(shown: str) -> list[str]:
     return [line.split()[0] for line in shown.splitlines()]
 
@@ -79,6 +83,17 @@ def test_of_an_ablation_that_is_begun(run: Run, tmp_path: Path) -> None:
     run(*how, "-q")
     again = parse(run(*how, "--dry-run", "--json"))
     assert again["done"] == len(again["commands"]) == len(plan["commands"])
+    assert (
+        written(Path("out"), "samples/**/0*.png") <= plan["disk"]["images"] <= 5 * written(Path("out"), "samples/**/*")
+    )
+    tensors = [
+        sum(t.nbytes for t in load_file(path).values()) for path in Path("out/runs").glob("*/patch*.safetensors")
+    ]
+    assert plan["disk"]["learnt"] == sum(tensors)
+    assert (
+        plan["disk"]["checkpoints"] == 3 * 3 * sum(tensors) // 2
+    )  # value and two moments, of two runs and one to spare
+    assert again["disk"]["needed"] == 0
     refused = run(*how, "--steps", 3, "--dry-run", "--json", code=1)
     assert "ablation with other settings" in refused.stderr
     assert parse(refused)["output"] == "out"
@@ -87,10 +102,11 @@ def test_of_an_ablation_that_is_begun(run: Run, tmp_path: Path) -> None:
 
 def test_of_an_improvement_and_a_search(run: Run, tmp_path: Path) -> None:
     improve = ["improve", "--backbone", "digits", "-o", "out", "--dry-run"]
-    assert first_words(run(*improve).stdout)[:6] == ["own", "train", "sample", "reference", "commands", "folder"]
+    words = ["own", "train", "sample", "reference", "commands", "folder", "disk"]
+    assert first_words(run(*improve).stdout)[:7] == words
     assert parse(run(*improve, "--json"))["done"] == 0
     tune = ["tune", "--backbone", "digits", "-o", "out", "--dry-run"]
-    assert first_words(run(*tune).stdout)[:3] == ["trials", "final", "folder"]
+    assert first_words(run(*tune).stdout)[:4] == ["trials", "final", "folder", "disk"]
     assert parse(run(*tune, "--json"))["is_begun"] is False
     Path("out").mkdir()
     Path("out/mine.txt").write_text("mine")
