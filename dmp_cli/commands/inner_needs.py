@@ -95,7 +95,9 @@ def _unread(loaded: Loaded) -> Any:
     }
     if backbone.takes_text:
         memo[id(backbone.captions)] = backbone.captions
-    return copy.deepcopy(backbone, memo)
+    copied = copy.deepcopy(backbone, memo)
+    copied.record = None  # what is only counted describes no weights
+    return copied
 
 
 def told_disk_of_commands(disk: Mapping[str, int]) -> tuple[str, str]:
