@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import CommonOptions, EvalConfig, EvalOptions
+from ..storage import in_bytes
 from .console import Printer
 from .plans import Lines, disk_for, planning, show_plan, told_disk
-
-if TYPE_CHECKING:
-    from ..evaluation import Survey
 
 _FILES = ["report.json", "report.md", "report.html"]
 
@@ -21,7 +19,7 @@ def plan_scores(config: EvalConfig, asked: EvalOptions, common: CommonOptions, p
     Raises:
         DMPError: what the command itself would end with before it measures.
     """
-    from ..evaluation import gates_sections, survey_scoring
+    from ..evaluation import gates_sections, statistics_bytes, survey_scoring
     from ..runtime import pick_device, refuse_many
     from ..storage import refuse_existing
 
@@ -43,14 +41,23 @@ def plan_scores(config: EvalConfig, asked: EvalOptions, common: CommonOptions, p
             "to_measure": found.to_measure,
             "files": _FILES,
         }
-        saved = _statistics(found) if config.save_stats is not None else 0
-        plan["disk"] = disk_for(asked.output if config.save_stats is None else config.save_stats, statistics=saved)
+        need = found.need
+        plan["memory"] = {"peak": need.peak, "moments": need.moments, "images": need.images}
+        saved = 0 if config.save_stats is None else statistics_bytes(found.reference or 0, found.width)
+        plan["disk"] = disk_for(asked.output, features=found.kept, statistics=saved)
+        places = [plan["disk"], disk_for(config.save_stats or asked.output, statistics=saved)]
     show_plan(plan, _in_words(plan, config), printer)
+    if any(place["needed"] > place["free"] for place in places):
+        printer.warn("the disk may be too small: features take at most what is said")
 
 
-def _statistics(found: Survey) -> int:
-    """Bytes of the reference's statistics: features (n, d) in float32, mean (d,) and covariance (d, d) in float64."""
-    return 4 * (found.reference or 0) * found.width + 8 * found.width * (found.width + 1)
+def told_scoring(memory: dict[str, int]) -> str:
+    """The memory of a scoring in words."""
+    rest = memory["peak"] - memory["moments"] - memory["images"]
+    return (
+        f"{in_bytes(memory['peak'])} for scores: {in_bytes(memory['moments'])} moments, {in_bytes(memory['images'])} "
+        f"of all images, {in_bytes(rest)} at work; without the network and the images in it"
+    )
 
 
 def _in_words(plan: dict[str, Any], config: EvalConfig) -> Lines:
@@ -70,7 +77,14 @@ def _in_words(plan: dict[str, Any], config: EvalConfig) -> Lines:
             f"{plan['device']}, {plan['to_measure']:,} images through the network, {config.batch_size:,} at once"
             + (f" in each of {plan['jobs']} processes" if plan["jobs"] > 1 else ""),
         ),
-        ("disk", told_disk(plan["disk"], statistics="the reference's statistics")),
+        ("memory", told_scoring(plan["memory"])),
+        (
+            "disk",
+            "at most "
+            + told_disk(
+                plan["disk"], features="features while they are computed", statistics="the reference's statistics"
+            ),
+        ),
         *saved,
         ("files", f"{plan['output']}: {', '.join(plan['files'])}"),
     ]

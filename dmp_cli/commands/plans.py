@@ -39,11 +39,15 @@ def show_plan(plan: Mapping[str, Any], lines: Lines, printer: Printer) -> None:
 def show_commands(
     plan: Mapping[str, Any], lines: Lines, commands: Sequence[str], printer: Printer, *, done: int
 ) -> None:
-    """Show the plan of a command that runs others, and these as they could be typed; ``done`` of them are done."""
+    """Show the plan of a command that runs others, and these as they could be typed; ``done`` of them are done.
+
+    The last of ``lines`` stands behind the folder.
+    """
     place = Path(plan["output"])
     free = disk_for(place)["free"]
     more = [("commands", f"{len(commands):,}, {done:,} of them done"), ("folder", f"{place}; {in_bytes(free)} free")]
-    show_plan({**plan, "done": done, "free": free, "commands": list(commands)}, [*lines, *more], printer)
+    shown = [*lines[:-1], *more, lines[-1]]
+    show_plan({**plan, "done": done, "free": free, "commands": list(commands)}, shown, printer)
     for command in commands:
         printer.say(command)
 

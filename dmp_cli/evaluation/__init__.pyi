@@ -8,6 +8,7 @@ from .first_images import draw_rows as draw_rows, read_first_images as read_firs
 from .gates import gates_sections as gates_sections
 from .helpers import helping as helping
 from .metrics import HIGHER_IS_BETTER as HIGHER_IS_BETTER, title_of as title_of
+from .needs import ScoringNeed as ScoringNeed, statistics_bytes as statistics_bytes
 from .page import build_score_page as build_score_page
 from .results import (
     Evaluation as Evaluation,

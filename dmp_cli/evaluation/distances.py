@@ -16,7 +16,7 @@ import numpy as np
 from ..runtime import randomness
 from ..storage import let_go, take
 
-_CHUNK = 4096  # rows converted to float64 at a time
+CHUNK = 4096  # rows converted to float64 at a time
 _LEAST_VALUE = 1e-10  # of an eigenvalue over their sum, for a covariance that is far from singular
 
 
@@ -61,8 +61,8 @@ def fit_gaussian(features: np.ndarray, *, counts: np.ndarray | None = None) -> G
 def _weighted_blocks(features: np.ndarray, counts: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows that count, in float64, and how often each does, block by block: features may be larger than memory."""
     drawn = None if counts is None else np.flatnonzero(counts)
-    for start in range(0, len(features if drawn is None else drawn), _CHUNK):
-        chunk: slice | np.ndarray = slice(start, start + _CHUNK) if drawn is None else drawn[start : start + _CHUNK]
+    for start in range(0, len(features if drawn is None else drawn), CHUNK):
+        chunk: slice | np.ndarray = slice(start, start + CHUNK) if drawn is None else drawn[start : start + CHUNK]
         rows = features[chunk].astype(np.float64)
         let_go(features)
         yield rows, np.ones(len(rows)) if counts is None else counts[chunk].astype(np.float64)

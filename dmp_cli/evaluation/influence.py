@@ -19,7 +19,7 @@ from ..runtime import randomness
 from ..storage import let_go, take
 from .distances import Gaussian, draw_subsets, kernel_distance, subset_kernels
 
-_PAIRS = 4000  # pairs of images whose common part is looked at
+PAIRS = 4000  # pairs of images whose common part is looked at
 _ROWS = 4096  # images whose features are float64 at a time
 _FLOOR = 0.25  # the least part of the plain variance that is kept; were all of it of second order, half would be right
 
@@ -143,5 +143,5 @@ def _centre(kernel: np.ndarray) -> np.ndarray:
 def _draw_pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Random pairs of different images, the same for every folder of n images, (P,) and (P,)."""
     draw = randomness.generator("pairs", seed=0, index=n)
-    one = draw.integers(0, n, _PAIRS)
-    return one, (one + draw.integers(1, n, _PAIRS)) % n
+    one = draw.integers(0, n, PAIRS)
+    return one, (one + draw.integers(1, n, PAIRS)) % n

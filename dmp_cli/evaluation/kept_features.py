@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ _FEWEST, _MOST = 4, 32  # batches in a file; of the one at hand a kill loses all
 _ALIGNED = 64  # bytes; the rows begin at a multiple of it
 _HEADER = 1 << 24  # bytes of the longest header
 _WHOLE = "whole"
+_ABOUT = 320  # bytes of the first line of a file, where Pillow has warned of nothing
 
 
 class _Header(NamedTuple):
@@ -51,6 +52,18 @@ def rows_per_file(count: int, *, batch_size: int) -> int:
     """
     batches = -(-count // batch_size)
     return batch_size * min(_MOST, max(_FEWEST, -(-batches // _FILES)))
+
+
+def kept_bytes(counts: Sequence[int], *, width: int, batch_size: int) -> int:
+    """The most bytes that sets of so many images take on disk; those of one file are kept nowhere.
+
+    All sets are kept at once, and one of them twice, while its files become one.
+    """
+    sizes = [0]
+    for count in counts:
+        rows = rows_per_file(count, batch_size=batch_size)
+        sizes += [4 * count * width + _ABOUT * -(-count // rows)] if rows < count else []
+    return sum(sizes) + max(sizes)
 
 
 class KeptFeatures:

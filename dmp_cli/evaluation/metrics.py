@@ -32,7 +32,7 @@ _TITLES = {  # of FID and KID
 _INCEPTION_FILE = "inception-2015-12-05.pt"  # the network of FID, given as a file
 _SPLITS = 10  # parts that the Inception score averages over
 _NEIGHBOURS = 3  # k of precision and recall
-_ROWS = 2000  # images whose distances to all others are in memory at a time
+BLOCK = 2000  # images whose distances to all others are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _precision_recall(
         raise MetricError(
             f"precision and recall need more than {_NEIGHBOURS} images in the samples and in the reference"
         )
-    score, options = _fidelity()[1], {"prc_neighborhood": _NEIGHBOURS, "prc_batch_size": _ROWS}
+    score, options = _fidelity()[1], {"prc_neighborhood": _NEIGHBOURS, "prc_batch_size": BLOCK}
     found = score(features, against, save_cpu_ram=True, verbose=False, **options)
     precision, influence = [found["precision"]], None
     if setting.expands or len(counts) > 1:
@@ -176,13 +176,13 @@ def _precision_recall(
 
 def _inside(features: torch.Tensor, manifold: torch.Tensor) -> torch.Tensor:
     """Whether each of ``features`` (n, d) is as near to some row of ``manifold`` as its third neighbour is; (n,)."""
-    radii = torch.cat([_distances(rows, manifold).kthvalue(_NEIGHBOURS + 1).values for rows in manifold.split(_ROWS)])
-    return torch.cat([(_distances(rows, manifold) <= radii).any(dim=1) for rows in features.split(_ROWS)])
+    radii = torch.cat([_distances(rows, manifold).kthvalue(_NEIGHBOURS + 1).values for rows in manifold.split(BLOCK)])
+    return torch.cat([(_distances(rows, manifold) <= radii).any(dim=1) for rows in features.split(BLOCK)])
 
 
 def _distances(rows: torch.Tensor, manifold: torch.Tensor) -> torch.Tensor:
     """Distances (b, m) in blocks of as many columns as the library's, which round alike."""
-    return torch.cat([torch.cdist(rows, columns) for columns in manifold.split(_ROWS)], dim=1)
+    return torch.cat([torch.cdist(rows, columns) for columns in manifold.split(BLOCK)], dim=1)
 
 
 def _fidelity() -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import EvalConfig, sides_of
 from ..data import Subset, look_at
+from ..errors import DataError
 from ..sampling import read_record
 from .array_images import holds_images
-from .extract import silent
+from .embedding import unreadable
+from .extract import find_measurement, silent
 from .features import Extractor
+from .kept_features import kept_bytes
+from .needs import ScoringNeed, count_scoring
 from .reference import bounds_of, check_record, check_sizes, find_reference
 from .samples import find_samples
 from .scoring import check_first
@@ -28,6 +33,8 @@ class Survey:
     metrics: tuple[str, ...]
     features: str  # the network
     width: int  # features of an image
+    need: ScoringNeed
+    kept: int  # bytes of features that are kept while scores are computed, at most
 
     @property
     def to_measure(self) -> int:
@@ -51,9 +58,29 @@ def survey_scoring(config: EvalConfig, *, device: str = "cpu") -> Survey:
         number = known.count
     else:
         number = _look_at_images(config, [read_record(made).made.get("image_size") for made in records], extractor)
-    samples = dict(zip(config.samples, counts, strict=True))
-    width = extractor.width or 0
-    return Survey(samples, number, is_measured, tuple(config.metrics), extractor.name, width)
+    samples, width = dict(zip(config.samples, counts, strict=True)), _width_of(config, extractor)
+    classes = 0 if extractor.classify is None else extractor.classify(np.zeros((1, width), np.float32)).shape[1]
+    need = count_scoring(config, width=width, samples=counts, reference=number or 0, classes=classes)
+    measured = counts if is_measured else [number or 0, *counts]
+    kept = kept_bytes(measured, width=width, batch_size=config.batch_size)
+    return Survey(samples, number, is_measured, tuple(config.metrics), extractor.name, width, need, kept)
+
+
+def _width_of(config: EvalConfig, extractor: Extractor) -> int:
+    """Features of an image; where its size fixes them, of the first sample.
+
+    Raises:
+        MetricError: it cannot be read, or has too many.
+    """
+    if extractor.width is not None:
+        return extractor.width
+    how: dict[str, Any] = {"batch_size": config.batch_size, "max_pixels": config.max_pixels}
+    measured = find_measurement(config.samples[0], extractor, bounds=bounds_of(config), **how)
+    try:
+        image, *_ = measured.images.decode(int(measured.images.indices[0]))
+    except DataError as error:
+        raise unreadable(measured.images, error) from error
+    return int(extractor.prepare(np.asarray(image)).size)
 
 
 def _look_at_images(config: EvalConfig, sizes: list[int | str | None], extractor: Extractor) -> int:

@@ -24,7 +24,7 @@ def folders(tmp_path: Path) -> list[str]:
 def test_a_plan_of_scores(
     run: Run, folders: list[str], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = ["eval", *folders, "--reference", "real", "--save-stats", "real.npz"]
+    how = ["eval", *folders, "--reference", "real", "--save-stats", "real.npz", "--batch-size", "1"]
     before = files_in(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(DigitClassifier, "forward", None)  # no image goes through the network
@@ -34,16 +34,23 @@ def test_a_plan_of_scores(
     assert plan["samples"] == {"base": 6, "patched": 5}
     assert (plan["reference"]["count"], plan["to_measure"]) == (7, 18)
     assert [line.split()[0] for line in lines] == [
-        *("base", "against", "reference", "scores", "device", "disk", "saves", "files")
+        *("base", "against", "reference", "scores", "device", "memory", "disk", "saves", "files")
     ]
     run(*how, "-q")
     assert {*plan["files"]} == files_in(tmp_path / "scores")
     assert plan["disk"]["statistics"] == pytest.approx(Path("real.npz").stat().st_size, rel=0.1)
+    width = len(np.load("real.npz")["mu"])
+    assert (
+        4 * width * (18 + 7) < plan["disk"]["features"] < 8 * width * (18 + 7)
+    )  # the largest twice, as it becomes one
+    assert plan["memory"]["peak"] > plan["memory"]["moments"] == 4 * 8 * width * (width + 1)
     said = parse(run("eval", *folders, "--reference", "real.npz", "-o", "other", "--dry-run", "--json"))
     assert (said["reference"], said["to_measure"]) == ({"path": "real.npz", "count": 7, "is_measured": True}, 11)
     np.savez("raw.npz", arr_0=np.zeros((4, 8, 8, 3), np.uint8))
-    said = parse(run("eval", *folders, "--reference", "raw.npz", "-o", "other", "--dry-run", "--json"))
+    pixels = ["eval", *folders[:4], "--features", "pixels", "--reference", "raw.npz", "-o", "other", "--dry-run"]
+    said = parse(run(*pixels, "--json"))
     assert said["reference"]["count"] == 4
+    assert said["memory"]["moments"] == 4 * 8 * 192 * 193  # the size of an image says how many features it has
 
 
 def test_scores_end_where_the_command_would(run: Run, folders: list[str], patch: Path, tmp_path: Path) -> None:

@@ -13,6 +13,10 @@ from tests.builders import write_images
 from .conftest import Run, files_in, parse
 
 
+def written(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
+
+
 def first_words(shown: str) -> list[str]:
     return [line.split()[0] for line in shown.splitlines()]
 
@@ -79,18 +83,27 @@ def test_of_an_ablation_that_is_begun(run: Run, tmp_path: Path) -> None:
     run(*how, "-q")
     again = parse(run(*how, "--dry-run", "--json"))
     assert again["done"] == len(again["commands"]) == len(plan["commands"])
+    drawn = [written(Path("out/samples"), pattern) for pattern in ("*/0*.png", "*/*")]
+    assert drawn[0] <= plan["disk"]["images"] <= 3 * drawn[1]
+    sizes = [sum(t.nbytes for t in load_file(path).values()) for path in Path("out/runs").glob("*/patch*.safetensors")]
+    assert plan["disk"]["learnt"] == sum(sizes)
+    # Value and two moments, of two runs; the larger has one to spare.
+    assert plan["disk"]["checkpoints"] == 3 * (sum(sizes) + max(sizes))
+    assert again["disk"]["needed"] == 0
     refused = run(*how, "--steps", 3, "--dry-run", "--json", code=1)
     assert "ablation with other settings" in refused.stderr
     assert parse(refused)["output"] == "out"
     assert "gone does not exist" in run("ablate", "arms.toml", *how[2:4], "--data", "gone", "--dry-run", code=1).stderr
 
 
+@pytest.mark.slow
 def test_of_an_improvement_and_a_search(run: Run, tmp_path: Path) -> None:
     improve = ["improve", "--backbone", "digits", "-o", "out", "--dry-run"]
-    assert first_words(run(*improve).stdout)[:6] == ["own", "train", "sample", "reference", "commands", "folder"]
+    words = ["own", "train", "sample", "reference", "commands", "folder", "disk"]
+    assert first_words(run(*improve).stdout)[:7] == words
     assert parse(run(*improve, "--json"))["done"] == 0
     tune = ["tune", "--backbone", "digits", "-o", "out", "--dry-run"]
-    assert first_words(run(*tune).stdout)[:3] == ["trials", "final", "folder"]
+    assert first_words(run(*tune).stdout)[:4] == ["trials", "final", "folder", "disk"]
     assert parse(run(*tune, "--json"))["is_begun"] is False
     Path("out").mkdir()
     Path("out/mine.txt").write_text("mine")

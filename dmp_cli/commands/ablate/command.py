@@ -24,8 +24,9 @@ from ..at_once import jobs_from, run_jobs
 from ..completing import offered
 from ..console import Printer
 from ..in_process import in_shell
+from ..inner_needs import check_disk_of_commands, disk_of_commands, told_disk_of_commands
 from ..options import Given, takes
-from ..plans import planning, show_commands
+from ..plans import disk_for, planning, show_commands
 from ..processes import owning
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def ablate(
     parts = given.make(ArmTraining), given.make(ArmSampling), given.make(ArmScoring)
     request = Request(arms, folder, asked, *parts, network, common, given.make(ThreadOptions).threads)
     if common.dry_run:
-        _show_plan(request, printer)
+        _show_plan(request, printer, dmp=ctx.find_root().command, jobs=at_once)
         return
     from ...runtime import refuse_many, threads_limited
 
@@ -90,7 +91,7 @@ def ablate(
         _report(plan, commands, printer)
 
 
-def _show_plan(request: Request, printer: Printer) -> None:
+def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions) -> None:
     """The arms, what each costs in steps and images, what is done, and every command."""
     from ...ablation import AblationFolder
     from .planning import plan_of, threads_of
@@ -98,15 +99,23 @@ def _show_plan(request: Request, printer: Printer) -> None:
     shown: dict[str, Any] = {"arms": request.arms, "output": str(request.folder)}
     with planning(shown, printer), printer.watching():
         plan, inputs = plan_of(request)
-        done = AblationFolder(plan, inputs, threads=threads_of(request)).check(force=request.options.force)
+        owned = AblationFolder(plan, inputs, threads=threads_of(request))
+        done = owned.check(force=request.options.force)
+        left = [job.typed() for job in owned.jobs() if request.options.force or not job.done]
+        digits = request.options.data is None and not plan.data.exists()
+        needed = disk_of_commands(left, request.network, dmp=dmp, jobs=jobs, digits=digits)
+        disk = disk_for(plan.folder, **needed)
     names, seeds = [arm.name for arm in plan.arms], len(plan.seeds)
     shown |= {"arms": names, "seeds": seeds, "steps": plan.steps, "num_images": plan.num_images}
+    shown["disk"] = disk
     lines = [
         ("arms", f"{len(names)} x {seeds} seeds: {', '.join(names)}"),
         ("train", f"{plan.steps:,} steps each"),
         ("sample", f"{plan.num_images:,} images a set"),
+        told_disk_of_commands(disk),
     ]
     show_commands(shown, lines, [in_shell(command) for command in plan.commands()], printer, done=done)
+    check_disk_of_commands(disk, plan.folder, printer)
 
 
 def _report(plan: Plan, commands: list[str], printer: Printer) -> None:

@@ -25,8 +25,9 @@ from ...config import (
 from ..at_once import jobs_from, run_jobs
 from ..console import Printer
 from ..in_process import in_shell, one_thread
+from ..inner_needs import check_disk_of_commands, disk_of_commands, told_disk_of_commands
 from ..options import Given, takes
-from ..plans import planning, show_commands
+from ..plans import disk_for, planning, show_commands
 from ..processes import owning
 from .planning import Request, folder_of, road_of, threads_of
 
@@ -54,7 +55,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
     parts = given.make(NegativeOptions), given.make(ImproveSampling), given.make(ImproveScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common, given.make(ThreadOptions).threads)
     if common.dry_run:
-        _show_plan(request, printer)
+        _show_plan(request, printer, dmp=ctx.find_root().command, jobs=at_once)
         return
     from ...runtime import refuse_many, threads_limited
 
@@ -76,7 +77,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
         _report(road, commands, printer)
 
 
-def _show_plan(request: Request, printer: Printer) -> None:
+def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions) -> None:
     """What is drawn, trained and scored, what is done, and every command: W stands for the scale that is chosen."""
     from ...improvement import is_whole, read_choice
 
@@ -88,19 +89,29 @@ def _show_plan(request: Request, printer: Printer) -> None:
     known = [] if request.options.force or not folder.begun else folder.done()
     first = [key in known and is_whole(command) for command, key in zip(*_first(road), strict=True)]
     done = sum(first)
+    left = [command for command, is_done in zip(road.first_commands(), first, strict=True) if not is_done]
     if all(first):  # until the scale is chosen the last commands are not known
         last = _last(road, read_choice(road.scores(chosen=False), road.scales).scale)
-        done += sum(key in known and is_whole(command) for command, key in zip(*last, strict=True))
+        whole = [key in known and is_whole(command) for command, key in zip(*last, strict=True)]
+        left = [command for command, is_done in zip(last[0], whole, strict=True) if not is_done]
+        done += sum(whole)
+    else:
+        left += road.last_commands(None)
+    digits = request.options.reference is None and not road.digits.exists()
+    disk = disk_for(road.folder, **disk_of_commands(left, request.network, dmp=dmp, jobs=jobs, digits=digits))
     scales = ", ".join(f"{scale:g}" for scale in road.scales)
     shown |= {"own_samples": road.own_samples, "steps": road.steps, "num_images": road.num_images}
+    shown["disk"] = disk
     lines = [
         ("own", f"{road.own_samples:,} samples of the backbone, which the negative learns from"),
         ("train", f"the negative, {road.steps:,} steps"),
         ("sample", f"{road.num_images:,} images for each W of {scales}, and for the one that is chosen"),
         ("reference", str(road.reference)),
+        told_disk_of_commands(disk),
     ]
     commands = [in_shell(command) for command in [*road.first_commands(), *road.last_commands(None)]]
     show_commands(shown, lines, commands, printer, done=done)
+    check_disk_of_commands(disk, road.folder, printer)
 
 
 def _travel(road: Road, folder: CommandFolder, options: JobOptions, printer: Printer, **how: Any) -> list[str]:

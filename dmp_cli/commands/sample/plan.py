@@ -14,6 +14,7 @@ from ...storage import in_bytes
 from ..console import Printer
 from ..plans import UNCOUNTED, Lines, disk_for, memory_of, planning, show_plan, told_disk, told_seconds
 from ..texts import Captions
+from ..written import pixels_of, written_by_images
 from .job import Drawing, Request
 from .keeping import keeping
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ...training import Need
 
 _TIMED = 4  # images of the chunk that is timed, at most
-_BESIDE = 300  # bytes of an image's lines in plan.jsonl and SHA256SUMS
 
 
 def plan_samples(request: Request, resolved: dict[str, Any], printer: Printer, *, measure: bool) -> None:
@@ -73,8 +73,8 @@ def _plan_of(drawing: Drawing) -> dict[str, Any]:
     total = sum(1 for chunk in own for index in chunk if index < config.num_images)
     sides, channels = sides_of(image_size(loaded.codec, loaded.backbone)), loaded.codec.image_channels
     latent = 4 * math.prod(loaded.backbone.sample_shape) if drawing.keeps_latents else 0
-    pixels = sides.height * sides.width * channels
-    parts = {"images": todo * (pixels + _BESIDE), "latents": todo * latent}
+    pixels, tar = pixels_of(loaded.backbone, loaded.codec), bool(drawing.folder.packs)
+    parts = {"images": written_by_images(todo, pixels=pixels, tar=tar), "latents": todo * latent}
     parts["npz"] = config.num_images * pixels if options.npz else 0
     kinds = config.classes or drawing.plan.prompts
     return {

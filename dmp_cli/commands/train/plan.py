@@ -12,13 +12,13 @@ from ...errors import ConfigError, DMPError
 from ...storage import in_bytes, whole_json_lines
 from ..console import Printer
 from ..plans import UNCOUNTED, disk_for, memory_of, planning, show_plan, told_disk, told_seconds
+from ..written import written_by_run
 from .job import Job, Request, run_train
 
 if TYPE_CHECKING:
     from ...training import Need
 
 _TIMED = 5  # steps, after a first one that also begins things up
-_MOMENTS = 2  # of AdamW, for each number that is learnt
 
 
 def plan_train(request: Request, resolved: dict[str, Any], printer: Printer) -> None:
@@ -68,9 +68,8 @@ def _plan_of(job: Job) -> dict[str, Any]:
     learnt = trainee.num_learnt
     rows = [(len(store.record.span(n)), store.record.row_bytes) for store, _ in job.stores for n in store.missing()]
     latents = sum(count * size for count, size in rows)
-    state = 4 * learnt * (1 + _MOMENTS + bool(config.ema))
-    kept = min(config.keep, max(1, config.steps // config.save_every)) + 1  # the new one is whole before one goes
-    disk = {"checkpoints": state * kept, "latents": latents, "learnt": 4 * learnt * (1 + bool(config.ema))}
+    written = written_by_run(config, learnt=learnt)
+    disk = {"checkpoints": written.checkpoints + written.spare, "latents": latents, "learnt": written.learnt}
     need = _count(job)
     found: dict[str, Any] = {
         "device": str(job.device),

@@ -24,6 +24,7 @@ from ...storage import in_bytes
 from ..at_once import jobs_from
 from ..console import Printer
 from ..in_process import in_shell, one_thread
+from ..inner_needs import check_disk_of_commands, told_disk_of_commands
 from ..options import Given, takes
 from ..plans import disk_for, planning, show_plan
 
@@ -50,11 +51,11 @@ def tune(ctx: typer.Context, given: Given) -> None:
 
     common, asked = given.make(CommonOptions), given.make(TuneOptions)
     printer = Printer(common)
-    jobs_from(given)
+    at_once = jobs_from(given)
     parts = given.make(TuneImages), given.make(TuneTraining), given.make(ArmSampling), given.make(TuneScoring)
     request = Request(asked, *parts, given.make(NetworkOptions), common)
     if common.dry_run:
-        _show_plan(request, printer)
+        _show_plan(request, printer, dmp=ctx.find_root().command, jobs=at_once)
         return
     from ...runtime import refuse_many
     from ...tuning import Journal
@@ -104,8 +105,9 @@ def _work(
     _report(plan, read_outcome(plan, journal.trials()), printer)
 
 
-def _show_plan(request: Request, printer: Printer) -> None:
+def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions) -> None:
     """What trials and final cost, the ranges, and the commands of both: a W stands for the winner."""
+    from .disk import disk_of_search
     from .planning import tuning_of
 
     shown: dict[str, Any] = {"output": str(request.options.output)}
@@ -115,14 +117,17 @@ def _show_plan(request: Request, printer: Printer) -> None:
     final = [in_shell(command) for seed in plan.final_seeds for command in plan.final_commands(0, {}, seed)]
     is_begun = plan.journal.exists() and not request.options.force
     shown |= {"trials": plan.trials, "steps": plan.steps, "num_images": plan.num_images, "is_begun": is_begun}
-    shown |= {"ranges": plan.ranges.in_toml(), "commands": first, "final": final, "free": disk_for(plan.folder)["free"]}
+    disk = disk_for(plan.folder, **disk_of_search(plan, request.network, dmp=dmp, jobs=jobs))
+    shown |= {"ranges": plan.ranges.in_toml(), "commands": first, "final": final, "free": disk["free"], "disk": disk}
     drawn = f", {plan.num_images:,} images a set" if plan.num_images else ""
     lines = [
         ("trials", f"{plan.trials:,} of {plan.steps:,} steps, by {plan.objective}{drawn}"),
         ("final", f"winner and defaults, {len(plan.final_seeds)} seeds each"),
         ("folder", f"{plan.folder}{', where trials are already' if is_begun else ''}; {in_bytes(shown['free'])} free"),
+        told_disk_of_commands(disk),
     ]
     show_plan(shown, lines, printer)
+    check_disk_of_commands(disk, plan.folder, printer)
     for line in plan.ranges.in_toml().splitlines():
         printer.say(line)
     printer.say("the first trial, with the defaults, is:")
