@@ -49,7 +49,8 @@ def count_scoring(
     resamples = 0 if config.repeats or asked < 2 else asked
     parts = [_measured(max(most, reference), config.batch_size) * width, _fitted(min(most, CHUNK), width)]
     if "fid" in metrics:
-        parts.append((_expanded if expands else _resampled)(min(most, CHUNK), width))
+        part = min(most // max(config.repeats, 1), CHUNK)  # of repeats, each is a part of the images
+        parts.append((_expanded if expands else _resampled)(part, width))
     if "kid" in metrics:
         size = min(config.kid_subset_size, most, reference)
         parts.append(_kernels(size, width, subsets=config.kid_subsets, rows=1 if expands else 1 + resamples))
