@@ -59,7 +59,9 @@ def disk_of_commands(
             place, written = given.make(TrainOptions).output or Path(), _written(given, loaded, counts)
             runs[place] = max(runs.get(place, written), written)  # one run goes on from point to point
         elif command[0] == "sample":
-            count, options = given.make(SampleConfig).num_images, given.make(SampleOptions)
+            # The options that name files of prompts and plans are other fields of the record.
+            count = given.make(SampleConfig, prompts=None, plan=None).num_images
+            options = given.make(SampleOptions)
             images += written_by_images(count, pixels=pixels_of(loaded.backbone, loaded.codec), tar=options.tar)
             latents += 4 * count * math.prod(loaded.backbone.sample_shape) if options.keep_latents else 0
     spare = sorted((run.spare for run in runs.values()), reverse=True)[:at_once]

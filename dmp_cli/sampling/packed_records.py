@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
-import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -21,7 +21,7 @@ class PackedRecords(Sequence[R], Generic[R]):
     """Records of one kind, in their order. Each is read from a file without a name when it is asked for."""
 
     def __init__(self, kind: type[R], records: Iterable[R]) -> None:
-        self._kind, self._lock = kind, threading.Lock()
+        self._kind = kind
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the records do
         self._starts = array("Q", [0])
         digest = hashlib.sha256()
@@ -40,10 +40,8 @@ class PackedRecords(Sequence[R], Generic[R]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         start, end = self._starts[index], self._starts[index + 1]
-        with self._lock:
-            self._file.seek(start)
-            line = self._file.read(end - start)
-        return self._kind.model_validate_json(line)
+        # pread uses no file position, which forked processes and threads would share
+        return self._kind.model_validate_json(os.pread(self._file.fileno(), end - start, start))
 
     def __iter__(self) -> Iterator[R]:
         return (self[index] for index in range(len(self)))

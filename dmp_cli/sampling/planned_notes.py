@@ -16,10 +16,10 @@ Stamp = tuple[int, int]  # time in ns and size of the plan
 
 
 class PlannedNotes:
-    """What a plan says of the images of each group of ``GROUP``."""
+    """What a plan says of the images of each group of so many consecutive ones."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, each: int = GROUP) -> None:
+        self.path, self._each = path, each
         self._known: tuple[Stamp, dict[int, tuple[int, int]]] | None = None  # group -> where its lines begin and end
 
     def of(self, group: int) -> dict[int, dict[str, str]]:
@@ -38,7 +38,7 @@ class PlannedNotes:
         found: dict[int, dict[str, str]] = {}
         for _, _, item in self._rows(start, end):
             index = _index_of(item)
-            if index is not None and index // GROUP == group:
+            if index is not None and index // self._each == group:
                 values = {"cls": item.get("class"), "txt": item.get("prompt")}
                 found[index] = {suffix: str(value) for suffix, value in values.items() if value is not None}
         return found
@@ -51,7 +51,7 @@ class PlannedNotes:
             spans: dict[int, tuple[int, int]] = {}
             for start, end, item in self._rows(0, status.st_size):
                 if (index := _index_of(item)) is not None:
-                    group = index // GROUP
+                    group = index // self._each
                     spans[group] = (min(start, spans.get(group, (start, 0))[0]), end)
             self._known = stamp, spans
         return self._known[1]

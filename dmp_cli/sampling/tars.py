@@ -30,7 +30,7 @@ class SampleTars:
 
         ``suffixes`` says which files each image has.
         """
-        self.path, self._notes, self._lock, self._suffixes = path, PlannedNotes(plan), lock, suffixes
+        self.path, self._notes, self._lock, self._suffixes = path, PlannedNotes(plan, each=GROUP), lock, suffixes
         self._listed: dict[Path, tuple[tuple[int, int], Places]] = {}  # tar -> its (time, size) when listed, and images
 
     def paths(self) -> list[Path]:
