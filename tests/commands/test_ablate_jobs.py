@@ -61,22 +61,46 @@ def test_two_at_once_write_the_same_bytes_killed_and_continued_too(run: Run, com
     assert made(Path("two")) == one
 
 
+SMALL = ["--own-samples", 40, "--steps", 4, "-n", 70, "--sampling-steps", 2, "--scales", "0.5", "--batch-size", 8]
+IMPROVE = ["improve", "--backbone", "digits", *SMALL, "--sample-batch-size", 35, "--device", "cpu"]
+
+
+def improved(folder: str) -> tuple[dict[str, bytes], Any]:
+    """Every image and the learnt file, and what the result says."""
+    paths = [*Path(folder).rglob("0*.png"), Path(folder, "negative/adapter-ema/adapter_model.safetensors")]
+    result = json.loads(Path(folder, "result.json").read_text())
+    told = [result[name] for name in ("scale", "choice", "scores")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}, told
+
+
 @pytest.mark.slow
 def test_improve_writes_the_same_bytes(run: Run) -> None:
-    small = ["--own-samples", 40, "--steps", 4, "-n", 70, "--sampling-steps", 2, "--scales", "0.5", "--batch-size", 8]
-    improve = ["improve", "--backbone", "digits", *small, "--sample-batch-size", 35, "--device", "cpu"]
-    run(*improve, "-o", "one", "-q")
-    run(*improve, "-o", "two", "-q", "--jobs", 2)
+    run(*IMPROVE, "-o", "one", "-q")
+    run(*IMPROVE, "-o", "two", "-q", "--jobs", 2)
+    assert len(improved("one")[0]) >= 2 * 70 + 1
+    assert improved("two") == improved("one")
 
-    def images(folder: str) -> dict[str, bytes]:
-        return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("0*.png")}
 
-    assert len(images("one")) >= 2 * 70
-    assert images("two") == images("one")
-    learnt = "negative/adapter-ema/adapter_model.safetensors"
-    assert Path("two", learnt).read_bytes() == Path("one", learnt).read_bytes()
-    one, two = (json.loads(Path(folder, "result.json").read_text()) for folder in ("one", "two"))
-    assert (two["scale"], two["choice"], two["scores"]) == (one["scale"], one["choice"], one["scores"])
+@pytest.mark.slow
+def test_improve_on_a_cluster_goes_on_behind_the_choice(run: Run) -> None:
+    """Which commands there are is known in two steps, and jobs of the second outlive the call that submitted them."""
+    pytest.importorskip("submitit")
+    run(*IMPROVE, "-o", "one", "-q")
+    typed = [sys.executable, "-m", "dmp_cli", *map(str, IMPROVE), "--cluster", "local", "--jobs", "2", "-o", "two"]
+    process = subprocess.Popen([*typed, "-q"])
+    for _ in range(9000):
+        if Path("two/result").exists() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None
+    submitted = json.loads(Path("two/jobs/jobs.json").read_text())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run(*IMPROVE, "--cluster", "local", "--jobs", 2, "-o", "two", "-q")
+    known = json.loads(Path("two/jobs/jobs.json").read_text())
+    assert {key: known[key] for key in submitted} == submitted  # nothing was submitted twice, what ran was gone on with
+    assert len(known) == len(json.loads(Path("two/done.json").read_text()))
+    assert improved("two") == improved("one")
 
 
 @pytest.mark.slow
