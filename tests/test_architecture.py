@@ -35,7 +35,7 @@ HOMES = {
     "huggingface_hub": {"hub", "data.table_loading", "backbones.sources", "latents.loading"},
     "torch.distributed": {"runtime.distributed"},
     "torch.utils.tensorboard": {"commands.train.tracker_kinds"},
-    "fsspec": {"data.remote_shards"},
+    "fsspec": {"data.addresses"},
     "datasets": {"data.tables", "data.table_loading"},
     "wandb": {"commands.train.tracker_kinds"},
     "trackio": {"commands.train.tracker_kinds"},

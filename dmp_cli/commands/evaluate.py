@@ -19,7 +19,7 @@ from ..config import (
 )
 from ..errors import ConfigError
 from .console import Printer
-from .evaluate_plan import plan_scores
+from .evaluate_plan import plan_scores, processes_of
 from .options import Given, takes
 from .processes import owning, together
 
@@ -86,8 +86,7 @@ def evaluate(ctx: typer.Context, given: Given) -> None:
         plan_scores(config, asked, common, printer)
         return
     with together(common.device, printer) as (world, device), owning(asked.output, "dmp eval", world):
-        if world.size > 1 and asked.jobs > 1:
-            raise ConfigError("--jobs is for one process; a launcher has started several already")
+        processes_of(asked, world)
         _score(config, asked, world, str(device), printer)
 
 

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import CommonOptions, EvalConfig, EvalOptions
+from ..errors import ConfigError
 from ..storage import in_bytes
 from .console import Printer
-from .plans import Lines, disk_for, planning, show_plan, told_disk
+from .plans import Lines, disk_for, planning, show_plan, told_disk, told_processes
+
+if TYPE_CHECKING:
+    from ..runtime import World
 
 _FILES = ["report.json", "report.md", "report.html"]
 
 
+def processes_of(asked: EvalOptions, world: World) -> int:
+    """How many share a scoring. Raises ConfigError where both a launcher and ``--jobs`` say so."""
+    if world.size > 1 and asked.jobs > 1:
+        raise ConfigError("--jobs is for one process; a launcher has started several already")
+    return max(world.size, asked.jobs)
+
+
 def plan_scores(config: EvalConfig, asked: EvalOptions, common: CommonOptions, printer: Printer) -> None:
-    """Show the plan of a scoring. Nothing is written.
+    """Show the plan of a scoring, in the first of several processes alone. Nothing is written.
 
     Raises:
         DMPError: what the command itself would end with before it measures.
     """
     from ..evaluation import gates_sections, statistics_bytes, survey_scoring
-    from ..runtime import pick_device, refuse_many
+    from ..runtime import find_world, pick_device
     from ..storage import refuse_existing
 
+    world = find_world()
+    if not world.is_first:
+        return
     plan: dict[str, Any] = {"eval": config.model_dump(mode="json"), "output": str(asked.output)}
     with planning(plan, printer), printer.watching():
-        refuse_many("dmp eval --dry-run")
+        processes = processes_of(asked, world)
         refuse_existing(asked.output / _FILES[0], force=asked.force)
         if asked.gates:
             gates_sections(asked.gates)
-        device = str(pick_device(common.device or "auto"))
+        device = str(pick_device(world.own_device(common.device or "auto")))
         found = survey_scoring(config, device=device)
         plan |= {
             "device": device,
-            "jobs": asked.jobs,
+            "jobs": processes,
             "samples": {str(path): count for path, count in found.samples.items()},
             "reference": {"path": str(config.reference), "count": found.reference, "is_measured": found.is_measured},
             "metrics": list(found.metrics),
@@ -75,7 +89,7 @@ def _in_words(plan: dict[str, Any], config: EvalConfig) -> Lines:
         (
             "device",
             f"{plan['device']}, {plan['to_measure']:,} images through the network, {config.batch_size:,} at once"
-            + (f" in each of {plan['jobs']} processes" if plan["jobs"] > 1 else ""),
+            + told_processes(plan["jobs"]),
         ),
         ("memory", told_scoring(plan["memory"])),
         (

@@ -69,6 +69,11 @@ def memory_of(need: Need | None) -> dict[str, int] | None:
     return None if need is None else {"peak": need.peak, "weights": need.weights, "learnt": need.learnt}
 
 
+def told_processes(count: int) -> str:
+    """What stands behind what each of ``count`` processes does."""
+    return f" in each of {count} processes" if count > 1 else ""
+
+
 def told_seconds(seconds: float) -> str:
     """A time in seconds, in minutes, or in hours and minutes."""
     hours, rest = divmod(round(seconds), 3600)

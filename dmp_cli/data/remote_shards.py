@@ -1,4 +1,4 @@
-"""Webdataset shards behind an address, such as https:// or s3://, read by ``fsspec``.
+"""Webdataset shards behind an address, such as https:// or s3://.
 
 Each shard is fetched once, to list its members, and kept on this machine as long as there is room for it. What is kept
 is known by its address and its etag, the mark that a server gives to a content. An image of a shard that is not kept is
@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,21 @@ from filelock import FileLock
 from ..errors import DataError
 from ..runtime import tracking
 from ..storage import cache_folder, cannot_write, home_folder, make_folder, read_object, staged_file, write_json
+from .addresses import Described, describe, find_matching, reaching, read_range
 from .shard_files import OpenFile, OpenShard
 from .shard_members import Members, Sample, list_members
 from .shard_paths import expand_pattern
 
 _PIECE = 1 << 22  # bytes that are fetched at once
-_MARKS = ("ETag", "etag", "md5", "md5Hash", "crc32c", "LastModified", "last_modified", "mtime", "created", "updated")
+_ASKED = 16  # addresses that are asked for at once
 
 
 class RemoteShard:
     """One shard behind an address."""
 
-    def __init__(self, url: str, *, size: int, etag: str, limit: int) -> None:
-        self.url, self.size, self.etag, self._limit = url, size, etag, limit
-        key = hashlib.sha256(f"{url}\0{etag}\0{size}".encode()).hexdigest()[:32]
+    def __init__(self, url: str, told: Described, *, limit: int) -> None:
+        self.url, self.size, self.etag, self._limit = url, told.size, told.mark, limit
+        key = hashlib.sha256(f"{url}\0{self.etag}\0{self.size}".encode()).hexdigest()[:32]
         self.kept = shard_cache() / f"{key}.tar"
         _listed_now.add(self.kept.name)
 
@@ -42,6 +44,20 @@ class RemoteShard:
     @property
     def name(self) -> str:
         return self.url.rpartition("/")[2]
+
+    @property
+    def place(self) -> str:
+        return self.url
+
+    @property
+    def beside(self) -> Path | None:
+        return None
+
+    def state(self) -> tuple[str, int, int | str]:
+        return self.url, self.size, self.etag
+
+    def head(self, offsets: Sequence[int]) -> int:
+        return 0  # what is kept of it is known by its etag as well
 
     def members(self, rules: int) -> Members:
         """The samples, as they were listed before, or of the shard, which is fetched for it."""
@@ -115,9 +131,7 @@ def find_remote(pattern: str, *, limit: int, may_keep: bool = True) -> list[Remo
     urls: list[str] = []
     for url in expand_pattern(pattern):
         if "*" in url:
-            with reaching(url):
-                system, inner = _system(url)
-                urls += sorted(system.unstrip_protocol(name) for name in system.glob(inner))
+            urls += find_matching(url)
         else:
             urls.append(url)
     if not urls:
@@ -125,74 +139,11 @@ def find_remote(pattern: str, *, limit: int, may_keep: bool = True) -> list[Remo
     if wrong := [url for url in urls if not url.partition("?")[0].endswith(".tar")]:
         raise DataError(f"{wrong[0]} is no webdataset shard", hint="Data behind an address are .tar shards.")
     found = []
-    with tracking("look for shards", len(urls)) as advance:
-        for number, url in enumerate(urls, start=1):
-            found.append(_describe(url, limit if may_keep else 0))
-            advance(number, "")
+    with tracking("look for shards", len(urls)) as advance, ThreadPoolExecutor(_ASKED) as pool:
+        for url, told in zip(urls, pool.map(describe, urls), strict=True):
+            found.append(RemoteShard(url, told, limit=limit if may_keep else 0))
+            advance(len(found), "")
     return found
-
-
-def _describe(url: str, limit: int) -> RemoteShard:
-    with reaching(url):
-        system, inner = _system(url)
-        told = system.info(inner)
-    size = told.get("size")
-    if not isinstance(size, int):
-        raise DataError(f"{url}: its server does not say how large it is", hint="Fetch the shards by other means.")
-    mark = next((str(told[name]) for name in _MARKS if told.get(name)), "")
-    return RemoteShard(url, size=size, etag=mark.strip('"'), limit=limit)
-
-
-def read_range(url: str, begin: int, end: int, *, whole: int) -> bytes:
-    """Bytes of a file behind an address.
-
-    Raises:
-        DataError: the server gives no ranges, or fewer bytes: it may hold another file by now.
-    """
-    system, inner = _system(url)
-    content: bytes = system.cat_file(inner, start=begin, end=end)
-    if len(content) == whole and (begin, end) != (0, whole):
-        raise DataError(
-            f"{url}: its server gives whole files only, no ranges of bytes",
-            hint="Fetch the shards by other means, and give their folder.",
-        )
-    if len(content) != end - begin:
-        raise DataError(f"{url} is another file than when it was listed: {len(content)} of {end - begin} bytes came")
-    return content
-
-
-def _system(url: str) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ImportError as error:
-        raise DataError(
-            f"{url} is read by the library fsspec, which is not installed", hint="pip install 'dmp-cli[remote]'."
-        ) from error
-    found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-    return found
-
-
-@contextlib.contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Context in which what a file system raises becomes one DataError that names the address."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        cause = error.__cause__  # fsspec says so too where a server does not answer
-        if cause is None or isinstance(cause, FileNotFoundError):
-            raise DataError(f"there is no {url}") from error
-        raise _unreadable(url, cause) from error
-    except ImportError as error:  # of the library for this kind of address
-        raise DataError(f"{url}: {error}", hint="pip install 'dmp-cli[remote]', or the library it names.") from error
-    except Exception as error:
-        raise _unreadable(url, error) from error
-
-
-def _unreadable(url: str, error: BaseException) -> DataError:
-    told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return DataError(f"{url} cannot be read: {told}", hint="Check the address, the network and the keys.")
 
 
 def shard_cache() -> Path:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ..storage import open_regular
 from .shard_members import Members, list_members
+
+_BLOCK, _END = 512, 1024  # bytes of a header, and of a tar's end
 
 
 class OpenShard(Protocol):
@@ -24,8 +28,22 @@ class ShardFile(Protocol):
     def name(self) -> str:
         """The name of the file, without its folder."""
 
+    @property
+    def place(self) -> str:
+        """Its whole path or address."""
+
+    @property
+    def beside(self) -> Path | None:
+        """The folder it lies in, where that is one of this machine."""
+
     def members(self, rules: int) -> Members:
         """The samples in it. Raises DataError; see :func:`list_members`."""
+
+    def state(self) -> tuple[str, int, int | str]:
+        """What it is known by without being read: its name, its size in bytes, and its time or a server's mark."""
+
+    def head(self, offsets: Sequence[int]) -> int:
+        """CRC-32 of the headers in front of ``offsets`` and of its end; 0 where its mark tells contents apart."""
 
     def time(self) -> int:
         """When it was changed, in ns; 0: unknown."""
@@ -47,8 +65,30 @@ class LocalShard:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def place(self) -> str:
+        return str(self.path.absolute())
+
+    @property
+    def beside(self) -> Path | None:
+        return self.path.parent
+
     def members(self, rules: int) -> Members:
         return list_members(self.path, rules=rules)
+
+    def state(self) -> tuple[str, int, int | str]:
+        state = self.path.stat()
+        return self.name, state.st_size, state.st_mtime_ns
+
+    def head(self, offsets: Sequence[int]) -> int:
+        found = 0
+        with open_regular(self.path) as file:
+            for offset in offsets:
+                file.seek(max(0, offset - _BLOCK))
+                found = zlib.crc32(file.read(_BLOCK), found)
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _END))
+            return zlib.crc32(file.read(_END), found)
 
     def time(self) -> int:
         return self.path.stat().st_mtime_ns

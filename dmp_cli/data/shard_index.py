@@ -1,8 +1,9 @@
 """The index of a set of shards: what they hold, listed once for all processes and starts, and mapped afterwards.
 
-It is a folder beside the shards, or in the user's cache where that cannot be written. It holds as long as name, size
-and time of every shard, some headers in it and its end are what they were. Any number of processes make it together:
-each lists a shard that no other is listing, and one puts all together.
+It is a folder beside the shards, or in the user's cache where that cannot be written, or the shards are behind an
+address. It holds as long as name, size and time of every shard, some headers in it and its end are what they were; of
+one behind an address its size and the server's mark. Any number of processes make it together: each lists a shard that
+no other is listing, and one puts all together.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import json
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +22,10 @@ from filelock import FileLock, Timeout
 
 from ..errors import DataError, DMPError
 from ..runtime import counting
-from ..storage import cache_folder, open_regular, read_object, staged_folder, write_json
+from ..storage import cache_folder, read_object, staged_folder, write_json
 from .decoding import naming
 from .kinds import read_suffixes
-from .shard_files import LocalShard, ShardFile
+from .shard_files import ShardFile
 from .shard_members import Members, Sample
 from .shard_table import (
     COLUMNS,
@@ -40,7 +40,7 @@ from .shard_table import (
 
 LEAST = 64 << 20  # bytes of shards; fewer are listed in less than a second
 _FORMAT = 1
-_HEADERS, _BLOCK, _END = 8, 512, 1024  # headers of a shard that are compared; bytes of one, and of the end
+_HEADERS = 8  # headers of a shard that are compared
 _THREADS = 8
 _TRIES = 2  # to list shards again that were changed while they were listed
 _WAIT = 0.1  # seconds between two looks at what other processes are listing
@@ -53,9 +53,8 @@ def find_table(path: Path, shards: Sequence[ShardFile], *, rules: int) -> ShardT
     Raises:
         DataError: a shard is damaged or compressed.
     """
-    local = [shard.path for shard in shards if isinstance(shard, LocalShard)]
-    if len(local) == len(shards) and sum(shard.stat().st_size for shard in local) >= LEAST:
-        indices = [ShardIndex(folder, local, rules=rules) for folder in _folders(local)]
+    if sum(shard.state()[1] for shard in shards) >= LEAST:
+        indices = [ShardIndex(folder, shards, rules=rules) for folder in _folders(shards)]
         for index in indices:
             if (found := index.open()) is not None:
                 return found
@@ -78,14 +77,15 @@ def _listed(shards: Sequence[ShardFile], rules: int, count: Callable[[int], None
         yield shard.name, members
 
 
-def _folders(shards: Sequence[Path]) -> list[Path]:
-    """Where the index may be: beside the shards, then in the cache, by the folder of the shards."""
-    beside, cache = shards[0].parent, cache_folder()
-    key = hashlib.sha256("\n".join(str(shard.absolute()) for shard in shards).encode("utf-8", "surrogateescape"))
-    return [beside] if cache is None else [beside, cache / "indices" / key.hexdigest()[:16]]
+def _folders(shards: Sequence[ShardFile]) -> list[Path]:
+    """Where the index may be: beside the shards, then in the cache, by the places of the shards."""
+    beside, cache = shards[0].beside, cache_folder()
+    key = hashlib.sha256("\n".join(shard.place for shard in shards).encode("utf-8", "surrogateescape"))
+    found = [] if beside is None else [beside]
+    return found if cache is None else [*found, cache / "indices" / key.hexdigest()[:16]]
 
 
-def _name_of(shards: Sequence[Path], rules: int) -> str:
+def _name_of(shards: Sequence[ShardFile], rules: int) -> str:
     told = [rules, sorted(read_suffixes(rules)), [shard.name for shard in shards]]
     return f".dmp-index-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
 
@@ -93,7 +93,7 @@ def _name_of(shards: Sequence[Path], rules: int) -> str:
 class ShardIndex:
     """The index of ``shards`` in ``folder``."""
 
-    def __init__(self, folder: Path, shards: Sequence[Path], *, rules: int) -> None:
+    def __init__(self, folder: Path, shards: Sequence[ShardFile], *, rules: int) -> None:
         self._shards, self._rules = shards, rules
         self.place = folder / _name_of(shards, rules)
         self._pieces = folder / f"{self.place.name}.pieces"
@@ -175,7 +175,7 @@ class ShardIndex:
                 with FileLock(self._pieces / f"{number:06d}.lock", timeout=0):
                     if not piece.exists():
                         with naming(str(shard)):
-                            found = LocalShard(shard).members(self._rules)
+                            found = shard.members(self._rules)
                         self._write_piece(number, state, found)
             except Timeout:
                 left += 1
@@ -208,25 +208,16 @@ class ShardIndex:
         return self._pieces / f"{number:06d}-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}.json"
 
     def _states(self) -> list[list[Any]]:
-        """Name, size and time of each shard."""
-        states = [(shard.name, shard.stat()) for shard in self._shards]
-        return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        return [list(shard.state()) for shard in self._shards]
 
     def _heads(self, table: ShardTable) -> list[int]:
-        """CRC-32 of some headers of each shard, evenly from the first to the last, and of its end."""
+        """A sum of some headers of each shard, evenly from the first to the last, and of its end."""
         spans = table.summary.spans
 
         def head(number: int) -> int:
             first, last = spans[number], spans[number + 1] - 1
-            places = np.unique(np.linspace(first, last, _HEADERS).astype(np.int64))
-            found = 0
-            with open_regular(self._shards[number]) as file:
-                for place in places.tolist() if last >= first else []:
-                    file.seek(max(0, int(table.images[place, 0]) - _BLOCK))
-                    found = zlib.crc32(file.read(_BLOCK), found)
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - _END))
-                return zlib.crc32(file.read(_END), found)
+            places = np.unique(np.linspace(first, last, _HEADERS).astype(np.int64)).tolist() if last >= first else []
+            return self._shards[number].head([int(table.images[place, 0]) for place in places])
 
         with ThreadPoolExecutor(_THREADS) as pool:
             return list(pool.map(head, range(len(self._shards))))

@@ -53,6 +53,23 @@ def test_a_plan_of_scores(
     assert said["memory"]["moments"] == 4 * 8 * 192 * 193  # the size of an image says how many features it has
 
 
+def test_a_plan_in_several_processes_is_that_of_the_first(
+    run: Run, folders: list[str], patch: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = ["eval", *folders, "--reference", "real", "--dry-run"]
+    loss = ["eval", "--loss", "--patch", patch, "--val-data", images, "--dry-run"]
+    before, alone = files_in(tmp_path), [run(*words).stdout for words in (how, loss)]
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for words, said in zip((how, loss), alone, strict=True):
+        device = next(line for line in said.splitlines() if line.startswith("device"))
+        assert run(*words).stdout == said.replace(device, f"{device} in each of 2 processes")
+    assert "a launcher has started several already" in run(*how, "--jobs", 2, code=1).stderr
+    monkeypatch.setenv("RANK", "1")
+    assert [run(*words).stdout for words in (how, loss)] == ["", ""]
+    assert files_in(tmp_path) == before
+
+
 def test_scores_end_where_the_command_would(run: Run, folders: list[str], patch: Path, tmp_path: Path) -> None:
     run("sample", "--patch", patch, "-n", 4, "--steps", 2, "-o", "drawn", "-q", "--device", "cpu")
     write_images(tmp_path / "large", count=4, size=16)

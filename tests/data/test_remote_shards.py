@@ -9,9 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from dmp_cli.data import Elsewhere, find_images, remote_shards
+from dmp_cli.data import Elsewhere, find_images, remote_shards, shard_index
+from dmp_cli.data.shards import ShardImages
 from dmp_cli.errors import DataError
 from tests.data.shard_files import write_tar
 
@@ -188,6 +190,44 @@ def test_a_damaged_shard_is_named_and_not_kept(shards: Path) -> None:
     finally:
         memory.rm("/bad", recursive=True)
     assert kept() == []
+
+
+def test_a_set_has_one_index_in_the_cache(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was listed is mapped at the next start; of what the server marks as changed, that alone is listed."""
+    memory, listed = fsspec.filesystem("memory"), []
+    members = remote_shards.RemoteShard.members
+
+    def counted(shard: remote_shards.RemoteShard, rules: int) -> Any:
+        listed.append(shard.name)
+        return members(shard, rules)
+
+    monkeypatch.setattr(remote_shards.RemoteShard, "members", counted)
+    monkeypatch.setattr(shard_index, "LEAST", 0)
+    cache = remote_shards.shard_cache().parent
+    monkeypatch.setattr(shard_index, "cache_folder", lambda: cache)
+    try:
+        for file in shards.glob("*.tar"):
+            memory.pipe(f"/set/{file.name}", file.read_bytes())
+        expected = find_images(shards)
+        first = find_images("memory://set/*.tar")
+        assert listed == ["train-000.tar", "train-001.tar"]
+        assert len(list(cache.glob("indices/*/.dmp-index-*/manifest.json"))) == 1
+        again = find_images("memory://set/*.tar")
+        assert len(listed) == 2
+        assert isinstance(again, ShardImages)
+        assert isinstance(again._table.images, np.memmap)
+        for found in (first, again):
+            assert found.fingerprint == expected.fingerprint
+            assert [found.read(row) for row in range(4)] == [expected.read(row) for row in range(4)]
+            assert found.caption(3) == "image 11"
+        write_tar(shards / "train-001.tar", {"new.png": b"new", "new.txt": b"a new one"})
+        memory.pipe("/set/train-001.tar", (shards / "train-001.tar").read_bytes())
+        changed = find_images("memory://set/*.tar")
+        assert listed == ["train-000.tar", "train-001.tar", "train-001.tar"]
+        assert changed.fingerprint == find_images(shards).fingerprint
+        assert (len(changed), changed.read(2), changed.caption(2)) == (3, b"new", "a new one")
+    finally:
+        memory.rm("/set", recursive=True)
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"samples": [["a.png", [0]]], "passed": []}', '{"samples": 3}', "[1]"])
