@@ -84,6 +84,7 @@ def inputs(assumed: dict[str, float]) -> dict[str, Input]:
         Input("k", "images in a file of the store, 64 MiB", 1024, "1,024", "by design"),
         Input("x", "numbers reduced beside gradients: loss terms, signals", 6, "6", "counted by a test"),
         Input("g", "most copies of all gate weights that the balance losses hold", 4.02, "4.02", "counted by a test"),
+        Input("q", "most gate weights of which they are computed at once", 2**25, "2^25", "by design"),
         Input("s", "bytes of its settings that a process shows all others", names, f"{names:,.0f}", cpu),
         Input("l", "listing 10,000,000 members of shards, once, by two processes", listing, f"{listing:.0f} s", cpu),
         Input("i", "opening them by their index, each start and process", opening, f"{opening} s", cpu),
@@ -147,7 +148,7 @@ class Cluster:
 
     def balance(self) -> float:
         """Bytes."""
-        return self.of["g"] * 4 * self.batch() * self.of["L, K"]
+        return self.of["g"] * 4 * min(self.batch() * self.of["L, K"], self.of["q"])
 
     def checkpoint(self) -> float:
         """Bytes: what is trained and both moments of AdamW, and the average of the patch."""
@@ -181,7 +182,7 @@ ROWS: list[Row] = [
     ("order of the data, each epoch", "o", lambda c: duration(c.of["o"])),
     ("random numbers of a step, ahead of it", "c, measured for n", lambda c: drawn(c.n)),
     ("memory of each GPU for its images", "M", lambda c: f"{c.of['M']:.1f} GiB"),
-    ("memory for the balance losses, each GPU", "4 g B L K", lambda c: size(c.balance())),
+    ("memory for the balance losses, each GPU", "4 g B L K, at most 4 g q", lambda c: size(c.balance())),
     ("settings compared at the start, each process", "n s", lambda c: size(c.shown()) if c.n > 1 else "-"),
     ("a checkpoint with `--ema`", "16 P + 12 h", lambda c: size(c.checkpoint())),
     ("writing it", "(16 P + 12 h) / d", lambda c: f"{c.checkpoint() / c.of['d'] / 1e9:.2f} s"),

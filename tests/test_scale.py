@@ -18,6 +18,7 @@ from dmp_cli.latents.codec import PixelCodec
 from dmp_cli.latents.fill import describe_store
 from dmp_cli.latents.sources import sources_file, write_sources
 from dmp_cli.latents.store import LatentStore
+from dmp_cli.patching import balance
 from dmp_cli.runtime import LiveMemory
 from dmp_cli.storage.headers import read_header
 from dmp_cli.training.checkpoint import save_state
@@ -97,17 +98,22 @@ def loop() -> TrainingLoop:
     return TrainingLoop(trainee, config)
 
 
+@pytest.mark.parametrize("pieces", [1, 4])
 def test_the_balance_losses_hold_as_many_copies_of_the_gates_weights(
-    scale: ModuleType, given: dict[str, Any], loop: TrainingLoop
+    scale: ModuleType, given: dict[str, Any], loop: TrainingLoop, monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
     count = loop.config.batch_size
+    assert given["q"].value == balance.AT_ONCE
+    at_once = 6 * 256 * count // pieces
+    monkeypatch.setattr(balance, "AT_ONCE", at_once)
     draws = Draws(torch.randint(1000, (count,)), torch.empty(0), None, None, None)
     with LiveMemory() as memory:
         loss, _ = loop.objective.balance(draws, torch.zeros(count, dtype=torch.long))
         assert loss is not None
         loss.backward()
-    expected = cluster(scale, given, 2, **{"b": count / 2, "L, K": 6 * 256}).balance()
-    assert memory.peak == pytest.approx(expected, rel=0.05)
+    expected = cluster(scale, given, 2, **{"b": count / 2, "L, K": 6 * 256, "q": at_once}).balance()
+    sums = 2 * pieces * 4 * 6 * 256  # of both losses, one for each piece
+    assert memory.peak == pytest.approx(expected + (sums if pieces > 1 else 0), rel=0.05)
 
 
 def test_a_checkpoint_is_as_large_as_computed(scale: ModuleType, given: dict[str, Any], tmp_path: Path) -> None:

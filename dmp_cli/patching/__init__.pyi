@@ -15,6 +15,7 @@ from .file import (
     save_patch as save_patch,
     sha256_of_patch as sha256_of_patch,
 )
+from .gates import Gating as Gating
 from .guided import guide as guide
 from .guided_calls import Guidance as Guidance
 from .import_authors import import_patch as import_patch, read_authors as read_authors

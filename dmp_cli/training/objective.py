@@ -16,7 +16,7 @@ from ..backbones import compiled_around, framed, own_rows, withheld
 from ..config import TrainConfig
 from ..data import Batch, as_floats
 from ..diffusion import SNR_GAMMA, make_process, make_weigh
-from ..patching import Balance, PatchedBackbone, authors_importance, measure_balance, measure_use
+from ..patching import Balance, Gating, PatchedBackbone, authors_importance, measure_balance, measure_use
 from ..runtime import World, autocast
 from .methods import Trainee
 from .noise import Draws
@@ -117,16 +117,27 @@ class Objective:
         condition = None
         if denoiser.patch.config.gate_input == "conditioning":
             condition = self._condition(self.world.gather(labels), draws.dropped)
-        gating, parts = denoiser.gating(draws.timesteps, condition), denoiser.patch.parts
+        parts = denoiser.patch.parts
+
+        def read(rows: slice) -> Gating:
+            return denoiser.gating(draws.timesteps[rows], None if condition is None else condition[rows])
+
         if config.balance_losses == "authors":
+            gating = read(slice(None))
             own = [authors_importance(gating.weights[..., part]) for part in parts]
             balance = Balance(sum(own[1:], start=own[0]), gating.weights.new_zeros(()))
+            use = measure_use(gating.weights.detach()[..., parts[0]])  # of prompts and experts, the prompts
         else:
-            noise = draws.gate_noise
-            top_k = denoiser.patch.config.top_k
-            balance = measure_balance(gating, load_noise=self.trainee.load_noise, noise=noise, top_k=top_k, parts=parts)
+            balance, use = measure_balance(
+                read,
+                count=len(draws.timesteps),
+                each=denoiser.patch.gate_outputs * len(denoiser.patch.hidden_shapes),
+                load_noise=self.trainee.load_noise,
+                noise=draws.gate_noise,
+                top_k=denoiser.patch.config.top_k,
+                parts=parts,
+            )
         loss = config.balance_importance * balance.importance + config.balance_load * balance.load
         has_effect = loss.requires_grad and (config.balance_importance or config.balance_load)
-        use = measure_use(gating.weights.detach()[..., parts[0]])  # of prompts and experts, the prompts
         terms = {"importance": balance.importance.detach(), "load": balance.load.detach(), **use._asdict()}
         return (loss if has_effect else None), terms

@@ -10,13 +10,15 @@ from dmp_cli.patching.balance import (
     Balance,
     LoadNoise,
     cv_squared,
-    importance_loss,
-    load_loss,
     load_top_k,
     measure_balance,
     measure_use,
+    smooth_load,
 )
+from dmp_cli.patching.gates import Gating
 from dmp_cli.patching.prompts import Patch
+
+from .gatings import measured
 
 BATCH, BLOCKS, PROMPTS, WIDTH = 3, 2, 6, 4
 
@@ -29,6 +31,14 @@ def make_gating(*, tokens=PROMPTS, **variant):
     """A patch and its gating. The values of the prompts do not matter here."""
     patch = Patch(PatchConfig(**variant), hidden_shapes=[(tokens, WIDTH)] * BLOCKS, gate_width=WIDTH)
     return patch(draws(BATCH, WIDTH).float()), patch
+
+
+def importance_loss(weights):
+    return measured(Gating(weights, weights, weights))[0].importance
+
+
+def load_loss(logits, *, std, noise, top_k):
+    return cv_squared(smooth_load(logits, std=std, noise=noise, top_k=top_k)).mean()
 
 
 def slow_cv_squared(values):
@@ -134,7 +144,7 @@ def test_noise_scale_is_the_formula():
 def test_measured_on_a_gate(scope):
     gating, _ = make_gating(scope=scope)
     load_noise, noise = LoadNoise(gate_width=WIDTH, num_prompts=PROMPTS), draws(BATCH, PROMPTS).float()
-    result = measure_balance(gating, load_noise=load_noise, noise=noise)
+    result, _ = measured(gating, load_noise=load_noise, noise=noise)
     std = torch.full((BATCH, 1, PROMPTS), math.log(2) + 0.01)
     expected = slow_load(gating.logits, std, noise[:, None], 4)
     assert result.load.item() == pytest.approx(expected, rel=1e-4)
@@ -146,7 +156,7 @@ def test_measured_on_a_gate(scope):
 def test_gradients_reach_the_gate_and_its_noise_and_nothing_else():
     gating, patch = make_gating()
     load_noise, noise = LoadNoise(gate_width=WIDTH, num_prompts=PROMPTS), draws(BATCH, PROMPTS).float()
-    result = measure_balance(gating, load_noise=load_noise, noise=noise)
+    result, _ = measured(gating, load_noise=load_noise, noise=noise)
     for loss, reached in ((result.importance, False), (result.load, True)):
         gate = torch.autograd.grad(loss, list(patch.gate.parameters()), retain_graph=True)
         assert all(gradient.abs().sum() > 0 for gradient in gate)
@@ -156,19 +166,36 @@ def test_gradients_reach_the_gate_and_its_noise_and_nothing_else():
         assert all(gradient is None for gradient in prompts)
 
 
-@pytest.mark.parametrize("gate", ["constant", "none"])
-def test_without_a_gate_both_losses_are_zero(gate):
-    gating, _ = make_gating(gate=gate)
-    load_noise = LoadNoise(gate_width=WIDTH, num_prompts=PROMPTS)
-    result = measure_balance(gating, load_noise=load_noise, noise=draws(BATCH, PROMPTS).float())
-    assert result == Balance(torch.zeros(()), torch.zeros(()))
-    assert not result.importance.requires_grad
-    assert not result.load.requires_grad
+def test_a_large_batch_is_measured_in_pieces(monkeypatch):
+    """Losses, use and gradients are those of the batch as a whole, and no piece is read at the same time as another."""
+    load_noise, noise = LoadNoise(gate_width=WIDTH, num_prompts=PROMPTS), draws(7, PROMPTS).float()
+    patch = Patch(PatchConfig(), hidden_shapes=[(PROMPTS, WIDTH)] * BLOCKS, gate_width=WIDTH)
+    vector, read = draws(7, WIDTH).float(), []
+    trained = [*patch.gate.parameters(), load_noise.weight]
+
+    def gating(rows):
+        read.append(rows)
+        return patch(vector[rows])
+
+    def found():
+        read.clear()
+        how = {"count": 7, "each": BLOCKS * PROMPTS, "load_noise": load_noise, "noise": noise}
+        balance, use = measure_balance(gating, **how)
+        return [*balance, *use, *torch.autograd.grad(balance.importance + balance.load, trained)]
+
+    whole = found()
+    assert read == [slice(0, 7)]
+    monkeypatch.setattr("dmp_cli.patching.balance.AT_ONCE", 3 * BLOCKS * PROMPTS + 1)
+    pieces = found()
+    in_order = [slice(0, 3), slice(3, 6), slice(6, 7)]
+    assert read == [*in_order, *reversed(in_order)]  # again for the gradients
+    torch.testing.assert_close(pieces, whole)
+    assert min(float(one.abs().sum()) for one in pieces[:4]) > 1e-3
 
 
 def test_without_noise_there_is_no_load():
     gating, _ = make_gating()
-    result = measure_balance(gating, load_noise=None, noise=None)
+    result, _ = measured(gating)
     assert result.importance > 0
     assert result.load == 0
 
@@ -177,7 +204,7 @@ def test_without_noise_there_is_no_load():
 def test_very_few_prompts(tokens):
     gating, _ = make_gating(tokens=tokens)
     load_noise, noise = LoadNoise(gate_width=WIDTH, num_prompts=tokens), draws(BATCH, tokens).float()
-    result = measure_balance(gating, load_noise=load_noise, noise=noise)
+    result, _ = measured(gating, load_noise=load_noise, noise=noise)
     if tokens == 1:  # the only prompt always weighs 1
         assert result == Balance(torch.zeros(()), torch.zeros(()))
     else:

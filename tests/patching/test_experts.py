@@ -14,7 +14,7 @@ from dmp_cli.backbones import Backbone, as_backbone, build_backbone
 from dmp_cli.config import PatchConfig, build
 from dmp_cli.errors import ConfigError, PatchError
 from dmp_cli.patching.attachment import attach
-from dmp_cli.patching.balance import LoadNoise, measure_balance
+from dmp_cli.patching.balance import LoadNoise
 from dmp_cli.patching.compatibility import check_variant
 from dmp_cli.patching.export import bake_table
 from dmp_cli.patching.file import load_patch, read_record, save_patch
@@ -23,6 +23,7 @@ from dmp_cli.patching.prompts import Patch, add_mixture
 from tests.backbones.pipelines import tiny_pixart, tiny_unet
 from tests.builders import call_of, filled_patch, tiny_dit, zero_patch
 from tests.patching.adapters import create
+from tests.patching.gatings import measured
 
 VARIANTS: list[dict[str, Any]] = [
     {"experts": "lora"},
@@ -299,13 +300,14 @@ def test_balance_adds_up_the_parts() -> None:
     load_noise = LoadNoise(gate_width=8, num_prompts=10)
     load_noise.weight.data = torch.randn(8, 10, generator=source)
     weights = torch.cat([logits[..., part].softmax(-1) for part in parts], dim=-1)
-    found = measure_balance(Gating(weights, logits, vector), load_noise=load_noise, noise=noise, parts=parts)
+    whole = Gating(weights, logits, vector)
+    found, _ = measured(whole, load_noise=load_noise, noise=noise, parts=parts)
     importance, load = [], []
     for part in parts:
         own = LoadNoise(gate_width=8, num_prompts=part.stop - part.start)
         own.weight.data = load_noise.weight.data[:, part]
         gating = Gating(weights[..., part], logits[..., part], vector)
-        one = measure_balance(gating, load_noise=own, noise=noise[:, part])
+        one, _ = measured(gating, load_noise=own, noise=noise[:, part])
         importance.append(one.importance)
         load.append(one.load)
     torch.testing.assert_close(found.importance, importance[0] + importance[1])

@@ -113,7 +113,7 @@ def test_against_a_slow_formula(tmp_path: Path) -> None:
     assert found.whole.difference == pytest.approx(sum(everyone) / 70, rel=1e-3)
     for band, pair in enumerate(found.bands):
         own = np.array(differences[band])
-        assert pair.difference == pytest.approx(own.mean(), rel=1e-3, abs=1e-7)
+        assert pair.difference == pytest.approx(own.mean(), rel=1e-3, abs=5e-7)  # losses near 1 in float32
         assert pair.interval is not None
         half = (pair.interval[1] - pair.interval[0]) / 2
         student = 2.4469  # t of 6 degrees of freedom
