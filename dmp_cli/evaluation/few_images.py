@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .results import Evaluation
 
 _LARGE_BIAS = 0.1  # the part of a distance that is worth a warning
+_NAMED = 3  # folders that a sentence names, and different numbers that it gives; a grid of arms has hundreds
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,20 @@ def warn_of_few(folders: Sequence[Counted], *, width: int, title: str) -> list[s
     singular = [(one.name, f"{one.each:,} images for {width:,} features") for one in folders if one.is_singular(width)]
     if singular:
         found.append(f"{'; '.join(together(singular))}: the covariance is singular, so {title} is biased")
-    biased = [(one.name, _part(one, width)) for one in folders if one.is_biased]
+    biased = [one for one in folders if one.is_biased]
     if biased:
-        falls = f"{title} falls as the number grows"
-        found.append(f"{'; '.join(together(biased))} is due to having so few images: {falls}")
+        parts = together((one.name, _part(one, width)) for one in biased)
+        told = "; ".join(parts) if len(parts) <= _NAMED else _range(biased, title)
+        found.append(f"{told} is due to having so few images: {title} falls as the number grows")
     return found
+
+
+def _range(folders: Sequence[Counted], title: str) -> str:
+    shares = [100 * min(1.0, (one.bias or 0) / one.value) for one in folders]
+    counts = sorted({one.count for one in folders})
+    images = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+    part = f"{min(shares):.0f} to {max(shares):.0f} % of {title} with {images} images"
+    return f"{some([one.name for one in folders])}: {part}"
 
 
 def few_in(evaluation: Evaluation, names: Mapping[str, str] | None = None) -> list[Counted]:
@@ -74,4 +84,10 @@ def together(told: Iterable[tuple[str, str]]) -> list[str]:
     by_text: dict[str, list[str]] = {}
     for name, text in told:
         by_text.setdefault(text, []).append(name)
-    return [f"{', '.join(names)}: {text}" for text, names in by_text.items()]
+    return [f"{some(names)}: {text}" for text, names in by_text.items()]
+
+
+def some(names: Sequence[str]) -> str:
+    """Names in a sentence, of many the first and how many more."""
+    shown, more = names[:_NAMED], len(names) - _NAMED
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")

@@ -61,6 +61,18 @@ def test_what_is_said_of_several_folders_is_said_once(tmp_path: Path, folders: d
     assert singular == [told]
 
 
+def test_of_many_folders_some_are_named() -> None:
+    folders = [Counted(f"arm{i}", 900 + i, 900, 10.0, 1.5 + i / 10) for i in range(8)]
+    assert warn_of_few(folders, width=64, title="FID") == [
+        "arm0, arm1, arm2 and 5 more: 15 to 22 % of FID with 900 to 907 images is due to having so few images: "
+        "FID falls as the number grows"
+    ]
+    few = [Counted(f"arm{i}", 60, 60, 29.0, None) for i in range(1003)]
+    assert warn_of_few(few, width=64, title="FID") == [
+        "arm0, arm1, arm2 and 1,000 more: 60 images for 64 features: the covariance is singular, so FID is biased"
+    ]
+
+
 def test_a_distance_that_is_all_bias_is_called_so() -> None:
     folders = [Counted("a", 60, 60, 29.0, 46.0), Counted("b", 900, 900, 10.0, 1.5), Counted("c", 900, 900, 10.0, 0.5)]
     assert warn_of_few(folders, width=64, title="FID") == [
