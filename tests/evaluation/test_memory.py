@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dmp_cli.evaluation.metrics import Setting
 from dmp_cli.evaluation.spreads import Scored, replicate
 from dmp_cli.evaluation.statistics import Provenance, Statistics, load_statistics, save_statistics
 from dmp_cli.storage.mapping import let_go
+from tests.traced import growth
 
 WIDTH = 64  # features, 256 bytes an image
 FEW, MANY = 10_000, 40_000
@@ -29,21 +29,6 @@ def mapped(folder: Path, count: int) -> Statistics:
     return Statistics(fit_gaussian(features), features, Provenance(features="pixels", count=count))
 
 
-def peak(work: Callable[[], object]) -> int:
-    """The most bytes that ``work`` holds at once, beside what is mapped."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def growth(work: Callable[[int], Callable[[], object]]) -> float:
-    """Bytes that each further image takes, over the memory that the blocks of a few thousand images take."""
-    return (peak(work(MANY)) - peak(work(FEW))) / (MANY - FEW)
-
-
 @pytest.mark.parametrize(("bootstrap", "allowed"), [(10, 64), (None, 64)])
 def test_resamples_and_influences(tmp_path: Path, bootstrap: int | None, allowed: int) -> None:
     """Counts of one resample at a time, 8 bytes an image each as they are drawn; or the influence of each image."""
@@ -55,7 +40,7 @@ def test_resamples_and_influences(tmp_path: Path, bootstrap: int | None, allowed
         samples = mapped(tmp_path, count)
         return lambda: replicate(samples, samples, setting)
 
-    assert growth(work) < allowed
+    assert growth(work, FEW, MANY) < allowed
 
 
 def test_moments(tmp_path: Path) -> None:
@@ -64,7 +49,7 @@ def test_moments(tmp_path: Path) -> None:
         assert features is not None
         return lambda: fit_gaussian(features)
 
-    assert growth(work) < 1
+    assert growth(work, FEW, MANY) < 1
 
 
 def test_saved_statistics(tmp_path: Path) -> None:
@@ -72,8 +57,8 @@ def test_saved_statistics(tmp_path: Path) -> None:
         statistics = mapped(tmp_path, count)
         return lambda: save_statistics(tmp_path / f"{count}.npz", statistics)
 
-    assert growth(write) < 2
-    assert growth(lambda count: lambda: load_statistics(tmp_path / f"{count}.npz")) < 2
+    assert growth(write, FEW, MANY) < 2
+    assert growth(lambda count: lambda: load_statistics(tmp_path / f"{count}.npz"), FEW, MANY) < 2
     written, statistics = load_statistics(tmp_path / f"{FEW}.npz"), mapped(tmp_path, FEW)
     assert isinstance(written.features, np.memmap)
     np.testing.assert_array_equal(written.features, statistics.features)

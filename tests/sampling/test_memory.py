@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,24 +21,10 @@ from dmp_cli.sampling.packed_records import PackedRecords
 from dmp_cli.sampling.plan import Plan, read_plan
 from dmp_cli.sampling.prompt_file import read_prompts
 from dmp_cli.sampling.sampler import chunks
+from tests.traced import growth
 
 FEW, MANY = 1000, 3000
 GROUP = 1000
-
-
-def peak(work: Callable[[], object]) -> int:
-    """The most bytes that ``work`` holds at once."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def growth(work: Callable[[int], Callable[[], object]]) -> float:
-    """Bytes that each further thing takes."""
-    return (peak(work(MANY)) - peak(work(FEW))) / (MANY - FEW)
 
 
 def filled(path: Path, count: int) -> SampleFolder:
@@ -74,7 +59,7 @@ def test_a_folder_is_listed_checked_and_written(tmp_path: Path) -> None:
 
         return complete
 
-    assert growth(work) < 40
+    assert growth(work, FEW, MANY) < 40
     with np.load(tmp_path / str(FEW) / "samples.npz") as stored:
         assert stored["arr_0"].shape == (FEW, 2, 2, 1)
 
@@ -82,7 +67,7 @@ def test_a_folder_is_listed_checked_and_written(tmp_path: Path) -> None:
 def test_an_npz_is_written_image_by_image(tmp_path: Path) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     how = {"pixels": lambda index: image, "labels": None}
-    assert growth(lambda count: lambda: write_npz(tmp_path / "s.npz", num_images=count, **how)) < 4
+    assert growth(lambda count: lambda: write_npz(tmp_path / "s.npz", num_images=count, **how), FEW, MANY) < 4
 
 
 @pytest.fixture
@@ -104,7 +89,7 @@ def test_prompts_of_a_long_file_stay_on_disk(tmp_path: Path) -> None:
 
         return read
 
-    assert growth(work) < 48
+    assert growth(work, FEW, MANY) < 48
 
 
 @pytest.mark.usefixtures("packed")
@@ -120,7 +105,7 @@ def test_a_long_plan_stays_on_disk(tmp_path: Path) -> None:
 
         return read
 
-    assert growth(work) < 100
+    assert growth(work, FEW, MANY) < 100
 
 
 def test_packed_records_are_those_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
