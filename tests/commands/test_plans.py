@@ -79,7 +79,7 @@ def test_of_an_ablation_that_is_begun(run: Run, tmp_path: Path) -> None:
     how += ["--sampling-steps", 2, "-o", "out"]
     plan = parse(run(*how, "--dry-run", "--json"))
     assert (plan["arms"], plan["seeds"], plan["done"]) == (["a", "b"], 1, 0)
-    assert first_words(run(*how, "--dry-run").stdout)[:5] == ["arms", "train", "sample", "commands", "folder"]
+    assert first_words(run(*how, "--dry-run").stdout)[:5] == ["arms", "train", "sample", "memory", "commands"]
     run(*how, "-q")
     again = parse(run(*how, "--dry-run", "--json"))
     assert again["done"] == len(again["commands"]) == len(plan["commands"])
@@ -89,7 +89,11 @@ def test_of_an_ablation_that_is_begun(run: Run, tmp_path: Path) -> None:
     assert plan["disk"]["learnt"] == sum(sizes)
     # Value and two moments, of two runs; the larger has one to spare.
     assert plan["disk"]["checkpoints"] == 3 * (sum(sizes) + max(sizes))
-    assert again["disk"]["needed"] == 0
+    assert (again["disk"]["needed"], again["memory"]) == (0, {})
+    # The memory is that of the larger arm, as its own command says it.
+    trained = [command for command in plan["commands"] if command.startswith("dmp train")]
+    alone = [parse(run(*command.split()[1:], "-o", "alone", "--dry-run", "--json"))["memory"] for command in trained]
+    assert plan["memory"]["training"] == max(one["peak"] for one in alone) > min(one["peak"] for one in alone)
     refused = run(*how, "--steps", 3, "--dry-run", "--json", code=1)
     assert "ablation with other settings" in refused.stderr
     assert parse(refused)["output"] == "out"
@@ -99,11 +103,14 @@ def test_of_an_ablation_that_is_begun(run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_of_an_improvement_and_a_search(run: Run, tmp_path: Path) -> None:
     improve = ["improve", "--backbone", "digits", "-o", "out", "--dry-run"]
-    words = ["own", "train", "sample", "reference", "commands", "folder", "disk"]
-    assert first_words(run(*improve).stdout)[:7] == words
-    assert parse(run(*improve, "--json"))["done"] == 0
+    words = ["own", "train", "sample", "reference", "memory", "commands", "folder", "disk"]
+    assert first_words(run(*improve).stdout)[:8] == words
+    plan = parse(run(*improve, "--json"))
+    assert plan["done"] == 0
+    alone = parse(run(*plan["commands"][0].split()[1:], "-o", "own", "--dry-run", "--json"))
+    assert plan["memory"]["sampling"] == alone["memory"]["peak"] < plan["memory"]["training"]
     tune = ["tune", "--backbone", "digits", "-o", "out", "--dry-run"]
-    assert first_words(run(*tune).stdout)[:4] == ["trials", "final", "folder", "disk"]
+    assert first_words(run(*tune).stdout)[:5] == ["trials", "final", "folder", "memory", "disk"]
     assert parse(run(*tune, "--json"))["is_begun"] is False
     Path("out").mkdir()
     Path("out/mine.txt").write_text("mine")

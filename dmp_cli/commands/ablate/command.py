@@ -24,7 +24,7 @@ from ..at_once import jobs_from, run_jobs
 from ..completing import offered
 from ..console import Printer
 from ..in_process import in_shell
-from ..inner_needs import check_disk_of_commands, disk_of_commands, told_disk_of_commands
+from ..inner_needs import InnerNeeds, check_disk_of_commands, told_disk_of_commands, told_memory_of_commands
 from ..options import Given, takes
 from ..plans import disk_for, planning, show_commands
 from ..processes import owning
@@ -76,7 +76,7 @@ def ablate(
     refuse_many("dmp ablate")
     with owning(folder, "dmp ablate"):
         with printer.watching():
-            plan, inputs = plan_of(request)
+            plan, inputs = plan_of(request)[:2]
         threads = threads_of(request)
         owned = AblationFolder(plan, inputs, threads=threads)
         owned.claim(force=asked.force)
@@ -98,20 +98,21 @@ def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions
 
     shown: dict[str, Any] = {"arms": request.arms, "output": str(request.folder)}
     with planning(shown, printer), printer.watching():
-        plan, inputs = plan_of(request)
+        plan, inputs, loaded = plan_of(request)
         owned = AblationFolder(plan, inputs, threads=threads_of(request))
         done = owned.check(force=request.options.force)
         left = [job.typed() for job in owned.jobs() if request.options.force or not job.done]
         digits = request.options.data is None and not plan.data.exists()
-        needed = disk_of_commands(left, request.network, dmp=dmp, jobs=jobs, digits=digits)
-        disk = disk_for(plan.folder, **needed)
+        needs = InnerNeeds(loaded, dmp)
+        disk, memory = disk_for(plan.folder, **needs.disk(left, jobs=jobs, digits=digits)), needs.memory(left)
     names, seeds = [arm.name for arm in plan.arms], len(plan.seeds)
     shown |= {"arms": names, "seeds": seeds, "steps": plan.steps, "num_images": plan.num_images}
-    shown["disk"] = disk
+    shown |= {"memory": memory, "disk": disk}
     lines = [
         ("arms", f"{len(names)} x {seeds} seeds: {', '.join(names)}"),
         ("train", f"{plan.steps:,} steps each"),
         ("sample", f"{plan.num_images:,} images a set"),
+        told_memory_of_commands(memory),
         told_disk_of_commands(disk),
     ]
     show_commands(shown, lines, [in_shell(command) for command in plan.commands()], printer, done=done)

@@ -70,8 +70,8 @@ def threads_of(request: Request) -> int | None:
     return settle_threads(record, asked=request.threads, usual=usual)
 
 
-def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
-    """What is asked for, and fingerprints of what it is asked of.
+def plan_of(request: Request) -> tuple[Plan, dict[str, Any], Loaded]:
+    """What is asked for, fingerprints of what it is asked of, and the backbone.
 
     Looks at the backbone and the data first.
 
@@ -117,7 +117,8 @@ def plan_of(request: Request) -> tuple[Plan, dict[str, Any]]:
     check_sampler(request.sampling, loaded, methods=alone)
     loaded = loaded or _load(request)
     check_sampler(request.sampling, loaded)
-    return replace(plan, grey=_may_be_grey(request, loaded, images)), _inputs(plan, loaded, request, images)
+    plan = replace(plan, grey=_may_be_grey(request, loaded, images))
+    return plan, _inputs(plan, loaded, request, images), loaded
 
 
 def _may_be_grey(request: Request, loaded: Loaded, images: ImageSource | None) -> bool:

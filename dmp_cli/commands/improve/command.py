@@ -25,7 +25,7 @@ from ...config import (
 from ..at_once import jobs_from, run_jobs
 from ..console import Printer
 from ..in_process import in_shell, one_thread
-from ..inner_needs import check_disk_of_commands, disk_of_commands, told_disk_of_commands
+from ..inner_needs import InnerNeeds, check_disk_of_commands, told_disk_of_commands, told_memory_of_commands
 from ..options import Given, takes
 from ..plans import disk_for, planning, show_commands
 from ..processes import owning
@@ -62,7 +62,7 @@ def improve(ctx: typer.Context, given: Given) -> None:
     refuse_many("dmp improve")
     with owning(asked.output, "dmp improve"):
         with printer.watching():
-            road, inputs = road_of(request)
+            road, inputs = road_of(request)[:2]
         threads = threads_of(request)
         folder = folder_of(road, inputs, threads=threads)
         folder.claim(force=asked.force, inputs=request.inputs)
@@ -83,7 +83,7 @@ def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions
 
     shown: dict[str, Any] = {"output": str(request.options.output)}
     with planning(shown, printer), printer.watching():
-        road, inputs = road_of(request)
+        road, inputs, loaded = road_of(request)
         folder = folder_of(road, inputs, threads=threads_of(request))
         folder.check(force=request.options.force, inputs=request.inputs)
     known = [] if request.options.force or not folder.begun else folder.done()
@@ -98,15 +98,17 @@ def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions
     else:
         left += road.last_commands(None)
     digits = request.options.reference is None and not road.digits.exists()
-    disk = disk_for(road.folder, **disk_of_commands(left, request.network, dmp=dmp, jobs=jobs, digits=digits))
+    needs = InnerNeeds(loaded, dmp)
+    disk, memory = disk_for(road.folder, **needs.disk(left, jobs=jobs, digits=digits)), needs.memory(left)
     scales = ", ".join(f"{scale:g}" for scale in road.scales)
     shown |= {"own_samples": road.own_samples, "steps": road.steps, "num_images": road.num_images}
-    shown["disk"] = disk
+    shown |= {"memory": memory, "disk": disk}
     lines = [
         ("own", f"{road.own_samples:,} samples of the backbone, which the negative learns from"),
         ("train", f"the negative, {road.steps:,} steps"),
         ("sample", f"{road.num_images:,} images for each W of {scales}, and for the one that is chosen"),
         ("reference", str(road.reference)),
+        told_memory_of_commands(memory),
         told_disk_of_commands(disk),
     ]
     commands = [in_shell(command) for command in [*road.first_commands(), *road.last_commands(None)]]

@@ -58,8 +58,8 @@ class Request(NamedTuple):
         return [path for path in (Path(name) for name in named if name is not None) if path.exists()]
 
 
-def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
-    """The road that is asked for, and what identifies its inputs. Loads the backbone, and lists the reference.
+def road_of(request: Request) -> tuple[Road, dict[str, Any], Loaded]:
+    """The road that is asked for, what identifies its inputs, and the backbone. Lists the reference too.
 
     Raises:
         ConfigError: no backbone or reference, the same seeds twice, statistics in place of images, a backbone that
@@ -99,7 +99,7 @@ def road_of(request: Request) -> tuple[Road, dict[str, Any]]:
         everywhere=everywhere(common),
         precision=precision(common),
     )
-    return road, {"reference": images, **identify_network(loaded, prompts=request.sampling.prompts)}
+    return road, {"reference": images, **identify_network(loaded, prompts=request.sampling.prompts)}, loaded
 
 
 def threads_of(request: Request) -> int | None:

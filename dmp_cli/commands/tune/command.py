@@ -24,7 +24,7 @@ from ...storage import in_bytes
 from ..at_once import jobs_from
 from ..console import Printer
 from ..in_process import in_shell, one_thread
-from ..inner_needs import check_disk_of_commands, told_disk_of_commands
+from ..inner_needs import InnerNeeds, check_disk_of_commands, told_disk_of_commands, told_memory_of_commands
 from ..options import Given, takes
 from ..plans import disk_for, planning, show_plan
 
@@ -62,7 +62,7 @@ def tune(ctx: typer.Context, given: Given) -> None:
 
     refuse_many("dmp tune")
     with printer.watching():
-        plan, about = tuning_of(request)
+        plan, about = tuning_of(request)[:2]
     how: dict[str, Any] = {"ranges": plan.ranges, "defaults": defaults_of(plan.ranges), "seed": plan.seed}
     journal = Journal(plan.journal, **how, warmup=plan.steps // 4, round_size=plan.round_size)
     with one_thread() if request.network.is_digits else contextlib.nullcontext():
@@ -107,23 +107,26 @@ def _work(
 
 def _show_plan(request: Request, printer: Printer, *, dmp: Any, jobs: JobOptions) -> None:
     """What trials and final cost, the ranges, and the commands of both: a W stands for the winner."""
-    from .disk import disk_of_search
+    from .needs import needs_of_search
     from .planning import tuning_of
 
     shown: dict[str, Any] = {"output": str(request.options.output)}
     with planning(shown, printer), printer.watching():
-        plan, _ = tuning_of(request)
+        plan, _, loaded = tuning_of(request)
     first = [in_shell(command) for command in plan.trial_commands(0, {})]
     final = [in_shell(command) for seed in plan.final_seeds for command in plan.final_commands(0, {}, seed)]
     is_begun = plan.journal.exists() and not request.options.force
     shown |= {"trials": plan.trials, "steps": plan.steps, "num_images": plan.num_images, "is_begun": is_begun}
-    disk = disk_for(plan.folder, **disk_of_search(plan, request.network, dmp=dmp, jobs=jobs))
+    needed, memory = needs_of_search(plan, InnerNeeds(loaded, dmp), jobs=jobs)
+    disk = disk_for(plan.folder, **needed)
+    shown |= {"memory": memory}
     shown |= {"ranges": plan.ranges.in_toml(), "commands": first, "final": final, "free": disk["free"], "disk": disk}
     drawn = f", {plan.num_images:,} images a set" if plan.num_images else ""
     lines = [
         ("trials", f"{plan.trials:,} of {plan.steps:,} steps, by {plan.objective}{drawn}"),
         ("final", f"winner and defaults, {len(plan.final_seeds)} seeds each"),
         ("folder", f"{plan.folder}{', where trials are already' if is_begun else ''}; {in_bytes(shown['free'])} free"),
+        told_memory_of_commands(memory),
         told_disk_of_commands(disk),
     ]
     show_plan(shown, lines, printer)

@@ -66,8 +66,8 @@ class Request(NamedTuple):
         return [path for path in named if path is not None and path.exists()]
 
 
-def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any]]:
-    """The search that is asked for, and what it is about: settings, and fingerprints of what it reads.
+def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any], Loaded]:
+    """The search that is asked for, what it is about (settings, and fingerprints of what it reads), and the backbone.
 
     Looks at the ranges first, then at the backbone, then at the images.
 
@@ -112,7 +112,7 @@ def tuning_of(request: Request) -> tuple[Tuning, dict[str, Any]]:
         round_size=options.round_size,
     )
     _check_drawing(request, plan, loaded)
-    return plan, about_of(plan, request, loaded)
+    return plan, about_of(plan, request, loaded), loaded
 
 
 def _judging_of(request: Request, data: Path, loaded: Loaded) -> dict[str, Any]:
