@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dmp_cli import attach, load_patch
+from dmp_cli.sampling import packed_records
 from tests.backbones.pipelines import tiny_pixart, tiny_unet, write_captioned, write_pipeline
 from tests.builders import write_images
 from tests.commands.conftest import Run, files_in, parse
@@ -89,6 +90,50 @@ def test_a_prompt_with_its_own_seed_is_the_same_wherever_it_stands(run: Run, tmp
     assert not np.array_equal(pixels(Path("one"), 1), pixels(Path("two"), 0))  # another place, another noise
     run("sample", *how, "--prompts", "one.txt", "-n", 4, "-o", "one")  # grows: each prompt again, from other noise
     assert not np.array_equal(pixels(Path("one"), 0), pixels(Path("one"), 2))
+
+
+@pytest.mark.slow
+def test_many_prompts_stand_in_the_record_as_a_digest(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = write_pipeline(tmp_path / "pipeline", tiny_unet())
+    how = [
+        "sample",
+        "--backbone",
+        pipeline,
+        "--sampler",
+        "ddim",
+        "--steps",
+        2,
+        "--batch-size",
+        1,
+        "--prompts",
+        "lines.txt",
+        "-q",
+    ]
+    lines = ["a red fox --d 7", "two cats --l 2", "snow", "a house"]
+
+    def draw(folder: str, number: int, code: int = 0) -> str:
+        return run(*how, "-n", number, "-o", folder, code=code).stderr
+
+    def record(folder: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(Path(folder, "samples.json").read_text())["made"]["sample"]
+        return found
+
+    Path("lines.txt").write_text("\n".join(lines))
+    draw("few", 4)
+    draw("begun", 2)
+    monkeypatch.setattr(packed_records, "FEW", 3)  # four are many from now on
+    draw("many", 2)
+    assert record("many")["prompts"] is None
+    assert len(record("many")["prompt_file"]) == 64
+    for folder in ("many", "begun"):  # the second was begun by a version that listed them all
+        draw(folder, 4)
+        assert all(np.array_equal(pixels(Path(folder), index), pixels(Path("few"), index)) for index in range(4))
+    assert record("begun") == record("few")
+    Path("lines.txt").write_text("\n".join([*lines[:3], "a hut"]))
+    for folder in ("many", "begun"):
+        assert "other settings: prompt" in draw(folder, 4, code=1)
 
 
 def test_guidance_by_hand(run: Run, tmp_path: Path) -> None:
