@@ -16,13 +16,14 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 _GROUP = 1000  # images in a tar
-_SIDE = 8  # pixels
+_SIDE, _WIDE = 8, 26  # pixels; 3 x 26 x 26 features are as many as Inception has, but for 20
 _DIGITS = ("--backbone", "digits")
 _QUICK = (*_DIGITS, "--steps", "1")
 # The peak is read inside of the process: that of a child counts what its parent held when it was started.
@@ -46,20 +47,20 @@ def peak_of(words: list[str], *, folder: Path) -> float:
     return int(done.stderr.split("peak ")[-1].split()[0]) / 1024
 
 
-def write_images(path: Path, *, count: int, seed: int) -> None:
+def write_images(path: Path, *, count: int, seed: int, side: int = _SIDE) -> None:
     """Write an .npz of ``count`` random images, block by block."""
     draw = np.random.default_rng(seed)
     with zipfile.ZipFile(path, "w") as archive, archive.open("arr_0.npy", "w", force_zip64=True) as entry:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, _SIDE, _SIDE, 3)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
         np.lib.format.write_array_header_1_0(entry, header)
         for start in range(0, count, _GROUP):
-            entry.write(draw.integers(0, 256, (min(_GROUP, count - start), _SIDE, _SIDE, 3), np.uint8).tobytes())
+            entry.write(draw.integers(0, 256, (min(_GROUP, count - start), side, side, 3), np.uint8).tobytes())
 
 
-def scores(folder: Path, count: int) -> float:
-    """``dmp eval`` of ``count`` images against as many, FID and KID, with ten resamples, on 192 features."""
+def scores(folder: Path, count: int, *, side: int = _SIDE) -> float:
+    """``dmp eval`` of ``count`` images against as many, FID and KID, with ten resamples, on their pixels."""
     for seed, name in enumerate(("samples", "reference")):
-        write_images(folder / f"{name}.npz", count=count, seed=seed)
+        write_images(folder / f"{name}.npz", count=count, seed=seed, side=side)
     how = ["--features", "pixels", "--metrics", "fid,kid", "--bootstrap", "10", "--batch-size", "512", "-q"]
     saved = ["--save-stats", "statistics.npz"]
     return peak_of(["eval", "--samples", "samples.npz", "--reference", "reference.npz", *how, *saved], folder=folder)
@@ -155,6 +156,7 @@ PARTS: dict[str, tuple[str, Callable[[Path, int], float], tuple[int, ...]]] = {
     "plan": ("lines, `dmp sample --plan`, drawn already", planned_images, MILLION),
     "prompts": ("prompts, `dmp sample --prompts`, drawn already", prompts, MILLION),
     "scores": ("images, `dmp eval --bootstrap 10`, FID and KID", scores, MILLION),
+    "wide": ("the same with 2,028 features", partial(scores, side=_WIDE), (5_000, 50_000, 200_000)),
     "folders": ("folders of 1,000 images, one `dmp eval`", scored_folders, (4, 20, 100)),
     "arms": ("arms, `dmp ablate`, one after the other", arms, (4, 20, 100)),
 }
