@@ -30,7 +30,7 @@ _TITLES = {  # of FID and KID
     "pixels": ("FD (pixels)", "KD (pixels)"),
 }
 _INCEPTION_FILE = "inception-2015-12-05.pt"  # the network of FID, given as a file
-_SPLITS = 10  # parts that the Inception score averages over
+SPLITS, _SHUFFLED = 10, 2020  # parts that the Inception score averages over; torch-fidelity's seed of the shuffle
 _NEIGHBOURS = 3  # k of precision and recall
 BLOCK = 2000  # images whose distances to all others are in memory at a time
 
@@ -140,12 +140,23 @@ def _inception_score(
     """Salimans et al. 2016: exp of the mean KL(p(y|x) || p(y)), averaged over ten parts of the shuffled images."""
     features, classify = features_of(samples), setting.extractor.classify
     assert classify is not None
-    if len(features) < _SPLITS:
-        raise MetricError(f"the Inception score needs at least {_SPLITS} images, but there are {len(features)}")
+    if len(features) < SPLITS:
+        raise MetricError(f"the Inception score needs at least {SPLITS} images, but there are {len(features)}")
     logits = torch.from_numpy(classify(features))  # (n, classes)
-    score = _fidelity()[0]
-    drawn = [torch.from_numpy(np.repeat(np.arange(len(row)), row)) for row in counts]
-    return {"is": Replicates(np.array([score(logits[rows])["inception_score_mean"] for rows in drawn]))}
+    drawn = (np.repeat(np.arange(len(row)), row) for row in counts)
+    return {"is": Replicates(np.array([_score_of_parts(logits, rows) for rows in drawn]))}
+
+
+def _score_of_parts(logits: torch.Tensor, rows: np.ndarray) -> float:
+    """The library's score of ``rows`` of ``logits``, part by part: at once it takes 28 bytes for each class and image.
+
+    The parts are its own: it shuffles by such a generator.
+    """
+    score, count = _fidelity()[0], len(rows)
+    rows = rows[np.random.RandomState(_SHUFFLED).permutation(count)]
+    parts = [rows[i * count // SPLITS : (i + 1) * count // SPLITS] for i in range(SPLITS)]
+    found = [score(logits[torch.from_numpy(part)], splits=1, shuffle=False) for part in parts]
+    return float(np.mean([one["inception_score_mean"] for one in found]))
 
 
 def _precision_recall(

@@ -14,7 +14,7 @@ from ..config import EvalConfig
 from .distances import CHUNK
 from .influence import PAIRS
 from .kept_features import rows_per_file
-from .metrics import BLOCK
+from .metrics import BLOCK, SPLITS
 from .spreads import RESAMPLES
 
 _DOUBLE, _FLOAT, _SMALL = 8, 4, 2  # bytes of a float64 or int64, a float32, and a count of a resample
@@ -55,7 +55,7 @@ def count_scoring(
         size = min(config.kid_subset_size, most, reference)
         parts.append(_kernels(size, width, subsets=config.kid_subsets, rows=1 if expands else 1 + resamples))
     if "is" in metrics:
-        parts.append(_logits(most, classes, rows=1 + resamples))
+        parts.append(_logits(most, classes))
     if "prc" in metrics:
         parts.append(_neighbours(max(most, reference)))
     known = (
@@ -100,9 +100,10 @@ def _neighbours(count: int) -> int:
     return (2 * _FLOAT + _DOUBLE) * min(BLOCK, count) * count
 
 
-def _logits(count: int, classes: int, *, rows: int) -> int:
-    """Logits, those that are drawn, and both softmaxes of them in float64; the images of each resample."""
-    return count * classes * (2 * _FLOAT + 3 * _DOUBLE) + _DOUBLE * rows * count
+def _logits(count: int, classes: int) -> int:
+    """Logits; of a tenth of them those that are drawn, softmaxes and divergences in float64; a resample's images."""
+    part = -(-count // SPLITS)
+    return classes * (count * _FLOAT + part * (_FLOAT + 5 * _DOUBLE)) + 3 * _DOUBLE * count
 
 
 def statistics_bytes(count: int, width: int) -> int:

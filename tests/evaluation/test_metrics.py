@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dmp_cli.config import EvalConfig
 from dmp_cli.errors import ConfigError, MetricError
@@ -91,6 +92,9 @@ def test_the_inception_score_by_hand() -> None:
         scores.append(math.exp(np.mean([sum(p * np.log(p / part.mean(0))) for p in part])))
     assert scores_of("is", samples, samples)["is"].values == pytest.approx([np.mean(scores)], rel=1e-6)
     assert np.mean(scores) > 1.01
+    library = pytest.importorskip("torch_fidelity.metric_isc").isc_features_to_metric
+    whole = library(torch.from_numpy(samples @ WEIGHT.T))
+    assert scores_of("is", samples, samples)["is"].values[0] == whole["inception_score_mean"]
     counts = np.concatenate([np.ones((1, 40), np.int64), resampling_counts(40, resamples=2, seed=0)])
     found = scores_of("is", samples, samples, counts)["is"].values
     by_hand = [scores_of("is", np.repeat(samples, row, axis=0), samples)["is"].values[0] for row in counts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from dmp_cli.evaluation.needs import count_scoring, statistics_bytes
 from dmp_cli.evaluation.spreads import replicate
 from dmp_cli.evaluation.statistics import Provenance, Statistics, save_statistics
 from dmp_cli.runtime import LiveMemory
-
-from .test_memory import peak
+from tests.traced import peak
 
 
 def random_features(folder: Path, count: int, width: int) -> np.ndarray:
@@ -73,6 +73,18 @@ def test_distances_to_neighbours(tmp_path: Path) -> None:
     with LiveMemory() as memory:
         replicate(statistics, statistics, Setting(config, load_extractor("pixels")))
     assert memory.peak <= need.at_work <= 2.5 * memory.peak  # the copies of kthvalue are inside of torch
+
+
+def test_logits(tmp_path: Path) -> None:
+    pytest.importorskip("torch_fidelity")
+    count, classes, config = 2000, 300, settings(metrics=("is",), bootstrap=2)
+    need = count_scoring(config, width=4, samples=[count], reference=count, classes=classes)
+    statistics = statistics_of(random_features(tmp_path, count, 4))
+    weight = np.random.default_rng(1).standard_normal((4, classes), np.float32)
+    extractor = replace(load_extractor("pixels"), classify=lambda features: features @ weight)
+    with LiveMemory() as memory:
+        replicate(statistics, statistics, Setting(config, extractor))
+    assert memory.peak <= need.at_work <= 1.3 * memory.peak
 
 
 def test_it_grows_with_images_by_some_numbers_each() -> None:
