@@ -49,7 +49,7 @@ class InnerNeeds:
         self._loaded, self._dmp = loaded, dmp
         self._learnt: dict[Any, int] = {}  # parameters that are learnt, by the options they depend on
         self._trained: dict[Any, Need | None] = {}  # memory of a training step, likewise
-        self._drawn: dict[int, Need | None] = {}  # memory of a denoising step, by images at once
+        self._drawn: dict[Any, Need | None] = {}  # memory of a denoising step, by images at once and precision
 
     def disk(self, commands: Sequence[Sequence[str]], *, jobs: JobOptions, digits: bool) -> dict[str, int]:
         """Bytes that these commands write for each purpose; logs, pages and pictures of them are not counted.
@@ -123,17 +123,16 @@ class InnerNeeds:
         return self._trained[key]
 
     def _chunk_of(self, config: SampleConfig) -> Need | None:
-        """A denoising step of the bare network: a patch adds a hundredth."""
+        """A denoising step of the bare network."""
         from ..training import Trainee, count_loaded_sampling
 
-        if config.batch_size not in self._drawn:
+        key = config.batch_size, config.dtype
+        if key not in self._drawn:
             backbone = _unread(self._loaded)
             trainee = Trainee(backbone, {}, [], backbone, self._loaded.codec, None, None)
             how = build(TrainConfig, data=Path(), dtype=config.dtype)
-            self._drawn[config.batch_size] = _counted(
-                lambda: count_loaded_sampling(trainee, how, images=config.batch_size)
-            )
-        return self._drawn[config.batch_size]
+            self._drawn[key] = _counted(lambda: count_loaded_sampling(trainee, how, images=config.batch_size))
+        return self._drawn[key]
 
 
 def _drawing(given: Given) -> SampleConfig:
@@ -174,13 +173,13 @@ def _unread(loaded: Loaded) -> Any:
 
 def told_memory_of_commands(memory: Mapping[str, int | None]) -> tuple[str, str]:
     """The line of a plan on what :meth:`InnerNeeds.memory` gave."""
-    steps = {"training": "a training step", "sampling": "a denoising step"}
+    steps = {"training": "a training step", "sampling": "a denoising step of the bare network"}
     told = []
     for what, step in steps.items():
         if what in memory:
             peak = memory[what]
             told.append(f"{step} {UNCOUNTED}" if peak is None else f"{in_bytes(peak)} for {step}")
-    return "memory", f"{' and '.join(told)} of one command; without decoder and scoring" if told else "nothing more"
+    return "memory", f"{' and '.join(told)}; without decoder and scoring" if told else "nothing more"
 
 
 def told_disk_of_commands(disk: Mapping[str, int]) -> tuple[str, str]:
