@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..errors import DataError
 
-_MARKS = ("ETag", "etag", "md5", "md5Hash", "crc32c", "LastModified", "last_modified", "mtime", "created", "updated")
+# What file systems of fsspec call what tells two contents of one file apart, the surest first.
+_SUMS = ("ETag", "etag", "md5", "md5Hash", "crc32c", "Content-MD5", "Digest")
+_TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "created", "updated")
+_SMALL, _SAMPLE = 1 << 20, 4096  # bytes of a file that is summed whole, and of each part of a larger one
 
 
 class Described(NamedTuple):
     """What is known of a file without reading it."""
 
     size: int  # in bytes
-    mark: str  # which a server gives to a content; empty: it gives none
+    mark: str  # which a server gives to a content; where it gives none, a sum of some of its bytes
 
 
 def describe(url: str) -> Described:
@@ -23,11 +27,19 @@ def describe(url: str) -> Described:
     with reaching(url):
         system, inner = _system(url)
         told = system.info(inner)
-    size = told.get("size")
-    if not isinstance(size, int):
-        raise DataError(f"{url}: its server does not say how large it is", hint="Fetch the shards by other means.")
-    mark = next((str(told[name]) for name in _MARKS if told.get(name)), "")
-    return Described(size, mark.strip('"'))
+        size = told.get("size")
+        if not isinstance(size, int):
+            raise DataError(f"{url}: its server does not say how large it is", hint="Fetch the shards by other means.")
+        mark = next((str(told[name]) for name in (*_SUMS, *_TIMES) if told.get(name)), "").strip('"')
+        return Described(size, mark or _sum_of_parts(url, size))
+
+
+def _sum_of_parts(url: str, size: int) -> str:
+    """SHA-256 of a small file, or of the beginning, the middle and the end of a large one."""
+    starts = [0] if size <= _SMALL else [0, size // 2, size - _SAMPLE]
+    length = size if size <= _SMALL else _SAMPLE
+    parts = [read_range(url, start, start + length, whole=size) for start in starts]
+    return f"sampled-{hashlib.sha256(b''.join(parts)).hexdigest()[:32]}"
 
 
 def find_matching(pattern: str) -> list[str]:

@@ -37,7 +37,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked, self.ranges, self.address = folder, [], True, ""  # type: list[str]
-        self.etag = "one"
+        self.etag, self.modified = "one", ""
 
 
 @contextlib.contextmanager
@@ -67,7 +67,10 @@ def serving(folder: Path) -> Iterator[Files]:
                 content = part
             else:
                 self.send_response(200)
-            self.send_header("ETag", f'"{files.etag}"')
+            if files.etag:
+                self.send_header("ETag", f'"{files.etag}"')
+            if files.modified:
+                self.send_header("Last-Modified", files.modified)
             self.send_header("Accept-Ranges", "bytes" if files.ranges else "none")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -112,6 +115,30 @@ def test_the_same_images_as_of_files_here(shards: Path) -> None:
         changed = find_images(f"{files.address}/train-000.tar")
         assert len(files.asked) == fetched + 1
         assert changed.origin == {"train-000.tar": "two"}
+
+
+@pytest.mark.parametrize("modified", ["Fri, 27 Nov 2026 04:00:00 GMT", ""])
+def test_a_server_without_etags_gives_no_content_of_before(shards: Path, modified: str) -> None:
+    """The time of the file tells two contents apart, or where there is none the bytes do, of small and large shards."""
+    pytest.importorskip("aiohttp")
+    bulk = {f"{row}.bin": bytes(600_000) for row in range(3)}
+    write_tar(shards / "train-001.tar", {"1.png": b"before", "1.txt": b"one", **bulk})
+    with serving(shards) as files:
+        files.etag, files.modified = "", modified
+        address = f"{files.address}/train-{{000..001}}.tar"
+        assert find_images(address).read(2) == b"before"
+        fetched = files.asked.count("all")
+        assert find_images(address).read(2) == b"before"
+        assert files.asked.count("all") == fetched
+        files.modified = modified.replace("04", "05")
+        sizes = [shard.stat().st_size for shard in sorted(shards.iterdir())]
+        other = {f"0{row}.{kind}": content for row in range(2) for kind, content in (
+            ("png", bytes([9, row]) * 3000), ("txt", f"image 0{row}".encode()))}  # fmt: skip
+        write_tar(shards / "train-000.tar", other)
+        write_tar(shards / "train-001.tar", {"1.png": b"behind", "1.txt": b"one", **bulk})
+        assert [shard.stat().st_size for shard in sorted(shards.iterdir())] == sizes
+        found = find_images(address)
+        assert (found.read(0), found.read(2)) == (other["00.png"], b"behind")
 
 
 def test_what_is_not_kept_is_read_by_ranges(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
