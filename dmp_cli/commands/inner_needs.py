@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ class InnerNeeds:
                 config = given.make(TrainConfig)
                 training.append(self._step_of(config, given))
             else:
-                drawing.append(self._chunk_of(_drawing(given)))
+                drawing.append(self._chunk_of(_drawing(given), against=given.make(SampleOptions).against))
         found = {"training": training, "sampling": drawing}
         return {what: _most(needs) for what, needs in found.items() if needs}
 
@@ -122,16 +123,22 @@ class InnerNeeds:
             self._trained[key] = _counted(lambda: count_loaded(self._trainee(config, given), config))
         return self._trained[key]
 
-    def _chunk_of(self, config: SampleConfig) -> Need | None:
-        """A denoising step of the bare network."""
-        from ..training import Trainee, count_loaded_sampling
+    def _chunk_of(self, config: SampleConfig, *, against: str | None) -> Need | None:
+        """A denoising step of the bare network, and of what it is drawn ``against``."""
+        from ..training import Trainee, count_loaded_sampling, passes_of
 
-        key = config.batch_size, config.dtype
+        is_second = against is not None and Path(against).name.startswith("backbone")  # as a training names one
+        joint = against is not None and not is_second
+        guidance = None if config.prompts or config.prompt_file else config.guidance
+        passes = passes_of(self._loaded.backbone, guidance=guidance, is_joint=joint)
+        key = config.batch_size, config.dtype, passes, is_second
         if key not in self._drawn:
             backbone = _unread(self._loaded)
             trainee = Trainee(backbone, {}, [], backbone, self._loaded.codec, None, None)
             how = build(TrainConfig, data=Path(), dtype=config.dtype)
-            self._drawn[key] = _counted(lambda: count_loaded_sampling(trainee, how, images=config.batch_size))
+            need = _counted(lambda: count_loaded_sampling(trainee, how, images=config.batch_size, passes=passes))
+            weights = sum(one.nbytes for one in self._loaded.backbone.parameters()) if is_second else 0
+            self._drawn[key] = None if need is None else replace(need, peak=need.peak + weights)
         return self._drawn[key]
 
 

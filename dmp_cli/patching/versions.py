@@ -29,6 +29,12 @@ class Versions(ABC):
     """Our version of a network, and the one that guidance leads away from."""
 
     patched: PatchedBackbone | None = None  # where gate weights may be kept for a whole step; see PatchedBackbone.at
+    added_bytes = 0  # of weights that the other version has and ours has not
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether both versions run as one batch."""
+        return True
 
     def __call__(self, x: Tensor, timesteps: Tensor, condition: Tensor | None, *, against: Tensor) -> Tensor:
         """Predictions for the rows of ``x`` (B, C, H, W): by the other version where ``against`` (B,), bool, is set."""
@@ -91,7 +97,7 @@ class PatchVersions(Versions):
 
     @property
     def is_joint(self) -> bool:
-        """Whether both versions fit in one batch.
+        """Whether both versions run as one batch.
 
         Prompts in front of the tokens make longer sequences, so that rows with and without them do not fit together.
         """
@@ -151,6 +157,12 @@ class BackboneVersions(Versions):
         self._ours: Predict = ours
         self._other: Predict = other
         self.patched = ours if isinstance(ours, PatchedBackbone) else None
+        mine, theirs = ({t.data_ptr(): t.nbytes for t in (*one.parameters(), *one.buffers())} for one in (ours, other))
+        self.added_bytes = sum(size for place, size in theirs.items() if place not in mine)
+
+    @property
+    def is_joint(self) -> bool:
+        return False
 
     def compile(self) -> None:
         self._ours, self._other = (torch.compile(one, dynamic=False) for one in (self._ours, self._other))

@@ -17,6 +17,7 @@ from .needs import (
     count_loaded_sampling as count_loaded_sampling,
     count_sampling as count_sampling,
     count_training as count_training,
+    passes_of as passes_of,
     prepare_dry as prepare_dry,
 )
 from .run_folder import PAGE as PAGE, RunFolder as RunFolder

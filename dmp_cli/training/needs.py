@@ -94,13 +94,13 @@ def count_loaded(trainee: Trainee, config: TrainConfig) -> Need:
     return count_training(_emptied(trainee), config)
 
 
-def count_loaded_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Need:
+def count_loaded_sampling(trainee: Trainee, config: TrainConfig, *, images: int, passes: int | None = None) -> Need:
     """As :func:`count_sampling`, for a trainee that was loaded to draw: its tensors lose their values.
 
     Raises:
         DMPError: this backbone cannot be counted.
     """
-    return count_sampling(_emptied(trainee), config, images=images)
+    return count_sampling(_emptied(trainee), config, images=images, passes=passes)
 
 
 def _emptied(trainee: Trainee) -> Trainee:
@@ -110,14 +110,23 @@ def _emptied(trainee: Trainee) -> Trainee:
         return _without_values(replace(trainee, codec=PixelCodec(trainee.backbone.sample_shape[0])))
 
 
-def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int) -> Need:
-    """What one denoising step of ``images`` samples needs, guided where the backbone has a null condition.
+def passes_of(backbone: Backbone, *, guidance: float | None = None, is_joint: bool = False) -> int:
+    """Predictions of an image in one batch: guided where there is a null condition, unless ``guidance`` is 1.
+
+    ``is_joint``: one more by another version, which runs in the same batch.
+    """
+    guided = backbone.has_null and backbone.embedded_guidance is None and guidance != 1
+    return 1 + guided + is_joint
+
+
+def count_sampling(trainee: Trainee, config: TrainConfig, *, images: int, passes: int | None = None) -> Need:
+    """What one denoising step of ``images`` samples needs; ``passes`` as of :func:`passes_of`, None: guided.
 
     Raises:
         DMPError: this backbone cannot be counted.
     """
     backbone, config = trainee.backbone, config.model_copy(update={"compile": False})
-    rows = images * (2 if backbone.has_null and backbone.embedded_guidance is None else 1)
+    rows = images * (passes_of(backbone) if passes is None else passes)
     with _counting(), arranged(trainee, config, World(), _CPU), torch.no_grad(), autocast(_CPU, config.dtype):
         frozen = _stored([*backbone.parameters(), *backbone.buffers()])
         with LiveMemory(_tensors(trainee)) as memory:

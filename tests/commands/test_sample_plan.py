@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.backbones.flow_pipelines import write_sd3_pipeline
+from tests.builders import tiny_dit, write_meta_checkpoint
 
 from .conftest import Run, files_in, parse
 
@@ -36,6 +37,24 @@ def test_a_plan_says_what_is_then_drawn(run: Run, patch: Path, tmp_path: Path) -
     (Path("out") / "000001.png").unlink()
     again = parse(run(*how, "-n", 6, "--dry-run", "--json"))
     assert (again["images"]["done"], again["images"]["chunks_left"]) == (2, 1)  # a chunk is drawn whole
+
+
+def test_its_memory_has_guidance_and_the_other_version(
+    run: Run, patch: Path, backbone: list[str], tmp_path: Path
+) -> None:
+    """Passes of one image run in one batch; a second backbone has weights of its own and runs after ours."""
+    other = write_meta_checkpoint(tmp_path / "other.pt", tiny_dit(seed=1))
+
+    def memory(*options: Any) -> tuple[int, int]:
+        found = parse(run("sample", *options, *HOW, "-n", 4, "-o", "out", "--dry-run", "--json"))["memory"]
+        return found["weights"], found["peak"] - found["weights"]
+
+    weights, alone = memory(*backbone, "--guidance", 1)
+    assert memory(*backbone, "--guidance", 2) == (weights, pytest.approx(2 * alone, rel=0.05))
+    assert memory(*backbone, "--guidance", 1, "--against", other) == (2 * weights, alone)
+    own, patched = memory("--patch", patch, "--guidance", 1)
+    assert memory("--patch", patch, "--guidance", 1, "--against", "base") == (own, pytest.approx(2 * patched, rel=0.2))
+    assert memory("--patch", patch, "--guidance", 2, "--against", "base") == (own, pytest.approx(3 * patched, rel=0.2))
 
 
 def test_a_plan_is_a_few_lines(run: Run, patch: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,18 +120,23 @@ def _measure(drawing: Drawing) -> float:
 
 
 def _count(drawing: Drawing) -> Need | None:
-    """The memory of a denoising step of a chunk, as a training counts it; None where it cannot be counted."""
+    """The memory of a denoising step of a chunk, with the weights of what it is drawn against; None: uncounted."""
     from ...patching import Adapter
-    from ...training import Trainee, count_loaded_sampling
+    from ...training import Trainee, count_loaded_sampling, passes_of
 
-    loaded, how = drawing.loaded, drawing.keeping
+    config, loaded, how = drawing.config, drawing.loaded, drawing.keeping
     adapter = loaded.adapter if isinstance(loaded.adapter, Adapter) else None
     trainee = Trainee(loaded.denoiser, {}, [], loaded.backbone, loaded.codec, None, adapter)
-    kept: dict[str, Any] = {"dtype": drawing.config.dtype, "half_frozen": how.half != "fp32" and adapter is None}
+    kept: dict[str, Any] = {"dtype": config.dtype, "half_frozen": how.half != "fp32" and adapter is None}
     kept |= {"quantize": how.quantize, "offload_blocks": how.offload_blocks}
+    versions, own = drawing.versions, bool(drawing.plan.prompts)  # lines may have a guidance of their own
+    second, is_joint = (0, False) if versions is None else (versions.added_bytes, versions.is_joint)
+    passes = passes_of(loaded.backbone, guidance=None if own else config.guidance, is_joint=is_joint)
     with contextlib.suppress(DMPError):
         loaded.backbone.requires_grad_(False)
-        return count_loaded_sampling(trainee, build(TrainConfig, data=Path(), **kept), images=drawing.config.batch_size)
+        kept_as = build(TrainConfig, data=Path(), **kept)
+        need = count_loaded_sampling(trainee, kept_as, images=config.batch_size, passes=passes)
+        return replace(need, weights=need.weights + second, peak=need.peak + second)
     return None
 
 
