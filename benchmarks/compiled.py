@@ -37,7 +37,8 @@ def networks(*, quick: bool) -> dict[str, Callable[[], tuple[Backbone, tuple[Ten
 
     def dit(name: str) -> tuple[Backbone, tuple[Tensor, ...]]:
         timesteps = torch.randint(0, 1000, (BATCH,))
-        return build_nonzero(name), (torch.randn(BATCH, 4, 32, 32), timesteps, timesteps)
+        labels = timesteps.clone()  # one tensor for both would be a graph of its own
+        return build_nonzero(name), (torch.randn(BATCH, 4, 32, 32), timesteps, labels)
 
     def pixels() -> tuple[Backbone, tuple[Tensor, ...]]:
         unet = as_backbone(build_unet(quick=quick))

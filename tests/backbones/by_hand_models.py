@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +42,14 @@ def cogview3(*, height: int = 8, width: int = 8, seed: int = 0) -> Foreign:
 def flux2(*, side: int = 4, seed: int = 0) -> Foreign:
     """A Flux 2: latents come as tokens, and its single blocks are given text and image as one sequence."""
     torch.manual_seed(seed)
-    sizes = {"patch_size": 1, "in_channels": 8, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16}
-    model = diffusers.Flux2Transformer2DModel(
-        **sizes, num_attention_heads=2, joint_attention_dim=12, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=True
-    )
+    sizes: dict[str, Any] = {
+        **{"patch_size": 1, "in_channels": 8, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16},
+        **{"num_attention_heads": 2, "joint_attention_dim": 12, "axes_dims_rope": (4, 4, 4, 4)},
+    }
+    kind = diffusers.Flux2Transformer2DModel
+    if "guidance_embeds" in inspect.signature(kind).parameters:  # older ones are always told a guidance
+        sizes["guidance_embeds"] = True
+    model = kind(**sizes)
     places = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).reshape(-1, 2)
     call = {
         "hidden_states": torch.randn(2, side * side, 8),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 from tests.backbones.flow_pipelines import flow_vae
 from tests.backbones.pipelines import randomise
 from tests.backbones.text_encoders import write_bert, write_gemma, write_glm, write_qwen, write_qwen_vl, write_t5
+
+
+def qwen_is_old() -> bool:
+    """Whether this diffusers is too old for a Qwen-Image, as dmp says then."""
+    from diffusers import QwenImageTransformer2DModel
+
+    return "txt_seq_lens" in inspect.signature(QwenImageTransformer2DModel.forward).parameters
 
 
 def write_auraflow_pipeline(folder: Path, **changes: Any) -> Any:

@@ -188,7 +188,10 @@ def without(foreign: Foreign, name: str) -> dict[str, Any]:
             {"inputs": {"hidden_states": (1, 16, 8)}},
             "does not run on hidden_states 1x16x8.*it takes hidden_states, enc",
         ),
-        ({"inputs": {"hidden_states": (1, 15, 8), "img_ids": (15, 4), "txt_ids": (8, 4)}}, "15 tokens form no square"),
+        (
+            {"inputs": {"hidden_states": (1, 15, 8), "img_ids": (15, 4), "txt_ids": (8, 4), "guidance": (1,)}},
+            "15 tokens form no square",
+        ),
     ],
 )
 def test_what_is_wrong_or_not_known_is_said(changes: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dmp_cli.backbones import is_size_name
 from tests.backbones.flow_pipelines import write_flux_pipeline, write_sd3_pipeline
-from tests.backbones.joined_pipelines import write_qwen_pipeline, write_sana_pipeline
+from tests.backbones.joined_pipelines import qwen_is_old, write_qwen_pipeline, write_sana_pipeline
 from tests.backbones.pipelines import tiny_vae, write_captioned, write_xl_pipeline
 from tests.builders import tiny_dit, write_images, write_weights
 
@@ -92,6 +92,8 @@ def test_every_walk_has_a_model() -> None:
 def test_names_of_public_sizes_are_known(run: Run) -> None:
     (first, others) = re.findall(r"dmp patch --backbone (\S+) +# also (.*)", PAGE)[0]
     for name in (first, *others.split(", ")):
+        if name.startswith("qwen") and qwen_is_old():
+            continue
         run("patch", "--backbone", name, "--dry-run")
         assert is_size_name(name)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from diffusers import QwenImageTransformer2DModel
 
 from dmp_cli.backbones import Backbone
+from tests.backbones.joined_pipelines import qwen_is_old
 
 from .cases import CASES, Case
 
@@ -28,10 +27,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def place(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its weights, as ``--backbone`` names them; written once, and never changed."""
-    if (
-        case.name == "Qwen-Image"
-        and "txt_seq_lens" in inspect.signature(QwenImageTransformer2DModel.forward).parameters
-    ):
+    if case.name == "Qwen-Image" and qwen_is_old():
         pytest.skip("this diffusers is too old for it, and dmp says so")
     if case.name not in _WRITTEN:
         folder = tmp_path_factory.mktemp("family") / "model"

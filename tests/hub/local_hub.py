@@ -203,16 +203,18 @@ def _digest(content: bytes) -> str:
 @contextlib.contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[LocalHub]:
     """A hub that huggingface_hub in this process talks to, with an empty cache in the folder ``cache``."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download, utils
 
     hub = LocalHub()
     handler = type("Handler", (_Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)  # read there before 1.0
     # The library reads HF_ENDPOINT, HF_HOME and the like once, when it is imported.
     for name, value in {
         "ENDPOINT": hub.address,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
         "HF_HUB_OFFLINE": False,
         "HF_HUB_CACHE": str(cache),
         "HF_HUB_DISABLE_XET": True,
@@ -221,6 +223,8 @@ def serving(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[LocalHub]:
     }.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setenv("HF_TOKEN", "a-token")
+    if (forget := getattr(utils, "reset_sessions", None)) is not None:
+        forget()  # before its version 1 a session, once made, stays offline
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -124,7 +124,8 @@ def test_tokenizers_are_told_apart_whatever_was_asked_of_them(tmp_path: Path, wr
     encoder.encode(["a red fox"])
     encoder.count_tokens(["a red fox"])
     assert encoder.digest_tokenizers() == before == load_text(tmp_path).encoder.digest_tokenizers()
-    file = next(path for path in (tmp_path / "tokenizer").glob("tokenizer.json"))
+    # what transformers 4 writes of a tokenizer is its vocabulary
+    file = next(path for name in ("tokenizer", "vocab") if (path := tmp_path / "tokenizer" / f"{name}.json").exists())
     text = file.read_text()
     file.write_text(text.replace('"fox"', '"box"') if write is write_t5 else text.replace('"q</w>"', '"é</w>"', 1))
     assert load_text(tmp_path).encoder.digest_tokenizers() != before
