@@ -148,9 +148,9 @@ def _inception_score(
 
 
 def _score_of_parts(logits: torch.Tensor, rows: np.ndarray) -> float:
-    """The library's score of ``rows`` of ``logits``, part by part: at once it takes 28 bytes for each class and image.
+    """The library's score of ``rows`` of ``logits``, part by part: at once it holds some 30 bytes a class and image.
 
-    The parts are its own: it shuffles by such a generator.
+    The parts are its own, as it shuffles by such a generator.
     """
     score, count = _fidelity()[0], len(rows)
     rows = rows[np.random.RandomState(_SHUFFLED).permutation(count)]

@@ -87,8 +87,8 @@ def _end(y: Sequence[float] | np.ndarray) -> float | None:
 def _name_ends(axes: Axes, series: Series, looks: Mapping[str, tuple[str, str]]) -> None:
     """Write the name of each curve beside its last finite value; names that would overlap are moved apart."""
     bottom, top = axes.get_ylim()
-    heights = {name: 0.0 if end is None else (end - bottom) / (top - bottom)
-               for name, (_, y) in series.items() for end in (_end(y),)}  # fmt: skip
+    found = {name: _end(y) for name, (_, y) in series.items()}
+    heights = {name: 0.0 if end is None else (end - bottom) / (top - bottom) for name, end in found.items()}
     ends = [(heights[name], name, colour) for name, (colour, _) in looks.items()]
     if others := [height for name, height in heights.items() if name not in looks]:
         ends.append((float(np.median(others)), f"{len(others):,} more", FAINT))

@@ -129,7 +129,7 @@ def _count(drawing: Drawing) -> Need | None:
     trainee = Trainee(loaded.denoiser, {}, [], loaded.backbone, loaded.codec, None, adapter)
     kept: dict[str, Any] = {"dtype": config.dtype, "half_frozen": how.half != "fp32" and adapter is None}
     kept |= {"quantize": how.quantize, "offload_blocks": how.offload_blocks}
-    versions, own = drawing.versions, bool(drawing.plan.prompts)  # lines may have a guidance of their own
+    versions, own = drawing.versions, drawing.plan.prompts or drawing.plan.lines  # which may have their own guidance
     second, is_joint = (0, False) if versions is None else (versions.added_bytes, versions.is_joint)
     passes = passes_of(loaded.backbone, guidance=None if own else config.guidance, is_joint=is_joint)
     with contextlib.suppress(DMPError):
