@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation import describe_features
+from ..evaluation import describe_features, few_of
 from ..report import Interval, Intervals, Page, Picture, Section, Table, draw_curves
 from ..storage import read_json, read_text
 from ..version import __version__
@@ -28,6 +28,7 @@ class Summary:
     remarks: list[str]
     scores: dict[str, dict[str, Any]]  # set of samples -> score, spread, difference, difference_spread
     best: int  # row with the lowest score
+    few: tuple[list[int], list[str]]  # rows of which a good part is due to there being few images, and notes on that
 
 
 def build_demo_page(story: Story, commands: list[str]) -> tuple[Page, Summary]:
@@ -63,7 +64,6 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
         scores[name] = {key: score[key] for key in ("value", "spread", "difference", "difference_spread", "interval")}
         changed = "" if name == BASE else _number(score["difference"], score["difference_spread"], sign="+")
         rows.append([title, f"{row['count']:,}", _number(score["value"], score["spread"]), changed])
-    best = int(np.argmin([score["value"] for score in scores.values()]))
     floor = measure_floor(seed=story.seed)
     rows.append(["real digits, one half against the other", f"{floor.count:,}", _number(floor.mean, floor.spread), ""])
     perfect = f"{floor.scaled_to(story.num_images):.1f}"
@@ -78,7 +78,8 @@ def summarise(story: Story, report: dict[str, Any]) -> Summary:
             "scaled to the same number of images.",
         ],
         scores=scores | {"real": {"value": floor.mean, "spread": floor.spread}},
-        best=best,
+        best=int(np.argmin([score["value"] for score in scores.values()])),
+        few=few_of(report, list(titles.values())),
     )
 
 
@@ -100,10 +101,10 @@ def _verdicts(scores: dict[str, dict[str, Any]]) -> list[str]:
     better, worse, unclear = "Better than the base", "Worse than the base", "No difference from the base is shown"
     titles: dict[str, list[str]] = {better: [], worse: [], unclear: []}
     for title, score in scores.items():
-        difference, spread = score["difference"], score["difference_spread"]
         low, high = score["interval"]
         verdict = better if high < 0 else worse if low > 0 else unclear
-        titles[verdict].append(f"{title} ({_number(difference, spread, sign='+')})")
+        changed = _number(score["difference"], score["difference_spread"], sign="+")
+        titles[verdict].append(f"{title} ({changed})")
     return [f"{verdict}: {'; '.join(found)}." for verdict, found in titles.items() if found]
 
 
@@ -142,6 +143,8 @@ def _scores(summary: Summary) -> Section:
             rows=summary.rows,
             caption="Distance of the samples from the real digits; the lowest is marked.",
             best=frozenset({(summary.best, 2)}),
+            marked=frozenset((at, 2) for at in summary.few[0]),
+            footnotes=summary.few[1],
         ),
     )
 

@@ -4,6 +4,7 @@ from .digit_classifier import CLASSIFIER_FILE as CLASSIFIER_FILE, DigitClassifie
 from .distances import fit_gaussian as fit_gaussian, frechet_distance as frechet_distance
 from .early import check_scoring as check_scoring
 from .features import load_extractor as load_extractor
+from .few_images import few_of as few_of
 from .first_images import draw_rows as draw_rows, read_first_images as read_first_images
 from .gates import gates_sections as gates_sections
 from .helpers import helping as helping

@@ -34,9 +34,8 @@ def find_caveats(
     if "fid" in config.metrics:
         counted = [_counted(one, config.repeats) for one in scored]
         found += warn_of_few(counted, width=reference.width, title=title)
-    found += together(
-        (str(one.samples), text) for one in scored for text in _about_folder(config, one, reference, features)
-    )
+    told = ((str(one.samples), text) for one in scored for text in _about_folder(config, one, reference, features))
+    found += together(told, of=len(scored))
     return tuple(dict.fromkeys(found))
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .metrics import title_of
 from .results import Evaluation
 
 _LARGE_BIAS = 0.1  # the part of a distance that is worth a warning
@@ -36,24 +38,24 @@ class Counted:
 
 def warn_of_few(folders: Sequence[Counted], *, width: int, title: str) -> list[str]:
     """At most two sentences: on singular covariances, and on the part of a distance that is due to few images."""
-    found = []
+    found, count = [], len(folders)
     singular = [(one.name, f"{one.each:,} images for {width:,} features") for one in folders if one.is_singular(width)]
     if singular:
-        found.append(f"{'; '.join(together(singular))}: the covariance is singular, so {title} is biased")
+        found.append(f"{'; '.join(together(singular, of=count))}: the covariance is singular, so {title} is biased")
     biased = [one for one in folders if one.is_biased]
     if biased:
-        parts = together((one.name, _part(one, width)) for one in biased)
-        told = "; ".join(parts) if len(parts) <= _NAMED else _range(biased, title)
+        parts = together(((one.name, _part(one, width)) for one in biased), of=count)
+        told = "; ".join(parts) if len(parts) <= _NAMED else _range(biased, title, of=count)
         found.append(f"{told} is due to having so few images: {title} falls as the number grows")
     return found
 
 
-def _range(folders: Sequence[Counted], title: str) -> str:
+def _range(folders: Sequence[Counted], title: str, *, of: int) -> str:
     shares = [100 * min(1.0, (one.bias or 0) / one.value) for one in folders]
     counts = sorted({one.count for one in folders})
     images = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
     part = f"{min(shares):.0f} to {max(shares):.0f} % of {title} with {images} images"
-    return f"{some([one.name for one in folders])}: {part}"
+    return f"{_some([one.name for one in folders], of=of)}: {part}"
 
 
 def few_in(evaluation: Evaluation, names: Mapping[str, str] | None = None) -> list[Counted]:
@@ -71,6 +73,21 @@ def few_in(evaluation: Evaluation, names: Mapping[str, str] | None = None) -> li
     ]
 
 
+def few_of(report: Mapping[str, Any], names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The rows of a ``report.json`` with too few images for their distance, and notes that call them by ``names``."""
+    rows, repeats = report["rows"], report.get("repeats") or 1
+    if "fid" not in rows[0]["scores"]:
+        return [], []
+    counted = [
+        Counted(name, row["count"], row["count"] // repeats, score["value"], score.get("bias"))
+        for name, row in zip(names, rows, strict=True)
+        for score in (row["scores"]["fid"],)
+    ]
+    width, title = report["features_width"], title_of("fid", report["features"])
+    few = [at for at, one in enumerate(counted) if one.is_singular(width) or one.is_biased]
+    return few, [f"{told}." for told in warn_of_few(counted, width=width, title=title)]
+
+
 def _part(one: Counted, width: int) -> str:
     assert one.bias is not None
     if one.bias >= one.value:
@@ -79,15 +96,20 @@ def _part(one: Counted, width: int) -> str:
     return f"{about} {one.bias:.2g} of {one.value:.4g} with {one.count:,} images"
 
 
-def together(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Sentences on folders, ``(name, text)`` each: those of which the same is said share one, ``a, b: 12 images``."""
+def together(told: Iterable[tuple[str, str]], *, of: int) -> list[str]:
+    """Sentences on folders, ``(name, text)`` each: those of which the same is said share one, ``a, b: 12 images``.
+
+    ``of``: how many folders there are.
+    """
     by_text: dict[str, list[str]] = {}
     for name, text in told:
         by_text.setdefault(text, []).append(name)
-    return [f"{some(names)}: {text}" for text, names in by_text.items()]
+    return [f"{_some(names, of=of)}: {text}" for text, names in by_text.items()]
 
 
-def some(names: Sequence[str]) -> str:
-    """Names in a sentence, of many the first and how many more."""
-    shown, more = names[:_NAMED], len(names) - _NAMED
-    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+def _some(names: Sequence[str], *, of: int) -> str:
+    """Names in a sentence: of many the first and how many more, or that it is all of them."""
+    more = len(names) - _NAMED
+    if more <= 0:
+        return ", ".join(names)
+    return f"all {of:,}" if len(names) == of else f"{', '.join(names[:_NAMED])} and {more:,} more"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..evaluation import describe_features, draw_rows, read_first_images
+from ..evaluation import describe_features, draw_rows, few_of, read_first_images
 from ..report import Comparison, Page, Picture, Section, Table, draw_curves, draw_image_grid
 from ..version import __version__
 from .answer import answer_of, intervals_of
@@ -45,6 +45,8 @@ def _result(road: Road, outcome: Outcome, use: str | None) -> Section:
     if outcome.scored is None:
         return Section(heading="Result", paragraphs=["No scale was better than the backbone, so nothing was scored."])
     columns, rows = outcome.table()
+    few, notes = few_of(outcome.scored, [row[0] for row in rows])
+    marked = frozenset((at, columns.index(outcome.title("fid"))) for at in few)
     return Section(
         heading="Result",
         paragraphs=[
@@ -53,7 +55,13 @@ def _result(road: Road, outcome: Outcome, use: str | None) -> Section:
             "There is one training of the negative, so no spread covers another one.",
             "Move the slider: the backbone on one side, the result on the other.",
         ],
-        table=Table(columns=columns, rows=rows, caption=f"{road.num_images:,} images in each set."),
+        table=Table(
+            columns=columns,
+            rows=rows,
+            caption=f"{road.num_images:,} images in each set.",
+            marked=marked,
+            footnotes=notes,
+        ),
         comparisons=[_slider(road, outcome)],
         commands=use,
     )

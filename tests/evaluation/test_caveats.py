@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dmp_cli.evaluation.few_images import Counted, warn_of_few
+from dmp_cli.evaluation.few_images import Counted, few_of, warn_of_few
 from dmp_cli.evaluation.scoring import evaluate
 
 from .conftest import config_for, write_folder
@@ -61,15 +61,25 @@ def test_what_is_said_of_several_folders_is_said_once(tmp_path: Path, folders: d
     assert singular == [told]
 
 
+def test_of_a_report_the_rows_are_those_of_the_page(tmp_path: Path, folders: dict[str, Path]) -> None:
+    tiny = write_folder(tmp_path / "tiny", 8, seed=5)
+    found = evaluate(config_for([folders["near"], folders["far"], tiny], folders["reference"], bootstrap=None))
+    few, notes = few_of(found.to_json(), [row.samples for row in found.rows])
+    assert few == [0, 2]
+    assert notes == [f"{told}." for told in found.warnings if "so few images" in told or "singular" in told]
+    assert few_of({**found.to_json(), "rows": [{"scores": {"kid": {}}}]}, ["a"]) == ([], [])
+
+
 def test_of_many_folders_some_are_named() -> None:
     folders = [Counted(f"arm{i}", 900 + i, 900, 10.0, 1.5 + i / 10) for i in range(8)]
+    folders += [Counted("base", 9000, 9000, 10.0, 0.1)]
     assert warn_of_few(folders, width=64, title="FID") == [
         "arm0, arm1, arm2 and 5 more: 15 to 22 % of FID with 900 to 907 images is due to having so few images: "
         "FID falls as the number grows"
     ]
     few = [Counted(f"arm{i}", 60, 60, 29.0, None) for i in range(1003)]
     assert warn_of_few(few, width=64, title="FID") == [
-        "arm0, arm1, arm2 and 1,000 more: 60 images for 64 features: the covariance is singular, so FID is biased"
+        "all 1,003: 60 images for 64 features: the covariance is singular, so FID is biased"
     ]
 
 
