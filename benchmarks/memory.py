@@ -156,7 +156,7 @@ PARTS: dict[str, tuple[str, Callable[[Path, int], float], tuple[int, ...]]] = {
     "plan": ("lines, `dmp sample --plan`, drawn already", planned_images, MILLION),
     "prompts": ("prompts, `dmp sample --prompts`, drawn already", prompts, MILLION),
     "scores": ("images, `dmp eval --bootstrap 10`, FID and KID", scores, MILLION),
-    "wide": ("the same with 2,028 features", partial(scores, side=_WIDE), (5_000, 50_000, 200_000)),
+    "wide": ("the same with 2,028 features", partial(scores, side=_WIDE), (5_000, 50_000, 1_000_000)),
     "folders": ("folders of 1,000 images, one `dmp eval`", scored_folders, (4, 20, 100)),
     "arms": ("arms, `dmp ablate`, one after the other", arms, (4, 20, 100)),
 }
